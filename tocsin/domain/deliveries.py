@@ -1,0 +1,100 @@
+"""What becomes of a delivery: how a try can end, and what follows from it. Pure: no clock, no chance, no wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Event = Literal["opened", "resolved", "test", "notice"]
+Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
+
+TRY_TIMEOUT = 10.0
+"""Seconds that one try may take, connecting included."""
+
+RESPONSE_LIMIT = 2048
+"""Bytes of a destination's answer that are kept on record."""
+
+LONGEST_RETRY_AFTER = 3600.0
+TRIES_AFTER_REFUSAL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination has it."""
+
+    status_code: int | None = None
+    response: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The destination does not have it, as far as is known.
+
+    `cure` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
+    `nothing` (a further try cannot succeed), `gone` (the destination wants no more, ever: disable the integration).
+    `retry_after` is what the destination asked for, in seconds.
+    """
+
+    error: str
+    cure: Literal["wait", "doubt", "nothing", "gone"] = "wait"
+    status_code: int | None = None
+    response: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """It was decided not to send, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The engine stopped in the middle of the try. Nothing is known; it does not count against the schedule."""
+
+    error: str = "Interrupted: the engine was stopped during this try"
+
+
+Outcome = Delivered | Failed | Suppressed | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again in `wait` seconds."""
+
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end, with its reason; `disable` is why the whole integration shall get nothing more."""
+
+    status: Literal["delivered", "dead", "suppressed"]
+    reason: str | None = None
+    disable: str | None = None
+
+
+def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: float) -> Retry | Finish:
+    """What follows a try.
+
+    `failures` counts the failed tries before this one; `chance` is in [0, 1) and spreads the waits by ±20 %. A wait is
+    never shorter than the destination asked for (up to an hour).
+    """
+    match outcome:
+        case Delivered():
+            return Finish("delivered")
+        case Suppressed(reason):
+            return Finish("suppressed", reason)
+        case Interrupted():
+            return Retry(0.0)
+        case Failed(cure="gone"):
+            return Finish("dead", outcome.error, disable=outcome.error)
+        case Failed(cure="nothing"):
+            return Finish("dead", outcome.error)
+    tries = len(schedule) if outcome.cure == "wait" else min(len(schedule), TRIES_AFTER_REFUSAL)
+    if failures >= tries:
+        return Finish("dead", f"{outcome.error} (after {failures + 1} tries)")
+    wait = schedule[failures] * (0.8 + 0.4 * chance)
+    return Retry(max(wait, min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)))

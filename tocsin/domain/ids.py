@@ -1,0 +1,50 @@
+"""Identifiers: 128 bits inside, a prefix with 26 upper-case letters and digits outside.
+
+A key is a UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds, which keeps new rows together
+and lets history be dropped by range; its 74 random bits make it unguessable. The public form is the same key, bytes
+reversed so that neighbours in time do not look alike, in Crockford's base 32. No table stores both.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
+DELIVERY, PROJECT, USER, STATUS_PAGE = "DLV", "PRJ", "USR", "SP"
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_LENGTH = 26
+
+
+def new() -> UUID:
+    """A new key, later than all that this process has made before."""
+    return uuid7()
+
+
+def public(prefix: str, key: UUID) -> str:
+    """What the outside sees of `key`: `public("INT", key)` is `INT` and 26 characters."""
+    number = int.from_bytes(key.bytes[::-1])
+    pairs = []
+    for _ in range(_LENGTH // 2):
+        pairs.append(_PAIRS[number & 1023])
+        number >>= 10
+    return prefix + "".join(pairs)
+
+
+def parse(prefix: str, text: str) -> UUID | None:
+    """The key behind a public identifier, or None where `text` cannot be one (then nothing has it)."""
+    if len(text) != len(prefix) + _LENGTH or not text.startswith(prefix):
+        return None
+    number = 0
+    for at in range(len(text) - 2, len(prefix) - 1, -2):
+        high, low = _VALUES.get(text[at]), _VALUES.get(text[at + 1])
+        if high is None or low is None:
+            return None
+        number = number << 10 | high << 5 | low
+    if number >> 128:
+        return None
+    return UUID(bytes=number.to_bytes(16)[::-1])

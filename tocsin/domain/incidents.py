@@ -1,0 +1,51 @@
+"""Incidents in words: what is said about one, to machines and to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.domain.deliveries import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What one delivery says. Built from the incident's row; integrations turn it into a body.
+
+    `delivery_id` (`DLV…`) is the same on every try. `started_at` and `closed_at` bound the incident; `closed_at` is
+    None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening could
+    not be delivered, so that this one must say both. A test has no incident; a notice has none either and says its
+    `message` to people only.
+    """
+
+    delivery_id: str
+    event: Event
+    incident_id: str | None
+    resource_type: str
+    resource_name: str
+    resource_url: str
+    incident_type: str
+    message: str
+    started_at: datetime
+    closed_at: datetime | None = None
+    first_notice_failed: bool = False
+
+    @property
+    def status(self) -> str:
+        return "ongoing" if self.closed_at is None else "resolved"
+
+    @property
+    def duration(self) -> int | None:
+        """Whole seconds that the incident lasted, or None while it lasts."""
+        return None if self.closed_at is None else max(0, int((self.closed_at - self.started_at).total_seconds()))
+
+
+def lasted(seconds: float) -> str:
+    """A duration for people, in its two largest units: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
+    left = max(0, int(seconds))
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"

@@ -1,0 +1,102 @@
+"""What an integration type is: the smallest contract that the API and the engine need. One file beside this is one type.
+
+A type never sees the database, and the engine never sees what it delivers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from tocsin.domain.deliveries import Outcome
+from tocsin.domain.errors import Detail, invalid
+from tocsin.domain.incidents import Notification
+from tocsin.transports.http import Http
+from tocsin.transports.smtp import Mailer
+
+MASK = "********"
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What a type may speak over, and what the installation is called from outside.
+
+    `unsubscribe` is the link, made by the engine for this integration, by which a mail's reader can stop it.
+    """
+
+    http: Http
+    mail: Mailer
+    public_url: str
+
+
+class IntegrationType(ABC):
+    """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
+
+    `settings` given to `send`, `name` and `shown` are always the result of an earlier `parse` (or `begin`).
+    """
+
+    type: ClassVar[str]
+    """The specification's name, such as `Integrations::WebhookIntegration`."""
+    label: ClassVar[str]
+    """What people call it."""
+    for_people: ClassVar[bool] = False
+    """People read it: an opening that was never delivered is folded into the resolve."""
+    repeatable: ClassVar[bool] = True
+    """Sending twice does no harm, so a try whose end is unknown is repeated."""
+    secret: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that are encrypted at rest."""
+    internal: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that are the service's own, and never part of an answer."""
+
+    @abstractmethod
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The settings to store, from what a caller gave (and, on a change, what is stored).
+
+        Raises `Refused` (422) naming each field as `settings.<name>`. Unknown fields are ignored.
+        """
+
+    @abstractmethod
+    def name(self, settings: Mapping[str, Any]) -> str:
+        """What the integration is called unless its owner says otherwise."""
+
+    @abstractmethod
+    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+        """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+
+    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+        """The settings as an answer shows them: nothing internal, and secrets masked unless `reveal`."""
+        return {
+            field: value if reveal or field not in self.secret else MASK
+            for field, value in settings.items()
+            if field not in self.internal
+        }
+
+
+@cache
+def types() -> Mapping[str, IntegrationType]:
+    """Every type beside this file, by the specification's name: a new file is a new type, nothing else to edit."""
+    package = __name__.rpartition(".")[0]
+    folder = importlib.import_module(package).__path__
+    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
+    found = (
+        cls()
+        for module in modules
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, IntegrationType) and cls.__module__ == module.__name__
+        and cls is not IntegrationType
+    )
+    return {each.type: each for each in sorted(found, key=lambda each: each.type)}
+
+
+def of(type_name: str) -> IntegrationType:
+    """The type of that name, or 422 with the names of those that exist."""
+    known = types()
+    if type_name not in known:
+        message = f"{type_name!r} is not a known type; use one of: {', '.join(known)}"
+        raise invalid(message, Detail("type", message))
+    return known[type_name]

@@ -1,0 +1,231 @@
+"""The one module that reads the environment. Everything else is given values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import platformdirs
+from dotenv import dotenv_values
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Plan = Literal["free", "paid"]
+
+KEY_BYTES = 32
+DAY = 86_400
+
+
+class Unusable(Exception):
+    """A setting that cannot be used. The text is one line that names it and says what to do."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """Where mail is handed in. `tls` is from the first byte (smtps); `starttls` is `auto`, `always` or `never`."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    starttls: Literal["auto", "always", "never"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, checked. Durations are seconds, retentions days."""
+
+    env: Literal["production", "development", "test"]
+    data_dir: Path
+    database_url: str | None
+    public_url: str | None
+    secret_keys: tuple[bytes, ...] = field(repr=False)
+    allow_networks: tuple[Network, ...]
+    retry_schedule: tuple[float, ...]
+    default_plan: Plan
+    registration: Literal["invited", "open"]
+    smtp: Smtp | None
+    email_from: str
+    retention_raw: int
+    retention: int
+    reveal_secrets: bool
+
+    @property
+    def production(self) -> bool:
+        return self.env == "production"
+
+    @property
+    def outbox(self) -> Path:
+        """Where mail goes while no SMTP server is set."""
+        return self.data_dir / "outbox"
+
+    @property
+    def keys_file(self) -> Path:
+        return self.data_dir / "secret_keys"
+
+
+LOCAL_NETWORKS = tuple(
+    ipaddress.ip_network(cidr)
+    for cidr in ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the environment, then from `.env` in the data folder.
+
+    Raises `Unusable` for the first setting that cannot be used; unknown names are not looked at.
+    """
+    folder = Path(data_dir or environ.get("TOCSIN_DATA_DIR") or platformdirs.user_data_path("tocsin"))
+    folder = folder.expanduser().absolute()
+    values = {**_dotenv(folder / ".env"), **environ}
+
+    def text(name: str, default: str = "") -> str:
+        return values.get(f"TOCSIN_{name}", "").strip() or default
+
+    env = _choice("ENV", text("ENV", "production"), "production", "development", "test")
+    production = env == "production"
+    smtp = _smtp(text("SMTP_URL"))
+    if smtp and not text("EMAIL_FROM"):
+        raise Unusable("TOCSIN_EMAIL_FROM", "is needed where TOCSIN_SMTP_URL is set, such as tocsin@example.com")
+    return Settings(
+        env=env,  # type: ignore[arg-type]
+        data_dir=folder,
+        database_url=_database_url(text("DATABASE_URL")),
+        public_url=_public_url(text("PUBLIC_URL")),
+        secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
+        allow_networks=_networks(text("ALLOW_NETWORKS"), production),
+        retry_schedule=_schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
+        default_plan=_choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
+        registration=_choice(  # type: ignore[arg-type]
+            "REGISTRATION", text("REGISTRATION", "invited" if production else "open"), "invited", "open"
+        ),
+        smtp=smtp,
+        email_from=_address("EMAIL_FROM", text("EMAIL_FROM", "tocsin@localhost")),
+        retention_raw=_days("RETENTION_RAW", text("RETENTION_RAW", "30")),
+        retention=_days("RETENTION", text("RETENTION", "400")),
+        reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
+    )
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return {name: value or "" for name, value in dotenv_values(stream=lines).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(str(path), f"cannot be read ({error})") from error
+
+
+def _choice(name: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one of: {', '.join(allowed)}")
+    return value
+
+
+def _switch(name: str, value: str) -> bool:
+    lowered = value.lower()
+    if lowered not in ("true", "false", "1", "0", "yes", "no"):
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be true or false")
+    return lowered in ("true", "1", "yes")
+
+
+def _days(name: str, value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 36_500:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a number of days, 1 to 36500")
+    return int(value)
+
+
+def _schedule(value: str) -> tuple[float, ...]:
+    try:
+        waits = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        waits = ()
+    if not waits or any(not 0 <= wait <= 30 * DAY for wait in waits):
+        raise Unusable("TOCSIN_RETRY_SCHEDULE", f"is {value!r}, but must be seconds with commas, such as 5,30,120")
+    return waits
+
+
+def _networks(value: str, production: bool) -> tuple[Network, ...]:
+    try:
+        named = tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise Unusable("TOCSIN_ALLOW_NETWORKS", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
+    return named if production else LOCAL_NETWORKS + named
+
+
+def _database_url(value: str) -> str | None:
+    if not value:
+        return None
+    if urlsplit(value).scheme not in ("postgresql", "postgres"):
+        raise Unusable("TOCSIN_DATABASE_URL", "must start with postgresql://, such as postgresql://user@host/tocsin")
+    return value
+
+
+def _public_url(value: str) -> str | None:
+    if not value:
+        return None
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise Unusable("TOCSIN_PUBLIC_URL", f"is {value!r}, but must be an address such as https://tocsin.example.com")
+    return value.rstrip("/")
+
+
+def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
+    name = "TOCSIN_SECRET_KEYS"
+    if not value and file.exists():
+        name = str(file)
+        try:
+            value = file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unusable(name, f"cannot be read ({error})") from error
+    try:
+        keys = tuple(base64.b64decode(part.strip(), b"-_", validate=True) for part in value.split(",") if part.strip())
+    except (binascii.Error, ValueError):
+        raise Unusable(name, "is not urlsafe base64; `tocsin secrets new` prints a good key") from None
+    if any(len(key) != KEY_BYTES for key in keys):
+        raise Unusable(name, "has a key that is not 32 bytes long; `tocsin secrets new` prints a good key")
+    return keys
+
+
+def _address(name: str, value: str) -> str:
+    if value.count("@") != 1 or any(character.isspace() or character in "<>," for character in value):
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one bare mail address")
+    return value
+
+
+def _smtp(value: str) -> Smtp | None:
+    if not value:
+        return None
+    name = "TOCSIN_SMTP_URL"
+    shape = "smtp://user:password@mail.example.com:587 or smtps://…:465"
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise Unusable(name, f"cannot be read; the form is {shape}") from None
+    if url.scheme not in ("smtp", "smtps") or not url.hostname:
+        raise Unusable(name, f"cannot be read; the form is {shape}")
+    starttls = parse_qs(url.query).get("starttls", ["auto"])[-1]
+    if starttls not in ("auto", "always", "never"):
+        raise Unusable(name, f"says starttls={starttls}, but it must be auto, always or never")
+    tls = url.scheme == "smtps"
+    return Smtp(
+        host=url.hostname,
+        port=port or (465 if tls else 587),
+        username=unquote(url.username) if url.username else None,
+        password=unquote(url.password) if url.password else None,
+        tls=tls,
+        starttls=starttls,  # type: ignore[arg-type]
+    )

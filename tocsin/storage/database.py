@@ -1,0 +1,119 @@
+"""The way to PostgreSQL: pools, sessions that plan well, and commits that many callers share."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import msgspec
+
+Tx = asyncpg.Connection
+"""A connection inside a transaction that the caller began and will end."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+GROUP_LIMIT = 500
+
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+)
+"""What a lost, stopped, starting or full database looks like. Worth trying again; never the caller's fault."""
+
+
+async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None) -> asyncpg.Pool:
+    """A pool of at most `size` connections, opened as they are needed; `name` is what `pg_stat_activity` shows.
+
+    `settings` are for every session of the pool, such as planner switches for one kind of query.
+    """
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=300,
+        timeout=10,
+        command_timeout=60,
+        init=prepare,
+        server_settings={"application_name": f"tocsin {name}", "timezone": "UTC", "jit": "off", **(settings or {})},
+    )
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Teach a connection that `jsonb` is a Python value."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=msgspec.json.decode, format="text"
+    )
+
+
+def _encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def key(value: uuid.UUID) -> uuid.UUID:
+    """A key as the standard library's type; the driver's own does not compare everywhere."""
+    return value if type(value) is uuid.UUID else uuid.UUID(bytes=value.bytes)
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Lets calls that arrive while a commit is under way share the next one.
+
+    `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. Where it
+    fails for several, each is run again alone, so that one bad item fails only its own caller. A call returns when its
+    work is committed.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        run: Callable[[Tx, Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        limit: int = GROUP_LIMIT,
+    ) -> None:
+        self._pool = pool
+        self._run = run
+        self._limit = limit
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._commit_all())
+        return await future
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._commit(group)
+        finally:
+            self._worker = None
+
+    async def _commit(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                results = await self._run(connection, [item for item, _ in group])
+        except BaseException as error:
+            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, UNAVAILABLE):
+                for member in group:
+                    await self._commit([member])
+                return
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(group, results, strict=True):
+            if not future.done():
+                future.set_result(result)
