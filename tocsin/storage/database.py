@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
-Tx = asyncpg.Connection
+Tx: TypeAlias = asyncpg.Connection
 """A connection inside a transaction that the caller began and will end."""
 
 Item = TypeVar("Item")

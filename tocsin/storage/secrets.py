@@ -89,8 +89,8 @@ class Vault:
         fitting = [each for each in self._generations if each.key_id == header[len(VERSION) :]]
         if not fitting:
             raise Unopenable(
-                f"this secret was sealed with a key (id {header[len(VERSION) :].hex()}) that TOCSIN_SECRET_KEYS does not "
-                "have; add that key at the end of the list"
+                f"this secret was sealed with a key (id {header[len(VERSION) :].hex()}) that TOCSIN_SECRET_KEYS lacks; "
+                "add that key at the end of the list"
             )
         for generation in fitting:
             try:

@@ -1,0 +1,108 @@
+"""Who is calling: from the `Authorization` header to a project, or a refusal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from litestar import Request
+from litestar.di import Provide
+
+from tocsin.api.service import Service
+from tocsin.domain.errors import Refused, forbidden_state
+from tocsin.storage import accounts
+
+REMEMBERED = 1.0
+"""Seconds for which a process goes by what it knows of a token without asking the database again."""
+
+REMEMBERED_TOKENS = 10_000
+LONGEST_TOKEN = 200
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a request acts for. `user_id` is None where the project's own token was used."""
+
+    project_id: UUID
+    plan: str
+    user_id: UUID | None
+    role: accounts.Role = "owner"
+
+
+_remembered: dict[tuple[asyncpg.Pool, str], tuple[float, Caller]] = {}
+
+
+async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Caller:
+    """Whom the value of the `Authorization` header stands for: `Bearer TOKEN`, or the agent's bare `TOKEN`.
+
+    Raises `Refused`: 401 without a good token, 403 for a project's reader unless the request is for `reading` only.
+    """
+    if authorization is None:
+        raise unauthorized()
+    known = _remembered.get((service.pool, authorization))
+    caller = known[1] if known and known[0] > time.monotonic() else await _look_up(authorization, service)
+    if caller.role == "reader" and not reading:
+        raise Refused(403, "forbidden", "You may read this project, but not change it; ask its owner for another role")
+    return caller
+
+
+async def _look_up(authorization: str, service: Service) -> Caller:
+    # The age counts from before the question, so that what was answered just before a rotation does not live longer.
+    until = time.monotonic() + REMEMBERED
+    found = await _found(authorization, service)
+    if found.project_id is None:
+        raise forbidden_state("You belong to no project; ask a project's owner to invite you")
+    caller = Caller(found.project_id, found.plan, found.user_id, found.role)
+    if len(_remembered) >= REMEMBERED_TOKENS:
+        _remembered.clear()
+    _remembered[service.pool, authorization] = until, caller
+    return caller
+
+
+async def user_of(authorization: str | None, service: Service) -> UUID:
+    """The user whose token it is. Raises `Refused` (401) for a project's token too. Never remembered."""
+    found = await _found(authorization, service)
+    if found.user_id is None:
+        raise unauthorized("This needs a user's token, not a project's: sign in with POST /api/v1/users/sign_in")
+    return found.user_id
+
+
+async def _found(authorization: str | None, service: Service) -> accounts.Found:
+    token = token_in(authorization)
+    if token is None:
+        raise unauthorized()
+    async with service.pool.acquire() as tx:
+        found = await accounts.caller_of_token(tx, service.vault, token)
+    if found is None:
+        raise unauthorized()
+    return found
+
+
+def token_in(authorization: str | None) -> str | None:
+    """The token in the header's value, with the word `Bearer` (in any case) or without; None where there is none."""
+    words = (authorization or "").split()
+    if len(words) == 2 and words[0].lower() == "bearer":
+        del words[0]
+    if len(words) != 1 or words[0].lower() == "bearer" or len(words[0]) > LONGEST_TOKEN:
+        return None
+    return words[0]
+
+
+def unauthorized(message: str = "Invalid or missing authentication token: send Authorization: Bearer TOKEN") -> Refused:
+    return Refused(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+
+
+async def provide_caller(request: Request[Any, Any, Any], service: Service) -> Caller:
+    return await caller_of(request.headers.get("authorization"), service, reading=request.method in READING)
+
+
+async def provide_user_id(request: Request[Any, Any, Any], service: Service) -> UUID:
+    return await user_of(request.headers.get("authorization"), service)
+
+
+dependencies = {"caller": Provide(provide_caller), "user_id": Provide(provide_user_id)}
