@@ -34,6 +34,13 @@ CREATE TABLE user_tokens (
 );
 CREATE INDEX user_tokens_by_user ON user_tokens (user_id);
 
+-- How much of a limit is used up (sign-ins, mails sent on demand): the moment by which all that was taken is given back.
+CREATE UNLOGGED TABLE throttles (
+    subject    bytea PRIMARY KEY,                              -- a hash: neither names nor addresses are kept
+    free_again timestamptz NOT NULL
+) WITH (fillfactor = 70);
+CREATE INDEX throttles_old ON throttles (free_again);
+
 CREATE TABLE projects (
     id            uuid PRIMARY KEY DEFAULT new_id(),
     name          text NOT NULL,
@@ -237,6 +244,7 @@ CREATE TABLE ongoing (
     type        text NOT NULL,
     incident_id uuid NOT NULL,
     project_id  uuid NOT NULL,
+    told        uuid[] NOT NULL,                               -- the integrations that were told, and will be told the end
     remind_at   timestamptz,                                   -- when a snooze ends
     PRIMARY KEY (resource_id, type)
 );
@@ -259,7 +267,9 @@ CREATE TABLE outstanding (
     first_notice_failed boolean NOT NULL DEFAULT false,
     status              text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending')),
     due_at              timestamptz NOT NULL,
+    not_before          timestamptz,                           -- what the destination asked for (Retry-After)
     behind              uuid,                                  -- waits for this delivery to end
+    followed            boolean NOT NULL DEFAULT false,        -- another waits for this one
     attempt             integer NOT NULL DEFAULT 0,            -- the number of the latest try: fences late outcomes
     failures            integer NOT NULL DEFAULT 0,            -- tries that are known to have failed
     started_at          timestamptz,                           -- when the try under way began
