@@ -1,0 +1,367 @@
+"""The test house: one real PostgreSQL, a fresh copy of a migrated database per test, real processes, real far ends."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.processes import Process, wait_ready
+from tests.receivers import Mailbox, Receiver, free_port
+from tocsin import settings as configuration
+from tocsin.settings import Settings
+
+KEY = "dGVzdHMgb25seTogMzIgYnl0ZXMgb2Ygbm8gc2VjcmU="
+"""The key that test databases are sealed with."""
+
+QUICK = "0.2,0.3,0.4,0.5,0.5,0.5,0.5,0.5,0.5,0.5"
+"""A retry schedule that a test can wait for."""
+
+TEMPLATE = "tocsin_template"
+
+_numbers = itertools.count(1)
+
+
+# ------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+def of_database(dsn: str, name: str) -> str:
+    """The same server's database `name`."""
+    address = urlsplit(dsn)
+    return f"{address.scheme}://{address.netloc}/{name}" + (f"?{address.query}" if address.query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A server of the tests' own. `clone` makes a migrated, empty database in a few dozen milliseconds."""
+
+    dsn: str
+
+    async def clone(self) -> str:
+        name = f"test_{next(_numbers)}"
+        await self.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        return of_database(self.dsn, name)
+
+    async def drop(self, dsn: str) -> None:
+        await self.run(f"DROP DATABASE IF EXISTS {urlsplit(dsn).path[1:]} WITH (FORCE)")
+
+    async def run(self, *statements: str) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the whole run. What is in it need not outlive the machine, so nothing is flushed to the disk."""
+    try:
+        from tocsin.storage import embedded, migrate
+    except ImportError:  # until both are there
+        from tests import interim_postgres as embedded
+        from tests import interim_postgres as migrate
+
+    async def prepare(server: Postgres) -> None:
+        await server.run(
+            "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()",
+            f"CREATE DATABASE {TEMPLATE}",
+        )
+        await migrate.migrate(of_database(server.dsn, TEMPLATE))
+
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-tests-"))
+    running = embedded.start(folder)
+    try:
+        server = Postgres(running.dsn)
+        asyncio.run(prepare(server))
+        yield server
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def database(postgres: Postgres) -> AsyncIterator[str]:
+    """The address of a migrated, empty database of the test's own."""
+    dsn = await postgres.clone()
+    yield dsn
+    await postgres.drop(dsn)
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    from tocsin.storage import database as storage
+
+    pool = await storage.pool(database, size=5, name="tests")
+    yield pool
+    await pool.close()
+
+
+# ----------------------------------------------------------------------------------------------- settings, accounts
+
+
+@pytest.fixture
+def environ(database: str, tmp_path: Path) -> dict[str, str]:
+    """The settings of a test as environment variables; change them before asking for `settings`."""
+    return {
+        "TOCSIN_ENV": "development",
+        "TOCSIN_DATABASE_URL": database,
+        "TOCSIN_DATA_DIR": str(tmp_path / "data"),
+        "TOCSIN_SECRET_KEYS": KEY,
+        "TOCSIN_RETRY_SCHEDULE": QUICK,
+    }
+
+
+@pytest.fixture
+def settings(environ: dict[str, str]) -> Settings:
+    return configuration.load(environ=environ)
+
+
+@pytest.fixture
+def vault(settings: Settings) -> Any:
+    from tocsin.storage.secrets import Vault
+
+    return Vault(settings.secret_keys)
+
+
+@pytest_asyncio.fixture
+async def project(pool: asyncpg.Pool, vault: Any) -> Any:
+    """A project on the paid plan, without owner: `.id`, `.api_token`."""
+    return await new_project(pool, vault)
+
+
+async def new_project(pool: asyncpg.Pool, vault: Any, plan: str = "paid", owner_email: str | None = None) -> Any:
+    from tocsin.storage import accounts
+
+    async with pool.acquire() as tx, tx.transaction():
+        return await accounts.create_project(tx, vault, f"Project {next(_numbers)}", plan, owner_email)
+
+
+# ------------------------------------------------------------------------------------------------- API in the process
+
+
+@asynccontextmanager
+async def running(app: Any) -> AsyncIterator[None]:
+    """An ASGI application between its startup and its shutdown, as a server would run it."""
+    incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+    task = asyncio.create_task(app(scope, incoming.get, outgoing.put))
+
+    async def say(event: str) -> None:
+        await incoming.put({"type": f"lifespan.{event}"})
+        answer = asyncio.create_task(outgoing.get())
+        await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await task
+            raise AssertionError(f"the application ended at {event}")
+        assert answer.result()["type"] == f"lifespan.{event}.complete", answer.result()
+
+    await say("startup")
+    try:
+        yield
+    finally:
+        await say("shutdown")
+        await task
+
+
+@pytest_asyncio.fixture
+async def app_client(settings: Settings, project: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client, signed in as `project`, of the API in this very process: fast, and without an engine."""
+    from tocsin import app
+
+    public_url = "http://tocsin.test"
+    application = app.api_app(settings, public_url)
+    async with running(application), _client(
+        public_url, project.api_token, transport=httpx.ASGITransport(app=application, raise_app_exceptions=False)
+    ) as client:
+        yield client
+
+
+def _client(url: str, token: str, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False, **options
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ real processes
+
+
+@dataclass
+class Service:
+    """An API and an engine as real processes on a database of their own.
+
+    `token` and `project` are of a project made for the test; `start`, `api`, `engine` are for tests that own the
+    service (`own_service`), the shared one must be left running.
+    """
+
+    url: str
+    environ: dict[str, str]
+    folder: Path
+    api: Process
+    engine: Process
+    project: Any = None
+    more_engines: list[Process] = field(default_factory=list)
+
+    @property
+    def token(self) -> str:
+        return str(self.project.api_token)
+
+    @property
+    def database(self) -> str:
+        return self.environ["TOCSIN_DATABASE_URL"]
+
+    def client(self, token: str | None = None) -> httpx.AsyncClient:
+        return _client(self.url, token or self.token)
+
+    async def new_project(self, plan: str = "paid", owner_email: str | None = None) -> Any:
+        from tocsin.storage import database
+        from tocsin.storage.secrets import Vault
+
+        keys = configuration.load(environ=self.environ).secret_keys
+        pool = await database.pool(self.database, size=1, name="tests")
+        try:
+            return await new_project(pool, Vault(keys), plan, owner_email)
+        finally:
+            await pool.close()
+
+    def add_engine(self, **environ: str) -> Process:
+        """One more engine on the same database."""
+        number = len(self.more_engines) + 2
+        log = self.folder / f"engine{number}.log"
+        engine = Process("engine", environ={**self.environ, **environ}, log=log).start()
+        self.more_engines.append(engine)
+        return engine
+
+    def start(self) -> None:
+        """Start what does not run, and wait until it works."""
+        for process in (self.api, self.engine):
+            if not process.alive:
+                process.start()
+        wait_ready(self.url, process=self.api)
+
+    def stop(self) -> None:
+        for process in (self.api, self.engine, *self.more_engines):
+            try:
+                process.stop()
+            finally:
+                process.kill()
+
+
+def service_on(database: str, folder: Path, **environ: str) -> Service:
+    """A service that is not started yet. `environ` are settings to add or to change."""
+    port = free_port()
+    settings = {
+        "TOCSIN_ENV": "development",
+        "TOCSIN_DATABASE_URL": database,
+        "TOCSIN_DATA_DIR": str(folder / "data"),
+        "TOCSIN_SECRET_KEYS": KEY,
+        "TOCSIN_RETRY_SCHEDULE": QUICK,
+        **environ,
+    }
+    return Service(
+        url=f"http://127.0.0.1:{port}",
+        environ=settings,
+        folder=folder,
+        api=Process("serve", "--port", str(port), environ=settings, log=folder / "api.log"),
+        engine=Process("engine", environ=settings, log=folder / "engine.log"),
+    )
+
+
+@pytest.fixture(scope="session")
+def _shared_service(
+    postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    database = asyncio.run(postgres.clone())
+    service = service_on(
+        database, tmp_path_factory.mktemp("service"),
+        TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com",
+    )
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+        asyncio.run(postgres.drop(database))
+
+
+@pytest_asyncio.fixture
+async def service(_shared_service: Service) -> Service:
+    """The real service, shared by all tests, with a project of the test's own. Do not stop it."""
+    _shared_service.project = await _shared_service.new_project()
+    return _shared_service
+
+
+@pytest_asyncio.fixture
+async def own_service(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncIterator[Service]:
+    """A real service of the test's own, started; the test may kill it."""
+    service = service_on(
+        database, tmp_path, TOCSIN_SMTP_URL=mailbox.url, TOCSIN_EMAIL_FROM="tocsin@example.com"
+    )
+    try:
+        service.start()
+        service.project = await service.new_project()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest_asyncio.fixture
+async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared service, signed in with the test's own project."""
+    async with service.client() as client:
+        yield client
+
+
+# ---------------------------------------------------------------------------------------------------------- far ends
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def new_receiver() -> Iterator[Callable[[], Receiver]]:
+    """Makes as many receivers as a test needs."""
+    made: list[Receiver] = []
+
+    def make() -> Receiver:
+        made.append(Receiver())
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.close()
+
+
+@pytest.fixture(scope="session")
+def _mail_server() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    yield mailbox
+    mailbox.close()
+
+
+@pytest.fixture
+def mailbox(_mail_server: Mailbox) -> Mailbox:
+    """The mail server that the services hand their mail to, empty."""
+    _mail_server.forget()
+    return _mail_server
+
+

@@ -1,0 +1,263 @@
+"""The far ends: a webhook receiver and a mailbox on real loopback sockets, whose answers may change in mid-test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any, Literal
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.waiting import poll
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver does with one request.
+
+    `how`: `answer` it; `cut` the connection in the middle of the answer; `reset` it without one; `hang` until the
+    receiver closes. `after` seconds pass first.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b"ok"
+    how: Literal["answer", "cut", "reset", "hang"] = "answer"
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came in; `at` is UTC, `monotonic` for measuring. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: datetime
+    monotonic: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def id(self) -> str:
+        """The delivery that it is a try of."""
+        return self.headers["webhook-id"]
+
+
+class Receiver:
+    """An HTTP server of its own thread. Answers `otherwise` unless something was queued for the path by `then`.
+
+    `url(path)` is where to send; everything sent is in `requests`. `answers[path]` replaces `otherwise` for one path.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.otherwise = Answer()
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[Request] = []
+        self._queued: dict[str | None, deque[Answer]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = port
+        self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
+        self._thread.start()
+        self.listen()
+
+    def url(self, path: str = "/hook") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def then(self, *answers: Answer, path: str | None = None) -> None:
+        """Queue answers for the next requests (to `path`, or to any); after them it is as before."""
+        self._queued.setdefault(path, deque()).extend(answers)
+
+    def to(self, path: str) -> list[Request]:
+        return [request for request in list(self.requests) if request.path == path]
+
+    def wait_for(
+        self, count: int = 1, *, path: str | None = None, where: Callable[[Request], bool] = lambda _: True,
+        timeout: float = 15.0,
+    ) -> list[Request]:
+        """The first requests that match, once there are `count` of them. Blocks; `arrivals` is for async tests."""
+
+        def matching() -> list[Request]:
+            requests = self.to(path) if path is not None else list(self.requests)
+            return [request for request in requests if where(request)]
+
+        return poll(
+            lambda: found if len(found := matching()) >= count else None,
+            timeout=timeout, what=lambda: f"{count} requests at the receiver; there are {len(matching())}",
+        )
+
+    async def arrivals(self, count: int = 1, **conditions: Any) -> list[Request]:
+        """`wait_for`, without blocking the loop."""
+        return await asyncio.to_thread(self.wait_for, count, **conditions)
+
+    def refuse(self) -> None:
+        """Close the listening socket and every connection: what comes is refused until `listen`."""
+        self._run(self._close())
+
+    def listen(self) -> None:
+        """Listen again, on the same port."""
+        self._run(self._open())
+
+    def close(self) -> None:
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _open(self) -> None:
+        if self._server is None:
+            listening = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+            self._server = await asyncio.start_server(self._converse, sock=listening)
+            self.port = listening.getsockname()[1]
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _next(self, path: str) -> Answer:
+        for queue in (self._queued.get(path), self._queued.get(None)):
+            if queue:
+                return queue.popleft()
+        return self.answers.get(path, self.otherwise)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            self._tasks.discard(task)
+            transport = writer.transport
+            transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip("\r\n").split("\r\n")
+        method, path, _ = first.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.requests.append(Request(method, path, headers, body, datetime.now(UTC), time.monotonic()))
+        answer = self._next(path)
+        if answer.after:
+            await asyncio.sleep(answer.after)
+        if answer.how == "hang":
+            await asyncio.Event().wait()
+        if answer.how == "reset":
+            return False
+        length = len(answer.body) + (1000 if answer.how == "cut" else 0)
+        named = {"content-length": str(length), "content-type": "text/plain", **answer.headers}
+        lines = [f"HTTP/1.1 {answer.status} Whatever", *(f"{name}: {value}" for name, value in named.items())]
+        writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + answer.body)
+        await writer.drain()
+        return answer.how == "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    sender: str
+    recipients: tuple[str, ...]
+    message: EmailMessage
+    at: datetime
+    monotonic: float
+
+    @property
+    def subject(self) -> str:
+        return str(self.message["Subject"])
+
+    @property
+    def text(self) -> str:
+        part = self.message.get_body(("plain",))
+        assert part is not None, "no plain-text part"
+        return part.get_content()
+
+    @property
+    def html(self) -> str:
+        part = self.message.get_body(("html",))
+        assert part is not None, "no HTML part"
+        return part.get_content()
+
+
+class Mailbox:
+    """A mail server that keeps what it gets. `refusal`, such as `550 no such user`, is said to RCPT instead."""
+
+    def __init__(self) -> None:
+        self.mails: list[Mail] = []
+        self.refusal: str | None = None
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=10)
+        self._controller.start()
+        self.port: int = self._controller.port
+
+    @property
+    def url(self) -> str:
+        """For `TOCSIN_SMTP_URL`."""
+        return f"smtp://127.0.0.1:{self.port}?starttls=never"
+
+    def to(self, address: str) -> list[Mail]:
+        return [mail for mail in list(self.mails) if address in mail.recipients]
+
+    def wait_for(self, count: int = 1, *, to: str, timeout: float = 15.0) -> list[Mail]:
+        """The mails to that address, once there are `count` of them. Blocks; `arrivals` is for async tests."""
+        return poll(
+            lambda: found if len(found := self.to(to)) >= count else None,
+            timeout=timeout, what=lambda: f"{count} mails to {to}; there are {len(self.to(to))}",
+        )
+
+    async def arrivals(self, count: int = 1, *, to: str, timeout: float = 15.0) -> list[Mail]:
+        return await asyncio.to_thread(self.wait_for, count, to=to, timeout=timeout)
+
+    def forget(self) -> None:
+        self.mails.clear()
+        self.refusal = None
+
+    def close(self) -> None:
+        self._controller.stop()
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Iterable[str]
+    ) -> str:
+        if self.refusal:
+            return self.refusal
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.content
+        assert isinstance(content, bytes)
+        message = message_from_bytes(content, policy=policy.default)
+        recipients = tuple(envelope.rcpt_tos)
+        self.mails.append(
+            Mail(envelope.mail_from or "", recipients, message, datetime.now(UTC), time.monotonic())
+        )
+        return "250 kept"
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
