@@ -58,9 +58,11 @@ async def _look_up(authorization: str, service: Service) -> Caller:
     if found.project_id is None:
         raise forbidden_state("You belong to no project; ask a project's owner to invite you")
     caller = Caller(found.project_id, found.plan, found.user_id, found.role)
-    if len(_remembered) >= REMEMBERED_TOKENS:
-        _remembered.clear()
-    _remembered[service.pool, authorization] = until, caller
+    # A user's is asked for each time: who has just switched to another project must not change the one before.
+    if caller.user_id is None:
+        if len(_remembered) >= REMEMBERED_TOKENS:
+            _remembered.clear()
+        _remembered[service.pool, authorization] = until, caller
     return caller
 
 

@@ -15,10 +15,9 @@ Until then no alerts are sent here. If this was not you, do nothing.
 """
 
 
-def verification(sender: str, recipient: str, link: str) -> EmailMessage:
+def verification(recipient: str, link: str) -> EmailMessage:
     """Asks the owner of an address to open the link once."""
     message = EmailMessage()
-    message["From"] = sender
     message["To"] = recipient
     message["Subject"] = "Please confirm your mail address for Tocsin"
     message["Auto-Submitted"] = "auto-generated"

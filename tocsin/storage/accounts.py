@@ -42,12 +42,12 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class OwnProject:
-    """A project as its user sees it."""
+    """A project as its user sees it. Readers do not see the token, which may do everything."""
 
     id: UUID
     name: str
     plan: str
-    api_token: str
+    api_token: str | None
     is_current: bool
     created_at: datetime
     updated_at: datetime
@@ -97,7 +97,8 @@ UPDATE projects SET token_hash = $2, token_sealed = $3, updated_at = now() WHERE
 """
 
 PROJECTS_OF_USER = """
-SELECT p.id, p.name, p.plan, p.token_sealed, p.created_at, p.updated_at,
+SELECT p.id, p.name, p.plan, p.created_at, p.updated_at,
+       CASE WHEN m.role <> 'reader' THEN p.token_sealed END AS sealed,
        p.id = first_value(p.id) OVER (
            ORDER BY (p.id = u.current_project_id) IS TRUE DESC, m.created_at, p.id
        ) AS current
@@ -113,22 +114,32 @@ RETURNING true
 """
 
 
-async def create_project(
-    tx: Tx, vault: Vault, name: str, plan: str, owner_email: str | None = None, *, owner_id: UUID | None = None
-) -> NewProject:
+async def create_project(tx: Tx, vault: Vault, name: str, plan: str, owner_email: str | None = None) -> NewProject:
     """A project with a fresh token; with an owner, that user (made where needed) and the system integration too."""
-    if owner_email is not None:
-        owner_id = (await ensure_user(tx, owner_email)).id
+    return await create_project_of(tx, vault, name, plan, await _invited(tx, owner_email) if owner_email else None)
+
+
+async def create_project_of(tx: Tx, vault: Vault, name: str, plan: str, owner: User | None) -> NewProject:
+    """A project of a user who acts for themselves."""
     project_id, token = ids.new(), new_token(PROJECT_TOKEN)
     sealed = vault.seal(project_id, project_id, TOKEN_FIELD, token.encode())
-    await tx.execute(INSERT_PROJECT, project_id, name, plan, owner_id, vault.token_hash(token), sealed)
-    if owner_id is not None:
-        await tx.execute(INSERT_MEMBER, project_id, owner_id, "owner")
-    if owner_email is not None:
+    await tx.execute(INSERT_PROJECT, project_id, name, plan, owner and owner.id, vault.token_hash(token), sealed)
+    if owner is not None:
+        await tx.execute(INSERT_MEMBER, project_id, owner.id, "owner")
         from tocsin.storage import integrations
 
-        await integrations.create_system(tx, project_id, owner_email)
+        await integrations.create_system(tx, project_id, owner.email)
     return NewProject(project_id, name, plan, token)
+
+
+async def _invited(tx: Tx, email: str) -> User:
+    """The user that others mean by an address. Whoever registered with it and never verified it may be a stranger, so
+    what they chose to get in with is worth nothing any more; the link in the verification mail lets its reader choose.
+    """
+    user = await ensure_user(tx, email)
+    if not user.verified:
+        await tx.execute(FORGET_PASSWORD, user.id)
+    return user
 
 
 async def list_projects(tx: Tx) -> list[Project]:
@@ -160,7 +171,7 @@ async def projects_of(tx: Tx, vault: Vault, user_id: UUID) -> list[OwnProject]:
             id=key(row["id"]),
             name=row["name"],
             plan=row["plan"],
-            api_token=vault.open(row["id"], row["id"], TOKEN_FIELD, row["token_sealed"]).decode(),
+            api_token=row["sealed"] and vault.open(row["id"], row["id"], TOKEN_FIELD, row["sealed"]).decode(),
             is_current=row["current"],
             created_at=row["created_at"],
             updated_at=row["updated_at"],
@@ -198,7 +209,7 @@ INSERT INTO user_tokens (hash, user_id, expires_at) VALUES ($1, $2, now() + inte
 """
 
 DELETE_USER_TOKEN = """
-DELETE FROM user_tokens WHERE hash = ANY($1::bytea[])
+DELETE FROM user_tokens WHERE hash = ANY($1::bytea[]) RETURNING true
 """
 
 
@@ -222,9 +233,9 @@ async def sign_in(tx: Tx, vault: Vault, user_id: UUID) -> str:
     return token
 
 
-async def sign_out(tx: Tx, vault: Vault, token: str) -> None:
-    """The user's token is worth nothing from now on."""
-    await tx.execute(DELETE_USER_TOKEN, vault.token_hashes(token))
+async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
+    """The user's token is worth nothing from now on; False where it was worth nothing before."""
+    return bool(await tx.fetchval(DELETE_USER_TOKEN, vault.token_hashes(token)))
 
 
 # ------------------------------------------------------------------------------------------------------------ users
@@ -238,6 +249,15 @@ INSERT_USER = f"""
 INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)
 ON CONFLICT (lower(email)) DO NOTHING
 RETURNING {USER_COLUMNS}
+"""
+
+FORGET_PASSWORD = """
+WITH signed_out AS (DELETE FROM user_tokens WHERE user_id = $1)
+UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator
+"""
+
+CHOOSE_PASSWORD = """
+UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1 AND password_hash IS NULL RETURNING true
 """
 
 VERIFY = """
@@ -286,6 +306,11 @@ async def user_by_id(tx: Tx, user_id: UUID) -> User | None:
 async def verify(tx: Tx, user_id: UUID, email: str) -> bool:
     """The address was shown to be the user's; False where that was known, or the user has another address by now."""
     return bool(await tx.fetchval(VERIFY, user_id, email))
+
+
+async def choose_password(tx: Tx, user_id: UUID, password_hash: str) -> bool:
+    """The user's first password; False where there is one already."""
+    return bool(await tx.fetchval(CHOOSE_PASSWORD, user_id, password_hash))
 
 
 async def mail_state(tx: Tx, project_id: UUID, email: str) -> Literal["stranger", "verified", "unverified"]:
