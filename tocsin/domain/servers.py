@@ -1,0 +1,294 @@
+"""Servers: what a sample must be, which alerts a server has, and what its samples say. Pure: `now` is given.
+
+CPU, RAM and disk are judged by the samples' own time. A value at or above the threshold is *over*; an incident opens
+once it has been over without a break for as long as the alert says, and ends with a sample clearly under it. Between
+the two lies a margin in which nothing changes, so that a value on the edge does not flap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypedDict
+
+from tocsin.domain.errors import Detail, invalid, invalid_field
+from tocsin.domain.incidents import lasted
+
+METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
+
+FUTURE_TOLERANCE = timedelta(minutes=5)
+FRESH = 300.0
+"""Seconds that the newest sample may be old when it arrives and still open an incident."""
+MARGIN = 5.0
+"""Percentage points that a value must lie under its threshold to count as recovered."""
+LONGEST_GAP = 300.0
+"""Seconds between two samples that never break "without a break"; slower agents are allowed twice their usual pace."""
+
+DEFAULT_AFTER = 180
+LONGEST_FOR = 86_400
+LEAST_AFTER = 5
+LONGEST_AFTER = 30 * 86_400
+
+_KNOWN = frozenset(METRICS)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of one metric, with the time at which the agent took it (UTC)."""
+
+    metric: str
+    at: datetime
+    value: float
+
+
+def moment(text: object) -> datetime | None:
+    """The time that an ISO 8601 text names, in UTC, which is also assumed where no zone is given; else None."""
+    if not isinstance(text, str) or len(text) > 40 or ("T" not in text and " " not in text):
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def validate(sample: object, now: datetime) -> Sample | str:
+    """The sample, or what is wrong with it in words that complete "… is not accepted:"."""
+    if not isinstance(sample, dict):
+        return "must be an object with metric, value and timestamp"
+    metric, value = sample.get("metric"), sample.get("value")
+    if not isinstance(metric, str) or metric not in _KNOWN:
+        return f"metric must be one of: {', '.join(METRICS)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "value must be a number"
+    try:
+        value = float(value)
+    except OverflowError:
+        return "value must be a finite number"
+    if not math.isfinite(value):
+        return "value must be a finite number"
+    if value < 0:
+        return "value must not be negative"
+    if metric == "cpu_used" and value > 100:
+        return "value must not be over 100 percent"
+    at = moment(sample.get("timestamp"))
+    if at is None:
+        return "timestamp must be a time such as 2025-05-01T10:00:00Z"
+    if at - now > FUTURE_TOLERANCE:
+        return "timestamp must not be more than 5 minutes in the future"
+    return Sample(metric, at, value)
+
+
+# ------------------------------------------------------------------------------------------------------------- alerts
+
+
+Threshold = TypedDict("Threshold", {"threshold": float, "for": float})
+"""Percent from which on a value is over, and the seconds that it must stay there."""
+
+
+class Downtime(TypedDict):
+    """Seconds without a report after which a server counts as down."""
+
+    after: float
+
+
+class Alerts(TypedDict):
+    """The alerts of one server, as they are stored and shown; None is switched off."""
+
+    cpu: Threshold | None
+    ram: Threshold | None
+    disk: Threshold | None
+    downtime: Downtime | None
+
+
+def default_alerts() -> Alerts:
+    return {
+        "cpu": {"threshold": 90, "for": 300},
+        "ram": {"threshold": 90, "for": 300},
+        "disk": {"threshold": 90, "for": 0},
+        "downtime": {"after": DEFAULT_AFTER},
+    }
+
+
+def change_alerts(current: Alerts, given: object) -> Alerts:
+    """The alerts after a change. What is not named stays; null switches one off; unknown names are ignored.
+
+    Raises `Refused` (422) naming each field as `alerts.<type>.<field>`.
+    """
+    if not isinstance(given, dict):
+        raise invalid_field("alerts", "must be an object")
+    problems: list[Detail] = []
+    changed: dict[str, Any] = dict(current)
+    for kind, default in default_alerts().items():
+        if kind not in given:
+            continue
+        wanted = given[kind]
+        if wanted is None:
+            changed[kind] = None
+        elif not isinstance(wanted, dict):
+            problems.append(Detail(f"alerts.{kind}", "must be an object, or null to switch it off"))
+        else:
+            assert isinstance(default, dict)
+            merged = {field: wanted.get(field, value) for field, value in (changed[kind] or default).items()}
+            problems += _problems(kind, merged)
+            changed[kind] = merged
+    if problems:
+        raise invalid(f"{problems[0].field} {problems[0].message}", *problems)
+    return changed  # type: ignore[return-value]
+
+
+_RANGES = {
+    "threshold": (0, 100, "must be a percentage above 0, at most 100"),
+    "for": (0, LONGEST_FOR, f"must be seconds from 0 to {LONGEST_FOR}"),
+    "after": (LEAST_AFTER, LONGEST_AFTER, f"must be seconds from {LEAST_AFTER} to {LONGEST_AFTER}"),
+}
+
+
+def _problems(kind: str, alert: Mapping[str, object]) -> list[Detail]:
+    found = []
+    for field, value in alert.items():
+        least, most, message = _RANGES[field]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least <= value <= most or (field == "threshold" and value == 0):  # type: ignore[operator]
+            found.append(Detail(f"alerts.{kind}.{field}", message))
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------- verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a report changes: `over` opens an incident of `type` with that message, `recovered` resolves it."""
+
+    type: str
+    kind: Literal["over", "recovered"]
+    message: str
+
+
+class Track(TypedDict, total=False):
+    """How far one alert has been followed: the latest sample judged, the usual seconds between two, over since when.
+
+    Times are seconds since 1970, so that the state is small JSON.
+    """
+
+    at: float
+    usual: float
+    over_since: float
+
+
+Watch = dict[str, Track]
+Row = tuple[datetime, Mapping[str, float]]
+"""The values that were taken at one time, by metric."""
+
+_WATCHED = (("cpu", "CPU", "cpu_used"), ("ram", "RAM", "mem_used_b"), ("disk", "Disk", "disk_used_b"))
+
+
+def judge(
+    watch: Mapping[str, Track],
+    samples: Iterable[Row],
+    alerts: Alerts,
+    totals: Mapping[str, float | None],
+    ongoing: Iterable[str],
+    now: datetime,
+    name: str,
+) -> tuple[Watch, list[Verdict]]:
+    """Follow the samples of one report; the new state, and at most one verdict for each alert.
+
+    `samples` are in order of time. `totals` are the bytes that `ram` and `disk` are percent of; without one, that alert
+    is not judged. `ongoing` are the types of incident that last at present, `now` is when the report arrived, and
+    `name` is what people call the server.
+
+    Samples that are not newer than the latest judged one change nothing, and a report whose newest sample is older than
+    `FRESH` opens nothing. While an incident lasts, the time over the threshold is not counted; after it was resolved by
+    hand the count starts anew.
+    """
+    rows = list(samples)
+    lasting = frozenset(ongoing)
+    arrived = (now - _EPOCH).total_seconds()
+    followed: Watch = {}
+    verdicts = []
+    for kind, label, metric in _WATCHED:
+        alert: Threshold | None = alerts[kind]  # type: ignore[literal-required]
+        total = 100.0 if kind == "cpu" else totals.get(kind)
+        if alert is None:
+            continue
+        track = watch.get(kind, {})
+        series = [(at, 100.0 * values[metric] / total) for at, values in rows if metric in values] if total else []
+        if not series:
+            if track:
+                followed[kind] = track
+            continue
+        followed[kind], verdict = _follow(track, series, alert, kind, label, name, kind in lasting, arrived)
+        if verdict:
+            verdicts.append(verdict)
+    return followed, verdicts
+
+
+def _follow(
+    track: Track,
+    series: list[tuple[datetime, float]],
+    alert: Threshold,
+    kind: str,
+    label: str,
+    name: str,
+    lasting: bool,
+    arrived: float,
+) -> tuple[Track, Verdict | None]:
+    threshold = alert["threshold"]
+    enough_under = recovery_level(threshold)
+    at, usual = track.get("at", -math.inf), track.get("usual", 0.0)
+    since = None if lasting else track.get("over_since")
+    recovered = False
+    percent = None
+    for time, value in series:
+        taken = (time - _EPOCH).total_seconds()
+        if taken <= at:
+            continue
+        if at > -math.inf:
+            gap = taken - at
+            if gap > max(LONGEST_GAP, 2 * usual):
+                since = None
+            # One long silence must not pass for the usual pace, so that this grows by doubling at most.
+            usual = min(gap, 2 * usual) if usual else gap
+        at, percent = taken, value
+        if value < threshold:
+            since = None
+        elif since is None:
+            since = taken
+        recovered = recovered or value <= enough_under
+    verdict = None
+    if percent is not None:
+        overdue = since is not None and at - since >= alert["for"] and arrived - at <= FRESH
+        facts = f"{label} at {round(percent, 1):g} %"
+        limit = f" on {name} (threshold {threshold:g} %)"
+        if since is not None and overdue and not lasting:
+            stretch = f" for {lasted(at - since)}" if at > since else ""
+            verdict = Verdict(kind, "over", facts + stretch + limit)
+            since = None
+        elif lasting and recovered and not overdue:
+            verdict = Verdict(kind, "recovered", facts + limit)
+        elif lasting:
+            since = None
+    new: Track = {"at": at, "usual": usual}
+    if since is not None:
+        new["over_since"] = since
+    return new, verdict
+
+
+def recovery_level(threshold: float) -> float:
+    """The highest percentage that counts as recovered. Where no room is left for the margin, half the threshold."""
+    return threshold - MARGIN if threshold > MARGIN else threshold / 2
+
+
+def start_anew(watch: Mapping[str, Track]) -> Watch:
+    """The state without what had been counted by alerts that have changed."""
+    return {kind: {"at": track["at"], "usual": track.get("usual", 0.0)} for kind, track in watch.items()}
+
+
+def silence_message(after: float) -> str:
+    return f"No report for {lasted(after)}"
+

@@ -1,0 +1,56 @@
+"""The time series of a server: averages over buckets of time, from raw samples and, where they are gone, from hours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.domain.servers import METRICS
+from tocsin.storage.database import Tx
+
+MEANS = ", ".join(f"avg({metric}) AS {metric}" for metric in METRICS)
+VALUES = ", ".join(METRICS)
+
+SERIES = f"""
+SELECT date_bin($4, at, 'epoch') AS bucket, {MEANS}
+FROM (
+    SELECT at, {VALUES} FROM samples WHERE server_id = $1 AND at >= greatest($2, $5) AND at <= $3
+    UNION ALL
+    SELECT at, {VALUES} FROM samples_hourly WHERE server_id = $1 AND at >= $2 AND at <= $3 AND at < $5
+) taken
+GROUP BY bucket ORDER BY bucket
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The mean of a metric over the bucket of time that begins at `at`."""
+
+    metric: str
+    at: datetime
+    value: float
+
+
+async def series(
+    tx: Tx,
+    server_id: UUID,
+    start: datetime,
+    end: datetime,
+    *,
+    metrics: Collection[str],
+    resolution: int,
+    raw_since: datetime,
+) -> list[Point]:
+    """The points of these metrics between two times, both included, oldest first; buckets of `resolution` seconds.
+
+    Raw samples are taken from `raw_since` on, hourly means before. Buckets without a sample have no point.
+    """
+    rows = await tx.fetch(SERIES, server_id, start, end, timedelta(seconds=resolution), raw_since)
+    return [
+        Point(metric, row["bucket"], row[metric])
+        for row in rows
+        for metric in METRICS
+        if metric in metrics and row[metric] is not None
+    ]
