@@ -1,11 +1,85 @@
-"""Incidents in words: what is said about one, to machines and to people."""
+"""Incidents: what is wished, what is known, and what is said about one, to machines and to people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from tocsin.domain.deliveries import Event
+
+
+SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check saw when it opened the incident."""
+
+    request: str | None = None
+    request_headers: Mapping[str, str] | None = None
+    response: str | None = None
+    response_headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A wish to open an incident of this type for this resource of this project."""
+
+    project_id: UUID
+    resource_type: str
+    resource_id: UUID
+    type: str
+    message: str
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it."""
+
+    project_id: UUID
+    resource_id: UUID
+    type: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident as it is stored. Name and address of its resource are those of when it began."""
+
+    id: UUID
+    project_id: UUID
+    resource_type: str
+    resource_id: UUID
+    resource_name: str
+    resource_url: str
+    type: str
+    message: str
+    created_at: datetime
+    updated_at: datetime
+    closed_at: datetime | None = None
+    resolved_by: str | None = None
+    snoozed_at: datetime | None = None
+    snooze_until: datetime | None = None
+    request: str | None = None
+    request_headers: Mapping[str, str] | None = None
+    response: str | None = None
+    response_headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The incident that now lasts; `new` where this call opened it."""
+
+    incident: Incident
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The project has no such resource."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,298 @@
+"""The engine's side of the queue: taking deliveries under a lease, recording what became of each try, and recovery.
+
+The attempt's number fences everything: what an engine says of a try counts only while that try is the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from tocsin.domain.deliveries import Finish, Retry
+from tocsin.storage import deliveries
+from tocsin.storage.database import Tx, key
+from tocsin.storage.queue import LEASE, WAKE_CHANNEL, Content, Job, test_content
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+ENGINE_LOCKS = 0x70C51
+"""The class of the advisory locks by which engines show that they live (pg_advisory_lock(class, number))."""
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One try, as it is stored with its delivery and shown in the log."""
+
+    started_at: datetime
+    duration_ms: float | None
+    outcome: Literal["delivered", "failed", "suppressed", "interrupted", "lost"]
+    status_code: int | None = None
+    response: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A try that has ended, and what follows from it. `failed` counts against the schedule."""
+
+    job: Job
+    what: Try
+    then: Retry | Finish
+    failed: bool
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """That a delivery's end is on record, and when; None where a later try had taken over."""
+
+    finished_at: datetime | None
+
+
+# A skip over the integrations that have something due, starting behind the one where the last claim stopped; then so
+# many of each as have room. One destination with thousands waiting costs the others nothing.
+CLAIM = f"""
+WITH RECURSIVE due (integration_id, n) AS (
+    (SELECT integration_id, 1 FROM outstanding
+     WHERE status = 'pending' AND behind IS NULL AND due_at <= now() AND integration_id > $1
+     ORDER BY integration_id LIMIT 1)
+    UNION ALL
+    (SELECT next.integration_id, due.n + 1
+     FROM due CROSS JOIN LATERAL (
+         SELECT o.integration_id FROM outstanding o
+         WHERE o.status = 'pending' AND o.behind IS NULL AND o.due_at <= now()
+           AND o.integration_id > due.integration_id
+         ORDER BY o.integration_id LIMIT 1
+     ) next WHERE due.n < $2)
+), picked AS (
+    SELECT o.id
+    FROM due
+    CROSS JOIN LATERAL (
+        SELECT id FROM outstanding
+        WHERE integration_id = due.integration_id AND status = 'pending' AND behind IS NULL AND due_at <= now()
+        ORDER BY due_at
+        LIMIT coalesce((SELECT room FROM unnest($3::uuid[], $4::int[]) AS busy(id, room)
+                        WHERE busy.id = due.integration_id), $5)
+        FOR UPDATE SKIP LOCKED
+    ) o
+    LIMIT $2
+), taken AS (
+    UPDATE outstanding o
+    SET status = 'sending', attempt = attempt + 1, engine = $6, started_at = now(),
+        leased_until = now() + interval '{LEASE} s'
+    FROM picked WHERE o.id = picked.id
+    RETURNING o.*
+)
+SELECT t.id, t.project_id, t.integration_id, t.repeatable, t.event, t.attempt, t.failures, t.first_notice_failed,
+       t.created_at, t.notice, v.version, i.id AS incident_id, i.resource_type, i.resource_name, i.resource_url,
+       i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at
+FROM taken t
+LEFT JOIN LATERAL (SELECT version FROM integrations WHERE id = t.integration_id LIMIT 1) v ON true
+LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = t.incident_id LIMIT 1) i ON true
+"""
+
+FINISH = """
+WITH given AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[])
+        AS g(id, attempt, final, reason, try)
+), gone AS (
+    DELETE FROM outstanding o USING given g
+    WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
+    RETURNING o.*, g.final, g.reason, o.attempts || g.try AS tries
+), kept AS (
+    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+                          status, reason, attempt, attempts, created_at, finished_at)
+    SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+           final, reason, attempt, tries, created_at, clock_timestamp()
+    FROM gone RETURNING id, finished_at
+)
+SELECT gone.id, gone.followed, kept.finished_at FROM gone JOIN kept ON kept.id = gone.id
+"""
+
+AGAIN = """
+UPDATE outstanding o
+SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempts || g.try,
+    failures = o.failures + g.failed::int,
+    not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
+    due_at = greatest(now() + g.wait * interval '1 s',
+                      CASE WHEN o.event = 'opened' THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id) END)
+FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[])
+    AS g(id, attempt, wait, failed, retry_after, try)
+WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
+RETURNING o.id, o.followed AND o.for_people AS overtaken
+"""
+
+# What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
+RELEASE = """
+UPDATE outstanding o
+SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
+    behind = (SELECT max(p.id::text)::uuid FROM outstanding p
+              WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id AND p.event = 'opened')
+FROM unnest($1::uuid[], $2::bool[]) AS g(id, delivered)
+WHERE o.behind = g.id
+RETURNING pg_notify($3, '')
+"""
+
+GIVE_BACK = """
+UPDATE outstanding o SET status = 'pending', engine = NULL, leased_until = NULL, due_at = now()
+FROM unnest($1::uuid[], $2::int[]) AS g(id, attempt)
+WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
+RETURNING pg_notify($3, '')
+"""
+
+DEAD_ENGINES = f"""
+SELECT number FROM engines
+WHERE seen_at < now() - interval '3 s'
+  AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = {ENGINE_LOCKS} AND objid = number
+                  AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+LOST = """
+SELECT id, attempt, repeatable, started_at FROM outstanding
+WHERE status = 'sending' AND (leased_until < now() OR engine = ANY($1::int[]))
+ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+
+MINE = "SELECT id, attempt FROM outstanding WHERE status = 'sending' AND engine = $1"
+
+STRANDED = """
+SELECT behind AS id FROM outstanding o
+WHERE behind IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.id = o.behind) LIMIT $1
+"""
+
+
+async def claim(
+    tx: Tx, *, engine: int, start: UUID, limit: int, room: Mapping[UUID, int], default_room: int, public_url: str
+) -> list[Job]:
+    """Lease at most `limit` due deliveries to this engine, of integrations behind `start`.
+
+    `room` is how many more each busy integration may have under way; `default_room` is for the others.
+    """
+    rows = await tx.fetch(CLAIM, start, limit, list(room), list(room.values()), default_room, engine)
+    return [_job(row, public_url) for row in rows]
+
+
+def _job(row: Record, public_url: str) -> Job:
+    if row["incident_id"] is not None:
+        said = Content(
+            key(row["incident_id"]), row["resource_type"], row["resource_name"], row["resource_url"],
+            row["incident_type"], row["message"], row["began_at"], row["closed_at"],
+        )  # fmt: skip
+    else:
+        said = test_content(public_url, row["created_at"])
+        if row["notice"] is not None:
+            said = msgspec.structs.replace(said, message=row["notice"])
+    return Job(
+        key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["version"] or 0, row["repeatable"],
+        row["event"], row["attempt"], row["failures"], row["first_notice_failed"], row["created_at"], said,
+    )  # fmt: skip
+
+
+async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
+    """Put the ends of tries on record, and let go on what waited for them."""
+    tried_in_order = sorted(tried, key=lambda each: each.job.id)
+    finished = [(each, each.then) for each in tried_in_order if isinstance(each.then, Finish)]
+    again = [(each, each.then) for each in tried_in_order if isinstance(each.then, Retry)]
+    followed: dict[UUID, bool] = {}
+    ended: dict[UUID, datetime] = {}
+    if finished:
+        rows = await tx.fetch(
+            FINISH,
+            [each.job.id for each, _ in finished],
+            [each.job.attempt for each, _ in finished],
+            [then.status for _, then in finished],
+            [then.reason for _, then in finished],
+            [each.what for each, _ in finished],
+        )
+        delivered = {each.job.id for each, then in finished if then.status == "delivered"}
+        ended = {key(row["id"]): row["finished_at"] for row in rows}
+        followed = {key(row["id"]): key(row["id"]) in delivered for row in rows if row["followed"]}
+    if again:
+        rows = await tx.fetch(
+            AGAIN,
+            [each.job.id for each, _ in again],
+            [each.job.attempt for each, _ in again],
+            [then.wait for _, then in again],
+            [each.failed for each, _ in again],
+            [each.retry_after for each, _ in again],
+            [each.what for each, _ in again],
+        )
+        overtaken = [key(row["id"]) for row in rows if row["overtaken"]]
+        if overtaken:
+            await deliveries.suppress(tx, overtaken, deliveries.OVERTAKEN)
+            followed |= dict.fromkeys(overtaken, False)
+    if followed:
+        await tx.execute(RELEASE, list(followed), list(followed.values()), WAKE_CHANNEL)
+    return [Recorded(ended.get(each.job.id)) for each in tried]
+
+
+async def give_back(tx: Tx, jobs: Collection[Job]) -> None:
+    """Return what was leased but not begun. Its attempt number is spent, its schedule is not."""
+    await tx.execute(GIVE_BACK, [job.id for job in jobs], [job.attempt for job in jobs], WAKE_CHANNEL)
+
+
+async def forgotten(tx: Tx, engine: int, known: Collection[UUID]) -> int:
+    """Return what is leased to this engine without its knowing, as after a lost connection. How many."""
+    rows = [row for row in await tx.fetch(MINE, engine) if key(row["id"]) not in known]
+    if rows:
+        await tx.execute(GIVE_BACK, [row["id"] for row in rows], [row["attempt"] for row in rows], WAKE_CHANNEL)
+    return len(rows)
+
+
+UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"
+
+
+async def recover(tx: Tx, limit: int) -> tuple[int, list[UUID]]:
+    """Take back what dead engines held or held too long. It only queues again; nothing is sent from here.
+
+    Returns how many there were, and those that may not be repeated and are therefore dead.
+    """
+    dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
+    rows = await tx.fetch(LOST, dead, limit)
+    lost = [Try(row["started_at"], None, "lost", error="No outcome on record: the engine died") for row in rows]
+    again = [(row, what) for row, what in zip(rows, lost, strict=True) if row["repeatable"]]
+    over = [(row, what) for row, what in zip(rows, lost, strict=True) if not row["repeatable"]]
+    if again:
+        count = len(again)
+        await tx.fetch(
+            AGAIN, [row["id"] for row, _ in again], [row["attempt"] for row, _ in again], [0.0] * count,
+            [False] * count, [None] * count, [what for _, what in again],
+        )  # fmt: skip
+    if over:
+        count = len(over)
+        await tx.fetch(
+            FINISH, [row["id"] for row, _ in over], [row["attempt"] for row, _ in over], ["dead"] * count,
+            [UNKNOWN_END] * count, [what for _, what in over],
+        )  # fmt: skip
+    stranded = await tx.fetch(STRANDED, limit)
+    if stranded:
+        await tx.execute(RELEASE, [row["id"] for row in stranded], [False] * len(stranded), WAKE_CHANNEL)
+    if again or over:
+        await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
+    elif dead:
+        await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
+    return len(rows), [key(row["id"]) for row, _ in over]
+
+
+async def register_engine(tx: Tx, number: int | None) -> int:
+    """Announce an engine on its listening session: under its old number where that is still its own, or a new one."""
+    if number is None or not await tx.fetchval("UPDATE engines SET seen_at = now() WHERE number = $1 RETURNING true", number):
+        number = int(await tx.fetchval("INSERT INTO engines DEFAULT VALUES RETURNING number"))
+    await tx.execute("SELECT pg_advisory_lock($1, $2)", ENGINE_LOCKS, number)
+    return number
+
+
+async def engine_lives(tx: Tx, number: int, *, accepting: bool) -> None:
+    """Say that the engine lives, so that deliveries are handed to it; or, not accepting, that they shall not be."""
+    await tx.execute("UPDATE engines SET seen_at = CASE WHEN $2 THEN now() ELSE '-infinity' END WHERE number = $1",
+                     number, accepting)  # fmt: skip
+
+
+async def retire_engine(tx: Tx, number: int) -> None:
+    """Take an engine off the list, once it has given everything back."""
+    await tx.execute("DELETE FROM engines WHERE number = $1", number)
