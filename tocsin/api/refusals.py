@@ -1,0 +1,99 @@
+"""Every error that the API answers with, rendered in this one place."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Send
+
+from tocsin.api.body import problem
+from tocsin.domain.errors import Detail, Refused, invalid
+from tocsin.storage.database import UNAVAILABLE
+
+log = structlog.get_logger()
+
+RETRY_AFTER = 2
+"""Seconds after which a caller may come back when the database is away."""
+
+_BY_STATUS = {
+    400: ("invalid_request", "The request cannot be read: {}"),
+    401: ("unauthorized", "Invalid or missing authentication token"),
+    404: ("not_found", "There is nothing at this address; see /api/docs"),
+    405: ("method_not_allowed", "This address does not know that method; the Allow header names those that it knows"),
+    413: ("payload_too_large", "The body is too large"),
+    415: ("invalid_request", "The body must be JSON"),
+    429: ("too_many_requests", "Too many requests; come back later"),
+}
+_UNEXPECTED = "Something went wrong here; it is on record, and trying again may help"
+
+
+def refused(error: BaseException) -> Refused:
+    """What a caller is told about `error`."""
+    match error:
+        case Refused():
+            return error
+        case asyncpg.DiskFullError():
+            return _unavailable("The disk of the database is full")
+        case _ if isinstance(error, UNAVAILABLE):
+            return _unavailable("The database cannot be reached at present")
+        case ValidationException():
+            return _validation(error)
+        case HTTPException() if error.status_code in _BY_STATUS:
+            code, message = _BY_STATUS[error.status_code]
+            return Refused(error.status_code, code, message.format(error.detail), headers=error.headers)
+    return Refused(500, "internal_error", _UNEXPECTED)
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar's way to `refused`."""
+    refusal = refused(error)
+    if refusal.status == 500:
+        record(request.method, request.scope.get("path_template") or request.url.path, error)
+    return Response(
+        body(refusal), status_code=refusal.status, headers=refusal.headers, media_type=MediaType.JSON
+    )
+
+
+async def send(send: Send, refusal: Refused) -> None:
+    """`refusal` as a whole answer, where Litestar is not in the way."""
+    content = msgspec.json.encode(body(refusal))
+    headers = {"content-type": "application/json", "content-length": str(len(content)), **refusal.headers}
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def body(refusal: Refused) -> object:
+    """The error's body: the common shape, or the one that the specification prints."""
+    if refusal.body is not None:
+        return refusal.body
+    details = [{"field": detail.field, "message": detail.message} for detail in refusal.details]
+    return {"error": refusal.code, "message": refusal.message, "details": details}
+
+
+def record(method: str, path: str, error: BaseException) -> None:
+    """Log a surprise by its kind and place. Its text stays out: a database's may quote what a caller sent."""
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("request failed", method=method, path=path, error=type(error).__name__, at=places[-6:])
+
+
+def _unavailable(message: str) -> Refused:
+    return Refused(
+        503, "unavailable", f"{message}; try again in a moment", headers={"Retry-After": str(RETRY_AFTER)}
+    )
+
+
+def _validation(error: ValidationException) -> Refused:
+    """Parameters that Litestar did not accept; a body that is not there at all is one of them."""
+    found = [each for each in error.extra or [] if isinstance(each, dict)]
+    if any(each.get("source") == "body" or each.get("key") == "data" for each in found):
+        return Refused(400, "invalid_request", "The request needs a JSON object as its body")
+    details = [Detail(str(each.get("key", "")), problem(str(each.get("message", "")))) for each in found]
+    named = "; ".join(f"{detail.field} {detail.message}" for detail in details)
+    return invalid(named or "The parameters cannot be accepted", *details)

@@ -1,0 +1,108 @@
+"""The API as one ASGI application: every noun beside this file, one way to read, one way to refuse."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+from litestar import Litestar, Request
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
+
+from tocsin.api import body, caller, docs, refusals, shapes
+from tocsin.api.service import Service
+from tocsin.domain.errors import invalid
+
+OpenService = Callable[[], AbstractAsyncContextManager[Service]]
+
+
+def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
+    """The application. `open_service` is entered when the server starts and left when it has stopped; `extra_routes`
+    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with open_service() as service:
+            app.state.service = service
+            yield
+
+    app = Litestar(
+        route_handlers=[*nouns(), *extra_routes],
+        lifespan=[lifespan],
+        dependencies={
+            "service": Provide(_service, sync_to_thread=False),
+            "caller": Provide(_caller, sync_to_thread=False),
+            "user_id": Provide(_user_id, sync_to_thread=False),
+            "asked": Provide(shapes.asked_page, sync_to_thread=False),
+        },
+        guards=[identify],
+        dto=body.JsonBody,
+        return_dto=None,
+        exception_handlers={Exception: refusals.answer},
+        request_max_body_size=body.LIMIT,
+        openapi_config=docs.config(),
+        logging_config=None,
+    )
+    return _front(app)
+
+
+def nouns() -> Iterator[ControllerRouterHandler]:
+    """The routes of every file in this folder that has some."""
+    package = __name__.rpartition(".")[0]
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if found.name != "server":
+            yield from getattr(importlib.import_module(f"{package}.{found.name}"), "routes", ())
+
+
+async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Ask who calls before anything else is read, where a handler wants to know."""
+    wanted = handler.parsed_fn_signature.parameters
+    authorization, service = connection.headers.get("authorization"), connection.app.state.service
+    if "caller" in wanted:
+        reading = connection.scope.get("method") in caller.READING
+        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
+    if "user_id" in wanted:
+        connection.state.user_id = await caller.user_of(authorization, service)
+
+
+def _service(request: Request[Any, Any, Any]) -> Any:
+    return request.app.state.service
+
+
+def _caller(request: Request[Any, Any, Any]) -> Any:
+    return request.state.caller
+
+
+def _user_id(request: Request[Any, Any, Any]) -> Any:
+    return request.state.user_id
+
+
+def _front(app: ASGIApp) -> ASGIApp:
+    """What every request meets first: HEAD is GET without the body, and no address has a NUL in it."""
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            if b"%00" in scope["query_string"] or "\0" in scope["path"]:
+                await refusals.send(send, invalid("The address must not contain a NUL character"))
+                return
+            if scope["method"] == "HEAD":
+                scope, send = cast(HTTPScope, {**scope, "method": "GET"}), _without_body(send)
+        await app(scope, receive, send)
+
+    return front
+
+
+def _without_body(send: Send) -> Send:
+    async def bodiless(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return bodiless
