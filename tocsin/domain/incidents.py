@@ -89,7 +89,7 @@ class Notification:
     `delivery_id` (`DLV…`) is the same on every try. `started_at` and `closed_at` bound the incident; `closed_at` is
     None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening could
     not be delivered, so that this one must say both. A test has no incident; a notice has none either and says its
-    `message` to people only.
+    `message` to people only. `unsubscribe_url` is where a mail's reader can stop it.
     """
 
     delivery_id: str
@@ -103,6 +103,7 @@ class Notification:
     started_at: datetime
     closed_at: datetime | None = None
     first_notice_failed: bool = False
+    unsubscribe_url: str | None = None
 
     @property
     def status(self) -> str:

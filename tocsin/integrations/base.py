@@ -1,6 +1,6 @@
-"""What an integration type is: the smallest contract that the API and the engine need. One file beside this is one type.
+"""What an integration type is: the smallest contract that the API and the engine need.
 
-A type never sees the database, and the engine never sees what it delivers.
+One file beside this is one type. A type never sees the database, and the engine never sees what it delivers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from tocsin.domain.deliveries import Outcome
-from tocsin.domain.errors import Detail, invalid
+from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
@@ -24,10 +24,7 @@ MASK = "********"
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """What a type may speak over, and what the installation is called from outside.
-
-    `unsubscribe` is the link, made by the engine for this integration, by which a mail's reader can stop it.
-    """
+    """What a type may speak over, and what the installation is called from outside."""
 
     http: Http
     mail: Mailer
@@ -52,6 +49,8 @@ class IntegrationType(ABC):
     """Names of settings that are encrypted at rest."""
     internal: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are the service's own, and never part of an answer."""
+    signing: ClassVar[str | None] = None
+    """The setting that holds the secret which notifications are signed with, where the type has one."""
 
     @abstractmethod
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -67,6 +66,14 @@ class IntegrationType(ABC):
     @abstractmethod
     async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+
+    def host(self, settings: Mapping[str, Any]) -> str | None:
+        """The host that the settings say to call, or None where only the operator's own hosts are called."""
+        return None
+
+    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """The settings with a new `signing` secret; `now` is Unix time. Only for types that have one."""
+        raise forbidden_state(f"A {self.label} integration has no secret to rotate")
 
     def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """The settings as an answer shows them: nothing internal, and secrets masked unless `reveal`."""

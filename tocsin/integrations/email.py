@@ -1,0 +1,143 @@
+"""Email: what happened, where and since when, in the subject; the rest as plain text and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import Any, ClassVar
+
+import jinja2
+from email_validator import EmailNotValidError, validate_email
+
+from tocsin.domain.deliveries import Delivered, Failed, Outcome
+from tocsin.domain.errors import invalid_field
+from tocsin.domain.incidents import Notification, lasted
+from tocsin.integrations.base import IntegrationType, Wires
+from tocsin.transports.smtp import MailRefused
+
+LONGEST_SUBJECT_NAME = 80
+
+_templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrations"), autoescape=True)
+
+
+class EmailIntegration(IntegrationType):
+    type: ClassVar[str] = "Integrations::EmailIntegration"
+    label: ClassVar[str] = "email"
+    for_people: ClassVar[bool] = True
+
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return {"email": _checked_address(given.get("email", (stored or {}).get("email")))}
+
+    def name(self, settings: Mapping[str, Any]) -> str:
+        return str(settings["email"])
+
+    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+        message = mail(settings["email"], notification, domain=wires.mail.domain, now=datetime.now(UTC))
+        try:
+            return Delivered(response=await wires.mail.send(message))
+        except MailRefused as error:
+            return Failed(str(error), cure="doubt" if error.permanent else "wait", status_code=error.code)
+
+
+def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> EmailMessage:
+    """The mail for one notification, complete but for its sender.
+
+    Its Message-ID comes of the delivery, so that a mail which is sent twice can be known as one; mails about one
+    incident refer to it, so that programs show them together.
+    """
+    said = words(notification)
+    message = EmailMessage(policy=SMTP)
+    message["To"] = address
+    message["Subject"] = said.subject
+    message["Date"] = format_datetime(now)
+    message["Message-ID"] = f"<{notification.delivery_id}@{domain}>"
+    if notification.incident_id:
+        message["References"] = f"<{notification.incident_id}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    if notification.unsubscribe_url:
+        message["List-Unsubscribe"] = f"<{notification.unsubscribe_url}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message.set_content(_text(said, notification.unsubscribe_url))
+    html = _templates.get_template("email.html").render(said=said, unsubscribe_url=notification.unsubscribe_url)
+    message.add_alternative(html, subtype="html")
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A notification as people read it. `facts` are lines of a name and a value."""
+
+    subject: str
+    headline: str
+    sentences: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    link: str | None
+
+
+def words(notification: Notification) -> Words:
+    """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
+    name, kind, text = _line(notification.resource_name), _line(notification.incident_type), _line(notification.message)
+    short = name if len(name) <= LONGEST_SUBJECT_NAME else name[: LONGEST_SUBJECT_NAME - 1] + "…"
+    link = notification.resource_url if notification.resource_url.startswith(("http://", "https://")) else None
+    began, length = _moment(notification.started_at), lasted(notification.duration or 0)
+    facts = (("Where", name), ("What", kind), ("Since", began))
+    match notification.event:
+        case "notice":
+            return Words(f"Tocsin: {name}", name, (text,), (), link)
+        case "test":
+            return Words(f"Test: {short}, {began}", name, (text,), (("Sent", began),), link)
+        case "resolved":
+            assert notification.closed_at is not None
+            ended = (("Until", _moment(notification.closed_at)), ("Lasted", length))
+            sentences: tuple[str, ...] = (text,)
+            if notification.first_notice_failed:
+                sentences = (
+                    f"This began at {began} and lasted {length}. The first notice, of its beginning, could not be "
+                    "delivered; this one tells of both.",
+                    text,
+                )
+            headline = f"Resolved: {kind} on {name}"
+            return Words(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
+                         facts + ended, link)  # fmt: skip
+    return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
+
+
+def _text(said: Words, unsubscribe_url: str | None) -> str:
+    parts = [said.headline, *said.sentences]
+    if said.facts:
+        parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in said.facts))
+    if said.link:
+        parts.append(_line(said.link))
+    if unsubscribe_url:
+        parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _line(text: str) -> str:
+    """One line: control characters, among them all line breaks, and halves of characters become spaces."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+def _checked_address(value: object) -> str:
+    field = "settings.email"
+    if value is None or value == "":
+        raise invalid_field(field, "is required")
+    if not isinstance(value, str):
+        raise invalid_field(field, "must be a string")
+    try:
+        # Names such as mail.corp.internal are good where the operator's mail server knows them.
+        found = validate_email(value, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise invalid_field(field, f"is not a mail address: {error}") from None
+    if "." not in found.domain:
+        raise invalid_field(field, "is not a mail address: the part after the @-sign should have a period")
+    # Written in ASCII where it can be, so that every mail server understands it.
+    return found.ascii_email or found.normalized

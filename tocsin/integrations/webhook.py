@@ -1,0 +1,177 @@
+"""Webhook: seven fields of JSON, posted and signed as Standard Webhooks says (https://www.standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import msgspec
+from standardwebhooks import Webhook
+from yarl import URL
+
+from tocsin import __version__
+from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
+from tocsin.domain.errors import invalid_field
+from tocsin.domain.incidents import Notification
+from tocsin.integrations.base import IntegrationType, Wires
+from tocsin.transports.http import Answer, Unreachable
+
+LONGEST_URL = 2048
+ROTATION_SECONDS = 86_400
+"""How long deliveries carry the signature of the secret before, too."""
+
+SECRET_BYTES = 24
+PASSING = frozenset({408, 409, 425, 429})
+"""Client errors that say "not now" rather than "not this"."""
+
+USER_AGENT = f"Tocsin/{__version__}"
+
+
+class Payload(msgspec.Struct):
+    """What a receiver gets: the specification's fields, in its order."""
+
+    resource_name: str
+    resource_url: str
+    resource_type: str
+    incident_type: str
+    incident_status: str
+    incident_duration: int | None
+    incident_message: str
+
+
+class WebhookIntegration(IntegrationType):
+    type: ClassVar[str] = "Integrations::WebhookIntegration"
+    label: ClassVar[str] = "webhook"
+    secret: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
+    internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
+    signing: ClassVar[str | None] = "signing_secret"
+
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        own = {name: value for name, value in (stored or {}).items() if name in self.internal}
+        known = given.get("webhook_url", (stored or {}).get("webhook_url"))
+        return {"webhook_url": _checked_url(known), **(own or {"signing_secret": new_secret()})}
+
+    def name(self, settings: Mapping[str, Any]) -> str:
+        return str(settings["webhook_url"])
+
+    def host(self, settings: Mapping[str, Any]) -> str | None:
+        return URL(settings["webhook_url"]).host
+
+    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+        retired = {"retired_secret": settings["signing_secret"], "retired_at": now}
+        return {**settings, **retired, "signing_secret": new_secret()}
+
+    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+        if notification.event == "notice":
+            return Suppressed("notices are for people")
+        said = body(notification)
+        try:
+            answer = await wires.http.post(settings["webhook_url"], said, headers(settings, notification, said))
+        except Unreachable as error:
+            return Failed(str(error), cure="nothing" if error.refused else "wait")
+        return outcome(answer)
+
+
+def body(notification: Notification) -> bytes:
+    """The payload of one notification."""
+    return msgspec.json.encode(
+        Payload(
+            resource_name=notification.resource_name,
+            resource_url=notification.resource_url,
+            resource_type=notification.resource_type,
+            incident_type=notification.incident_type,
+            incident_status=notification.status,
+            incident_duration=notification.duration,
+            incident_message=notification.message,
+        )
+    )
+
+
+def headers(
+    settings: Mapping[str, Any], notification: Notification, said: bytes, now: float | None = None
+) -> dict[str, str]:
+    """What goes with `said`: who sends, which delivery and incident, and one signature for each secret in force.
+
+    `now` is Unix time, by default the clock's: receivers refuse a signature that is minutes old, so every try signs anew.
+    """
+    moment = int(time.time() if now is None else now)
+    secrets = [settings["signing_secret"]]
+    if "retired_secret" in settings and moment < settings["retired_at"] + ROTATION_SECONDS:
+        secrets.append(settings["retired_secret"])
+    at, text = datetime.fromtimestamp(moment, UTC), said.decode()
+    made = {
+        "User-Agent": USER_AGENT,
+        "Content-Type": "application/json",
+        "webhook-id": notification.delivery_id,
+        "webhook-timestamp": str(moment),
+        "webhook-signature": " ".join(_signer(each).sign(notification.delivery_id, at, text) for each in secrets),
+    }
+    if notification.incident_id:
+        made["Tocsin-Incident"] = notification.incident_id
+    return made
+
+
+def outcome(answer: Answer, now: float | None = None) -> Outcome:
+    """What a destination's answer means. `now` is Unix time, for a `Retry-After` that is a date."""
+    status, text = answer.status, answer.text
+    if 200 <= status < 300:
+        return Delivered(status, text)
+    if 300 <= status < 400:
+        return Failed(f"Answered {status}: redirects are not followed", "doubt", status, text)
+    if status == 410:
+        return Failed("Answered 410: the destination is gone for good", "gone", status, text)
+    if 400 <= status < 500 and status not in PASSING:
+        return Failed(f"Answered {status}", "doubt", status, text)
+    wait = retry_after(answer.headers.get("Retry-After"), time.time() if now is None else now)
+    return Failed(f"Answered {status}", "wait", status, text, wait)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait by a `Retry-After` header, which holds seconds or a date (RFC 9110, 10.2.3), or None."""
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def new_secret() -> str:
+    """A signing secret as Standard Webhooks writes it: `whsec_` and 24 random bytes in base64."""
+    return "whsec_" + base64.b64encode(os.urandom(SECRET_BYTES)).decode()
+
+
+@lru_cache(maxsize=4096)
+def _signer(secret: str) -> Webhook:
+    return Webhook(secret)
+
+
+def _checked_url(value: object) -> str:
+    field = "settings.webhook_url"
+    if value is None or value == "":
+        raise invalid_field(field, "is required")
+    if not isinstance(value, str):
+        raise invalid_field(field, "must be a string")
+    if len(value) > LONGEST_URL:
+        raise invalid_field(field, f"is longer than {LONGEST_URL} characters")
+    if any(character.isspace() or not character.isprintable() for character in value):
+        raise invalid_field(field, "must be one address without spaces")
+    try:
+        url = URL(value)
+        host = url.host
+    except (ValueError, UnicodeError):
+        host = None
+    if not host or url.scheme not in ("http", "https"):
+        raise invalid_field(field, "must be an address that starts with https:// or http://, and a host")
+    if not url.port:
+        raise invalid_field(field, "must not name port 0")
+    if url.user is not None or url.password is not None:
+        raise invalid_field(field, "must not hold a user name or password, which would be shown wherever it is")
+    return value
