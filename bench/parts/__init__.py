@@ -1,0 +1,1 @@
+"""One file is one thing measured: `measure(workshop)` yields its figures."""
