@@ -4,28 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
 from tocsin.settings import Settings
-from tocsin.storage.database import GroupCommit
+from tocsin.storage import incidents, servers
+from tocsin.storage.database import GroupCommit, Tx
 from tocsin.storage.secrets import Vault
+
+OpenedUnit = list[Opened | Missing | None]
+ClosedUnit = list[list[Incident]]
 
 
 @dataclass(slots=True, kw_only=True)
 class Service:
     """One installation, as the API sees it.
 
-    The three group commits carry one request each: a unit of openings that stands or falls together, a unit of
-    closings, one server's report.
+    The group commits take what one request brings: openings that stand or fall together, closings, one server's report.
     """
 
     pool: asyncpg.Pool
     settings: Settings
     vault: Vault
     public_url: str
-    open_incidents: GroupCommit[Sequence[Opening], list[Opened | Missing | None]]
-    resolve_incidents: GroupCommit[Sequence[Closing], list[Incident | None]]
-    report: GroupCommit[Any, Any]
+    open_incidents: GroupCommit[Sequence[Opening], OpenedUnit]
+    resolve_incidents: GroupCommit[Sequence[Closing], ClosedUnit]
+    report: GroupCommit[servers.Report, servers.Recorded]
+
+
+def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) -> Service:
+    """The service on this pool. It holds no resource of its own, so it need not be closed."""
+
+    async def open_units(tx: Tx, units: Sequence[Sequence[Opening]]) -> Sequence[OpenedUnit]:
+        return await incidents.open_units(tx, units, public_url=public_url)
+
+    async def record(tx: Tx, reports: Sequence[servers.Report]) -> Sequence[servers.Recorded]:
+        return await servers.record(tx, reports, public_url=public_url)
+
+    return Service(
+        pool=pool,
+        settings=settings,
+        vault=vault,
+        public_url=public_url,
+        open_incidents=GroupCommit(pool, open_units),
+        resolve_incidents=GroupCommit(pool, _resolve_units),
+        report=GroupCommit(pool, record),
+    )
+
+
+async def _resolve_units(tx: Tx, units: Sequence[Sequence[Closing]]) -> Sequence[ClosedUnit]:
+    ended = iter(await incidents.resolve(tx, [closing for unit in units for closing in unit]))
+    return [[next(ended) for _ in unit] for unit in units]

@@ -1,0 +1,310 @@
+"""Incidents: reading them, opening and resolving them from outside, snoozing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, ClassVar, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import Parameter
+from msgspec import UNSET, Meta, UnsetType
+
+from tocsin.api import body
+from tocsin.api.caller import Caller
+from tocsin.api.service import Service
+from tocsin.api.shapes import Listed, Page, seconds
+from tocsin.domain import ids
+from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
+from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening
+from tocsin.storage import incidents
+
+BATCH = 1000
+BATCH_LIMIT = 4 * 1024 * 1024
+LONGEST_SNOOZE = timedelta(days=366)
+BY_API = "API"
+
+PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
+
+ResourceType = Literal["Server", "NetworkMonitor"]
+IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9_.-]+$(?!\n)")]
+Message = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"\S")]
+
+
+class IncidentShown(msgspec.Struct):
+    uuid: str
+    status: Literal["ongoing", "resolved"]
+    error_message: str
+    closed_at: str | None
+    snoozed_at: str | None
+    snooze_until: str | None
+    monitorable_type: ResourceType
+    monitorable_uuid: str
+    monitorable_name: str
+    incident_type: str
+    request: str | None
+    request_headers: Mapping[str, str] | None
+    response: str | None
+    response_headers: Mapping[str, str] | None
+    created_at: str
+    updated_at: str
+
+
+class IncidentToOpen(msgspec.Struct):
+    resource_type: ResourceType
+    resource_uuid: str
+    incident_type: IncidentType
+    message: Message
+
+
+class IncidentToResolve(msgspec.Struct):
+    resource_type: ResourceType
+    resource_uuid: str
+    incident_type: IncidentType
+    message: Message | None = None
+
+
+class OpenIncidents(msgspec.Struct):
+    """One `incident`, or up to 1,000 `incidents` of which all or none are opened."""
+
+    ROOTS: ClassVar = ("incident",)
+    incident: IncidentToOpen | UnsetType = UNSET
+    incidents: Annotated[list[IncidentToOpen], Meta(min_length=1, max_length=BATCH)] | UnsetType = UNSET
+
+
+class ResolveIncidents(msgspec.Struct):
+    """One `incident`, or up to 1,000 `incidents`."""
+
+    ROOTS: ClassVar = ("incident",)
+    incident: IncidentToResolve | UnsetType = UNSET
+    incidents: Annotated[list[IncidentToResolve], Meta(min_length=1, max_length=BATCH)] | UnsetType = UNSET
+
+
+class OpenedMeta(msgspec.Struct):
+    opened: int
+    already_ongoing: int
+
+
+class OpenedBatch(msgspec.Struct):
+    data: list[IncidentShown]
+    meta: OpenedMeta
+
+
+class NotOngoing(msgspec.Struct):
+    resource_type: ResourceType
+    resource_uuid: str
+    incident_type: str
+
+
+class ResolvedMeta(msgspec.Struct):
+    resolved: int
+    not_ongoing: int
+
+
+class ResolvedBatch(msgspec.Struct):
+    """What was resolved, and which of the wishes found nothing ongoing."""
+
+    data: list[IncidentShown]
+    not_ongoing: list[NotOngoing]
+    meta: ResolvedMeta
+
+
+class Snooze(msgspec.Struct):
+    until: Annotated[datetime, Meta(tz=True)]
+
+
+def shown(incident: Incident) -> IncidentShown:
+    """An incident as every answer shows it."""
+    return IncidentShown(
+        uuid=ids.public(ids.INCIDENT, incident.id),
+        status="ongoing" if incident.closed_at is None else "resolved",
+        error_message=incident.message,
+        closed_at=seconds(incident.closed_at),
+        snoozed_at=seconds(incident.snoozed_at),
+        snooze_until=seconds(incident.snooze_until),
+        monitorable_type=incident.resource_type,  # type: ignore[arg-type]
+        monitorable_uuid=ids.public(PREFIX[incident.resource_type], incident.resource_id),
+        monitorable_name=incident.resource_name,
+        incident_type=incident.type,
+        request=incident.request,
+        request_headers=incident.request_headers,
+        response=incident.response,
+        response_headers=incident.response_headers,
+        created_at=seconds(incident.created_at),
+        updated_at=seconds(incident.updated_at),
+    )
+
+
+async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
+    """Open what is asked for, all or none: 201 where anything was opened, 200 where all of it was ongoing."""
+    wishes = _wishes(data.incident, data.incidents)
+    single = not isinstance(data.incident, UnsetType)
+    unit = [
+        Opening(caller.project_id, wish.resource_type, key, wish.incident_type, wish.message)
+        for wish, key in zip(wishes, _keys(wishes, single), strict=True)
+    ]
+    answers = await service.open_incidents(unit)
+    opened = [answer for answer in answers if isinstance(answer, Opened)]
+    if len(opened) < len(unit):
+        missing = [index for index, answer in enumerate(answers) if isinstance(answer, Missing)]
+        raise _unknown(wishes, missing, single)
+    new = sum(answer.new for answer in opened)
+    status = 201 if new else 200
+    if single:
+        return status, shown(opened[0].incident)
+    meta = OpenedMeta(opened=new, already_ongoing=len(opened) - new)
+    return status, OpenedBatch([shown(answer.incident) for answer in opened], meta)
+
+
+async def resolve_all(service: Service, caller: Caller, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
+    """Resolve what is ongoing of what is named: always 200."""
+    wishes = _wishes(data.incident, data.incidents)
+    unit = [
+        Closing(caller.project_id, key, wish.incident_type, BY_API)
+        for wish, key in zip(wishes, _keys(wishes, not isinstance(data.incident, UnsetType)), strict=True)
+    ]
+    ended = await service.resolve_incidents(unit)
+    resolved = {incident.id: incident for found in ended for incident in found}
+    not_ongoing = [
+        NotOngoing(wish.resource_type, wish.resource_uuid, wish.incident_type)
+        for wish, found in zip(wishes, ended, strict=True)
+        if not found
+    ]
+    meta = ResolvedMeta(resolved=len(resolved), not_ongoing=len(not_ongoing))
+    return 200, ResolvedBatch([*map(shown, resolved.values())], not_ongoing, meta)
+
+
+Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)
+
+
+def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
+    if isinstance(one, UnsetType):
+        if isinstance(many, UnsetType):
+            raise body.missing_root("incident")
+        return many
+    if not isinstance(many, UnsetType):
+        raise invalid_field("incidents", "cannot stand beside incident; give one of the two")
+    return [one]
+
+
+def _keys(wishes: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
+    keys = [ids.parse(PREFIX[wish.resource_type], wish.resource_uuid) for wish in wishes]
+    known = [key for key in keys if key is not None]
+    if len(known) < len(keys):
+        raise _unknown(wishes, [index for index, key in enumerate(keys) if key is None], single)
+    return known
+
+
+def _unknown(
+    wishes: Sequence[IncidentToOpen | IncidentToResolve], indexes: Sequence[int], single: bool
+) -> Refused:
+    """422: these name no resource of the project."""
+    details = [
+        Detail(
+            "resource_uuid" if single else f"incidents[{index}].resource_uuid",
+            f"is not the uuid of a {wishes[index].resource_type} of this project",
+        )
+        for index in indexes
+    ]
+    first = f"{details[0].field} {details[0].message}"
+    return invalid(first if single else f"{first}; nothing was opened or resolved", *details)
+
+
+@get("/api/v1/incidents")
+async def list_(
+    caller: Caller,
+    service: Service,
+    asked: Page,
+    status: Annotated[Literal["ongoing", "resolved"] | None, Parameter(description="Only these.")] = None,
+) -> Listed[IncidentShown]:
+    """List incidents
+
+    Ongoing ones first, then the newest.
+    """
+    async with service.pool.acquire() as tx, tx.transaction():
+        found, total = await incidents.list_(
+            tx,
+            caller.project_id,
+            ongoing=None if status is None else status == "ongoing",
+            limit=asked.per_page,
+            offset=asked.offset,
+        )
+    return Listed([*map(shown, found)], asked.meta(total))
+
+
+@post("/api/v1/incidents", request_max_body_size=BATCH_LIMIT)
+async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
+    """Open an incident, or a batch of them
+
+    201; one that is already ongoing for the same resource and type is answered with 200 and not opened twice. Of a
+    batch, all are opened or none.
+    """
+    status, answer = await open_all(service, caller, data)
+    return Response(answer, status_code=status)
+
+
+@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT)
+async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
+    """Resolve what is ongoing for a resource and type
+
+    For callers that do not know the incident's uuid. What was not ongoing is said in the answer.
+    """
+    _, answer = await resolve_all(service, caller, data)
+    return answer
+
+
+@get("/api/v1/incidents/{uuid:str}")
+async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+    """Read one incident"""
+    async with service.pool.acquire() as tx:
+        incident = await incidents.one(tx, caller.project_id, _key(uuid))
+    if incident is None:
+        raise not_found("incident")
+    return shown(incident)
+
+
+@post("/api/v1/incidents/{uuid:str}/resolve", status_code=200)
+async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+    """Resolve one incident
+
+    One that is resolved already is answered as it is.
+    """
+    async with service.pool.acquire() as tx, tx.transaction():
+        incident = await incidents.one(tx, caller.project_id, _key(uuid))
+        if incident is None:
+            raise not_found("incident")
+        if incident.closed_at is None:
+            closing = Closing(caller.project_id, incident.resource_id, incident.type, BY_API)
+            await incidents.resolve(tx, [closing])
+            incident = await incidents.one(tx, caller.project_id, incident.id) or incident
+    return shown(incident)
+
+
+@post("/api/v1/incidents/{uuid:str}/snooze", status_code=200)
+async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> IncidentShown:
+    """Snooze one incident
+
+    It sends nothing until then; still ongoing then, it reminds.
+    """
+    now = datetime.now(UTC)
+    if not now < data.until <= now + LONGEST_SNOOZE:
+        raise invalid_field("until", "must be a moment within the next 366 days")
+    async with service.pool.acquire() as tx, tx.transaction():
+        snoozed = await incidents.snooze(tx, caller.project_id, _key(uuid), data.until)
+        if snoozed is None:
+            if await incidents.one(tx, caller.project_id, _key(uuid)) is None:
+                raise not_found("incident")
+            raise forbidden_state("The incident is resolved already; only an ongoing one can be snoozed")
+    return shown(snoozed)
+
+
+def _key(uuid: str) -> UUID:
+    key = ids.parse(ids.INCIDENT, uuid)
+    if key is None:
+        raise not_found("incident")
+    return key
+
+
+routes = [list_, open_, resolve, read, resolve_one, snooze]
