@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime
 from typing import Any, ClassVar
 
@@ -21,6 +22,17 @@ from tocsin.transports.smtp import MailRefused
 
 LONGEST_SUBJECT_NAME = 80
 
+
+class _Unfolded(UnstructuredHeader, BaseHeader):
+    """A header in one line. The standard library would encode a long link, and mail programs would not find it."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_headers = HeaderRegistry()
+_headers.map_to_type("list-unsubscribe", _Unfolded)
+_policy = SMTP.clone(header_factory=_headers)
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrations"), autoescape=True)
 
 
@@ -50,8 +62,8 @@ def mail(address: str, notification: Notification, *, domain: str, now: datetime
     incident refer to it, so that programs show them together.
     """
     said = words(notification)
-    message = EmailMessage(policy=SMTP)
-    message["To"] = address
+    message = EmailMessage(policy=_policy)
+    message["To"] = _ascii(address)
     message["Subject"] = said.subject
     message["Date"] = format_datetime(now)
     message["Message-ID"] = f"<{notification.delivery_id}@{domain}>"
@@ -139,5 +151,12 @@ def _checked_address(value: object) -> str:
         raise invalid_field(field, f"is not a mail address: {error}") from None
     if "." not in found.domain:
         raise invalid_field(field, "is not a mail address: the part after the @-sign should have a period")
-    # Written in ASCII where it can be, so that every mail server understands it.
+    return found.normalized
+
+
+def _ascii(address: str) -> str:
+    """The address in ASCII where it can be, so that every mail server understands it."""
+    if address.isascii():
+        return address
+    found = validate_email(address, check_deliverability=False, globally_deliverable=False)
     return found.ascii_email or found.normalized

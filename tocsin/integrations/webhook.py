@@ -64,8 +64,12 @@ class WebhookIntegration(IntegrationType):
         return URL(settings["webhook_url"]).host
 
     def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
-        retired = {"retired_secret": settings["signing_secret"], "retired_at": now}
-        return {**settings, **retired, "signing_secret": new_secret()}
+        return {
+            **settings,
+            "retired_secret": settings["signing_secret"],
+            "retired_at": now,
+            "signing_secret": new_secret(),
+        }
 
     async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
         if notification.event == "notice":
@@ -98,7 +102,7 @@ def headers(
 ) -> dict[str, str]:
     """What goes with `said`: who sends, which delivery and incident, and one signature for each secret in force.
 
-    `now` is Unix time, by default the clock's: receivers refuse a signature that is minutes old, so every try signs anew.
+    `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every try signs anew.
     """
     moment = int(time.time() if now is None else now)
     secrets = [settings["signing_secret"]]
