@@ -1,0 +1,32 @@
+"""What some tests need on the machine. In CI it must be there; elsewhere its lack skips them, with a line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from glob import glob
+from pathlib import Path
+
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def program(name: str) -> str:
+    """The path of a program, or the test ends here."""
+    found = shutil.which(name)
+    return found or missing(f"{name} is not installed")
+
+
+def library(name: str) -> str:
+    """The path of a shared library somewhere below the system's library folders, or the test ends here."""
+    folders = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime")
+    found = [str(Path(folder) / name) for pattern in folders for folder in glob(pattern)]
+    found = [path for path in found if Path(path).exists()]
+    return found[0] if found else missing(f"{name} is not installed")
+
+
+def missing(reason: str) -> str:
+    if IN_CI:
+        pytest.fail(f"{reason}; in CI nothing may be skipped")
+    pytest.skip(reason)
