@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import asyncpg
 
@@ -17,20 +16,32 @@ OpenedUnit = list[Opened | Missing | None]
 ClosedUnit = list[list[Incident]]
 
 
-@dataclass(slots=True, kw_only=True)
 class Service:
     """One installation, as the API sees it.
 
     The group commits take what one request brings: openings that stand or fall together, closings, one server's report.
     """
 
-    pool: asyncpg.Pool
-    settings: Settings
-    vault: Vault
-    public_url: str
-    open_incidents: GroupCommit[Sequence[Opening], OpenedUnit]
-    resolve_incidents: GroupCommit[Sequence[Closing], ClosedUnit]
-    report: GroupCommit[servers.Report, servers.Recorded]
+    # No dataclass: the framework would look into one, field by field, for each handler.
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        settings: Settings,
+        vault: Vault,
+        public_url: str,
+        open_incidents: GroupCommit[Sequence[Opening], OpenedUnit],
+        resolve_incidents: GroupCommit[Sequence[Closing], ClosedUnit],
+        report: GroupCommit[servers.Report, servers.Recorded],
+    ) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.vault = vault
+        self.public_url = public_url
+        self.open_incidents = open_incidents
+        self.resolve_incidents = resolve_incidents
+        self.report = report
 
 
 def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) -> Service:
