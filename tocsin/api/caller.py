@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
-from litestar import Request
-from litestar.di import Provide
 
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
@@ -97,14 +94,3 @@ def token_in(authorization: str | None) -> str | None:
 
 def unauthorized(message: str = "Invalid or missing authentication token: send Authorization: Bearer TOKEN") -> Refused:
     return Refused(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
-
-
-async def provide_caller(request: Request[Any, Any, Any], service: Service) -> Caller:
-    return await caller_of(request.headers.get("authorization"), service, reading=request.method in READING)
-
-
-async def provide_user_id(request: Request[Any, Any, Any], service: Service) -> UUID:
-    return await user_of(request.headers.get("authorization"), service)
-
-
-dependencies = {"caller": Provide(provide_caller), "user_id": Provide(provide_user_id)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,13 +20,14 @@ from tocsin.domain.errors import Refused, invalid_field
 from tocsin.storage import accounts, links, monitors, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx
+from tocsin.storage.throttle import Limit
 from tocsin.transports.smtp import Mailer, MailRefused
 
 log = structlog.get_logger()
 
-TRIES_PER_ADDRESS = {"limit": 30, "per": 300.0}
-TRIES_PER_ACCOUNT = {"limit": 10, "per": 900.0}
-REGISTRATIONS_PER_ADDRESS = {"limit": 20, "per": 3600.0}
+TRIES_PER_ADDRESS = Limit(30, 300)
+TRIES_PER_ACCOUNT = Limit(10, 900)
+REGISTRATIONS_PER_ADDRESS = Limit(20, 3600)
 
 
 class NewUser(msgspec.Struct):
@@ -72,7 +74,7 @@ class SignedIn(msgspec.Struct):
 async def register(request: Request[Any, Any, Any], data: Registration, service: Service) -> Response[Registered]:
     """Make an account with a first project, and send a link that verifies the address."""
     if service.settings.registration != "open":
-        raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation for an account")
+        raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation")
     given = data.user
     email = rules.address("email", given.email)
     name = rules.name("name", given.name) if given.name.strip() else ""
@@ -128,10 +130,10 @@ async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
             raise unauthorized("Send the token that you got when signing in: Authorization: Bearer TOKEN")
 
 
-async def _limit(service: Service, what: str, subjects: dict[str, dict[str, Any]]) -> None:
+async def _limit(service: Service, what: str, subjects: dict[str, Limit]) -> None:
     """Raises `Refused` (429) where too much was tried on behalf of any of the subjects."""
     async with service.pool.acquire() as tx, tx.transaction():
-        wait = max([await throttle.take(tx, subject, **limit) for subject, limit in subjects.items()])
+        wait = max([await throttle.take(tx, subject, limit) for subject, limit in subjects.items()])
     if wait:
         raise Refused(
             429,
@@ -147,7 +149,7 @@ async def _send_verification(service: Service, user: User) -> None:
     link = links.verification(service.vault, service.public_url, user.id, user.email)
     try:
         mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
-        await mailer.send(letters.verification(user.email, link))
+        await mailer.send(letters.verification(user.email, link, domain=mailer.domain, now=datetime.now(UTC)))
     except MailRefused as error:
         log.warning("a verification mail could not be sent; it can be asked for at /verify-email", error=str(error))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime
 from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
 
 VERIFY_TEXT = """\
 Somebody, most likely you, gave this address to Tocsin, which tells people when their servers and sites are in trouble.
@@ -15,11 +19,13 @@ Until then no alerts are sent here. If this was not you, do nothing.
 """
 
 
-def verification(recipient: str, link: str) -> EmailMessage:
-    """Asks the owner of an address to open the link once."""
-    message = EmailMessage()
+def verification(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
+    """Asks the owner of an address to open the link once. Complete but for its sender; `domain` is the sender's."""
+    message = EmailMessage(policy=SMTP)
     message["To"] = recipient
     message["Subject"] = "Please confirm your mail address for Tocsin"
+    message["Date"] = format_datetime(now)
+    message["Message-ID"] = f"<verify-{hashlib.sha256(link.encode()).hexdigest()[:32]}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(VERIFY_TEXT.format(link=link))
     return message

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from tocsin.domain import ids
+from tocsin.storage import integrations
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Vault, new_token
 
@@ -126,8 +127,6 @@ async def create_project_of(tx: Tx, vault: Vault, name: str, plan: str, owner: U
     await tx.execute(INSERT_PROJECT, project_id, name, plan, owner and owner.id, vault.token_hash(token), sealed)
     if owner is not None:
         await tx.execute(INSERT_MEMBER, project_id, owner.id, "owner")
-        from tocsin.storage import integrations
-
         await integrations.create_system(tx, project_id, owner.email)
     return NewProject(project_id, name, plan, token)
 
@@ -266,11 +265,6 @@ WHERE id = $1 AND email_verified_at IS NULL AND lower(email) = lower($2)
 RETURNING true
 """
 
-MAIL_STATE = """
-SELECT u.email_verified_at IS NOT NULL FROM users u JOIN members m ON m.user_id = u.id
-WHERE m.project_id = $1 AND lower(u.email) = lower($2)
-"""
-
 FIRST_OPERATOR = """
 INSERT INTO users (id, email, name, password_hash, operator)
 SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM projects)
@@ -311,12 +305,6 @@ async def verify(tx: Tx, user_id: UUID, email: str) -> bool:
 async def choose_password(tx: Tx, user_id: UUID, password_hash: str) -> bool:
     """The user's first password; False where there is one already."""
     return bool(await tx.fetchval(CHOOSE_PASSWORD, user_id, password_hash))
-
-
-async def mail_state(tx: Tx, project_id: UUID, email: str) -> Literal["stranger", "verified", "unverified"]:
-    """What the address is to the project: one of its accounts, verified or not, or nobody it knows."""
-    verified: bool | None = await tx.fetchval(MAIL_STATE, project_id, email)
-    return "stranger" if verified is None else "verified" if verified else "unverified"
 
 
 async def create_operator(

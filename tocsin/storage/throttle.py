@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from tocsin.storage.database import Tx
 
@@ -25,15 +26,23 @@ SELECT extract(epoch FROM free_again - now())::float8 - $2::float8 * (1 - 1.0 / 
 GIVE_BACK = "DELETE FROM throttles WHERE subject = $1"
 
 
-async def take(tx: Tx, subject: str, *, limit: int, per: float) -> float:
-    """Seconds to wait before trying again, or 0 where this try is within `limit` tries in `per` seconds.
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many tries at once, and as many again within so many seconds."""
+
+    tries: int
+    seconds: float
+
+
+async def take(tx: Tx, subject: str, limit: Limit) -> float:
+    """Seconds to wait before trying again, or 0 where this try is within the limit.
 
     A try that is refused does not count. The caller commits, whatever comes of the try.
     """
     key = _key(subject)
-    if await tx.fetchval(TAKE, key, per, limit):
+    if await tx.fetchval(TAKE, key, limit.seconds, limit.tries):
         return 0.0
-    return max(1.0, await tx.fetchval(WAIT, key, per, limit) or 0.0)
+    return max(1.0, await tx.fetchval(WAIT, key, limit.seconds, limit.tries) or 0.0)
 
 
 async def give_back(tx: Tx, subject: str) -> None:
