@@ -1,0 +1,242 @@
+"""Servers: reading them and their time series, changing their alerts, deleting them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import delete, get, patch
+from litestar.params import Parameter
+from msgspec import UNSET, UnsetType
+
+from tocsin.api.caller import Caller
+from tocsin.api.service import Service
+from tocsin.api.shapes import Page, seconds
+from tocsin.domain import ids
+from tocsin.domain import servers as domain
+from tocsin.domain.errors import invalid_field, not_found
+from tocsin.storage import samples, servers
+from tocsin.storage.servers import Server
+
+MOST_POINTS = 1_000
+MOST_POINTS_ASKED = 10_000
+DAY = 86_400
+LONGEST_RESOLUTION = 366 * DAY
+RESOLUTIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY)
+
+
+class LastMetric(msgspec.Struct):
+    """The latest value of a metric, and when the agent took it."""
+
+    value: float
+    timestamp: str
+
+
+class ServerShape(msgspec.Struct):
+    """A server. `alerts` are the thresholds it is judged by; null is switched off."""
+
+    uuid: str
+    hostname: str | None
+    public_ip: str | None
+    private_ip: str | None
+    mac_address: str | None
+    motherboard_id: str
+    cpu_cores: int | None
+    cpu_model: str | None
+    operating_system: str | None
+    kernel_version: str | None
+    disk_total_bytes: int | None
+    memory_total_bytes: int | None
+    agent_version: str
+    last_metrics: dict[str, LastMetric]
+    alerts: domain.Alerts
+    created_at: str
+    updated_at: str
+
+
+class ThresholdChange(msgspec.Struct):
+    """Percent from which on a value is over, and the seconds that it must stay there before an incident opens."""
+
+    threshold: int | float | UnsetType = UNSET
+    for_: int | float | UnsetType = msgspec.field(name="for", default=UNSET)
+
+
+class DowntimeChange(msgspec.Struct):
+    """Seconds without a report after which the server counts as down; at least 5."""
+
+    after: int | float | UnsetType = UNSET
+
+
+class AlertsChange(msgspec.Struct):
+    """What is left out stays as it is; null switches an alert off."""
+
+    cpu: ThresholdChange | UnsetType | None = UNSET
+    ram: ThresholdChange | UnsetType | None = UNSET
+    disk: ThresholdChange | UnsetType | None = UNSET
+    downtime: DowntimeChange | UnsetType | None = UNSET
+
+
+class ServerFields(msgspec.Struct):
+    alerts: AlertsChange | UnsetType = UNSET
+
+
+class ServerChange(msgspec.Struct):
+    server: ServerFields
+
+
+class MetricPoint(msgspec.Struct):
+    """The mean of one metric over the bucket of time that begins at `timestamp`."""
+
+    metric: str
+    timestamp: str
+    value: float
+
+
+class SeriesMeta(msgspec.Struct, rename={"from_": "from"}):
+    """The range that was looked at, and the seconds that one point stands for."""
+
+    from_: str
+    to: str
+    resolution: int
+
+
+class Series(msgspec.Struct):
+    data: list[MetricPoint]
+    meta: SeriesMeta
+
+
+@get("/api/v1/servers", summary="List servers")
+async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerShape]:
+    """The project's servers, oldest first."""
+    async with service.pool.acquire() as tx:
+        found = await servers.list_(tx, caller.project_id, limit=asked.per_page, offset=asked.offset)
+    return [_shape(server) for server in found]
+
+
+@get("/api/v1/servers/{uuid:str}", summary="Get a server")
+async def one(uuid: str, caller: Caller, service: Service) -> ServerShape:
+    """One server with the latest value of each of its metrics."""
+    async with service.pool.acquire() as tx:
+        found = await servers.one(tx, caller.project_id, _key(uuid))
+    return _shape(_existing(found))
+
+
+@patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts")
+async def change(uuid: str, data: ServerChange, caller: Caller, service: Service) -> ServerShape:
+    """Changes when the server's readings, or its silence, open an incident."""
+    given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await servers.change_alerts(tx, caller.project_id, _key(uuid), given)
+    return _shape(_existing(found))
+
+
+@delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
+async def remove(uuid: str, caller: Caller, service: Service) -> None:
+    """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
+    async with service.pool.acquire() as tx, tx.transaction():
+        if not await servers.delete(tx, caller.project_id, _key(uuid)):
+            raise not_found("server")
+
+
+@get("/api/v1/servers/{uuid:str}/metrics", summary="Get a server's time series")
+async def series(
+    uuid: str,
+    caller: Caller,
+    service: Service,
+    start: Annotated[
+        str | None, Parameter(query="from", description="ISO 8601; 24 hours before `to` unless given.")
+    ] = None,
+    end: Annotated[str | None, Parameter(query="to", description="ISO 8601; now unless given.")] = None,
+    metric: Annotated[
+        list[str] | None, Parameter(query="metric", description="One or more metrics, repeated or with commas.")
+    ] = None,
+    resolution: Annotated[
+        int | None,
+        Parameter(ge=1, le=LONGEST_RESOLUTION, description="Seconds for each point; chosen by the range unless given."),
+    ] = None,
+) -> Series:
+    """Averages over buckets of `resolution` seconds, oldest first; at most 1,000 for each metric unless given."""
+    now = datetime.now(UTC)
+    until = _moment("to", end) if end else now
+    since = _moment("from", start) if start else max(until, _FIRST + _ONE_DAY) - _ONE_DAY
+    if since >= until:
+        raise invalid_field("from", "must be before to")
+    span = (until - since).total_seconds()
+    metrics = _metrics(metric)
+    step = resolution or fitting_resolution(span)
+    if span / step > MOST_POINTS_ASKED:
+        raise invalid_field(
+            "resolution",
+            f"gives more than {MOST_POINTS_ASKED} points; for this range, {-(-int(span) // MOST_POINTS_ASKED)} is fine",
+        )
+    raw_since = (now - timedelta(days=service.settings.retention_raw)).replace(minute=0, second=0, microsecond=0)
+    async with service.pool.acquire() as tx:
+        server = _existing(await servers.one(tx, caller.project_id, _key(uuid)))
+        points = await samples.series(
+            tx, server.id, since, until, metrics=metrics, resolution=step, raw_since=raw_since
+        )
+    data = [MetricPoint(point.metric, seconds(point.at), point.value) for point in points]
+    return Series(data, SeriesMeta(seconds(since), seconds(until), step))
+
+
+_ONE_DAY = timedelta(days=1)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+
+
+def fitting_resolution(span: float) -> int:
+    """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they begin."""
+    least = span / (MOST_POINTS - 1)
+    for resolution in RESOLUTIONS:
+        if resolution >= least:
+            return resolution
+    return -int(-least // DAY) * DAY
+
+
+def _moment(field: str, text: str) -> datetime:
+    # A plus sign in an address arrives as a space.
+    at = domain.moment(text.replace(" ", "+") if "T" in text else f"{text}T00:00:00")
+    if at is None:
+        raise invalid_field(field, "must be a time such as 2025-05-01T10:00:00Z")
+    return at
+
+
+def _metrics(asked: list[str] | None) -> frozenset[str]:
+    named = [name.strip() for part in asked or () for name in part.split(",") if name.strip()]
+    for name in named:
+        if name not in domain.METRICS:
+            raise invalid_field("metric", f"must be one of: {', '.join(domain.METRICS)}")
+    return frozenset(named or domain.METRICS)
+
+
+def _key(uuid: str) -> UUID:
+    server_id = ids.parse(ids.SERVER, uuid)
+    if server_id is None:
+        raise not_found("server")
+    return server_id
+
+
+def _existing(server: Server | None) -> Server:
+    if server is None:
+        raise not_found("server")
+    return server
+
+
+def _shape(server: Server) -> ServerShape:
+    same: dict[str, Any] = {
+        name: getattr(server, name) for name in (*servers.ATTRIBUTES, "motherboard_id", "alerts")
+    }
+    return ServerShape(
+        **same,
+        uuid=ids.public(ids.SERVER, server.id),
+        last_metrics={
+            metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))
+            for metric, (value, taken) in server.last_metrics.items()
+        },
+        created_at=seconds(server.created_at),
+        updated_at=seconds(server.updated_at),
+    )
+
+
+routes = [list_, one, change, remove, series]
