@@ -32,6 +32,10 @@ def at_most(bound: float) -> Goal:
     return Goal(bound, "at most")
 
 
+def at_most_of_peer(bound: float) -> Goal:
+    return Goal(bound, "at most", "ratio")
+
+
 def at_least_of_peer(bound: float) -> Goal:
     return Goal(bound, "at least", "ratio")
 

@@ -42,6 +42,8 @@ class Tocsin:
         self._env = {"TOCSIN_ENV": "development"}  # loopback may be called
         self._run: Program | None = None
         self._headers: dict[str, str] = {}
+        self._registered = 0
+        self.project = ""
         self.servers: list[str] = []
 
     def start(self) -> float:
@@ -84,12 +86,12 @@ class Tocsin:
     def renew(self) -> None:
         """History is what a real installation has: it goes on as it is."""
 
-    def create_project(self) -> str:
-        """A project for the calls that follow; its public id."""
+    def create_project(self) -> None:
+        """A project for the calls that follow."""
         command = [COMMAND, "project", "create", "bench", "--plan", "paid", "--json", "--data-dir", self.folder]
         made = msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout)
         self._headers = {"Authorization": f"Bearer {made['api_token']}"}
-        return str(made["uuid"])
+        self.project = made["uuid"]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API; its answer. Raises for anything but a success."""
@@ -111,15 +113,19 @@ class Tocsin:
 
     def watch_servers(self, count: int, webhook_port: int, destinations: int) -> None:
         """Have servers, each attached to one of so many webhooks: what incidents are opened on."""
-        self.servers += [self.add_server(len(self.servers) + index) for index in range(count)]
+        self.servers += [self.add_server() for _ in range(count)]
         webhooks = [self.add_webhook(webhook_port, index) for index in range(destinations)]
         for index, server in enumerate(self.servers):
             self.attach(server, webhooks[index % destinations])
 
-    def add_server(self, number: int) -> str:
-        self.call("POST", "/api/v1/server_metrics", report(number))
+    def add_server(self) -> str:
+        """One more server; its public id."""
+        board = report(self._registered)
+        self._registered += 1
+        self.call("POST", "/api/v1/server_metrics", board)
         listed = self.call("GET", "/api/v1/servers?per_page=100")
-        return next(str(each["uuid"]) for each in listed if each["motherboard_id"] == f"board-{number}")
+        wanted = board["attributes"]["motherboard_id"]
+        return next(str(each["uuid"]) for each in listed if each["motherboard_id"] == wanted)
 
     def add_webhook(self, port: int, number: int = 0) -> str:
         settings = {"webhook_url": f"http://127.0.0.1:{port}/{number}"}

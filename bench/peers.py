@@ -1,4 +1,4 @@
-"""The peers: Prometheus Alertmanager and blackbox_exporter as Debian packages them, on loopback, with folders of ours."""
+"""The peers: Alertmanager and blackbox_exporter as Debian packages them, on loopback, with folders of our own."""
 
 from __future__ import annotations
 

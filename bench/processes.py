@@ -61,9 +61,7 @@ class Program:
         for process in self.tree():
             try:
                 times = process.cpu_times()
-                spent[self._part_of(process)] += (
-                    times.user + times.system + times.children_user + times.children_system
-                )
+                spent[self._part_of(process)] += times.user + times.system + times.children_user + times.children_system
             except psutil.NoSuchProcess:
                 continue
         return spent

@@ -1,0 +1,175 @@
+"""Fills a Tocsin's database with years of use, straight into its tables: `python -m bench.seed --help`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import click
+
+from tocsin.domain import ids
+from tocsin.storage import embedded
+
+OTHER_PROJECTS = 1_000
+OWN_SHARE = 10
+"""One in so many of everything belongs to the project that is measured."""
+
+# A key as the service would have made it at that time (domain/ids.py).
+KEY_AT = """
+CREATE FUNCTION pg_temp.key_at(at timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+SELECT encode(set_bit(set_bit(
+    overlay(uuid_send(gen_random_uuid())
+            PLACING substring(int8send((extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+    52, 1), 53, 1), 'hex')::uuid $$
+"""
+
+PROJECTS = """
+CREATE TEMPORARY TABLE seeded_projects AS
+SELECT n, new_id() AS id FROM generate_series(1, $1::int) AS n
+"""
+STORE_PROJECTS = """
+INSERT INTO projects (id, name, plan, token_hash, token_sealed)
+SELECT id, 'seeded ' || n, 'free', sha256(uuid_send(id)), '' FROM seeded_projects
+"""
+
+INTEGRATIONS = """
+CREATE TEMPORARY TABLE seeded_integrations AS
+SELECT g.n, pg_temp.key_at(now() - interval '300 days') AS id,
+       CASE WHEN g.n % $3::int = 0 THEN $2::uuid ELSE p.id END AS project_id,
+       pg_temp.key_at(now() - interval '300 days') AS server_id
+FROM generate_series(0, $1::int - 1) AS g (n) JOIN seeded_projects p ON p.n = g.n % $4::int + 1
+"""
+STORE_INTEGRATIONS = """
+INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable)
+SELECT id, project_id, 'Integrations::WebhookIntegration',
+       jsonb_build_object('webhook_url', 'https://hooks.example.com/' || n), false, true
+FROM seeded_integrations
+"""
+STORE_SERVERS_OF_INTEGRATIONS = """
+INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, alerts)
+SELECT server_id, project_id, 'seeded-' || n, 'seeded-' || n || '.example.com', '1.2.3', $1::jsonb
+FROM seeded_integrations
+"""
+STORE_ATTACHMENTS = (
+    "INSERT INTO attachments (resource_id, integration_id) SELECT server_id, id FROM seeded_integrations"
+)
+
+# Two deliveries an incident, spread over the past 300 days.
+INCIDENTS = """
+CREATE TEMPORARY TABLE seeded_incidents AS
+SELECT n, at, pg_temp.key_at(at) AS id
+FROM (SELECT n, now() - interval '2 days' - n * interval '298 days' / $1::int AS at
+      FROM generate_series(1, $1::int) AS n) AS past
+"""
+STORE_INCIDENTS = """
+INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
+                       created_at, closed_at, resolved_by, updated_at)
+SELECT o.id, i.project_id, 'Server', i.server_id, 'seeded-' || i.n || '.example.com', 'https://tocsin.example.com/',
+       'cpu', 'CPU is at 97 %', o.at, o.at + interval '10 min', 'recovery', o.at + interval '10 min'
+FROM seeded_incidents o JOIN seeded_integrations i ON i.n = o.n % $1::int
+"""
+STORE_FINISHED = """
+INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, attempt, attempts,
+                      created_at, finished_at)
+SELECT pg_temp.key_at(o.at + wait), i.project_id, i.id, 'Integrations::WebhookIntegration', o.id, event, 'delivered', 1,
+       jsonb_build_array(jsonb_build_object('number', 1, 'outcome', 'delivered', 'status_code', 200, 'duration_ms', 12,
+                                            'started_at', o.at + wait)),
+       o.at + wait, o.at + wait + interval '15 ms'
+FROM seeded_incidents o
+JOIN seeded_integrations i ON i.n = o.n % $1::int
+CROSS JOIN (VALUES ('opened', interval '0'), ('resolved', interval '10 min')) AS told (event, wait)
+"""
+
+# Reports of `bench.instance.report(n)` are theirs. None of them can fall silent: that is not what is measured.
+SERVERS = """
+INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, alerts)
+SELECT new_id(), $1, 'board-' || n, 'server-' || n || '.example.com', '1.2.3', $3::jsonb
+FROM generate_series(0, $2::int - 1) AS n
+ON CONFLICT DO NOTHING
+"""
+STATES = """
+INSERT INTO server_states (server_id, seen_at, silent_at)
+SELECT id, now(), 'infinity' FROM servers
+ON CONFLICT DO NOTHING
+"""
+
+ALERTS = "SELECT (alerts || '{\"downtime\": null}')::text FROM servers LIMIT 1"
+
+
+def history(folder: Path, project: str, deliveries: int, integrations: int) -> None:
+    """Old, finished deliveries with their incidents, and integrations attached to servers, most of other projects."""
+    asyncio.run(_history(folder, _key(project), deliveries, integrations))
+
+
+def servers(folder: Path, project: str, count: int) -> None:
+    """Servers `board-0` to `board-<count - 1>` of the project, as far as it does not have them."""
+    asyncio.run(_servers(folder, _key(project), count))
+
+
+async def _history(folder: Path, project: UUID, deliveries: int, integrations: int) -> None:
+    connection = await asyncpg.connect(embedded.dsn_of(folder))
+    try:
+        alerts = await connection.fetchval(ALERTS) or "{}"
+        async with connection.transaction():
+            await connection.execute(KEY_AT)
+            for statement, values in (
+                (PROJECTS, (OTHER_PROJECTS,)),
+                (STORE_PROJECTS, ()),
+                (INTEGRATIONS, (integrations, project, OWN_SHARE, OTHER_PROJECTS)),
+                (STORE_INTEGRATIONS, ()),
+                (STORE_SERVERS_OF_INTEGRATIONS, (alerts,)),
+                (STORE_ATTACHMENTS, ()),
+                (INCIDENTS, (deliveries // 2,)),
+                (STORE_INCIDENTS, (integrations,)),
+                (STORE_FINISHED, (integrations,)),
+                (STATES, ()),
+            ):
+                await connection.execute(statement, *values, timeout=600)
+        await _settle(connection)
+    finally:
+        await connection.close()
+
+
+async def _servers(folder: Path, project: UUID, count: int) -> None:
+    connection = await asyncpg.connect(embedded.dsn_of(folder))
+    try:
+        alerts = await connection.fetchval(ALERTS) or "{}"
+        async with connection.transaction():
+            await connection.execute(SERVERS, project, count, alerts, timeout=600)
+            await connection.execute(STATES, timeout=600)
+        await _settle(connection)
+    finally:
+        await connection.close()
+
+
+async def _settle(connection: asyncpg.Connection) -> None:
+    """What autovacuum and the checkpointer would do some time later, in the middle of a measurement."""
+    await connection.execute("VACUUM (ANALYZE)", timeout=600)
+    await connection.execute("CHECKPOINT", timeout=600)
+
+
+def _key(project: str) -> UUID:
+    found = ids.parse(ids.PROJECT, project)
+    if found is None:
+        raise ValueError(f"{project!r} is not the uuid of a project")
+    return found
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("project")
+@click.option("--deliveries", default=1_000_000, show_default=True)
+@click.option("--integrations", default=100_000, show_default=True)
+@click.option("--servers", "server_count", default=0, show_default=True)
+def main(folder: Path, project: str, deliveries: int, integrations: int, server_count: int) -> None:
+    """Seed the database in the data FOLDER of a running Tocsin for the PROJECT with that uuid (PRJ…)."""
+    if server_count:
+        servers(folder, project, server_count)
+    if deliveries:
+        history(folder, project, deliveries, integrations)
+
+
+if __name__ == "__main__":
+    main()
