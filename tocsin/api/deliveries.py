@@ -1,0 +1,177 @@
+"""Deliveries: what was sent to whom, when, with what result; and sending one again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import get, post
+from litestar.params import Parameter
+
+from tocsin.api.caller import Caller
+from tocsin.api.service import Service
+from tocsin.api.shapes import Listed, Page, millis
+from tocsin.domain import deliveries as rules
+from tocsin.domain import ids
+from tocsin.domain.errors import forbidden_state, not_found
+from tocsin.storage import deliveries, incidents, integrations, queue
+from tocsin.storage.deliveries import Delivery
+from tocsin.storage.leases import Try
+
+Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
+
+
+class DeliveryShown(msgspec.Struct):
+    """One notification to one integration."""
+
+    uuid: str
+    event: rules.Event
+    status: rules.Status
+    reason: str | None
+    incident_uuid: str | None
+    integration_uuid: str
+    integration_type: str
+    redelivery_of: str | None
+    created_at: str
+    due_at: str | None
+    finished_at: str | None
+    latency_ms: float | None
+    attempts_count: int
+
+
+class AttemptShown(msgspec.Struct):
+    """One try. `lost` is one whose engine died; `sending` is under way."""
+
+    number: int
+    started_at: str
+    duration_ms: float | None
+    outcome: Literal["delivered", "failed", "suppressed", "interrupted", "lost", "sending"]
+    status_code: int | None
+    response: str | None
+    error: str | None
+
+
+class DeliveryWithAttempts(DeliveryShown):
+    """A delivery with every try of it, newest last."""
+
+    attempts: list[AttemptShown]
+
+
+def shown(delivery: Delivery) -> DeliveryShown:
+    """A delivery as lists show it."""
+    latency = None
+    if delivery.status == "delivered" and delivery.finished_at is not None:
+        latency = round((delivery.finished_at - delivery.created_at).total_seconds() * 1000, 3)
+    return DeliveryShown(
+        uuid=ids.public(ids.DELIVERY, delivery.id),
+        event=delivery.event,
+        status=delivery.status,
+        reason=delivery.reason,
+        incident_uuid=_public(ids.INCIDENT, delivery.incident_id),
+        integration_uuid=ids.public(ids.INTEGRATION, delivery.integration_id),
+        integration_type=delivery.integration_type,
+        redelivery_of=_public(ids.DELIVERY, delivery.redelivery_of),
+        created_at=millis(delivery.created_at),
+        due_at=millis(delivery.due_at),
+        finished_at=millis(delivery.finished_at),
+        latency_ms=latency,
+        attempts_count=delivery.attempt,
+    )
+
+
+def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
+    """A delivery with its tries, the one under way included."""
+    attempts = [
+        AttemptShown(
+            number, millis(each.started_at), each.duration_ms, each.outcome, each.status_code, each.response, each.error
+        )
+        for number, each in enumerate(msgspec.convert(delivery.attempts, list[Try]), 1)
+    ]
+    if delivery.status == "sending" and delivery.started_at is not None:
+        started_at = millis(delivery.started_at)
+        attempts.append(AttemptShown(len(attempts) + 1, started_at, None, "sending", None, None, None))
+    return DeliveryWithAttempts(**msgspec.structs.asdict(shown(delivery)), attempts=attempts)
+
+
+@get("/api/v1/integrations/{uuid:str}/deliveries")
+async def of_integration(
+    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+) -> Listed[DeliveryShown]:
+    """List an integration's deliveries
+
+    Newest first.
+    """
+    key = _key(ids.INTEGRATION, uuid, "integration")
+    async with service.pool.acquire() as tx, tx.transaction():
+        if await integrations.one(tx, service.vault, caller.project_id, key) is None:
+            raise not_found("integration")
+        found, total = await deliveries.of_integration(
+            tx, caller.project_id, key, status=status, limit=asked.per_page, offset=asked.offset
+        )
+    return Listed([*map(shown, found)], asked.meta(total))
+
+
+@get("/api/v1/incidents/{uuid:str}/deliveries")
+async def of_incident(
+    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+) -> Listed[DeliveryShown]:
+    """List an incident's deliveries
+
+    Newest first.
+    """
+    key = _key(ids.INCIDENT, uuid, "incident")
+    async with service.pool.acquire() as tx, tx.transaction():
+        if await incidents.one(tx, caller.project_id, key) is None:
+            raise not_found("incident")
+        found, total = await deliveries.of_incident(
+            tx, caller.project_id, key, status=status, limit=asked.per_page, offset=asked.offset
+        )
+    return Listed([*map(shown, found)], asked.meta(total))
+
+
+@get("/api/v1/deliveries/{uuid:str}")
+async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttempts:
+    """Read one delivery with every attempt"""
+    async with service.pool.acquire() as tx:
+        delivery = await deliveries.one(tx, caller.project_id, _key(ids.DELIVERY, uuid, "delivery"))
+    if delivery is None:
+        raise not_found("delivery")
+    return shown_with_attempts(delivery)
+
+
+@post("/api/v1/deliveries/{uuid:str}/redeliver", status_code=202)
+async def redeliver(uuid: str, caller: Caller, service: Service) -> DeliveryShown:
+    """Send a finished delivery again
+
+    As a new delivery that names the old one and has an identifier of its own.
+    """
+    async with service.pool.acquire() as tx, tx.transaction():
+        old = await deliveries.one(tx, caller.project_id, _key(ids.DELIVERY, uuid, "delivery"))
+        if old is None:
+            raise not_found("delivery")
+        if old.status in ("pending", "sending"):
+            raise forbidden_state("This delivery has not ended yet; wait until it is delivered or dead")
+        if old.event == "notice":
+            raise forbidden_state("A notice of the service's own is not sent again")
+        incident = old.incident_id and await incidents.one(tx, caller.project_id, old.incident_id)
+        if old.incident_id and incident is None:
+            raise forbidden_state("The incident of this delivery is no longer on record")
+        to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
+        if to is None:
+            raise forbidden_state("The integration of this delivery was deleted")
+        return shown(await deliveries.redeliver(tx, old, incident, to, service.public_url))
+
+
+def _key(prefix: str, uuid: str, noun: str) -> UUID:
+    key = ids.parse(prefix, uuid)
+    if key is None:
+        raise not_found(noun)
+    return key
+
+
+def _public(prefix: str, key: UUID | None) -> str | None:
+    return None if key is None else ids.public(prefix, key)
+
+
+routes = [of_integration, of_incident, read, redeliver]
