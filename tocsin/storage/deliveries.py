@@ -70,8 +70,10 @@ def _newest(owner: str) -> str:
 OF_INTEGRATION, OF_INCIDENT = _newest("integration"), _newest("incident")
 
 COUNT = """
-SELECT (SELECT count(*) FROM outstanding WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
-     + (SELECT count(*) FROM finished WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
+SELECT (SELECT count(*) FROM outstanding
+        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
+     + (SELECT count(*) FROM finished
+        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
 """
 COUNT_OF_INTEGRATION, COUNT_OF_INCIDENT = COUNT.format(owner="integration"), COUNT.format(owner="incident")
 
@@ -94,7 +96,8 @@ OVERTAKE = """
 UPDATE outstanding o
 SET followed = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
-FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened' ORDER BY id FOR UPDATE) waiting
+FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened'
+      ORDER BY id FOR UPDATE) waiting
 WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
 """
@@ -110,7 +113,9 @@ UPDATE outstanding SET due_at = greatest(due_at, $2)
 WHERE incident_id = $1 AND event = 'opened' AND status = 'pending'
 """
 
-OPENINGS = "SELECT incident_id, integration_id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened'"
+OPENINGS = (
+    "SELECT incident_id, integration_id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened'"
+)
 
 OVERTAKEN = "resolved before this could be delivered: the resolve says both"
 
@@ -157,6 +162,11 @@ async def suppress_incidents(tx: Tx, incidents: Sequence[UUID], reason: str) -> 
     await tx.execute(SUPPRESS_INCIDENTS, incidents, reason, True)
 
 
+async def suppress_waiting(tx: Tx, integration_id: UUID, reason: str) -> None:
+    """End what waits for an integration; a try under way has its own end."""
+    await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, False)
+
+
 async def suppress_outstanding(tx: Tx, integration_id: UUID, reason: str) -> None:
     """End all that is outstanding for an integration, what is on its way included."""
     await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, True)
@@ -180,10 +190,7 @@ async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Deliver
 
 async def redeliver(tx: Tx, old: Delivery, incident: Incident | None, to: Recipient, public_url: str) -> Delivery:
     """Send a finished delivery again, as a new delivery that names the old one and says the same."""
-    if incident is None:
-        said = test_content(public_url, await tx.fetchval("SELECT now()"))
-    else:
-        said = content(incident)
+    said = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
     return await _queued(tx, Entry(to, old.event, said, redelivery_of=old.id))
 
 
@@ -215,4 +222,5 @@ async def of_incident(
 
 
 def _delivery(row: Record) -> Delivery:
-    return Delivery(**{name: key(row[name]) if row[name] and name in KEYS else row[name] for name in FIELDS})
+    values: dict[str, Any] = {name: key(row[name]) if row[name] and name in KEYS else row[name] for name in FIELDS}
+    return Delivery(**values)

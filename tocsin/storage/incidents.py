@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tocsin.domain import ids
@@ -19,7 +19,6 @@ from tocsin.storage.queue import Entry, Recipient, content
 
 if TYPE_CHECKING:
     from asyncpg import Record
-
 
 
 FIELDS = tuple(Incident.__dataclass_fields__)
@@ -215,11 +214,21 @@ async def _begin(tx: Tx, openings: Iterable[Opening], resources: Mapping[UUID, R
         resource, seen = resources[opening.resource_id], opening.evidence or NO_EVIDENCE
         incidents.append(
             Incident(
-                id=incident_id, project_id=opening.project_id, resource_type=opening.resource_type,
-                resource_id=opening.resource_id, resource_name=resource.name, resource_url=resource.url,
-                type=opening.type, message=opening.message, created_at=now, updated_at=now, request=seen.request,
-                request_headers=seen.request_headers, response=seen.response, response_headers=seen.response_headers,
-            )  # fmt: skip
+                id=incident_id,
+                project_id=opening.project_id,
+                resource_type=opening.resource_type,
+                resource_id=opening.resource_id,
+                resource_name=resource.name,
+                resource_url=resource.url,
+                type=opening.type,
+                message=opening.message,
+                created_at=now,
+                updated_at=now,
+                request=seen.request,
+                request_headers=seen.request_headers,
+                response=seen.response,
+                response_headers=seen.response_headers,
+            )
         )
     if incidents:
         await tx.execute(STORE, *map(list, zip(*map(_stored, incidents), strict=True)))
@@ -243,7 +252,8 @@ def _stored(incident: Incident) -> tuple[object, ...]:
 
 
 def _incident(row: Record) -> Incident:
-    return Incident(**{name: key(row[name]) if name in KEYS else row[name] for name in FIELDS})
+    values: dict[str, Any] = {name: key(row[name]) if name in KEYS else row[name] for name in FIELDS}
+    return Incident(**values)
 
 
 async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 import msgspec
 
 from tocsin.domain.deliveries import Finish, Retry
-from tocsin.storage import deliveries
+from tocsin.storage import deliveries, health
 from tocsin.storage.database import Tx, key
 from tocsin.storage.queue import LEASE, WAKE_CHANNEL, Content, Job, test_content
 
@@ -40,10 +40,12 @@ class Try(msgspec.Struct, frozen=True):
 class Tried:
     """A try that has ended, and what follows from it. `failed` counts against the schedule."""
 
-    job: Job
+    id: UUID
+    attempt: int
+    integration_id: UUID
     what: Try
     then: Retry | Finish
-    failed: bool
+    failed: bool = False
     retry_after: float | None = None
 
 
@@ -120,7 +122,8 @@ SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempt
     failures = o.failures + g.failed::int,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event = 'opened' THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id) END)
+                      CASE WHEN o.event = 'opened'
+                           THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[])
     AS g(id, attempt, wait, failed, retry_after, try)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
@@ -153,7 +156,7 @@ WHERE seen_at < now() - interval '3 s'
 """
 
 LOST = """
-SELECT id, attempt, repeatable, started_at FROM outstanding
+SELECT id, attempt, integration_id, repeatable, started_at FROM outstanding
 WHERE status = 'sending' AND (leased_until < now() OR engine = ANY($1::int[]))
 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 """
@@ -195,7 +198,7 @@ def _job(row: Record, public_url: str) -> Job:
 
 async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
     """Put the ends of tries on record, and let go on what waited for them."""
-    tried_in_order = sorted(tried, key=lambda each: each.job.id)
+    tried_in_order = sorted(tried, key=lambda each: each.id)
     finished = [(each, each.then) for each in tried_in_order if isinstance(each.then, Finish)]
     again = [(each, each.then) for each in tried_in_order if isinstance(each.then, Retry)]
     followed: dict[UUID, bool] = {}
@@ -203,20 +206,20 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
     if finished:
         rows = await tx.fetch(
             FINISH,
-            [each.job.id for each, _ in finished],
-            [each.job.attempt for each, _ in finished],
+            [each.id for each, _ in finished],
+            [each.attempt for each, _ in finished],
             [then.status for _, then in finished],
             [then.reason for _, then in finished],
             [each.what for each, _ in finished],
         )
-        delivered = {each.job.id for each, then in finished if then.status == "delivered"}
+        delivered = {each.id for each, then in finished if then.status == "delivered"}
         ended = {key(row["id"]): row["finished_at"] for row in rows}
         followed = {key(row["id"]): key(row["id"]) in delivered for row in rows if row["followed"]}
     if again:
         rows = await tx.fetch(
             AGAIN,
-            [each.job.id for each, _ in again],
-            [each.job.attempt for each, _ in again],
+            [each.id for each, _ in again],
+            [each.attempt for each, _ in again],
             [then.wait for _, then in again],
             [each.failed for each, _ in again],
             [each.retry_after for each, _ in again],
@@ -226,9 +229,12 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
         if overtaken:
             await deliveries.suppress(tx, overtaken, deliveries.OVERTAKEN)
             followed |= dict.fromkeys(overtaken, False)
+    for each, then in finished:
+        if then.disable is not None:
+            await health.disable(tx, each.integration_id, then.disable)
     if followed:
         await tx.execute(RELEASE, list(followed), list(followed.values()), WAKE_CHANNEL)
-    return [Recorded(ended.get(each.job.id)) for each in tried]
+    return [Recorded(ended.get(each.id)) for each in tried]
 
 
 async def give_back(tx: Tx, jobs: Collection[Job]) -> None:
@@ -254,43 +260,38 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[UUID]]:
     """
     dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
     rows = await tx.fetch(LOST, dead, limit)
-    lost = [Try(row["started_at"], None, "lost", error="No outcome on record: the engine died") for row in rows]
-    again = [(row, what) for row, what in zip(rows, lost, strict=True) if row["repeatable"]]
-    over = [(row, what) for row, what in zip(rows, lost, strict=True) if not row["repeatable"]]
-    if again:
-        count = len(again)
-        await tx.fetch(
-            AGAIN, [row["id"] for row, _ in again], [row["attempt"] for row, _ in again], [0.0] * count,
-            [False] * count, [None] * count, [what for _, what in again],
-        )  # fmt: skip
-    if over:
-        count = len(over)
-        await tx.fetch(
-            FINISH, [row["id"] for row, _ in over], [row["attempt"] for row, _ in over], ["dead"] * count,
-            [UNKNOWN_END] * count, [what for _, what in over],
-        )  # fmt: skip
+    lost = [
+        Tried(
+            key(row["id"]),
+            row["attempt"],
+            key(row["integration_id"]),
+            Try(row["started_at"], None, "lost", error="No outcome on record: the engine died"),
+            Retry(0.0) if row["repeatable"] else Finish("dead", UNKNOWN_END),
+        )
+        for row in rows
+    ]
+    if lost:
+        await record(tx, lost)
+        await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
     stranded = await tx.fetch(STRANDED, limit)
     if stranded:
         await tx.execute(RELEASE, [row["id"] for row in stranded], [False] * len(stranded), WAKE_CHANNEL)
-    if again or over:
-        await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
-    elif dead:
+    if dead and not lost:
         await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
-    return len(rows), [key(row["id"]) for row, _ in over]
+    return len(lost), [each.id for each in lost if isinstance(each.then, Finish)]
 
 
 async def register_engine(tx: Tx, number: int | None) -> int:
-    """Announce an engine on its listening session: under its old number where that is still its own, or a new one."""
-    if number is None or not await tx.fetchval("UPDATE engines SET seen_at = now() WHERE number = $1 RETURNING true", number):
-        number = int(await tx.fetchval("INSERT INTO engines DEFAULT VALUES RETURNING number"))
+    """Announce an engine by its listening session: under its old number where it still has it, or a new one."""
+    known = number and await tx.fetchval("SELECT number FROM engines WHERE number = $1 FOR UPDATE", number)
+    number = int(known or await tx.fetchval("INSERT INTO engines DEFAULT VALUES RETURNING number"))
     await tx.execute("SELECT pg_advisory_lock($1, $2)", ENGINE_LOCKS, number)
     return number
 
 
 async def engine_lives(tx: Tx, number: int, *, accepting: bool) -> None:
-    """Say that the engine lives, so that deliveries are handed to it; or, not accepting, that they shall not be."""
-    await tx.execute("UPDATE engines SET seen_at = CASE WHEN $2 THEN now() ELSE '-infinity' END WHERE number = $1",
-                     number, accepting)  # fmt: skip
+    """Say that the engine lives, and whether deliveries may be handed to it."""
+    await tx.execute("UPDATE engines SET seen_at = now(), accepting = $2 WHERE number = $1", number, accepting)
 
 
 async def retire_engine(tx: Tx, number: int) -> None:

@@ -50,7 +50,8 @@ class Recipient:
     disabled_reason: str | None
 
 
-RECIPIENT = """i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable, i.failing_since IS NOT NULL AS failing,
+RECIPIENT = """i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable,
+    i.failing_since IS NOT NULL AS failing,
     CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled_reason"""
 
 RECIPIENTS = f"SELECT {RECIPIENT} FROM integrations i WHERE id = ANY($1::uuid[])"
@@ -171,7 +172,9 @@ WITH given AS (
 SELECT count(*) FROM told
 """
 
-LIVING_ENGINE = "SELECT number, now() FROM engines WHERE seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
+LIVING_ENGINE = """
+SELECT number, now() FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1
+"""
 
 
 async def put(tx: Tx, entries: Sequence[Entry]) -> list[UUID]:
@@ -228,4 +231,4 @@ def _notifications(engine: int, jobs: Sequence[bytes], wake: bool) -> tuple[list
             payloads.append(bytearray(b"[" + job))
     channels = [hand_off_channel(engine)] * len(payloads)
     texts = [(payload + b"]").decode() for payload in payloads]
-    return (channels + [WAKE_CHANNEL], texts + [""]) if wake else (channels, texts)
+    return ([*channels, WAKE_CHANNEL], [*texts, ""]) if wake else (channels, texts)

@@ -315,6 +315,7 @@ CREATE VIEW deliveries AS
 
 -- Engines that live. Each also holds an advisory lock on its number, which its death releases.
 CREATE TABLE engines (
-    number  integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    seen_at timestamptz NOT NULL DEFAULT now()
+    number    integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    seen_at   timestamptz NOT NULL DEFAULT now(),
+    accepting boolean NOT NULL DEFAULT false                   -- whether deliveries may be handed to it
 ) WITH (fillfactor = 10);

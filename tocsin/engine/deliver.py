@@ -1,0 +1,282 @@
+"""Delivering: claim what is due, or take what is handed over; send; put the end on record.
+
+Sending is concurrent, with a cap for each destination that grows with its successes and falls with its failures, so
+that a dead destination holds a few slots and a good one never waits for it. No transaction is open during a send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from tocsin.domain.deliveries import (
+    TRY_TIMEOUT,
+    Delivered,
+    Failed,
+    Interrupted,
+    Outcome,
+    Suppressed,
+    after,
+)
+from tocsin.integrations.base import Wires, types
+from tocsin.storage import health, leases, links
+from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
+from tocsin.storage.integrations import Sendable, sendable
+from tocsin.storage.leases import Recorded, Tried, Try
+from tocsin.storage.queue import LEASE, Job
+from tocsin.storage.secrets import Vault
+
+log = structlog.get_logger(__name__)
+
+SLOTS = 1024
+"""Tries under way at once, over all destinations."""
+FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
+"""Tries under way at once to one destination: at first, after a failure, and at best."""
+CLAIM_LIMIT = 500
+POLL = 0.5
+"""Seconds between looks at the queue where no notification came."""
+MUST_START = LEASE - 2 * TRY_TIMEOUT
+"""Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
+BACKLOG = 10_000
+"""Jobs waiting in this process above which it asks not to be handed more."""
+DATABASE_PAUSE = 0.2
+NOBODY = UUID(int=0)
+
+
+@dataclass(slots=True)
+class Destination:
+    """What this engine knows of one integration's far end. `waiting` holds jobs with the moment they must start by."""
+
+    id: UUID
+    cap: int = FIRST_CAP
+    under_way: int = 0
+    waiting: deque[tuple[float, Job]] = field(default_factory=deque)
+
+    @property
+    def room(self) -> int:
+        """How many more to claim: a good stretch ahead for one that does well, no more than its cap for another."""
+        ahead = 4 if self.cap >= FIRST_CAP else 1
+        return max(0, ahead * self.cap - self.under_way - len(self.waiting))
+
+    def learn(self, outcome: Outcome) -> None:
+        match outcome:
+            case Delivered():
+                self.cap = min(MOST_CAP, self.cap + 1)
+            case Failed():
+                self.cap = LEAST_CAP
+
+
+class Deliverer:
+    """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
+
+    def __init__(self, pool: asyncpg.Pool, vault: Vault, wires: Wires, schedule: Sequence[float]) -> None:
+        self.number: int | None = None
+        self.wake = asyncio.Event()
+        self._pool = pool
+        self._vault = vault
+        self._wires = wires
+        self._schedule = schedule
+        self._record = GroupCommit[Tried, Recorded](pool, leases.record)
+        self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
+        self._kept: dict[UUID, Sendable] = {}
+        self._destinations: dict[UUID, Destination] = {}
+        self._tries: dict[UUID, asyncio.Task[None]] = {}
+        self._late: list[Job] = []
+        self._backlog = 0
+        self._stopping = False
+        self._succeeded: set[UUID] = set()
+        self._failed: Counter[UUID] = Counter()
+
+    # ---------------------------------------------------------------------------------------------- jobs come in
+
+    def accept_payload(self, payload: str) -> None:
+        """Jobs that came with a notification."""
+        self.accept(msgspec.json.decode(payload, type=list[Job]))
+
+    def accept(self, jobs: Iterable[Job]) -> None:
+        """Take leased jobs; those that cannot be begun in time go back to the queue."""
+        start_by = time.monotonic() + MUST_START
+        for job in jobs:
+            destination = self._destinations.get(job.integration_id)
+            if destination is None:
+                destination = self._destinations[job.integration_id] = Destination(job.integration_id)
+            destination.waiting.append((start_by, job))
+            self._backlog += 1
+            self._begin(destination)
+
+    def _begin(self, destination: Destination) -> None:
+        while destination.waiting and destination.under_way < destination.cap and len(self._tries) < SLOTS:
+            start_by, job = destination.waiting.popleft()
+            self._backlog -= 1
+            if self._stopping or time.monotonic() > start_by:
+                self._late.append(job)
+                continue
+            destination.under_way += 1
+            self._tries[job.id] = asyncio.create_task(self._try(job, destination))
+
+    @property
+    def accepting(self) -> bool:
+        return not self._stopping and self._backlog < BACKLOG
+
+    @property
+    def holding(self) -> set[UUID]:
+        """The deliveries that this process has in hand."""
+        waiting = {job.id for destination in self._destinations.values() for _, job in destination.waiting}
+        return waiting | set(self._tries) | {job.id for job in self._late}
+
+    async def claim_forever(self, stop: asyncio.Event) -> None:
+        """Claim what is due, whenever woken or in doubt."""
+        start = NOBODY
+        while not stop.is_set():
+            free = SLOTS - len(self._tries)
+            claimed = 0
+            if self.number is not None and free >= SLOTS // 2 and self._backlog < SLOTS:
+                busy = {each.id: each.room for each in self._destinations.values() if each.under_way or each.waiting}
+                async with self._pool.acquire() as tx, tx.transaction():
+                    jobs = await leases.claim(
+                        tx, engine=self.number, start=start, limit=CLAIM_LIMIT, room=busy,
+                        default_room=4 * FIRST_CAP, public_url=self._wires.public_url,
+                    )  # fmt: skip
+                self.accept(jobs)
+                claimed = len(jobs)
+                begun_anywhere = start == NOBODY
+                start = max(job.integration_id for job in jobs) if claimed >= CLAIM_LIMIT else NOBODY
+                if claimed or not begun_anywhere:
+                    await asyncio.sleep(0)
+                    continue
+            await self._give_back()
+            try:
+                async with asyncio.timeout(POLL):
+                    await self.wake.wait()
+            except TimeoutError:
+                pass
+            self.wake.clear()
+
+    async def _give_back(self) -> None:
+        now = time.monotonic()
+        for destination in list(self._destinations.values()):
+            while destination.waiting and destination.waiting[0][0] < now:
+                self._late.append(destination.waiting.popleft()[1])
+                self._backlog -= 1
+            if not destination.waiting and not destination.under_way and destination.cap == MOST_CAP:
+                del self._destinations[destination.id]
+        if self._late:
+            late, self._late = self._late, []
+            async with self._pool.acquire() as tx, tx.transaction():
+                await leases.give_back(tx, late)
+
+    # ------------------------------------------------------------------------------------------------- one try
+
+    async def _try(self, job: Job, destination: Destination) -> None:
+        started_at, began = datetime.now(UTC), time.perf_counter()
+        outcome: Outcome = Interrupted()
+        try:
+            outcome = await self._send(job)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            duration = round((time.perf_counter() - began) * 1000, 1)
+            destination.under_way -= 1
+            destination.learn(outcome)
+            self._begin(destination)
+            if destination.room >= 2 * destination.cap:
+                self.wake.set()
+        await self._put_on_record(self._tried(job, outcome, started_at, duration))
+        self._tries.pop(job.id, None)
+
+    async def _send(self, job: Job) -> Outcome:
+        try:
+            to = await self._sendable(job)
+        except UNAVAILABLE as error:
+            return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+        if to is None:
+            return Suppressed("integration deleted")
+        if to.blocked is not None:
+            return Suppressed(to.blocked)
+        if to.failure is not None:
+            return Failed(to.failure)
+        try:
+            async with asyncio.timeout(TRY_TIMEOUT + 0.5):
+                kind, said = types()[to.type], job.notification
+                if kind.for_people:
+                    stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
+                    said = replace(said, unsubscribe_url=stop)
+                return await kind.send(to.settings, said, self._wires)
+        except TimeoutError:
+            return Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
+        except Exception as error:
+            log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
+            return Failed(f"Internal error: {type(error).__name__}")
+
+    async def _sendable(self, job: Job) -> Sendable | None:
+        """The integration's settings: kept while unchanged, but what people are allowed to get is asked each time."""
+        kept = self._kept.get(job.integration_id)
+        if kept is not None and kept.version >= job.version:
+            return kept
+        loaded = await self._load(job.integration_id)
+        if loaded and loaded.failure is None and not types()[loaded.type].for_people:
+            self._kept[job.integration_id] = loaded
+        return loaded
+
+    async def _load_sendables(self, tx: asyncpg.Connection, ids: Sequence[UUID]) -> list[Sendable | None]:
+        found = await sendable(tx, self._vault, ids)
+        return [found.get(each) for each in ids]
+
+    def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> Tried:
+        then = after(outcome, job.failures, self._schedule, random.random())  # noqa: S311
+        match outcome:
+            case Delivered(status_code, response):
+                what = Try(started_at, duration, "delivered", status_code, response)
+                self._succeeded.add(job.integration_id)
+            case Failed():
+                what = Try(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
+                self._failed[job.integration_id] += 1
+            case Suppressed(reason):
+                what = Try(started_at, duration, "suppressed", error=reason)
+            case Interrupted(error):
+                what = Try(started_at, duration, "interrupted", error=error)
+        wait = outcome.retry_after if isinstance(outcome, Failed) else None
+        return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
+
+    async def _put_on_record(self, tried: Tried) -> None:
+        """A try that happened goes on record, however long the database is away."""
+        while True:
+            try:
+                await self._record(tried)
+                return
+            except UNAVAILABLE:
+                await asyncio.sleep(DATABASE_PAUSE)
+
+    async def note_health(self, tx: Tx) -> None:
+        """Tell the database which integrations worked and which failed since the last time."""
+        succeeded, self._succeeded = self._succeeded, set()
+        failed, self._failed = self._failed, Counter()
+        await health.note(tx, succeeded, failed)
+
+    # ------------------------------------------------------------------------------------------------- the end
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing more, give back what waits, let what is on its way end; interrupt it after `seconds`."""
+        self._stopping = True
+        for destination in self._destinations.values():
+            self._late.extend(job for _, job in destination.waiting)
+            destination.waiting.clear()
+        self._backlog = 0
+        await self._give_back()
+        if self._tries:
+            _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=1)

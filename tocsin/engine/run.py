@@ -1,0 +1,109 @@
+"""One engine's life: its loops, its listening session, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from tocsin.engine import silence, sweep, watch
+from tocsin.engine.deliver import Deliverer
+from tocsin.integrations.base import Wires
+from tocsin.settings import Settings
+from tocsin.storage import database, leases
+from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.queue import WAKE_CHANNEL, hand_off_channel
+from tocsin.storage.secrets import Vault
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Http
+from tocsin.transports.smtp import Mailer
+
+log = structlog.get_logger(__name__)
+
+CONNECTIONS = 6
+HEARTBEAT = 1.0
+DRAIN = 6.0
+"""Seconds that tries under way are given at the end."""
+RESTART_PAUSE = 1.0
+
+
+async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
+    """Deliver, watch and sweep until `stop` is set; then hand back what is in flight, within eight seconds."""
+    _allow_many_sockets()
+    guard = Guard(settings.allow_networks)
+    http = Http(guard)
+    wires = Wires(http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url)
+    pool = await database.pool(dsn, size=CONNECTIONS, name="engine")
+    vault = Vault(settings.secret_keys)
+    deliverer = Deliverer(pool, vault, wires, settings.retry_schedule)
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "listen": lambda: _listen(dsn, deliverer, stop),
+        "deliver": lambda: deliverer.claim_forever(stop),
+        "watch": lambda: watch.run(pool, guard, public_url, stop),
+        "silence": lambda: silence.run(pool, public_url, stop),
+        "sweep": lambda: sweep.run(
+            pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
+            retention_days=settings.retention, stop=stop,
+        ),
+    }  # fmt: skip
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, loop in loops.items():
+                group.create_task(_keep_up(name, loop, stop))
+    finally:
+        await http.close()
+        pool.terminate()
+
+
+async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Run a loop again whenever it fails: a database that is away, or a fault, ends nothing for good."""
+    while not stop.is_set():
+        try:
+            await loop()
+        except UNAVAILABLE as error:
+            log.warning("The database is away; trying again", loop=name, error=f"{type(error).__name__}: {error}")
+        except Exception:
+            log.exception("A loop of the engine failed; starting it again", loop=name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTART_PAUSE):
+                await stop.wait()
+
+
+async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
+    """The session by which this engine is known to live: it hears what is handed over, and says that it lives.
+
+    When the session is lost, what was handed over in between is found by asking; at the end, everything is given back.
+    """
+    connection = await asyncpg.connect(dsn, server_settings={"application_name": "tocsin engine listening"})
+    try:
+        async with connection.transaction():
+            deliverer.number = await leases.register_engine(connection, deliverer.number)
+        await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
+        await connection.add_listener(
+            hand_off_channel(deliverer.number), lambda *said: deliverer.accept_payload(said[3])
+        )
+        async with connection.transaction():
+            await leases.forgotten(connection, deliverer.number, deliverer.holding)
+        deliverer.wake.set()
+        while not stop.is_set():
+            await leases.engine_lives(connection, deliverer.number, accepting=deliverer.accepting)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await stop.wait()
+        await leases.engine_lives(connection, deliverer.number, accepting=False)
+        await deliverer.drain(DRAIN)
+        await leases.forgotten(connection, deliverer.number, frozenset())
+        await leases.retire_engine(connection, deliverer.number)
+    finally:
+        connection.terminate()
+
+
+def _allow_many_sockets() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log.debug("Open files", soft=soft, hard=hard)

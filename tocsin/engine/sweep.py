@@ -1,0 +1,76 @@
+"""Housekeeping, by the clock: engines that died, integrations that fail, snoozes that end, history that is old."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from tocsin.engine.deliver import Deliverer
+from tocsin.storage import health, incidents, leases, retention
+from tocsin.storage.database import Tx
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+OFTEN, MINUTELY, HOURLY = 1.0, 60.0, 3600.0
+
+
+async def run(
+    pool: asyncpg.Pool,
+    deliverer: Deliverer,
+    *,
+    public_url: str,
+    retention_raw: int,
+    retention_days: int,
+    stop: asyncio.Event,
+) -> None:
+    """Until `stop`: every second, minute and hour what is due then."""
+
+    async def every_second() -> None:
+        async with pool.acquire() as tx, tx.transaction():
+            await deliverer.note_health(tx)
+        await _while_any(pool, recover)
+        await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
+
+    async def every_minute() -> None:
+        await _while_any(pool, lambda tx: health.disable_hopeless(tx, BATCH))
+        await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
+
+    async def every_hour() -> None:
+        async with pool.acquire() as tx, tx.transaction():
+            await retention.ensure_partitions(tx)
+        await retention.gather(pool)
+        await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
+
+    due = {every_second: 0.0, every_minute: 0.0, every_hour: 0.0}
+    pauses = {every_second: OFTEN, every_minute: MINUTELY, every_hour: HOURLY}
+    while not stop.is_set():
+        for work, pause in pauses.items():
+            if time.monotonic() >= due[work]:
+                await work()
+                due[work] = time.monotonic() + pause
+        try:
+            async with asyncio.timeout(OFTEN):
+                await stop.wait()
+        except TimeoutError:
+            pass
+
+
+async def recover(tx: Tx) -> int:
+    """Take back what dead engines held; tell people of what must not be tried again."""
+    count, unknown = await leases.recover(tx, BATCH)
+    if count:
+        log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(unknown))
+    return count
+
+
+async def _while_any(pool: asyncpg.Pool, step: Callable[[Tx], Awaitable[int]]) -> None:
+    """Repeat a step, each in a transaction of its own, until it finds less than a full batch."""
+    while True:
+        async with pool.acquire() as tx, tx.transaction():
+            if await step(tx) < BATCH:
+                return

@@ -1,0 +1,113 @@
+"""How integrations fare: failing, disabled, probed, working again; and telling a project's people by another way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.storage import deliveries, queue
+from tocsin.storage.database import Tx, key
+from tocsin.storage.queue import Content, Entry, recipient
+
+GIVE_UP_AFTER = "5 days"
+GIVE_UP_FAILURES = 10
+PROBE_EVERY = "1 day"
+
+WORKING = """
+UPDATE integrations
+SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = version + 1
+WHERE id = ANY($1::uuid[]) AND (failing_since IS NOT NULL OR disabled_at IS NOT NULL)
+"""
+
+FAILING = """
+UPDATE integrations i SET failing_since = coalesce(failing_since, now()), failures = failures + g.failures
+FROM unnest($1::uuid[], $2::int[]) AS g(id, failures) WHERE i.id = g.id
+"""
+
+DISABLE = """
+UPDATE integrations SET disabled_at = now(), probed_at = now(), disabled_reason = $2, version = version + 1
+WHERE id = $1 AND disabled_at IS NULL
+RETURNING id, project_id, coalesce(name, type) AS name
+"""
+
+# Of those that have failed for so long, only such whose project has another way that works.
+HOPELESS = f"""
+SELECT id FROM integrations i
+WHERE failing_since < now() - interval '{GIVE_UP_AFTER}' AND failures >= {GIVE_UP_FAILURES} AND disabled_at IS NULL
+  AND EXISTS (SELECT FROM integrations o WHERE o.project_id = i.project_id AND o.id <> i.id
+              AND o.disabled_at IS NULL AND o.failing_since IS NULL)
+ORDER BY failing_since LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+
+TO_PROBE = f"""
+UPDATE integrations SET probed_at = now()
+WHERE id IN (SELECT id FROM integrations WHERE failing_since IS NOT NULL AND disabled_at IS NOT NULL
+             AND probed_at < now() - interval '{PROBE_EVERY}' ORDER BY probed_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+
+ENABLE = """
+UPDATE integrations
+SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = version + 1
+WHERE id = $1 AND project_id = $2
+"""
+
+PEOPLE = f"""
+SELECT {queue.RECIPIENT} FROM integrations i
+WHERE i.project_id = $1 AND i.for_people AND i.disabled_at IS NULL AND i.id <> $2
+"""
+
+
+async def note(tx: Tx, succeeded: Collection[UUID], failed: Mapping[UUID, int]) -> None:
+    """What tries have shown: a success ends every trouble, failures add up."""
+    if failed:
+        in_order = sorted(failed)
+        await tx.execute(FAILING, in_order, [failed[each] for each in in_order])
+    if succeeded:
+        await tx.execute(WORKING, sorted(succeeded))
+
+
+async def disable(tx: Tx, integration_id: UUID, reason: str) -> None:
+    """Send nothing more there, end what waits with the reason, and tell the project's people by another way."""
+    row = await tx.fetchrow(DISABLE, integration_id, reason)
+    if row is None:
+        return
+    await deliveries.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")
+    name, public = row["name"], ids.public(ids.INTEGRATION, integration_id)
+    await tell_people(
+        tx,
+        key(row["project_id"]),
+        f"The integration {name} ({public}) was disabled and gets no more notifications: {reason}. "
+        "It can be enabled again when its far end works.",
+        but=integration_id,
+    )
+
+
+async def enable(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+    """Trust an integration again, because a person says so."""
+    await tx.execute(ENABLE, integration_id, project_id)
+
+
+async def disable_hopeless(tx: Tx, limit: int) -> int:
+    """Disable what has failed for days without one success; never a project's last way that works. How many were."""
+    rows = await tx.fetch(HOPELESS, limit)
+    for row in rows:
+        await disable(tx, key(row["id"]), f"every delivery has failed for {GIVE_UP_AFTER}")
+    return len(rows)
+
+
+async def probe(tx: Tx, limit: int, public_url: str) -> int:
+    """Send one test to each disabled integration that has had none for a day: a success enables it. How many."""
+    rows = await tx.fetch(TO_PROBE, limit)
+    for row in rows:
+        await deliveries.enqueue_test(tx, key(row["id"]), public_url)
+    return len(rows)
+
+
+async def tell_people(tx: Tx, project_id: UUID, message: str, *, but: UUID) -> None:
+    """A notice through every integration that the project's people read, except the one it is about."""
+    now = await tx.fetchval("SELECT now()")
+    said = Content(None, "", "Tocsin", "", "notice", message, now, None)
+    rows = await tx.fetch(PEOPLE, project_id, but)
+    await queue.put(tx, [Entry(recipient(row), "notice", said) for row in rows])
