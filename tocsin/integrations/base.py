@@ -49,6 +49,8 @@ class IntegrationType(ABC):
     """Names of settings that are encrypted at rest."""
     internal: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are the service's own, and never part of an answer."""
+    host_setting: ClassVar[str] = ""
+    """The setting that names a host to call, where the type has one."""
     signing: ClassVar[str | None] = None
     """The setting that holds the secret which notifications are signed with, where the type has one."""
 
@@ -68,7 +70,7 @@ class IntegrationType(ABC):
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        """The host that the settings say to call, or None where only the operator's own hosts are called."""
+        """The host that the setting `host_setting` says to call; None where only the operator's own are called."""
         return None
 
     def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:

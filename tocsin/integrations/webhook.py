@@ -50,6 +50,7 @@ class WebhookIntegration(IntegrationType):
     label: ClassVar[str] = "webhook"
     secret: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
     internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
+    host_setting: ClassVar[str] = "webhook_url"
     signing: ClassVar[str | None] = "signing_secret"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class WebhookIntegration(IntegrationType):
         return str(settings["webhook_url"])
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        return URL(settings["webhook_url"]).host
+        return URL(settings["webhook_url"]).raw_host
 
     def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {
