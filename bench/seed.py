@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -10,11 +11,14 @@ import asyncpg
 import click
 
 from tocsin.domain import ids
-from tocsin.storage import embedded
+from tocsin.storage import embedded, retention
 
 OTHER_PROJECTS = 1_000
 OWN_SHARE = 10
 """One in so many of everything belongs to the project that is measured."""
+
+DAYS = 300
+"""How far back the history goes."""
 
 # A key as the service would have made it at that time (domain/ids.py).
 KEY_AT = """
@@ -34,11 +38,11 @@ INSERT INTO projects (id, name, plan, token_hash, token_sealed)
 SELECT id, 'seeded ' || n, 'free', sha256(uuid_send(id)), '' FROM seeded_projects
 """
 
-INTEGRATIONS = """
+INTEGRATIONS = f"""
 CREATE TEMPORARY TABLE seeded_integrations AS
-SELECT g.n, pg_temp.key_at(now() - interval '300 days') AS id,
+SELECT g.n, pg_temp.key_at(now() - interval '{DAYS} days') AS id,
        CASE WHEN g.n % $3::int = 0 THEN $2::uuid ELSE p.id END AS project_id,
-       pg_temp.key_at(now() - interval '300 days') AS server_id
+       pg_temp.key_at(now() - interval '{DAYS} days') AS server_id
 FROM generate_series(0, $1::int - 1) AS g (n) JOIN seeded_projects p ON p.n = g.n % $4::int + 1
 """
 STORE_INTEGRATIONS = """
@@ -56,11 +60,11 @@ STORE_ATTACHMENTS = (
     "INSERT INTO attachments (resource_id, integration_id) SELECT server_id, id FROM seeded_integrations"
 )
 
-# Two deliveries an incident, spread over the past 300 days.
-INCIDENTS = """
+# Two deliveries an incident, spread over the days.
+INCIDENTS = f"""
 CREATE TEMPORARY TABLE seeded_incidents AS
 SELECT n, at, pg_temp.key_at(at) AS id
-FROM (SELECT n, now() - interval '2 days' - n * interval '298 days' / $1::int AS at
+FROM (SELECT n, now() - interval '2 days' - n * interval '{DAYS - 2} days' / $1::int AS at
       FROM generate_series(1, $1::int) AS n) AS past
 """
 STORE_INCIDENTS = """
@@ -113,6 +117,7 @@ async def _history(folder: Path, project: UUID, deliveries: int, integrations: i
     try:
         alerts = await connection.fetchval(ALERTS) or "{}"
         async with connection.transaction():
+            await _make_partitions(connection)
             await connection.execute(KEY_AT)
             for statement, values in (
                 (PROJECTS, (OTHER_PROJECTS,)),
@@ -142,6 +147,23 @@ async def _servers(folder: Path, project: UUID, count: int) -> None:
         await _settle(connection)
     finally:
         await connection.close()
+
+
+async def _make_partitions(connection: asyncpg.Connection) -> None:
+    """The partitions that an installation of that age has, beside those that ours has made already."""
+    now = datetime.now(UTC)
+    for split, days in (
+        (retention.INCIDENTS, DAYS), (retention.FINISHED, DAYS), (retention.SAMPLES_HOURLY, DAYS),
+        (retention.CHECKS_HOURLY, DAYS), (retention.SAMPLES, 30), (retention.CHECKS, 30),
+    ):  # fmt: skip
+        start = split.start_of(now - timedelta(days=days))
+        while start < now:
+            bounds = f"FROM ({split.bound(start)}) TO ({split.bound(split.next(start))})"
+            table = split.partition(start)
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} PARTITION OF {split.table} FOR VALUES {bounds}"
+            )
+            start = split.next(start)
 
 
 async def _settle(connection: asyncpg.Connection) -> None:
