@@ -17,7 +17,7 @@ from tocsin.api.shapes import seconds
 from tocsin.domain import accounts as rules
 from tocsin.domain import letters
 from tocsin.domain.errors import Refused, invalid_field
-from tocsin.storage import accounts, links, monitors, passwords, throttle
+from tocsin.storage import accounts, links, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx
 from tocsin.storage.throttle import Limit
@@ -99,6 +99,8 @@ async def _first_project(tx: Tx, service: Service, user: User, first_website: st
     name = f"{user.name or user.email}'s project"[: rules.LONGEST_NAME]
     project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
     if first_website and first_website.strip():
+        from tocsin.storage import monitors
+
         await monitors.create(tx, project.id, first_website)
 
 

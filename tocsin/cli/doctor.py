@@ -1,0 +1,164 @@
+"""`tocsin doctor`: looks at everything that an installation depends on, and says in plain words what is wrong."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import aiosmtplib
+import asyncpg
+import click
+
+from tocsin import app
+from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
+from tocsin.settings import Settings, Smtp, Unusable, load
+from tocsin.storage import accounts, database, migrate
+from tocsin.storage.secrets import Unopenable, Vault
+
+OLDEST_POSTGRESQL = 15
+CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
+"""Seconds that this machine's clock may be away from the database's."""
+
+START_TLS = {"auto": None, "always": True, "never": False}
+
+ENGINES = "SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s'"
+A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. Only a `fail` is wrong; a `warn` is for a person to decide."""
+
+    verdict: Literal["ok", "warn", "fail"]
+    what: str
+    words: str
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the installation lives.")
+@asynchronous
+async def doctor(data_dir: Path | None) -> None:
+    """Check configuration, database, mail, SMS, Slack and clock. Exit 1 if anything is wrong."""
+    wrong = False
+    async for finding in examine(data_dir):
+        click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.words}")
+        wrong = wrong or finding.verdict == "fail"
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
+    """Everything, one finding after the other. Sends no mail and changes nothing."""
+    try:
+        settings = load(data_dir)
+    except Unusable as error:
+        yield Finding("fail", "configuration", str(error))
+        return
+    for finding in _configuration(settings):
+        yield finding
+    async for finding in _database(settings):
+        yield finding
+    yield await _mail(settings)
+    yield Finding("ok", "sms", "off: SMS integrations are not part of this version yet")
+    yield Finding("ok", "slack", "off: Slack integrations are not part of this version yet")
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    yield Finding("ok", "configuration", f"{settings.env}, data in {settings.data_dir}")
+    if settings.public_url is None and settings.production:
+        yield Finding("warn", "public address", "TOCSIN_PUBLIC_URL is not set: links in mails lead to this machine")
+    if not settings.secret_keys:
+        yield Finding(
+            "fail", "secret keys", "there are none: tocsin up makes them on its first start, or set TOCSIN_SECRET_KEYS"
+        )
+    elif settings.keys_file.exists() and stat.S_IMODE(settings.keys_file.stat().st_mode) & 0o077:
+        yield Finding("warn", "secret keys", f"others can read {settings.keys_file}; run: chmod 600 on it")
+    else:
+        yield Finding("ok", "secret keys", f"{len(settings.secret_keys)} in use")
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        dsn = app.dsn(settings)
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+    except (*database.UNAVAILABLE, asyncpg.PostgresError, ValueError) as error:
+        yield Finding("fail", "database", unreachable(settings, error))
+        return
+    try:
+        version = connection.get_server_version()
+        if version.major < OLDEST_POSTGRESQL:
+            yield Finding("fail", "database", f"PostgreSQL {version.major} is older than {OLDEST_POSTGRESQL}")
+            return
+        yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor} answers")
+        if not await migrate.is_current(dsn):
+            yield Finding("fail", "migrations", "the database is not at this version; run: tocsin migrate")
+            return
+        yield Finding("ok", "migrations", "the database is at this version")
+        yield await _sealed(connection, settings)
+        yield await _engines(connection)
+        yield await _clock(connection)
+    finally:
+        await connection.close()
+
+
+async def _sealed(connection: asyncpg.Connection, settings: Settings) -> Finding:
+    row = await connection.fetchrow(A_SEALED_TOKEN)
+    if row is None or not settings.secret_keys:
+        return Finding("ok", "stored secrets", "none to try the keys on")
+    try:
+        Vault(settings.secret_keys).open(row["id"], row["id"], accounts.TOKEN_FIELD, row["token_sealed"])
+    except Unopenable as error:
+        return Finding("fail", "stored secrets", str(error))
+    return Finding("ok", "stored secrets", "the keys open them")
+
+
+async def _engines(connection: asyncpg.Connection) -> Finding:
+    count = await connection.fetchval(ENGINES)
+    if count:
+        return Finding("ok", "engine", f"{count} running")
+    return Finding("warn", "engine", "none is running, so nothing is delivered; start one with: tocsin engine")
+
+
+async def _clock(connection: asyncpg.Connection) -> Finding:
+    before = time.time()
+    theirs = await connection.fetchval(CLOCK)
+    after = time.time()
+    away = max(before - theirs, theirs - after, 0.0)
+    words = f"{away:.1f} s between this machine's clock and the database's"
+    if away > CLOCK_FAIL:
+        return Finding("fail", "clock", f"{words}; let both follow a time server")
+    return Finding("warn" if away > CLOCK_WARN else "ok", "clock", words)
+
+
+async def _mail(settings: Settings) -> Finding:
+    if settings.smtp is None:
+        verdict: Literal["ok", "warn"] = "warn" if settings.production else "ok"
+        return Finding(verdict, "mail", f"TOCSIN_SMTP_URL is not set: mail is written to {settings.outbox}")
+    smtp = settings.smtp
+    try:
+        await _greet(smtp)
+    except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        return Finding("fail", "mail", f"{smtp.host}:{smtp.port} does not take our mail: {words}")
+    accepted = " and accepts the password" if smtp.username else ""
+    return Finding("ok", "mail", f"{smtp.host}:{smtp.port} answers{accepted}")
+
+
+async def _greet(smtp: Smtp) -> None:
+    """Connect, sign in, leave: all but the mail."""
+    client = aiosmtplib.SMTP(
+        hostname=smtp.host,
+        port=smtp.port,
+        username=smtp.username,
+        password=smtp.password,
+        use_tls=smtp.tls,
+        start_tls=False if smtp.tls else START_TLS[smtp.starttls],
+        timeout=CONNECT_TIMEOUT,
+    )
+    async with client:
+        await client.noop()

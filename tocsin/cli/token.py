@@ -1,0 +1,40 @@
+"""`tocsin token`: replace a project's API token."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from tocsin.api.caller import REMEMBERED
+from tocsin.cli import installation
+from tocsin.cli.installation import asynchronous, connected, settings_option
+from tocsin.cli.project import as_object
+from tocsin.settings import Settings
+from tocsin.storage import accounts
+
+CLOCKS = 0.1
+"""Seconds by which two processes' timers may differ over one second, and more."""
+
+
+@click.group()
+def token() -> None:
+    """API tokens."""
+
+
+@token.command()
+@click.argument("uuid")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@settings_option
+@asynchronous
+async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
+    """Give a project a new API token. The old one is worth nothing when the new one is printed."""
+    project_id = installation.project_id(uuid)
+    vault = installation.vault(settings)
+    async with connected(settings) as tx, tx.transaction():
+        made = await accounts.rotate_token(tx, vault, project_id)
+    if made is None:
+        raise click.ClickException(installation.no_project(uuid))
+    # The API's processes go by what they know for a moment.
+    await asyncio.sleep(REMEMBERED + CLOCKS)
+    click.echo(as_object(made) if as_json else made.api_token)
