@@ -49,21 +49,22 @@ ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 NEWEST = """
 SELECT {columns} FROM (
     (SELECT {outstanding} FROM outstanding WHERE {owner}_id = $1 AND project_id = $2
-        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4 + $5)
+        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
     UNION ALL
     (SELECT {finished} FROM finished WHERE {owner}_id = $1 AND project_id = $2
-        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4 + $5)
-) newest ORDER BY id DESC LIMIT $4 OFFSET $5
+        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
+) newest ORDER BY id DESC LIMIT $4::int OFFSET $5::int
 """
-_ONLY_OUTSTANDING, _ONLY_FINISHED = {"due_at", "started_at"}, {"reason", "finished_at"}
+ONLY_OUTSTANDING = {"due_at": "NULL::timestamptz AS due_at", "started_at": "NULL::timestamptz AS started_at"}
+ONLY_FINISHED = {"reason": "NULL::text AS reason", "finished_at": "NULL::timestamptz AS finished_at"}
 
 
 def _newest(owner: str) -> str:
     return NEWEST.format(
         owner=owner,
         columns=COLUMNS,
-        outstanding=", ".join(f"NULL AS {name}" if name in _ONLY_FINISHED else name for name in FIELDS),
-        finished=", ".join(f"NULL AS {name}" if name in _ONLY_OUTSTANDING else name for name in FIELDS),
+        outstanding=", ".join(ONLY_FINISHED.get(name, name) for name in FIELDS),
+        finished=", ".join(ONLY_OUTSTANDING.get(name, name) for name in FIELDS),
     )
 
 

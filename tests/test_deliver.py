@@ -1,0 +1,274 @@
+"""From an incident to the wire and back on record, with a real engine on a real database and a real receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.receivers import Answer, Receiver
+from tests.waiting import until
+from tocsin.domain import ids
+from tocsin.domain.incidents import Closing, Opened, Opening
+from tocsin.engine import run as engine
+from tocsin.integrations.webhook import WebhookIntegration
+from tocsin.settings import Settings
+from tocsin.storage import deliveries, incidents, integrations, retention
+from tocsin.storage.secrets import Vault
+
+PUBLIC_URL = "https://tocsin.example.com"
+
+
+@dataclass
+class World:
+    """A project with one server, and what a test does to it. Every call is a transaction."""
+
+    pool: asyncpg.Pool
+    vault: Vault
+    project_id: UUID
+    server_id: UUID
+
+    async def attach(self, url: str) -> UUID:
+        kind = WebhookIntegration()
+        async with self.pool.acquire() as tx, tx.transaction():
+            made = await integrations.create(
+                tx, self.vault, self.project_id, kind.type, integrations.Facts(kind.for_people, kind.repeatable),
+                name=None, settings=kind.parse({"webhook_url": url}), secret=kind.secret,
+            )
+            await integrations.attach(tx, self.server_id, made.id)
+        return made.id
+
+    async def attach_mail(self, address: str) -> UUID:
+        async with self.pool.acquire() as tx, tx.transaction():
+            return await integrations.create_system(tx, self.project_id, address)
+
+    async def open(self, *types: str, message: str = "It broke") -> list[Opened]:
+        wishes = [Opening(self.project_id, "Server", self.server_id, each, message) for each in types]
+        async with self.pool.acquire() as tx, tx.transaction():
+            return [each for each in await incidents.open(tx, wishes, public_url=PUBLIC_URL) if isinstance(each, Opened)]
+
+    async def resolve(self, *types: str) -> list[Any]:
+        async with self.pool.acquire() as tx, tx.transaction():
+            return await incidents.resolve(
+                tx, [Closing(self.project_id, self.server_id, each, "a test") for each in types]
+            )
+
+    async def log(self, integration_id: UUID) -> list[deliveries.Delivery]:
+        """The integration's deliveries, oldest first."""
+        async with self.pool.acquire() as tx:
+            found, _ = await deliveries.of_integration(
+                tx, self.project_id, integration_id, status=None, limit=5000, offset=0
+            )
+        return found[::-1]
+
+    async def ended(self, integration_id: UUID, count: int, timeout: float = 15) -> list[deliveries.Delivery]:
+        async def look() -> list[deliveries.Delivery] | None:
+            found = await self.log(integration_id)
+            return found if len([each for each in found if each.finished_at]) >= count else None
+
+        return await until(look, timeout=timeout, what=f"{count} finished deliveries")
+
+
+@pytest_asyncio.fixture
+async def world(pool: asyncpg.Pool, vault: Vault, project: Any) -> World:
+    server_id = ids.new()
+    await pool.execute(
+        """INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, alerts)
+           VALUES ($1, $2, 'mb', 'web-1', '1', '{}')""",
+        server_id, project.id,
+    )  # fmt: skip
+    return World(pool, vault, project.id, server_id)
+
+
+@pytest_asyncio.fixture
+async def start(settings: Settings, database: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Starts an engine, and stops every one at the end."""
+    stop = asyncio.Event()
+    running: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        running.append(asyncio.create_task(engine.run(settings, database, PUBLIC_URL, stop)))
+        connection = await asyncpg.connect(database)
+        try:
+            count = len(running)
+
+            async def look() -> bool:
+                return await connection.fetchval("SELECT count(*) = $1 FROM engines WHERE accepting", count)
+
+            await until(look, what="the engine to accept")
+        finally:
+            await connection.close()
+
+    yield begin
+    stop.set()
+    await asyncio.gather(*running)
+
+
+async def test_an_incident_reaches_the_webhook_with_the_seven_fields(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    await start()
+    [opened] = await world.open("disk_failure")
+    [request] = await receiver.arrivals(1)
+    assert json.loads(request.body) == {
+        "resource_name": "web-1",
+        "resource_url": f"{PUBLIC_URL}/servers/{ids.public(ids.SERVER, world.server_id)}",
+        "resource_type": "Server",
+        "incident_type": "disk_failure",
+        "incident_status": "ongoing",
+        "incident_duration": None,
+        "incident_message": "It broke",
+    }
+    assert request.headers["tocsin-incident"] == ids.public(ids.INCIDENT, opened.incident.id)
+    [delivery] = await world.ended(hook, 1)
+    assert delivery.status == "delivered"
+    assert [attempt["outcome"] for attempt in delivery.attempts] == ["delivered"]
+    assert delivery.attempts[0]["status_code"] == 200
+
+
+async def test_what_was_queued_while_no_engine_lived_is_delivered_when_one_does(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    await world.open("a", "b", "c")
+    await start()
+    assert {each.status for each in await world.ended(hook, 3)} == {"delivered"}
+
+
+async def test_an_incident_of_one_type_is_open_once_per_resource(world: World, receiver: Receiver) -> None:
+    await world.attach(receiver.url())
+    first, again = await world.open("a", "a")
+    [later] = await world.open("a")
+    assert (first.new, again.new, later.new) == (True, False, False)
+    assert first.incident.id == again.incident.id == later.incident.id
+    assert await world.pool.fetchval("SELECT count(*) FROM outstanding") == 1
+
+
+async def test_a_resolve_never_overtakes_its_opening(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    await world.attach(receiver.url())
+    receiver.then(Answer(status=500), Answer(status=500))
+    await start()
+    await world.open("a")
+    await receiver.arrivals(1)
+    await world.resolve("a")
+    requests = await receiver.arrivals(1, where=lambda request: request.json["incident_status"] == "resolved")
+    assert [each.json["incident_status"] for each in receiver.requests].index("resolved") == len(receiver.requests) - 1
+    assert len({each.id for each in receiver.requests}) == 2
+    assert isinstance(requests[0].json["incident_duration"], int)
+
+
+async def test_people_are_spared_an_opening_that_is_over(world: World) -> None:
+    mail = await world.attach_mail("alerts@example.com")
+    await world.open("a")
+    await world.resolve("a")
+    opening, resolve = await world.log(mail)
+    assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", deliveries.OVERTAKEN)
+    assert (resolve.event, resolve.status) == ("resolved", "pending")
+    assert await world.pool.fetchval("SELECT first_notice_failed FROM outstanding") is True
+
+
+async def test_a_failed_delivery_is_tried_again_with_the_same_webhook_id_and_every_try_is_on_record(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    receiver.then(Answer(status=500, body=b"down"), Answer(how="reset"), Answer(status=429, headers={"Retry-After": "1"}))
+    await start()
+    await world.open("a")
+    [delivery] = await world.ended(hook, 1)
+    assert [attempt["outcome"] for attempt in delivery.attempts] == ["failed", "failed", "failed", "delivered"]
+    assert [attempt["status_code"] for attempt in delivery.attempts] == [500, None, 429, 200]
+    assert len({request.id for request in receiver.requests}) == 1
+    waited = receiver.requests[3].monotonic - receiver.requests[2].monotonic
+    assert waited >= 1.0, "Retry-After is never cut short"
+
+
+async def test_gone_ends_it_disables_the_integration_and_later_incidents_are_suppressed_on_record(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    receiver.then(Answer(status=410))
+    await start()
+    await world.open("a")
+    [delivery] = await world.ended(hook, 1)
+    assert delivery.status == "dead"
+    await world.open("b")
+    _, later = await world.ended(hook, 2)
+    assert later.status == "suppressed"
+    assert "integration disabled" in (later.reason or "")
+
+
+async def test_a_detached_integration_still_hears_the_end_of_what_it_was_told_began(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    await start()
+    await world.open("a")
+    await world.ended(hook, 1)
+    await world.pool.execute("DELETE FROM attachments")
+    await world.resolve("a")
+    assert [each.event for each in await world.ended(hook, 2)] == ["opened", "resolved"]
+
+
+async def test_a_snoozed_incident_says_nothing_until_then_and_reminds(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    [opened] = await world.open("a")
+    until_then = datetime.now(UTC) + timedelta(seconds=1.5)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await incidents.snooze(tx, world.project_id, opened.incident.id, until_then)
+    await start()
+    [request] = await receiver.arrivals(1)
+    assert request.at >= until_then
+    await world.ended(hook, 1)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await incidents.snooze(tx, world.project_id, opened.incident.id, datetime.now(UTC) + timedelta(seconds=0.5))
+    assert [each.event for each in await world.ended(hook, 2)] == ["opened", "opened"], "it reminds"
+
+
+async def test_many_incidents_in_one_transaction_each_arrive_once(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    await start()
+    await world.open(*(f"type_{number}" for number in range(1000)))
+    await world.resolve(*(f"type_{number}" for number in range(1000)))
+    await world.ended(hook, 2000, timeout=30)
+    assert len(receiver.requests) == 2000
+    assert len({request.id for request in receiver.requests}) == 2000
+
+
+async def test_stopping_hands_back_what_waits_and_nothing_stays_leased(
+    world: World, settings: Settings, database: str, receiver: Receiver
+) -> None:
+    await world.attach(receiver.url())
+    receiver.otherwise = Answer(how="hang")
+    stop = asyncio.Event()
+    running = asyncio.create_task(engine.run(settings, database, PUBLIC_URL, stop))
+    await world.open(*(f"type_{number}" for number in range(40)))
+    await receiver.arrivals(8)
+    stop.set()
+    async with asyncio.timeout(9):
+        await running
+    rows = await world.pool.fetch("SELECT status, engine FROM outstanding")
+    assert [(row["status"], row["engine"]) for row in rows] == [("pending", None)] * 40
+    assert await world.pool.fetchval("SELECT count(*) FROM engines") == 0
+
+
+@pytest.mark.parametrize("split", [retention.SAMPLES, retention.FINISHED], ids=lambda split: split.table)
+async def test_partitions_meet_without_a_gap(split: retention.Split) -> None:
+    start = split.start_of(datetime(2026, 11, 23, 10, tzinfo=UTC))
+    for _ in range(30):
+        assert split.start_of(split.next(start)) == split.next(start) > start
+        start = split.next(start)
