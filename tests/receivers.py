@@ -39,12 +39,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came in; `at` is UTC, `monotonic` for measuring. Header names are lower case."""
+    """One request as it came in, and what it is answered. `at` is UTC; `monotonic` is for measuring. Header names are
+    lower case."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    answer: Answer
     at: datetime
     monotonic: float
 
@@ -57,17 +59,23 @@ class Request:
         """The delivery that it is a try of."""
         return self.headers["webhook-id"]
 
+    @property
+    def accepted(self) -> bool:
+        return self.answer.how == "answer" and 200 <= self.answer.status < 300
+
 
 class Receiver:
     """An HTTP server of its own thread. Answers `otherwise` unless something was queued for the path by `then`.
 
     `url(path)` is where to send; everything sent is in `requests`. `answers[path]` replaces `otherwise` for one path.
+    `record` may be replaced, by what need not keep everything; it is called on the receiver's own thread.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.otherwise = Answer()
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
+        self.record: Callable[[Request], None] = self.requests.append
         self._queued: dict[str | None, deque[Answer]] = {}
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
@@ -162,8 +170,8 @@ class Receiver:
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.requests.append(Request(method, path, headers, body, datetime.now(UTC), time.monotonic()))
         answer = self._next(path)
+        self.record(Request(method, path, headers, body, answer, datetime.now(UTC), time.monotonic()))
         if answer.after:
             await asyncio.sleep(answer.after)
         if answer.how == "hang":
