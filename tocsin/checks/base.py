@@ -1,0 +1,137 @@
+"""What a check type is: the smallest contract that the API and the engine need. One file beside this is one type.
+
+A type never sees the database, and the engine never sees what it looks at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import os
+import pkgutil
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from tocsin.domain.errors import invalid_field
+from tocsin.domain.monitors import Evidence, Problem, Result, Target
+from tocsin.transports.dial import Dialer, Unresolved
+from tocsin.transports.guard import Blocked
+
+OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Failures that say something about this machine and nothing about the site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What a type may speak over, and as whom."""
+
+    dialer: Dialer
+    user_agent: str
+
+
+class CheckType(ABC):
+    """One way to look at a site."""
+
+    check_type: ClassVar[str]
+    """Its name in the API, such as `http`."""
+    schemes: ClassVar[frozenset[str]]
+    """The schemes of the addresses that it can look at."""
+
+    @abstractmethod
+    def validate(self, target: Target) -> Target:
+        """The target as it is to be stored. Raises `Refused` (422), naming the field."""
+
+    @abstractmethod
+    async def check(self, target: Target, wires: Wires) -> Result:
+        """Look once. `OSError` and `Unresolved` may pass through: they mean the same for every type."""
+
+    def evidence(self, target: Target, wires: Wires) -> Evidence:
+        """What is asked, for when nothing came back."""
+        return Evidence(request=target.url)
+
+
+async def perform(target: Target, wires: Wires) -> Result:
+    """One check, whatever its type. Ends within the target's time-out.
+
+    Raises `OSError` where this machine itself lacks the means (open files, memory), and whatever is a surprise.
+    """
+    kind = types()[target.check_type]
+    limit = asyncio.timeout(target.timeout)
+    try:
+        async with limit:
+            return await kind.check(target, wires)
+    except TimeoutError:
+        said = f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        problem: Problem = "timeout"
+    except Unresolved as error:
+        problem, said = "dns_error", str(error)
+    except Blocked as error:
+        problem, said = "connection_error", str(error)
+    except ssl.SSLError as error:
+        problem, said = "tls_error", f"TLS error: {_tls_reason(error)}"
+    except OSError as error:
+        if error.errno in OUR_OWN_LIMITS:
+            raise
+        problem, said = "connection_error", _reason(error)
+    return Result(problem, said, evidence=kind.evidence(target, wires))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} second{'' if value == 1 else 's'}"
+
+
+def _reason(error: OSError) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "Connection refused"
+        case ConnectionResetError():
+            return "Connection reset by the other side"
+        case ConnectionAbortedError() | BrokenPipeError():
+            return "Connection closed by the other side"
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return f"Connection failed: {error}"
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+@cache
+def types() -> Mapping[str, CheckType]:
+    """Every type beside this file, by its name: a new file is a new type, nothing else to edit."""
+    package = __name__.rpartition(".")[0]
+    folder = importlib.import_module(package).__path__
+    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
+    found = (
+        cls()
+        for module in modules
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, CheckType) and cls.__module__ == module.__name__
+        and cls is not CheckType
+    )  # fmt: skip
+    return {each.check_type: each for each in sorted(found, key=lambda each: each.check_type)}
+
+
+def of(check_type: str | None, url: str) -> CheckType:
+    """The type of that name; where none is named, the one for the URL's scheme, else `http`. 422 for unknown names."""
+    known = types()
+    if check_type is None:
+        scheme = url.partition(":")[0].lower()
+        return next((each for each in known.values() if scheme in each.schemes), known["http"])
+    if check_type not in known:
+        raise invalid_field("check_type", f"{check_type!r} is not known; use one of: {', '.join(known)}")
+    return known[check_type]
+
+
+def host_of(url: str) -> str:
+    """The host that a validated URL names, as text; IPv6 literals without brackets."""
+    return urlsplit(url).hostname or ""

@@ -1,0 +1,157 @@
+"""Network monitors: what is looked at, what a check can find, and the verdict that follows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tocsin.domain.errors import Detail, Refused, invalid_field
+
+Problem = Literal["timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword"]
+PROBLEMS: frozenset[Problem] = frozenset(
+    ("timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword")
+)
+"""The types of incidents that checks open. They resolve no others."""
+
+Expected = int | str | list[int | str]
+"""Statuses that are good: 204, "2xx", or a list of such."""
+
+DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_CONFIRMATIONS = 60.0, 30.0, 2
+DEFAULT_EXPECTED: Expected = "2xx"
+LEAST_INTERVAL, LEAST_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
+LONGEST_INTERVAL = 86_400.0
+LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.1, 120.0
+MOST_CONFIRMATIONS = 100
+MOST_STATUSES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one check looks at, and what is good there. `timeout` is seconds, everything included.
+
+    `expected_status` and `keyword` are None where the check type knows no such thing or the owner did not ask.
+    """
+
+    url: str
+    check_type: str
+    timeout: float
+    expected_status: Expected | None = None
+    keyword: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was asked and what came back, as far as it came."""
+
+    request: str
+    request_headers: Mapping[str, str] | None = None
+    response: str | None = None
+    response_headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check found. `problem`, `message` and `evidence` are None exactly where it is good."""
+
+    problem: Problem | None = None
+    message: str | None = None
+    response_ms: float | None = None
+    status_code: int | None = None
+    evidence: Evidence | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An incident of this type begins."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """The incidents of these types are over."""
+
+    types: tuple[str, ...]
+
+
+Verdict = Open | Resolve | None
+
+
+def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: Set[str]) -> Verdict:
+    """What follows from a check.
+
+    `failures` counts the failed checks in a row, this one included; `ongoing` are the types of the monitor's incidents
+    that last. One incident at a time: while one lasts that a check opened, failing in another way opens no second.
+    What was opened from outside under a name of its own is no business of checks.
+    """
+    ours = PROBLEMS & ongoing
+    if problem is None:
+        return Resolve(tuple(sorted(ours))) if ours else None
+    return Open(problem) if failures >= confirmations and not ours else None
+
+
+def status(*, paused: bool, checked: bool, incidents: bool) -> str:
+    """A monitor in one word: `paused`, `error` (an incident lasts), `pending` (never checked) or `success`."""
+    if paused:
+        return "paused"
+    if incidents:
+        return "error"
+    return "success" if checked else "pending"
+
+
+def is_expected(code: int, expected: Expected) -> bool:
+    """Whether a status is good. A class (`2xx`) stands for its hundred."""
+    for each in expected if isinstance(expected, list) else (expected,):
+        if each == code or (isinstance(each, str) and int(each[0]) == code // 100):
+            return True
+    return False
+
+
+def worded(expected: Expected) -> str:
+    """`2xx`, `204`, `200, 204 or 3xx`."""
+    names = [str(each) for each in expected] if isinstance(expected, list) else [str(expected)]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def parse_expected(given: Any) -> Expected:
+    """The caller's `expected_status`, in the form that it was given. Raises `Refused` (422)."""
+    if isinstance(given, list):
+        if not 1 <= len(given) <= MOST_STATUSES:
+            raise _bad_status()
+        return [_one_status(each) for each in given]
+    return _one_status(given)
+
+
+def _one_status(given: Any) -> int | str:
+    if isinstance(given, str):
+        lowered = given.strip().lower()
+        if lowered in ("1xx", "2xx", "3xx", "4xx", "5xx"):
+            return lowered
+        given = int(lowered) if lowered.isascii() and lowered.isdecimal() and len(lowered) == 3 else None
+    if isinstance(given, int) and not isinstance(given, bool) and 100 <= given <= 599:
+        return given
+    raise _bad_status()
+
+
+def _bad_status() -> Refused:
+    wanted = f"must be a status such as 200, a class such as 2xx, or a list of up to {MOST_STATUSES} of these"
+    return invalid_field("expected_status", wanted)
+
+
+def check_numbers(*, interval: float, timeout: float, confirmations: int, least_interval: float) -> Sequence[Detail]:
+    """What is wrong with a monitor's numbers; empty where nothing is."""
+    bounds: Sequence[tuple[str, float, float, float, str]] = (
+        ("interval", interval, least_interval, LONGEST_INTERVAL, " seconds"),
+        ("timeout", timeout, LEAST_TIMEOUT, LONGEST_TIMEOUT, " seconds"),
+        ("confirmations", confirmations, 1, MOST_CONFIRMATIONS, ""),
+    )
+    return [
+        Detail(name, f"must be from {least:g} to {most:g}{unit}")
+        for name, value, least, most, unit in bounds
+        if not least <= value <= most
+    ]
