@@ -194,7 +194,7 @@ async def test_an_incident_and_its_deliveries_are_there_together_or_not_at_all(
     assert len(counts) % 20 == 0, "a batch is opened as a whole"
 
 
-# -------------------------------------------------------------- 2: every delivery is tried at least once after any crash
+# ------------------------------------------------------------- 2: every delivery is tried at least once after any crash
 
 
 @pytest.mark.parametrize("victims", [["engine"], ["api"], ["api", "engine"]], ids="+".join)
