@@ -1,0 +1,1 @@
+"""What a network monitor can check: one file is one type."""

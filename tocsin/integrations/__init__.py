@@ -1,0 +1,1 @@
+"""Where notifications can go: one file is one type."""

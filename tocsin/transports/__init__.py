@@ -1,0 +1,1 @@
+"""The guarded wires to the outside."""
