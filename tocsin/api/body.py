@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -33,16 +33,19 @@ def reader(shape: Any) -> Reader:
     """A function that reads a body into `shape`, a `msgspec.Struct` or an optional one; unknown fields are ignored.
 
     It raises `Refused`: 400 where the body is no JSON or lacks its root object, 422 with the field's path (root object
-    left out) for values of the wrong type, numbers beyond 64 bits and strings with a NUL.
+    left out) for values of the wrong type, numbers beyond 64 bits and strings with a NUL. A shape's `LOOSE` names what
+    its handler judges piece by piece, so that one bad piece does not spoil the whole.
     """
     decoder = msgspec.json.Decoder(shape)
-    roots = _roots(shape)
+    roots, loose = _roots(shape), getattr(shape, "LOOSE", ())
 
     def read(body: bytes) -> Any:
+        if not body:
+            raise body_needed()
         try:
             value = decoder.decode(body)
             if _SUSPECT.search(body):
-                _check_values(msgspec.json.decode(body), roots)
+                _check_values(msgspec.json.decode(body), roots, loose)
         except msgspec.ValidationError as error:
             raise _refusal(str(error), roots) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -83,6 +86,11 @@ def _refusal(text: str, roots: frozenset[str]) -> Refused:
         path = f"{path or '$'}.{missing['name']}"
         return _invalid(field(path or "$", roots), "is required")
     return _invalid(field(path or "$", roots), problem(what))
+
+
+def body_needed() -> Refused:
+    """400: there is no body at all."""
+    return Refused(400, "invalid_request", "The request needs a JSON object as its body")
 
 
 def missing_root(name: str) -> Refused:
@@ -128,8 +136,10 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _check_values(value: Any, roots: frozenset[str]) -> None:
+def _check_values(value: Any, roots: frozenset[str], loose: Collection[str]) -> None:
     """Refuse what the database could not hold: NUL in text, integers beyond 64 bits."""
+    if loose and isinstance(value, dict):
+        value = {name: inner for name, inner in value.items() if name not in loose}
     for path, leaf in _leaves(value, "$"):
         if isinstance(leaf, str) and "\0" in leaf:
             raise _invalid(field(path, roots), "must not contain a NUL character")

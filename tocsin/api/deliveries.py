@@ -154,7 +154,7 @@ async def redeliver(uuid: str, caller: Caller, service: Service) -> DeliveryShow
             raise forbidden_state("This delivery has not ended yet; wait until it is delivered or dead")
         if old.event == "notice":
             raise forbidden_state("A notice of the service's own is not sent again")
-        incident = old.incident_id and await incidents.one(tx, caller.project_id, old.incident_id)
+        incident = await incidents.one(tx, caller.project_id, old.incident_id) if old.incident_id else None
         if old.incident_id and incident is None:
             raise forbidden_state("The incident of this delivery is no longer on record")
         to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)

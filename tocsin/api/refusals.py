@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -10,9 +11,9 @@ import msgspec
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.types import Send
+from litestar.types import Scope, Send
 
-from tocsin.api.body import problem
+from tocsin.api.body import body_needed, problem
 from tocsin.domain.errors import Detail, Refused, invalid
 from tocsin.storage.database import UNAVAILABLE
 
@@ -50,23 +51,35 @@ def refused(error: BaseException) -> Refused:
     return Refused(500, "internal_error", _UNEXPECTED)
 
 
-def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Litestar's way to `refused`."""
+def refused_request(scope: Scope, error: BaseException) -> Refused:
+    """What the caller of this request is told, after a surprise is put on record."""
     refusal = refused(error)
     if refusal.status == 500:
-        record(request.method, request.scope.get("path_template") or request.url.path, error)
-    return Response(
-        body(refusal), status_code=refusal.status, headers=refusal.headers, media_type=MediaType.JSON
-    )
+        _record(scope, error)
+    return refusal
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar's way to a rendered refusal."""
+    refusal = refused_request(request.scope, error)
+    return Response(body(refusal), status_code=refusal.status, headers=refusal.headers, media_type=MediaType.JSON)
 
 
 async def send(send: Send, refusal: Refused) -> None:
-    """`refusal` as a whole answer, where Litestar is not in the way."""
-    content = msgspec.json.encode(body(refusal))
-    headers = {"content-type": "application/json", "content-length": str(len(content)), **refusal.headers}
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
+    """The way to it where Litestar is not involved."""
+    await send_json(send, refusal.status, msgspec.json.encode(body(refusal)), refusal.headers)
+
+
+async def send_json(send: Send, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+    """A whole answer."""
+    raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def too_large() -> Refused:
+    return Refused(413, *_BY_STATUS[413])
 
 
 def body(refusal: Refused) -> object:
@@ -77,10 +90,11 @@ def body(refusal: Refused) -> object:
     return {"error": refusal.code, "message": refusal.message, "details": details}
 
 
-def record(method: str, path: str, error: BaseException) -> None:
+def _record(scope: Scope, error: BaseException) -> None:
     """Log a surprise by its kind and place. Its text stays out: a database's may quote what a caller sent."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("request failed", method=method, path=path, error=type(error).__name__, at=places[-6:])
+    path = scope.get("path_template") or scope["path"]
+    log.error("request failed", method=scope.get("method"), path=path, error=type(error).__name__, at=places[-6:])
 
 
 def _unavailable(message: str) -> Refused:
@@ -93,7 +107,7 @@ def _validation(error: ValidationException) -> Refused:
     """Parameters that Litestar did not accept; a body that is not there at all is one of them."""
     found = [each for each in error.extra or [] if isinstance(each, dict)]
     if any(each.get("source") == "body" or each.get("key") == "data" for each in found):
-        return Refused(400, "invalid_request", "The request needs a JSON object as its body")
+        return body_needed()
     details = [Detail(str(each.get("key", "")), problem(str(each.get("message", "")))) for each in found]
     named = "; ".join(f"{detail.field} {detail.message}" for detail in details)
     return invalid(named or "The parameters cannot be accepted", *details)

@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, refusals, shapes
+from tocsin.api import body, caller, docs, hot, refusals, shapes
 from tocsin.api.service import Service
 from tocsin.domain.errors import invalid
 
@@ -57,8 +57,7 @@ def nouns() -> Iterator[ControllerRouterHandler]:
     """The routes of every file in this folder that has some."""
     package = __name__.rpartition(".")[0]
     for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if found.name != "server":
-            yield from getattr(importlib.import_module(f"{package}.{found.name}"), "routes", ())
+        yield from getattr(importlib.import_module(f"{package}.{found.name}"), "routes", ())
 
 
 async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -84,11 +83,16 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
-def _front(app: ASGIApp) -> ASGIApp:
-    """What every request meets first: HEAD is GET without the body, and no address has a NUL in it."""
+def _front(app: Litestar) -> ASGIApp:
+    """What every request meets first: HEAD is GET without the body, no address has a NUL in it, hot routes go ahead."""
+    shortcuts = hot.shortcuts(app)
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
+            shortcut = shortcuts.get((scope["method"], scope["path"].rstrip("/")))
+            if shortcut:
+                await shortcut(app.state.service, scope, receive, send)
+                return
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
                 await refusals.send(send, invalid("The address must not contain a NUL character"))
                 return

@@ -7,7 +7,7 @@ import contextlib
 import heapq
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -59,6 +59,7 @@ class Attributes(msgspec.Struct):
 class ReportShape(msgspec.Struct):
     """`metrics` are objects with `metric`, `value` and `timestamp`; each stands for itself, so one may fail alone."""
 
+    LOOSE: ClassVar = ("metrics",)
     attributes: Attributes
     metrics: list[Any]
     agent_version: Loose
@@ -73,7 +74,7 @@ class ReportAnswer(msgspec.Struct):
     errors: list[Detail] | UnsetType = UNSET
 
 
-@post("/api/v1/server_metrics", summary="Report a server's metrics")
+@post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": True})
 async def report(data: ReportShape, caller: Caller, service: Service) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
