@@ -220,8 +220,11 @@ def test_alerts_change_field_by_field_and_null_switches_one_off() -> None:
         servers.default_alerts(), {"cpu": {"threshold": 50}, "ram": None, "downtime": {"after": 5}, "moon": 1}
     )
     assert changed == {
-        "cpu": {"threshold": 50, "for": 300}, "ram": None, "disk": {"threshold": 90, "for": 0}, "downtime": {"after": 5},
-    }  # fmt: skip
+        "cpu": {"threshold": 50, "for": 300},
+        "ram": None,
+        "disk": {"threshold": 90, "for": 0},
+        "downtime": {"after": 5},
+    }
     assert servers.change_alerts(changed, {"ram": {"for": 0}})["ram"] == {"threshold": 90, "for": 0}
 
 

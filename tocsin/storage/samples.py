@@ -14,11 +14,17 @@ MEANS = ", ".join(f"avg({metric}) AS {metric}" for metric in METRICS)
 VALUES = ", ".join(METRICS)
 
 SERIES = f"""
-SELECT date_bin($4, at, 'epoch') AS bucket, {MEANS}
+WITH raw AS MATERIALIZED (
+    SELECT at, {VALUES} FROM samples WHERE server_id = $1 AND at >= $2::timestamptz AND at <= $3::timestamptz
+)
+SELECT date_bin($4::interval, at, 'epoch'::timestamptz) AS bucket, {MEANS}
 FROM (
-    SELECT at, {VALUES} FROM samples WHERE server_id = $1 AND at >= greatest($2, $5) AND at <= $3
+    SELECT at, {VALUES} FROM raw
     UNION ALL
-    SELECT at, {VALUES} FROM samples_hourly WHERE server_id = $1 AND at >= $2 AND at <= $3 AND at < $5
+    SELECT at, {VALUES} FROM samples_hourly hour
+    WHERE server_id = $1 AND at >= $2::timestamptz AND at <= $3::timestamptz AND at < $5::timestamptz
+          AND NOT EXISTS (SELECT FROM raw WHERE raw.at < $5::timestamptz
+                                            AND date_bin('1 hour', raw.at, 'epoch'::timestamptz) = hour.at)
 ) taken
 GROUP BY bucket ORDER BY bucket
 """
@@ -45,7 +51,8 @@ async def series(
 ) -> list[Point]:
     """The points of these metrics between two times, both included, oldest first; buckets of `resolution` seconds.
 
-    Raw samples are taken from `raw_since` on, hourly means before. Buckets without a sample have no point.
+    Where raw samples are gone, which they may be before `raw_since`, hourly means stand for them. Buckets without a
+    sample have no point.
     """
     rows = await tx.fetch(SERIES, server_id, start, end, timedelta(seconds=resolution), raw_since)
     return [
