@@ -19,7 +19,8 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.monitors import Evidence, Problem, Result, Target
+from tocsin.domain.incidents import Evidence
+from tocsin.domain.monitors import Problem, Result, Target
 from tocsin.transports.dial import Dialer, Unresolved
 from tocsin.transports.guard import Blocked
 

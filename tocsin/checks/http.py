@@ -16,9 +16,9 @@ from yarl import URL
 
 from tocsin.checks.base import CheckType, Wires
 from tocsin.domain.errors import invalid_field
+from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
     DEFAULT_EXPECTED,
-    Evidence,
     Problem,
     Result,
     Target,
@@ -51,7 +51,7 @@ class Http(CheckType):
             raise invalid_field("url", f"{shape}, without spaces or control characters")
         try:
             url = URL(target.url)
-            good = url.scheme in self.schemes and url.raw_host and 0 < (url.port or 0)
+            good = url.scheme in self.schemes and url.raw_host and (url.port or 0) > 0
         except ValueError:
             good = False
         if not good:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from tocsin.checks.base import CheckType, Wires
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.monitors import Evidence, Result, Target
+from tocsin.domain.incidents import Evidence
+from tocsin.domain.monitors import Result, Target
 
 
 class Tcp(CheckType):

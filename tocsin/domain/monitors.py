@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tocsin.domain.errors import Detail, Refused, invalid_field
+from tocsin.domain.incidents import Evidence
 
 Problem = Literal["timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword"]
 PROBLEMS: frozenset[Problem] = frozenset(
@@ -41,13 +42,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was asked and what came back, as far as it came."""
+class Wanted:
+    """What an owner asked for. `interval` is seconds from one check to the next."""
 
-    request: str
-    request_headers: Mapping[str, str] | None = None
-    response: str | None = None
-    response_headers: Mapping[str, str] | None = None
+    name: str
+    target: Target
+    interval: float = DEFAULT_INTERVAL
+    confirmations: int = DEFAULT_CONFIRMATIONS
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +145,15 @@ def _bad_status() -> Refused:
     return invalid_field("expected_status", wanted)
 
 
-def check_numbers(*, interval: float, timeout: float, confirmations: int, least_interval: float) -> Sequence[Detail]:
+def check_numbers(wanted: Wanted, least_interval: float) -> list[Detail]:
     """What is wrong with a monitor's numbers; empty where nothing is."""
     bounds: Sequence[tuple[str, float, float, float, str]] = (
-        ("interval", interval, least_interval, LONGEST_INTERVAL, " seconds"),
-        ("timeout", timeout, LEAST_TIMEOUT, LONGEST_TIMEOUT, " seconds"),
-        ("confirmations", confirmations, 1, MOST_CONFIRMATIONS, ""),
+        ("interval", wanted.interval, least_interval, LONGEST_INTERVAL, " seconds"),
+        ("timeout", wanted.target.timeout, LEAST_TIMEOUT, LONGEST_TIMEOUT, " seconds"),
+        ("confirmations", wanted.confirmations, 1, MOST_CONFIRMATIONS, ""),
     )
     return [
-        Detail(name, f"must be from {least:g} to {most:g}{unit}")
+        Detail(name, f"must be from {least:g} to {most:.0f}{unit}")
         for name, value, least, most, unit in bounds
         if not least <= value <= most
     ]

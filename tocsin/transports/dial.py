@@ -1,4 +1,4 @@
-"""Opening connections to addresses that projects supply: every address a name stands for is judged before it is used."""
+"""Opening connections to hosts that projects supply: every address that a name stands for is judged before use."""
 
 from __future__ import annotations
 
@@ -43,16 +43,13 @@ class Dialer:
         """
         addresses = await self._allowed(host, port)
         loop = asyncio.get_running_loop()
-        secure = {"ssl": self._tls, "server_hostname": host} if tls else {}
+        context, name = (self._tls, host) if tls else (None, None)
         if len(addresses) == 1:
             address, number = addresses[0][4][:2]
-            return await loop.create_connection(protocol, address, number, **secure)  # type: ignore[arg-type,return-value]
-        opened = await aiohappyeyeballs.start_connection(
-            addresses,  # type: ignore[arg-type]
-            happy_eyeballs_delay=SECOND_ADDRESS_AFTER,
-        )
+            return await loop.create_connection(protocol, address, number, ssl=context, server_hostname=name)
+        opened = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER)
         try:
-            return await loop.create_connection(protocol, sock=opened, **secure)  # type: ignore[arg-type,return-value]
+            return await loop.create_connection(protocol, sock=opened, ssl=context, server_hostname=name)
         except BaseException:
             opened.close()
             raise
