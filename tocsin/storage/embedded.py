@@ -196,7 +196,7 @@ class Server:
         if version != binaries.MAJOR:
             raise Unusable(
                 "TOCSIN_DATA_DIR",
-                f"{self.cluster} was made by PostgreSQL {version}, and this Tocsin has {binaries.MAJOR}; save it with the "
+                f"{self.cluster} was made by PostgreSQL {version}, and this Tocsin has {binaries.MAJOR}; save it with "
                 "pg_dump of the Tocsin that made it, start this one on an empty folder, and load it there with psql",
             )
 

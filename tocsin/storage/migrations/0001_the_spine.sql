@@ -1,4 +1,5 @@
 -- accounts, what is watched, integrations, incidents and their deliveries
+-- depends:
 
 -- migrate: apply
 
@@ -319,3 +320,5 @@ CREATE TABLE engines (
     seen_at   timestamptz NOT NULL DEFAULT now(),
     accepting boolean NOT NULL DEFAULT false                   -- whether deliveries may be handed to it
 ) WITH (fillfactor = 10);
+
+-- migrate: rollback

@@ -1,0 +1,73 @@
+"""Composition: from settings to something that runs. The heavy parts are loaded only by the process that needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tocsin.settings import Settings, Unusable
+from tocsin.storage import embedded
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp
+
+    from tocsin.api.service import Service
+
+API_CONNECTIONS = 8
+"""Of each API process: more gain nothing, because callers share commits."""
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+
+
+def dsn(settings: Settings) -> str:
+    """Where the database is: the user's own, or the embedded one of the data folder, whoever started it."""
+    return settings.database_url or embedded.dsn_of(settings.data_dir)
+
+
+def public_url(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> str:
+    """What links start with, without a slash at the end."""
+    return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def require_keys(settings: Settings) -> None:
+    """Raises `Unusable` where there is no key to seal secrets with."""
+    if settings.secret_keys:
+        return
+    if settings.database_url:
+        raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")
+    raise Unusable("TOCSIN_SECRET_KEYS", f"is not set, and {settings.keys_file} is made by: tocsin up")
+
+
+def api_app(settings: Settings, public_url: str) -> ASGIApp:
+    """API and pages as one ASGI application, which opens its database when it starts and closes it when it stops.
+
+    Raises `Unusable` without keys.
+    """
+    from tocsin.api import server
+    from tocsin.web import pages
+
+    require_keys(settings)
+
+    @asynccontextmanager
+    async def open_service() -> AsyncIterator[Service]:
+        from tocsin.api import service
+        from tocsin.storage import database
+        from tocsin.storage.secrets import Vault
+
+        pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name="api")
+        try:
+            yield service.of(pool, settings, Vault(settings.secret_keys), public_url)
+        finally:
+            pool.terminate()
+
+    return server.build(open_service, extra_routes=pages.routes)
+
+
+async def run_engine(settings: Settings, stop: asyncio.Event) -> None:
+    """An engine, until `stop` is set; it hands back what is in flight before it returns. Raises `Unusable`."""
+    from tocsin.engine import run
+
+    require_keys(settings)
+    await run.run(settings, dsn(settings), public_url(settings), stop)
