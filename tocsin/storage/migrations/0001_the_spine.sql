@@ -314,6 +314,14 @@ CREATE VIEW deliveries AS
            reason, attempt, attempts, created_at, NULL, NULL, finished_at
     FROM finished;
 
+-- What all engines have counted, for /metrics (domain/tallies.py).
+CREATE TABLE tallies (
+    name   text NOT NULL,
+    labels text[] NOT NULL,
+    value  double precision NOT NULL,
+    PRIMARY KEY (name, labels)
+) WITH (fillfactor = 50);
+
 -- Engines that live. Each also holds an advisory lock on its number, which its death releases.
 CREATE TABLE engines (
     number    integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,

@@ -1,0 +1,93 @@
+"""`/metrics` for Prometheus: totals that all engines counted together, and how the queue stands; nothing of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+
+from litestar import Response, get
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tocsin import __version__
+from tocsin.api.service import Service
+from tocsin.domain.tallies import COUNTS, HISTOGRAMS, LARGEST, SUM, Histogram, Tally
+from tocsin.storage import tallies
+from tocsin.storage.database import Tx
+
+QUEUE = """
+SELECT integration_type AS type, status, count(*) AS depth,
+       coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest
+FROM outstanding GROUP BY integration_type, status
+"""
+
+STANDING = """
+SELECT (SELECT count(*) FROM ongoing) AS incidents,
+       (SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s') AS engines
+"""
+
+
+@get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False)
+async def metrics(service: Service) -> Response[bytes]:
+    """What Prometheus scrapes."""
+    async with service.pool.acquire() as tx, tx.transaction():
+        families = await _families(tx)
+    registry = CollectorRegistry()
+    registry.register(_Gathered(families))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Gathered(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
+
+
+async def _families(tx: Tx) -> list[Metric]:
+    build = GaugeMetricFamily("tocsin_build_info", "Which version this is", labels=["version"])
+    build.add_metric([__version__], 1)
+    depth = GaugeMetricFamily("tocsin_queue_depth", "Deliveries that have not ended", labels=["type", "status"])
+    oldest = GaugeMetricFamily(
+        "tocsin_queue_oldest_age_seconds", "Age of the oldest that has not ended", labels=["type", "status"]
+    )
+    for row in await tx.fetch(QUEUE):
+        depth.add_metric([row["type"], row["status"]], row["depth"])
+        oldest.add_metric([row["type"], row["status"]], row["oldest"])
+    standing = await tx.fetchrow(STANDING)
+    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Incidents that last", value=standing["incidents"])
+    engines = GaugeMetricFamily("tocsin_engines", "Engines that live", value=standing["engines"])
+    totals = await tallies.all_(tx)
+    return [build, depth, oldest, ongoing, engines, *_counts(totals), *_histograms(totals)]
+
+
+def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
+    for name, what in COUNTS.items():
+        family = CounterMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
+        for (counted, labels), value in sorted(totals.items()):
+            if counted == name:
+                family.add_metric(labels, value)
+        yield family
+
+
+def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
+    for name, what in HISTOGRAMS.items():
+        family = HistogramMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
+        for labels in sorted({labels[:-1] for counted, labels in totals if counted == name}):
+            family.add_metric(labels, _buckets(totals, name, labels, what), totals.get((name, (*labels, SUM)), 0.0))
+        yield family
+
+
+def _buckets(
+    totals: Mapping[Tally, float], name: str, labels: tuple[str, ...], what: Histogram
+) -> list[tuple[str, float]]:
+    """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
+    bounds = [*map(str, what.bounds), LARGEST]
+    return list(zip(bounds, accumulate(totals.get((name, (*labels, bound)), 0.0) for bound in bounds), strict=True))
+
+
+routes = [metrics]

@@ -1,0 +1,72 @@
+"""What the engines count: gathered in the process, put into the database every few seconds, shown by `/metrics`."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+
+Tally = tuple[str, tuple[str, ...]]
+"""What is counted, and the values of its labels; of a histogram, the last is the bucket's upper bound, or `SUM`."""
+
+SUM = "sum"
+LARGEST = "+Inf"
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Something that only grows."""
+
+    help: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Durations in seconds, by buckets with these upper bounds."""
+
+    help: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+
+
+COUNTS = {
+    "deliveries": Count("Deliveries that have ended", ("type", "outcome")),
+    "attempts": Count("Tries of deliveries", ("type", "outcome")),
+    "checks": Count("Checks of network monitors", ("type", "outcome")),
+}
+HISTOGRAMS = {
+    "attempt_seconds": Histogram("How long one try took", ("type",), _FAST),
+    "delivery_seconds": Histogram(
+        "From the commit of an incident to its delivery", ("type",), (*_FAST, 30.0, 120.0, 600.0, 3600.0, 14_400.0)
+    ),
+}
+
+
+class Tallies:
+    """What one process has counted since the last `take`."""
+
+    def __init__(self) -> None:
+        self._amounts: Counter[Tally] = Counter()
+
+    def count(self, name: str, *labels: str) -> None:
+        """One more of `COUNTS[name]`."""
+        self._amounts[name, labels] += 1
+
+    def observe(self, name: str, seconds: float, *labels: str) -> None:
+        """One more duration of `HISTOGRAMS[name]`."""
+        bounds = HISTOGRAMS[name].bounds
+        at = bisect_left(bounds, seconds)
+        self._amounts[name, (*labels, str(bounds[at]) if at < len(bounds) else LARGEST)] += 1
+        self._amounts[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
+
+    def take(self) -> dict[Tally, float]:
+        """Everything counted so far; counting starts anew."""
+        taken, self._amounts = self._amounts, Counter()
+        return dict(taken)
+
+    def put_back(self, amounts: dict[Tally, float]) -> None:
+        """What was taken and could not be stored."""
+        self._amounts.update(amounts)
