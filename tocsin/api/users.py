@@ -14,13 +14,15 @@ from litestar.background_tasks import BackgroundTask
 from tocsin.api.caller import token_in, unauthorized
 from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
+from tocsin.checks import base
 from tocsin.domain import accounts as rules
 from tocsin.domain import letters
 from tocsin.domain.errors import Refused, invalid_field
-from tocsin.storage import accounts, links, passwords, throttle
+from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
+from tocsin.storage import accounts, links, monitors, passwords, throttle
 from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
 from tocsin.storage.throttle import Limit
+from tocsin.transports.guard import Guard
 from tocsin.transports.smtp import Mailer, MailRefused
 
 log = structlog.get_logger()
@@ -76,6 +78,7 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     if service.settings.registration != "open":
         raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation")
     given = data.user
+    site = _first_site(given.first_website.strip(), service) if given.first_website else None
     email = rules.address("email", given.email)
     name = rules.name("name", given.name) if given.name.strip() else ""
     password = given.password
@@ -87,7 +90,10 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
         user = await accounts.create_user(tx, email, name, password_hash)
         if user is None:
             raise invalid_field("email", "has already been taken")
-        await _first_project(tx, service, user, given.first_website)
+        name = f"{user.name or user.email}'s project"[: rules.LONGEST_NAME]
+        project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
+        if site:
+            await monitors.create(tx, project.id, site)
     return Response(
         Registered("User created successfully", _shape(user)),
         status_code=201,
@@ -95,13 +101,20 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     )
 
 
-async def _first_project(tx: Tx, service: Service, user: User, first_website: str | None) -> None:
-    name = f"{user.name or user.email}'s project"[: rules.LONGEST_NAME]
-    project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
-    if first_website and first_website.strip():
-        from tocsin.storage import monitors
-
-        await monitors.create(tx, project.id, first_website)
+def _first_site(url: str, service: Service) -> Wanted | None:
+    """What to watch from the first day on; people may leave `https://` out. Raises `Refused` (422)."""
+    if not url:
+        return None
+    if "://" not in url:
+        url = f"https://{url}"
+    try:
+        kind = base.of(None, url)
+        target = kind.validate(Target(url, kind.check_type, DEFAULT_TIMEOUT))
+        Guard(service.settings.allow_networks).check_given(base.host_of(target.url), "url")
+    except Refused as refusal:
+        said = refusal.details[0].message if refusal.details else refusal.message
+        raise invalid_field("first_website", said) from None
+    return Wanted(target.url, target)
 
 
 @post("/api/v1/users/sign_in", summary="Sign in", status_code=200, security=[])
