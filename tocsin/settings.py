@@ -118,6 +118,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     )
 
 
+def debugging(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether TOCSIN_DEBUG asks for tracebacks and for everything that can be logged."""
+    return environ.get("TOCSIN_DEBUG", "").strip().lower() in ("1", "true", "yes")
+
+
 def _dotenv(path: Path) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8") as lines:

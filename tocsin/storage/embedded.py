@@ -131,6 +131,15 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def status(self) -> int | None:
+        """How it ended, as `subprocess` says it; None while it runs or has not been started."""
+        return self._process.poll() if self._process else None
+
+    def forget(self) -> None:
+        """Take note that it has ended."""
+        self._process = None
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 

@@ -1,0 +1,39 @@
+"""`tocsin engine`: delivers, watches, sweeps; one process of any number."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from tocsin.cli.options import settings_option
+from tocsin.settings import Settings
+
+
+@click.command()
+@settings_option
+def command(settings: Settings) -> None:
+    """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
+    import uvloop
+
+    from tocsin import app
+    from tocsin.cli import logs
+    from tocsin.cli.serve import stop_on_signals
+    from tocsin.storage import migrate
+
+    app.require_keys(settings)
+    logs.set_up("engine")
+
+    async def run() -> None:
+        told, stop = stop_on_signals(), asyncio.Event()
+        told.add_done_callback(lambda _: stop.set())
+        current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
+        await asyncio.wait({current, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not current.done():
+            current.cancel()
+            return
+        current.result()
+        await app.run_engine(settings, stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

@@ -1,0 +1,74 @@
+"""The first start: an operator account and a first project, and how the operator learns of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import asyncpg
+import click
+
+from tocsin.domain import ids
+from tocsin.settings import Settings
+from tocsin.storage import accounts, database, passwords
+from tocsin.storage.secrets import Vault
+
+EMAIL = "operator@localhost"
+PROJECT = "First project"
+
+ALREADY = "SELECT EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM projects)"
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('tocsin first account'))"
+
+WORDS = """\
+First start: an operator account and a first project were made.
+
+  address    {url}
+  sign in    {email} with the password {password}
+             (by API: POST {url}/api/v1/users/sign_in with {{"user": {{"email": …, "password": …}}}})
+  project    {name} ({uuid}), plan {plan}
+  API token  {token}
+  try        curl -H "Authorization: Bearer {token}" {url}/api/v1/integrations
+"""
+
+
+async def make(settings: Settings, dsn: str, url: str) -> None:
+    """Make both on an installation that has neither. Secrets go to a terminal, else into a file of mode 0600."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await database.prepare(connection)
+        if await connection.fetchval(ALREADY):
+            return
+        password = secrets.token_urlsafe(12)
+        async with connection.transaction():
+            await connection.execute(ONE_AT_A_TIME)
+            made = await accounts.create_operator(
+                connection, Vault(settings.secret_keys), EMAIL, await passwords.hash_of(password), PROJECT
+            )
+            if made is None:  # another machine was quicker
+                return
+            words = WORDS.format(
+                url=url, email=EMAIL, password=password, name=made.name, uuid=ids.public(ids.PROJECT, made.id),
+                plan=made.plan, token=made.api_token,
+            )
+            # Before the commit: what is made must not be lost, should this process end in between.
+            file = _keep(settings.data_dir, words)
+    finally:
+        connection.terminate()
+    if sys.stderr.isatty():
+        click.echo(words, err=True)
+        file.unlink()
+    else:
+        click.echo(f"First start: how to sign in, and a project's API token, are in {file}", err=True)
+
+
+def _keep(data_dir: Path, words: str) -> Path:
+    file = data_dir / "first-start.txt"
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(words)
+        out.flush()
+        os.fsync(out.fileno())
+    return file

@@ -1,0 +1,94 @@
+"""The command `tocsin`. One file beside this is one command; it is loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from tocsin import __version__
+from tocsin.domain.errors import Refused
+from tocsin.settings import Unusable, debugging
+
+BAD_USAGE = 2
+FAILED = 1
+INTERRUPTED = 130
+
+PACKAGE = __name__.rpartition(".")[0]
+
+
+class Commands(click.Group):
+    """The commands beside this file: each is called `command` there, or as its file is."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = (each.name for each in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__))
+        return sorted(name for name in found if self.get_command(ctx, name))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if not cmd_name.isidentifier() or importlib.util.find_spec(f"{PACKAGE}.{cmd_name}") is None:
+            return None
+        module = importlib.import_module(f"{PACKAGE}.{cmd_name}")
+        command = getattr(module, "command", None) or getattr(module, cmd_name, None)
+        return command if isinstance(command, click.Command) and command is not self else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0]!r}; use one of: {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tocsin")
+def tocsin() -> None:
+    """Watches servers and sites, and loses no notification when something happens to them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command. What goes wrong is one line on standard error: exit 2 for bad usage, 1 for a failure."""
+    try:
+        ended: Any = tocsin.main(args=arguments, prog_name="tocsin", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _end(BAD_USAGE, f"a command is needed; use one of: {_choices(error.ctx)}")
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "tocsin"
+        _end(BAD_USAGE, f"{error.format_message()} (see: {path} --help)")
+    except click.ClickException as error:
+        _end(error.exit_code, error.format_message())
+    except Unusable as error:
+        _end(BAD_USAGE, str(error))
+    except Refused as error:
+        _end(FAILED, error.message)
+    except (click.Abort, KeyboardInterrupt):
+        _end(INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(FAILED)
+    except Exception as error:
+        if debugging():
+            traceback.print_exc()
+        hint = "" if debugging() or isinstance(error, OSError) else "; TOCSIN_DEBUG=1 shows where this came from"
+        _end(FAILED, f"{_kind(error)}{error}{hint}")
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _kind(error: Exception) -> str:
+    return "" if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: "
+
+
+def _choices(ctx: click.Context | None) -> str:
+    if ctx is None or not isinstance(ctx.command, click.Group):
+        return "tocsin --help"
+    return f"{', '.join(ctx.command.list_commands(ctx))} (see: {ctx.command_path} --help)"
+
+
+def _end(status: int, message: str) -> NoReturn:
+    click.echo(f"tocsin: {' '.join(message.split())}", err=True)
+    sys.exit(status)

@@ -1,0 +1,38 @@
+"""`tocsin migrate`: brings the database to this version."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from tocsin.cli.options import settings_option
+from tocsin.settings import Settings
+
+PATIENCE = 60.0
+
+
+@click.command()
+@click.option("--first-start", metavar="URL", hidden=True, help="Make the first account too; where it can sign in.")
+@settings_option
+def command(first_start: str | None, settings: Settings) -> None:
+    """Bring the database to this version. May run on several machines at once."""
+    from tocsin import app
+    from tocsin.cli import logs
+    from tocsin.storage import migrate
+
+    logs.set_up("migrate")
+    dsn = app.dsn(settings)
+
+    async def run() -> list[str]:
+        patience = PATIENCE if settings.database_url else 0.0
+        applied = await migrate.migrate(dsn, patience=float("inf") if first_start else patience)
+        if first_start:
+            from tocsin.cli import first_account
+
+            await first_account.make(settings, dsn, first_start)
+        return applied
+
+    applied = asyncio.run(run())
+    if not first_start:
+        click.echo(f"Applied: {', '.join(applied)}" if applied else "The database is at this version already")

@@ -1,0 +1,126 @@
+"""`tocsin serve`: API and pages, one process of any number."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tocsin.cli.options import host_option, port_option, settings_option
+from tocsin.settings import Settings
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp
+
+BACKLOG = 2048
+FINISH = 5
+"""Seconds that requests under way are given at the end."""
+KEEP_ALIVE = 65
+"""Seconds that an idle connection is kept: longer than what proxies before it use, so that they end it."""
+
+
+@click.command()
+@host_option
+@port_option
+@click.option("--fd", type=int, hidden=True, help="A socket that listens already, handed down by `tocsin up`.")
+@settings_option
+def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
+    """Answer the API and the pages, on the database that `tocsin migrate` has prepared."""
+    listening = socket.socket(fileno=fd) if fd is not None else bind(host, port)
+    import uvloop
+
+    from tocsin import app
+    from tocsin.cli import logs
+    from tocsin.storage import migrate
+
+    app.require_keys(settings)
+    logs.set_up("serve")
+    host, port = listening.getsockname()[:2]
+    application = app.api_app(settings, app.public_url(settings, host, port))
+
+    async def run() -> bool:
+        stop = stop_on_signals()
+        current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
+        await asyncio.wait({current, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not current.done():
+            current.cancel()
+            return True
+        current.result()
+        return await _answer(application, listening, stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if not runner.run(run()):
+            raise click.ClickException("the API could not be started; the lines above say why")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `click.UsageError` where the address cannot be had."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise click.UsageError(f"cannot listen at {host}:{port} ({reason}); choose --host and --port") from error
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def stop_on_signals() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def told(signum: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(None)
+            return
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, told, signum)
+    return stop
+
+
+async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.Future[None]) -> bool:
+    """Serve until `stop`; False where the application could not start."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                click.echo(f"ready {url_of(listening)}")
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # ours are set already
+
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "ws": "none"}
+    server = Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            lifespan="on",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=FINISH,
+            **options,
+        )
+    )
+    stop.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    await server.serve([listening])
+    return bool(server.started)
