@@ -22,6 +22,10 @@ from tests.processes import Process, wait_ready
 from tests.receivers import Mailbox, Receiver, free_port
 from tocsin import settings as configuration
 from tocsin.settings import Settings
+from tocsin.storage import accounts, embedded
+from tocsin.storage import database as storage
+from tocsin.storage.migrate import migrate
+from tocsin.storage.secrets import Vault
 
 KEY = "dGVzdHMgb25seTogMzIgYnl0ZXMgb2Ygbm8gc2VjcmU="
 """The key that test databases are sealed with."""
@@ -69,24 +73,21 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for the whole run. What is in it need not outlive the machine, so nothing is flushed to the disk."""
-    try:
-        from tocsin.storage import embedded, migrate
-    except ImportError:  # until both are there
-        from tests import interim_postgres as embedded
-        from tests import interim_postgres as migrate
-
-    async def prepare(server: Postgres) -> None:
-        await server.run(
-            "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()",
-            f"CREATE DATABASE {TEMPLATE}",
-        )
-        await migrate.migrate(of_database(server.dsn, TEMPLATE))
-
     folder = Path(tempfile.mkdtemp(prefix="tocsin-tests-"))
     running = embedded.start(folder)
     try:
         server = Postgres(running.dsn)
-        asyncio.run(prepare(server))
+        asyncio.run(
+            server.run(
+                "ALTER SYSTEM SET fsync = off",
+                "ALTER SYSTEM SET full_page_writes = off",
+                "ALTER SYSTEM SET max_connections = 300",
+                f"CREATE DATABASE {TEMPLATE}",
+            )
+        )
+        asyncio.run(migrate(of_database(server.dsn, TEMPLATE)))
+        running.stop()
+        running = embedded.start(folder)
         yield server
     finally:
         running.stop()
@@ -103,8 +104,6 @@ async def database(postgres: Postgres) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    from tocsin.storage import database as storage
-
     pool = await storage.pool(database, size=5, name="tests")
     yield pool
     await pool.close()
@@ -131,21 +130,17 @@ def settings(environ: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def vault(settings: Settings) -> Any:
-    from tocsin.storage.secrets import Vault
-
+def vault(settings: Settings) -> Vault:
     return Vault(settings.secret_keys)
 
 
 @pytest_asyncio.fixture
-async def project(pool: asyncpg.Pool, vault: Any) -> Any:
+async def project(pool: asyncpg.Pool, vault: Vault) -> Any:
     """A project on the paid plan, without owner: `.id`, `.api_token`."""
     return await new_project(pool, vault)
 
 
-async def new_project(pool: asyncpg.Pool, vault: Any, plan: str = "paid", owner_email: str | None = None) -> Any:
-    from tocsin.storage import accounts
-
+async def new_project(pool: asyncpg.Pool, vault: Vault, plan: str = "paid", owner_email: str | None = None) -> Any:
     async with pool.acquire() as tx, tx.transaction():
         return await accounts.create_project(tx, vault, f"Project {next(_numbers)}", plan, owner_email)
 
@@ -229,11 +224,8 @@ class Service:
         return _client(self.url, token or self.token)
 
     async def new_project(self, plan: str = "paid", owner_email: str | None = None) -> Any:
-        from tocsin.storage import database
-        from tocsin.storage.secrets import Vault
-
         keys = configuration.load(environ=self.environ).secret_keys
-        pool = await database.pool(self.database, size=1, name="tests")
+        pool = await storage.pool(self.database, size=1, name="tests")
         try:
             return await new_project(pool, Vault(keys), plan, owner_email)
         finally:
