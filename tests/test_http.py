@@ -79,7 +79,8 @@ async def test_a_body_that_breaks_off_leaves_the_status_as_it_is(http: Http, rec
 async def test_failures_are_told_in_plain_words(http: Http, receiver: Receiver) -> None:
     port = free_port()
     assert await failure(http, f"http://127.0.0.1:{port}/s3cret") == f"Connection refused by 127.0.0.1:{port}"
-    assert await failure(http, "http://nowhere.invalid/s3cret") == "Name not found: nowhere.invalid"
+    unknown = await failure(http, "http://nowhere.invalid/s3cret")
+    assert unknown == "Could not resolve nowhere.invalid: Name or service not known"
     receiver.then(Answer(how="reset"))
     assert await failure(http, receiver.url()) == "Connection was closed before an answer"
 
@@ -113,15 +114,18 @@ async def test_connections_are_kept_and_used_again() -> None:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(2 if b"Content-Length: 2" in head else 0)
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+            ended.set()
 
+    ended = asyncio.Event()
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         http = Http(GUARD)
         for _ in range(20):
             assert (await http.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {})).status == 204
         await http.close()
+        await ended.wait()
     assert connections == 1
 
 
@@ -150,13 +154,17 @@ async def test_certificates_are_checked(certificate: dict[str, Any], trusted: bo
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
+    ended = asyncio.Event()
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving)
     http = Http(GUARD, tls=calling)
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         if words is None:
             assert (await http.post(url, b"", {})).status == 204
+            await ended.wait()
         else:
             assert (await failure(http, url)).startswith(words)
         await http.close()

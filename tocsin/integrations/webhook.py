@@ -105,10 +105,11 @@ def headers(
 
     `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every try signs anew.
     """
-    moment = int(time.time() if now is None else now)
+    now = time.time() if now is None else now
     secrets = [settings["signing_secret"]]
-    if "retired_secret" in settings and moment < settings["retired_at"] + ROTATION_SECONDS:
+    if "retired_secret" in settings and now < settings["retired_at"] + ROTATION_SECONDS:
         secrets.append(settings["retired_secret"])
+    moment = int(now)
     at, text = datetime.fromtimestamp(moment, UTC), said.decode()
     made = {
         "User-Agent": USER_AGENT,
@@ -133,7 +134,7 @@ def outcome(answer: Answer, now: float | None = None) -> Outcome:
         return Failed("Answered 410: the destination is gone for good", "gone", status, text)
     if 400 <= status < 500 and status not in PASSING:
         return Failed(f"Answered {status}", "doubt", status, text)
-    wait = retry_after(answer.headers.get("Retry-After"), time.time() if now is None else now)
+    wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
     return Failed(f"Answered {status}", "wait", status, text, wait)
 
 

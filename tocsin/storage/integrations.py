@@ -150,9 +150,9 @@ UPDATE integrations i SET attach_all = true, updated_at = now() WHERE project_id
 
 ATTACH_EXISTING = """
 INSERT INTO attachments (resource_id, integration_id)
-SELECT id, $2 FROM servers WHERE project_id = $1
+SELECT id, $2::uuid FROM servers WHERE project_id = $1
 UNION ALL
-SELECT id, $2 FROM network_monitors WHERE project_id = $1
+SELECT id, $2::uuid FROM network_monitors WHERE project_id = $1
 ON CONFLICT DO NOTHING
 """
 

@@ -1,7 +1,7 @@
 """Which addresses a call on behalf of a project may reach: the public internet, and what the operator allows.
 
-The rule is applied to the address that a socket is about to be opened to, after DNS, so a name that changes its mind
-between check and use, or a host written in an unusual way, gains nothing.
+The rule is applied to the address that a connection is about to be opened to, after DNS, so a name that changes its
+mind between check and use, or a host written in an unusual way, gains nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 from tocsin.domain.errors import invalid_field
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-BLOCKED_ERRNO = -10_000
-"""Not any system's number: survives where a library merges the errors of several addresses into one."""
 
 LOOKUP_TIMEOUT = 1.0
 """Seconds that a caller waits at most for a warning about a name."""
@@ -33,12 +29,6 @@ _NOT_PUBLIC = tuple(ipaddress.ip_network(cidr) for cidr in ("192.88.99.0/24", "3
 
 class Blocked(OSError):
     """An address that may not be reached. The text names it and says what the operator can do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(BLOCKED_ERRNO, message)
-
-    def __str__(self) -> str:
-        return str(self.strerror)
 
 
 class Guard:
@@ -60,16 +50,6 @@ class Guard:
             f"The address {named} is not public; "
             f"the operator can allow it with TOCSIN_ALLOW_NETWORKS={end}/{end.max_prefixlen}"
         )
-
-    def socket(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
-        """A socket for an entry of `getaddrinfo`: the last thing that happens before connecting.
-
-        Raises `Blocked`. Fits aiohttp's `socket_factory`.
-        """
-        family, kind, protocol, _, target = info
-        if refusal := self.refusal(str(target[0])):
-            raise Blocked(refusal)
-        return socket.socket(family, kind, protocol)
 
     def refusal_at_creation(self, host: str) -> str | None:
         """Why a host that a caller gives can never be right, or None.

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 from email.utils import parseaddr
 from pathlib import Path
 
@@ -53,7 +54,10 @@ class Mailer:
         """
         message["From"] = f"Tocsin <{self._from}>"
         if self._smtp is None:
-            path = await asyncio.to_thread(_write, self._outbox, message)
+            try:
+                path = await asyncio.to_thread(_write, self._outbox, message)
+            except OSError as error:
+                raise MailRefused(f"The outbox {self._outbox} cannot be written: {error.strerror}") from error
             log.info("No TOCSIN_SMTP_URL is set: mail was written to the outbox", path=str(path), to=str(message["To"]))
             return f"Written to the outbox: {path.name}"
         return await self._hand_in(self._smtp, message)
@@ -111,7 +115,7 @@ def _write(outbox: Path, message: EmailMessage) -> Path:
     handle, temporary = tempfile.mkstemp(dir=outbox, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(message.as_bytes())
+            file.write(message.as_bytes(policy=SMTPUTF8))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
