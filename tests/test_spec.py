@@ -237,7 +237,7 @@ async def server(client: httpx.AsyncClient) -> str:
 
 async def test_a_request_without_a_token_is_unauthorized(service: Service) -> None:
     async with httpx.AsyncClient(base_url=service.url, trust_env=False) as stranger:
-        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer YOUR_PROJECT_API_TOKEN"}):
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer YOUR_PROJECT_API_TOKEN"}):
             answer = await stranger.get("/api/v1/integrations", headers=headers)
             assert answer.status_code == 401
             assert answer.json()["error"] == "unauthorized"
