@@ -32,7 +32,8 @@ def start(tmp_path: Path) -> Any:
 
     def run(url: str, *arguments: str) -> Process:
         log = tmp_path / f"agent{len(started)}.log"
-        process = Process("agent", "--url", url, "--interval", "0.3", *arguments, environ={"TOCSIN_TOKEN": "t"}, log=log)
+        command = ("agent", "--url", url, "--interval", "0.3", *arguments)
+        process = Process(*command, environ={"TOCSIN_TOKEN": "t"}, log=log)
         started.append(process)
         return process.start()
 

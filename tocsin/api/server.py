@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, hot, refusals, shapes
+from tocsin.api import body, caller, docs, hot, refusals, server_metrics, shapes
 from tocsin.api.service import Service
 from tocsin.domain.errors import invalid
 
@@ -31,7 +32,12 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_service() as service:
             app.state.service = service
-            yield
+            heartbeat = asyncio.create_task(server_metrics.heartbeat(service.pool))
+            try:
+                yield
+            finally:
+                heartbeat.cancel()
+                await asyncio.wait({heartbeat})
 
     app = Litestar(
         route_handlers=[*nouns(), *extra_routes],

@@ -145,18 +145,17 @@ def _whole(given: Loose) -> int | None:
     return None
 
 
-async def heartbeat(pool: asyncpg.Pool, stop: asyncio.Event) -> None:
-    """Say once a second that reports are accepted here, until `stop` is set: without it, no server counts as silent."""
-    while not stop.is_set():
+async def heartbeat(pool: asyncpg.Pool) -> None:
+    """Say once a second that reports are accepted here, until cancelled: without it, no server counts as silent."""
+    while True:
         try:
             async with pool.acquire() as tx, tx.transaction():
                 await silence.keep_listening(tx)
         except UNAVAILABLE:
             pass  # While the database is away nobody can report; the break is seen when it is back.
         except asyncpg.PostgresError as error:
-            log.warning("heartbeat failed", error=str(error))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), HEARTBEAT)
+            log.warning("heartbeat failed", error=type(error).__name__)
+        await asyncio.sleep(HEARTBEAT)
 
 
 routes = [report]

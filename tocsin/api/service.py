@@ -12,6 +12,9 @@ from tocsin.storage import incidents, servers
 from tocsin.storage.database import GroupCommit, Tx
 from tocsin.storage.secrets import Vault
 
+REPORTS = 100
+"""Reports that share a commit: each may bring what its agent kept through six hours."""
+
 OpenedUnit = list[Opened | Missing | None]
 ClosedUnit = list[list[Incident]]
 
@@ -60,7 +63,7 @@ def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) ->
         public_url=public_url,
         open_incidents=GroupCommit(pool, open_units),
         resolve_incidents=GroupCommit(pool, _resolve_units),
-        report=GroupCommit(pool, record),
+        report=GroupCommit(pool, record, limit=REPORTS),
     )
 
 
