@@ -92,6 +92,7 @@ class Deliverer:
         self._destinations: dict[UUID, Destination] = {}
         self._tries: dict[UUID, asyncio.Task[None]] = {}
         self._late: list[Job] = []
+        self._short_of_slots: dict[UUID, Destination] = {}
         self._backlog = 0
         self._stopping = False
         self._succeeded: set[UUID] = set()
@@ -115,7 +116,10 @@ class Deliverer:
             self._begin(destination)
 
     def _begin(self, destination: Destination) -> None:
-        while destination.waiting and destination.under_way < destination.cap and len(self._tries) < SLOTS:
+        while destination.waiting and destination.under_way < destination.cap:
+            if len(self._tries) >= SLOTS:
+                self._short_of_slots[destination.id] = destination
+                return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
             if self._stopping or time.monotonic() > start_by:
@@ -193,7 +197,9 @@ class Deliverer:
             if destination.room >= 2 * destination.cap:
                 self.wake.set()
         await self._put_on_record(self._tried(job, outcome, started_at, duration))
-        self._tries.pop(job.id, None)
+        del self._tries[job.id]
+        if self._short_of_slots:
+            self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
     async def _send(self, job: Job) -> Outcome:
         try:

@@ -43,8 +43,13 @@ async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | Non
         timeout=10,
         command_timeout=60,
         init=prepare,
+        reset=_keep,
         server_settings={"application_name": f"tocsin {name}", "timezone": "UTC", "jit": "off", **(settings or {})},
     )
+
+
+async def _keep(connection: asyncpg.Connection) -> None:
+    """Between two users nothing needs undoing: sessions are changed inside transactions only (SET LOCAL)."""
 
 
 async def prepare(connection: asyncpg.Connection) -> None:

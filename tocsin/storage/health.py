@@ -21,7 +21,7 @@ WHERE id = ANY($1::uuid[]) AND (failing_since IS NOT NULL OR disabled_at IS NOT 
 """
 
 FAILING = """
-UPDATE integrations i SET failing_since = coalesce(failing_since, now()), failures = failures + g.failures
+UPDATE integrations i SET failing_since = coalesce(i.failing_since, now()), failures = i.failures + g.failures
 FROM unnest($1::uuid[], $2::int[]) AS g(id, failures) WHERE i.id = g.id
 """
 

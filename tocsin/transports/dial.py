@@ -18,6 +18,9 @@ from tocsin.transports.guard import Blocked, Guard
 P = TypeVar("P", bound=asyncio.Protocol)
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
+Resolve = Callable[..., list[AddrInfo]]
+"""How a name becomes addresses: `socket.getaddrinfo`, or what stands in for it."""
+
 SECOND_ADDRESS_AFTER = 0.25
 """Seconds after which a name's next address is tried beside the one that does not answer (RFC 8305)."""
 
@@ -29,8 +32,9 @@ class Unresolved(Exception):
 class Dialer:
     """Opens connections, guarded. One for a process: it remembers the look-ups that are under way."""
 
-    def __init__(self, guard: Guard, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, guard: Guard, tls: ssl.SSLContext | None = None, resolve: Resolve = socket.getaddrinfo) -> None:
         self._guard = guard
+        self._resolve = resolve
         self._tls = tls or ssl.create_default_context()
         self._lookups: dict[tuple[str, int], asyncio.Future[list[AddrInfo]]] = {}
 
@@ -74,7 +78,10 @@ class Dialer:
             answer = self._lookups[asked] = asyncio.get_running_loop().create_future()
             answer.add_done_callback(lambda done: (self._lookups.pop(asked, None), done.exception()))
             threading.Thread(
-                target=_resolve, args=(host, port, asyncio.get_running_loop(), answer), name="look-up", daemon=True
+                target=_resolve,
+                args=(self._resolve, host, port, asyncio.get_running_loop(), answer),
+                name="look-up",
+                daemon=True,
             ).start()
         return await asyncio.shield(answer)
 
@@ -91,10 +98,10 @@ def _literal(host: str, port: int) -> list[AddrInfo] | None:
 
 
 def _resolve(
-    host: str, port: int, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[AddrInfo]]
+    resolve: Resolve, host: str, port: int, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[AddrInfo]]
 ) -> None:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        found = resolve(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a valid name"
         outcome = Unresolved(f"Could not resolve {host}: {reason}")

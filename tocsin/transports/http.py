@@ -12,16 +12,19 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from socket import getaddrinfo
 
 import httptools
 from yarl import URL
 
 from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
-from tocsin.transports.dial import Dialer, Unresolved
+from tocsin.transports.dial import Dialer, Resolve, Unresolved
 from tocsin.transports.guard import Blocked, Guard
 
 KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept. Common servers drop one after 5, and a post that meets that moment fails."""
+PATIENCE = 1.0
+"""Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
 HEADERS_LIMIT = 64 << 10
 
 
@@ -74,8 +77,8 @@ def place(address: str) -> Place:
 class Http:
     """Connections to many places, for one event loop. Keeps no cookies, follows no redirect, obeys no proxy variable."""
 
-    def __init__(self, guard: Guard, *, tls: ssl.SSLContext | None = None) -> None:
-        self._dialer = Dialer(guard, tls)
+    def __init__(self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve = getaddrinfo) -> None:
+        self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -102,7 +105,7 @@ class Http:
             self._sweep.cancel()
         for connections in self._idle.values():
             for connection in connections:
-                connection.transport.abort()
+                connection.transport.close()
         self._idle.clear()
 
     async def _exchange(self, there: Place, request: bytes) -> Answer:
@@ -111,11 +114,12 @@ class Http:
             connection = idle.pop()
             if connection.transport.is_closing():
                 continue
+            connection.idle = asyncio.get_running_loop().time() - connection.idle_since
             try:
                 return await self._ask(there, connection, request)
             except ConnectionError:
-                # It was closed at the moment of asking. The place itself may be well: ask on a new one.
-                if connection.answered:
+                # Closed by the other side for having been idle, at the moment of asking: the place itself may be well.
+                if connection.answered or connection.idle < PATIENCE:
                     raise
         _, connection = await self._dialer.connect(Connection, there.host, there.port, tls=there.tls)
         return await self._ask(there, connection, request)
@@ -150,7 +154,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.idle_since = 0.0
+        self.idle_since = self.idle = 0.0
         self.reusable = False
         self._done: asyncio.Future[Answer] | None = None
         self._begin()
@@ -183,9 +187,9 @@ class Connection(asyncio.Protocol):
         if not self._status:
             self._head_size += len(data)
         try:
+            self._parser.feed_data(data)
             if self._head_size > HEADERS_LIMIT and not self._status:
                 raise httptools.HttpParserError("the headers do not end")
-            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._finish(reusable=False)
         except httptools.HttpParserError as error:
