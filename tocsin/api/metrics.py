@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: totals that all engines counted together, and how the queue stands; nothing of a project."""
+"""`/metrics` for Prometheus: what all engines counted together, and how the queue stands; nothing of a project."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import delete, get, patch
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from tocsin.api.caller import Caller
@@ -146,11 +146,11 @@ async def series(
     caller: Caller,
     service: Service,
     start: Annotated[
-        str | None, Parameter(query="from", description="ISO 8601; 24 hours before `to` unless given.")
+        str | None, QueryParameter(name="from", description="ISO 8601; 24 hours before `to` unless given.")
     ] = None,
-    end: Annotated[str | None, Parameter(query="to", description="ISO 8601; now unless given.")] = None,
+    end: Annotated[str | None, QueryParameter(name="to", description="ISO 8601; now unless given.")] = None,
     metric: Annotated[
-        list[str] | None, Parameter(query="metric", description="One or more metrics, repeated or with commas.")
+        list[str] | None, QueryParameter(name="metric", description="One or more metrics, repeated or with commas.")
     ] = None,
     resolution: Annotated[
         int | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs
 
 import asyncpg
@@ -12,7 +12,6 @@ import jinja2
 import structlog
 from litestar import Request, Response, get, post
 from litestar.background_tasks import BackgroundTask
-from litestar.params import Dependency
 
 from tocsin.domain import accounts as rules
 from tocsin.domain import letters
@@ -45,7 +44,9 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "web/templ
 _stylesheet = resources.files("tocsin").joinpath("web/static/tocsin.css").read_bytes()
 
 
-class Installation(Protocol):
+@runtime_checkable
+@runtime_checkable
+class Service(Protocol):
     """What the pages need of the service that they are part of."""
 
     pool: asyncpg.Pool
@@ -54,7 +55,6 @@ class Installation(Protocol):
     public_url: str
 
 
-Service = Annotated[Installation, Dependency(skip_validation=True)]
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -155,7 +155,7 @@ async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: dict[str, str]) 
     return None if user is None or user.verified else user
 
 
-async def _send(service: Installation, user: User) -> None:
+async def _send(service: Service, user: User) -> None:
     """Runs after the answer, so that its time tells nothing."""
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
