@@ -182,17 +182,15 @@ class _Answer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended.done():
             return
-        if not self.status:
-            self._received += len(data)
-            if self._received > HEADERS_LIMIT:
-                self._end("connection_error", f"The headers are longer than {HEADERS_LIMIT >> 10} KiB")
-                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._end()
         except httptools.HttpParserError:
             self._end("connection_error", "The answer is not HTTP")
+        self._received += len(data)
+        if not self.status and self._received > HEADERS_LIMIT:
+            self._end("connection_error", f"The headers are longer than {HEADERS_LIMIT >> 10} KiB")
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.status and not self._bounded and error is None:
