@@ -23,11 +23,13 @@ from tocsin.domain.deliveries import (
     TRY_TIMEOUT,
     Delivered,
     Failed,
+    Finish,
     Interrupted,
     Outcome,
     Suppressed,
     after,
 )
+from tocsin.domain.tallies import Tallies
 from tocsin.integrations.base import Wires, types
 from tocsin.storage import health, leases, links
 from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
@@ -58,6 +60,7 @@ class Destination:
     """What this engine knows of one integration's far end. `waiting` holds jobs with the moment they must start by."""
 
     id: UUID
+    type: str = "unknown"
     cap: int = FIRST_CAP
     under_way: int = 0
     waiting: deque[tuple[float, Job]] = field(default_factory=deque)
@@ -82,6 +85,7 @@ class Deliverer:
     def __init__(self, pool: asyncpg.Pool, vault: Vault, wires: Wires, schedule: Sequence[float]) -> None:
         self.number: int | None = None
         self.wake = asyncio.Event()
+        self.tallies = Tallies()
         self._pool = pool
         self._vault = vault
         self._wires = wires
@@ -185,7 +189,7 @@ class Deliverer:
         started_at, began = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
-            outcome = await self._send(job)
+            outcome = await self._send(job, destination)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
@@ -196,18 +200,20 @@ class Deliverer:
             self._begin(destination)
             if destination.room >= 2 * destination.cap:
                 self.wake.set()
-        await self._put_on_record(self._tried(job, outcome, started_at, duration))
+        tried = self._tried(job, outcome, started_at, duration)
+        self._count(job, destination.type, tried, await self._put_on_record(tried))
         del self._tries[job.id]
         if self._short_of_slots:
             self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
-    async def _send(self, job: Job) -> Outcome:
+    async def _send(self, job: Job, destination: Destination) -> Outcome:
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
             return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
         if to is None:
             return Suppressed("integration deleted")
+        destination.type = to.type
         if to.blocked is not None:
             return Suppressed(to.blocked)
         if to.failure is not None:
@@ -255,14 +261,21 @@ class Deliverer:
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
         return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    async def _put_on_record(self, tried: Tried) -> None:
+    async def _put_on_record(self, tried: Tried) -> Recorded:
         """A try that happened goes on record, however long the database is away."""
         while True:
             try:
-                await self._record(tried)
-                return
+                return await self._record(tried)
             except UNAVAILABLE:
                 await asyncio.sleep(DATABASE_PAUSE)
+
+    def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
+        self.tallies.count("attempts", kind, tried.what.outcome)
+        self.tallies.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
+        if recorded.finished_at is not None and isinstance(tried.then, Finish):
+            self.tallies.count("deliveries", kind, tried.then.status)
+            if tried.then.status == "delivered":
+                self.tallies.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
     async def note_health(self, tx: Tx) -> None:
         """Tell the database which integrations worked and which failed since the last time."""

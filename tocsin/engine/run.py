@@ -43,7 +43,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
-        "watch": lambda: watch.run(pool, guard, public_url, stop),
+        "watch": lambda: watch.run(pool, guard, public_url, stop, deliverer.tallies),
         "silence": lambda: silence.run(pool, public_url, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,

@@ -10,13 +10,13 @@ import asyncpg
 import structlog
 
 from tocsin.engine.deliver import Deliverer
-from tocsin.storage import health, incidents, leases, retention
+from tocsin.storage import health, incidents, leases, retention, tallies
 from tocsin.storage.database import Tx
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-OFTEN, MINUTELY, HOURLY = 1.0, 60.0, 3600.0
+OFTEN, TALLYING, MINUTELY, HOURLY = 1.0, 5.0, 60.0, 3600.0
 
 
 async def run(
@@ -36,6 +36,15 @@ async def run(
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
 
+    async def every_few_seconds() -> None:
+        counted = deliverer.tallies.take()
+        try:
+            async with pool.acquire() as tx, tx.transaction():
+                await tallies.add(tx, counted)
+        except BaseException:
+            deliverer.tallies.put_back(counted)
+            raise
+
     async def every_minute() -> None:
         await _while_any(pool, lambda tx: health.disable_hopeless(tx, BATCH))
         await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
@@ -46,8 +55,8 @@ async def run(
         await retention.gather(pool)
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 
-    due = {every_second: 0.0, every_minute: 0.0, every_hour: 0.0}
-    pauses = {every_second: OFTEN, every_minute: MINUTELY, every_hour: HOURLY}
+    due = {every_second: 0.0, every_few_seconds: 0.0, every_minute: 0.0, every_hour: 0.0}
+    pauses = {every_second: OFTEN, every_few_seconds: TALLYING, every_minute: MINUTELY, every_hour: HOURLY}
     while not stop.is_set():
         for work, pause in pauses.items():
             if time.monotonic() >= due[work]:

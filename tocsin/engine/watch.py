@@ -14,6 +14,7 @@ import structlog
 
 from tocsin import __version__
 from tocsin.checks.base import Wires, perform
+from tocsin.domain.tallies import Tallies
 from tocsin.storage import monitors
 from tocsin.storage.database import UNAVAILABLE, GroupCommit
 from tocsin.storage.monitors import Checked, Due
@@ -31,13 +32,15 @@ PAUSE = 0.25
 """Seconds between two looks at what is due, and so the most by which a check is late."""
 
 
-async def run(pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event) -> None:
+async def run(
+    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, tallies: Tallies | None = None
+) -> None:
     """Make the checks that are due until `stop` is set. Any number of engines may do so at once.
 
     What is under way then is given up: those monitors are due again soon. Raises what claiming raises when the
     database is away.
     """
-    watcher = Watcher(pool, Wires(Dialer(guard), f"Tocsin/{__version__}"), public_url)
+    watcher = Watcher(pool, Wires(Dialer(guard), f"Tocsin/{__version__}"), public_url, tallies or Tallies())
     try:
         while not stop.is_set():
             await watcher.claim()
@@ -49,9 +52,10 @@ async def run(pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.E
 class Watcher:
     """The checks that one engine has under way."""
 
-    def __init__(self, pool: asyncpg.Pool, wires: Wires, public_url: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, wires: Wires, public_url: str, tallies: Tallies) -> None:
         self._pool = pool
         self._wires = wires
+        self._tallies = tallies
         self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +110,7 @@ class Watcher:
         try:
             result = await perform(due.target, self._wires)
             await self._record(Checked(due, result))
+            self._tallies.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:
             # Either this machine lacks the means to look, or the database is away: nothing is known about the site.
             log.warning("A check was left out", monitor=str(due.id), error=f"{type(error).__name__}: {error}")
