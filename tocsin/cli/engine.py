@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from tocsin.cli import lean
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -14,6 +15,7 @@ from tocsin.settings import Settings
 @settings_option
 def command(settings: Settings) -> None:
     """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
+    lean.leave_out()
     import uvloop
 
     from tocsin import app

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tocsin.cli import lean
+from tocsin.cli.listening import bind, url_of
 from tocsin.cli.options import host_option, port_option, settings_option
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
-BACKLOG = 2048
 FINISH = 5
 """Seconds that requests under way are given at the end."""
 KEEP_ALIVE = 65
@@ -32,6 +33,7 @@ KEEP_ALIVE = 65
 def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     """Answer the API and the pages, on the database that `tocsin migrate` has prepared."""
     listening = socket.socket(fileno=fd) if fd is not None else bind(host, port)
+    lean.leave_out()
     import uvloop
 
     from tocsin import app
@@ -56,27 +58,6 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not runner.run(run()):
             raise click.ClickException("the API could not be started; the lines above say why")
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `click.UsageError` where the address cannot be had."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise click.UsageError(f"cannot listen at {host}:{port} ({reason}); choose --host and --port") from error
-    return listening
-
-
-def url_of(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def stop_on_signals() -> asyncio.Future[None]:

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import os
-import selectors
-import signal
-import socket
-import time
 from base64 import urlsafe_b64encode
-from contextlib import closing
-from urllib.parse import urlsplit
 
 import click
-import structlog
 
 from tocsin import __version__
+from tocsin.cli import lean
+from tocsin.cli.listening import bind
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.cli.serve import bind, url_of
-from tocsin.cli.supervision import Backoff, Child, Interruption, how
-from tocsin.domain.errors import Refused
 from tocsin.settings import KEY_BYTES, Settings, Unusable
-from tocsin.storage.embedded import Server
-
-log = structlog.get_logger(__name__)
-
-TICK = 1.0
-ALL_WELL = 10.0
-"""Seconds that database and engine may take to work, once the API answers, before that is said."""
-END = 9.0
-"""Seconds from the first signal to our end."""
-DATABASE_END = 1.2
-"""Of those, what the database keeps for its clean shutdown."""
 
 
 @click.command()
@@ -40,13 +21,19 @@ DATABASE_END = 1.2
 @settings_option
 def command(host: str, port: int, workers: int, settings: Settings) -> None:
     """Run everything: the embedded PostgreSQL (unless TOCSIN_DATABASE_URL is set), API and pages, engine."""
+    lean.leave_out()
+    import structlog
+
     from tocsin.cli import logs
+    from tocsin.cli.running import Installation
+    from tocsin.storage.embedded import Server
 
     listening = bind(host, port)
     if settings.database_url and not settings.secret_keys:
         raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")
     server = None if settings.database_url else Server(settings.data_dir)
     logs.set_up("up")
+    log = structlog.get_logger(__name__)
     log.info(f"Tocsin {__version__} starts in {settings.env} mode", data=str(settings.data_dir))
     if not settings.secret_keys:
         _make_keys(settings)
@@ -73,137 +60,3 @@ def _make_keys(settings: Settings) -> None:
         new.rename(settings.keys_file)
     except OSError as error:
         raise Unusable("TOCSIN_DATA_DIR", f"{settings.keys_file} cannot be written ({error.strerror})") from error
-
-
-class Installation:
-    """The processes of one `tocsin up`."""
-
-    def __init__(self, settings: Settings, listening: socket.socket, server: Server | None, workers: int) -> None:
-        self.url = url_of(listening)
-        self.server = server
-        self.server_backoff = Backoff()
-        self.events = selectors.DefaultSelector()
-        self.stopping = Interruption(self.events)
-        self.announced = False
-        self.answering_since: float | None = None
-        place = ["--data-dir", str(settings.data_dir)]
-        public_url = settings.public_url or self.url
-        environ = {**os.environ, "TOCSIN_PUBLIC_URL": public_url, "MALLOC_ARENA_MAX": "2"}
-        self.preparing = Child("migrate", ["migrate", "--first-start", public_url, *place], environ)
-        handed = listening.fileno()
-        self.api = [
-            Child(f"serve {number}", ["serve", "--fd", str(handed), *place], environ, fds=[handed])
-            for number in range(1, workers + 1)
-        ]
-        self.engine = Child("engine", ["engine", *place], environ)
-
-    @property
-    def kept(self) -> list[Child]:
-        return [*self.api, self.engine]
-
-    def run(self) -> int:
-        """Until a signal, or until it turns out that it cannot run at all. Returns the exit status."""
-        try:
-            return self._run()
-        finally:
-            self._end()
-
-    def _run(self) -> int:
-        if self.server:
-            self.server_backoff.started()
-            self.server.start(self.stopping)
-        for child in (self.preparing, *self.kept):
-            if not self.stopping():
-                child.start(self.events)
-        while not self.stopping():
-            self._wait(TICK if self.announced else 0.05)
-            if not self.announced and (failed := self._failed()) is not None:
-                return failed
-            self._keep_up()
-            if not self.announced:
-                self._announce()
-        return 0
-
-    def _wait(self, seconds: float) -> None:
-        for event, _ in self.events.select(seconds):
-            if event.data is None:
-                self.stopping.clear()
-            else:
-                event.data.hear(self.events)
-
-    def _failed(self) -> int | None:
-        """The status of a child that cannot do its work; it has said why."""
-        for child in (self.preparing, *self.kept):
-            if child.status:
-                return child.status if child.status > 0 else 1
-        return None
-
-    def _keep_up(self) -> None:
-        if self.server:
-            self._keep_database_up(self.server)
-        for child in self.kept:
-            child.keep_up(self.events)
-
-    def _keep_database_up(self, server: Server) -> None:
-        for line in server.news():
-            if not line.startswith("LOG:") or "terminated by signal" in line:
-                log.warning("PostgreSQL says", line=line)
-        if server.status is not None:
-            pause = self.server_backoff.ended()
-            log.error("PostgreSQL ended; starting it again", how=how(server.status), pause=pause)
-            server.forget()
-        if not server.alive and self.server_backoff.due:
-            self.server_backoff.started()
-            try:
-                server.start(self.stopping)
-                log.info("PostgreSQL runs again")
-            except (Refused, Unusable) as error:
-                pause = self.server_backoff.ended()
-                log.error("PostgreSQL could not be started; trying again", error=str(error), pause=pause)
-
-    def _announce(self) -> None:
-        """Say `ready` once requests are answered, database and engine included."""
-        if self.preparing.alive or not any(child.ready for child in self.api):
-            return
-        now = time.monotonic()
-        self.answering_since = self.answering_since or now
-        if not _all_well(self.url):
-            if now - self.answering_since < ALL_WELL:
-                return
-            log.warning("The API answers, but not all is well yet", see=f"{self.url}/health/ready")
-        click.echo(f"ready {self.url}")
-        self.announced = True
-
-    def _end(self) -> None:
-        """Children first, then the database; a second signal ends them at once."""
-        asked = self.stopping.count
-        deadline = time.monotonic() + END
-        children = (self.preparing, *self.kept)
-        for child in children:
-            child.tell(signal.SIGTERM)
-        last = deadline - (DATABASE_END if self.server else 0.0)
-        while any(child.alive for child in children) and time.monotonic() < last:
-            if self.stopping.count > max(asked, 1):
-                break
-            self._wait(0.1)
-        for child in children:
-            if child.alive:
-                log.warning("A process did not end in time; ending it", child=child.name)
-                child.tell(signal.SIGKILL)
-        if self.server:
-            self.server.stop(max(deadline - time.monotonic(), DATABASE_END / 2))
-        log.info("Stopped")
-
-
-def _all_well(url: str) -> bool:
-    """Ask our own `/health/ready`, by hand: a client library would weigh more than the rest of this process."""
-    address = urlsplit(url)
-    assert address.hostname
-    assert address.port
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.hostname, address.hostname)  # noqa: S104
-    try:
-        with closing(socket.create_connection((host, address.port), timeout=1.0)) as wire:
-            wire.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return wire.recv(12)[9:12] == b"200"
-    except OSError:
-        return False
