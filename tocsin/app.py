@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 API_CONNECTIONS = 8
 """Of each API process: more gain nothing, because callers share commits."""
 
+URL_FILE = "url"
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 
@@ -29,6 +30,18 @@ def dsn(settings: Settings) -> str:
 def public_url(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> str:
     """What links start with, without a slash at the end."""
     return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def note_url(settings: Settings, url: str) -> None:
+    """Remember where `tocsin up` answers, for commands that put links into mails beside it."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (settings.data_dir / URL_FILE).write_text(f"{url}\n", encoding="utf-8")
+
+
+def noted_url(settings: Settings) -> str:
+    """What links start with, for a process that answers no requests itself."""
+    file = settings.data_dir / URL_FILE
+    return settings.public_url or (file.read_text(encoding="utf-8").strip() if file.exists() else public_url(settings))
 
 
 def require_keys(settings: Settings) -> None:

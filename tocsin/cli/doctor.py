@@ -15,11 +15,12 @@ import click
 
 from tocsin import app
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
+from tocsin.cli.options import data_dir_option
+from tocsin.domain.errors import Refused
 from tocsin.settings import Settings, Smtp, Unusable, load
 from tocsin.storage import accounts, database, migrate
 from tocsin.storage.secrets import Unopenable, Vault
 
-OLDEST_POSTGRESQL = 15
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 """Seconds that this machine's clock may be away from the database's."""
 
@@ -40,7 +41,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the installation lives.")
+@data_dir_option
 @asynchronous
 async def doctor(data_dir: Path | None) -> None:
     """Check configuration, database, mail, SMS, Slack and clock. Exit 1 if anything is wrong."""
@@ -91,11 +92,16 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         version = connection.get_server_version()
-        if version.major < OLDEST_POSTGRESQL:
-            yield Finding("fail", "database", f"PostgreSQL {version.major} is older than {OLDEST_POSTGRESQL}")
+        if version.major < migrate.OLDEST_POSTGRESQL:
+            yield Finding("fail", "database", f"PostgreSQL {version.major} is older than {migrate.OLDEST_POSTGRESQL}")
             return
         yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor} answers")
-        if not await migrate.is_current(dsn):
+        try:
+            current = await migrate.is_current(dsn)
+        except Refused as refusal:
+            yield Finding("fail", "migrations", refusal.message)
+            return
+        if not current:
             yield Finding("fail", "migrations", "the database is not at this version; run: tocsin migrate")
             return
         yield Finding("ok", "migrations", "the database is at this version")

@@ -1,4 +1,4 @@
-"""What a command that works beside a running installation needs: its settings, its database, its keys."""
+"""What a command that works beside a running installation needs: its database and its keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec
 from uuid import UUID
 
@@ -14,9 +13,9 @@ import asyncpg
 import click
 
 from tocsin import app
+from tocsin.cli import logs
 from tocsin.domain import ids
-from tocsin.domain.errors import Refused
-from tocsin.settings import Settings, Unusable, load
+from tocsin.settings import Settings
 from tocsin.storage import database
 from tocsin.storage.secrets import Vault
 
@@ -25,30 +24,13 @@ Arguments = ParamSpec("Arguments")
 CONNECT_TIMEOUT = 10.0
 
 
-def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--data-dir`, and hands the command its `settings`."""
-
-    @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the installation lives.")
-    @wraps(command)
-    def with_settings(*args: Any, data_dir: Path | None, **options: Any) -> Any:
-        try:
-            settings = load(data_dir)
-        except Unusable as error:
-            raise click.UsageError(str(error)) from error
-        return command(*args, settings=settings, **options)
-
-    return with_settings
-
-
 def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable[Arguments, None]:
-    """Lets a command be a coroutine; what it is refused with becomes one line on the terminal."""
+    """Lets a command be a coroutine. Its log goes to standard error, so that it prints nothing but its answer."""
 
     @wraps(command)
     def run(*args: Arguments.args, **options: Arguments.kwargs) -> None:
-        try:
-            asyncio.run(command(*args, **options))
-        except Refused as refusal:
-            raise click.ClickException(refusal.message) from refusal
+        logs.set_up("command")
+        asyncio.run(command(*args, **options))
 
     return run
 
@@ -78,11 +60,8 @@ def unreachable(settings: Settings, error: BaseException) -> str:
 
 
 def vault(settings: Settings) -> Vault:
-    """Raises `click.ClickException` where there are no keys yet."""
-    if not settings.secret_keys:
-        raise click.ClickException(
-            "There are no secret keys yet: tocsin up makes them on its first start, or set TOCSIN_SECRET_KEYS"
-        )
+    """Raises `Unusable` where there are no keys yet."""
+    app.require_keys(settings)
     return Vault(settings.secret_keys)
 
 

@@ -30,6 +30,7 @@ def command(first_start: str | None, settings: Settings) -> None:
         if first_start:
             from tocsin.cli import first_account
 
+            app.note_url(settings, first_start)
             await first_account.make(settings, dsn, first_start)
         return applied
 

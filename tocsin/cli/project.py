@@ -10,7 +10,8 @@ import msgspec
 
 from tocsin import app
 from tocsin.cli import installation
-from tocsin.cli.installation import asynchronous, connected, settings_option
+from tocsin.cli.installation import asynchronous, connected
+from tocsin.cli.options import settings_option
 from tocsin.domain import accounts as rules
 from tocsin.domain import ids, letters
 from tocsin.domain.errors import Refused
@@ -109,7 +110,7 @@ def as_object(made: NewProject) -> str:
 
 async def _send_verification(settings: Settings, vault: Vault, user: User) -> str:
     """One line on what became of the mail."""
-    public_url = app.public_url(settings)
+    public_url = app.noted_url(settings)
     link = links.verification(vault, public_url, user.id, user.email)
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     try:

@@ -8,7 +8,8 @@ import click
 
 from tocsin.api.caller import REMEMBERED
 from tocsin.cli import installation
-from tocsin.cli.installation import asynchronous, connected, settings_option
+from tocsin.cli.installation import asynchronous, connected
+from tocsin.cli.options import settings_option
 from tocsin.cli.project import as_object
 from tocsin.settings import Settings
 from tocsin.storage import accounts
