@@ -52,7 +52,7 @@ CROSS JOIN LATERAL (
         WHERE c.monitor_id = m.id AND c.at >= greatest(
             (SELECT upto FROM gathered WHERE name = 'checks'),
             date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
-        )
+        ) AND c.at <= now()
     ) counted
 ) u
 CROSS JOIN LATERAL (
