@@ -11,4 +11,5 @@ UNWANTED = ("rich", "pydantic")
 def leave_out() -> None:
     """Make the unwanted look as if they were not installed. To be called before anything loads them."""
     for name in UNWANTED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type] - None is how Python is told so
+        if name not in sys.modules:
+            sys.modules[name] = None  # type: ignore[assignment] # the import system's word for "not to be had"

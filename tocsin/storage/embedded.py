@@ -30,6 +30,9 @@ LONGEST_SOCKET = 107
 TAKEOVER = 30.0
 """Seconds that a server, left behind by a killed parent, gets to end."""
 
+DYING = 1.0
+"""Seconds that a process, killed while it held the folder, may take to be gone."""
+
 RECOVERY = 600.0
 """Seconds that a server may take to replay its log after a crash."""
 
@@ -306,16 +309,22 @@ class Server:
 
 def _locked(data_dir: Path) -> int:
     lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise Unusable(
-            "TOCSIN_DATA_DIR",
-            f"{data_dir} is in use by another Tocsin (process {holder or 'unknown'}); stop that one, or choose "
-            "another folder with --data-dir",
-        ) from None
+    deadline = time.monotonic() + DYING
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            os.close(lock)
+            raise Unusable(
+                "TOCSIN_DATA_DIR",
+                f"{data_dir} is in use by another Tocsin (process {holder or 'unknown'}); stop that one, or choose "
+                "another folder with --data-dir",
+            ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
