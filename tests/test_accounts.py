@@ -199,6 +199,8 @@ async def test_registering_answers_as_documented_and_sends_one_link(
     assert set(body["user"]) == {"email", "name", "created_at", "updated_at"}
     (mail,) = outbox(settings)
     assert mail["To"] == "ann@example.com"
+    assert mail["From"]
+    assert mail["Message-ID"]
     assert re.search(r"http://tocsin\.test/verify-email\?token=\S+", mail.get_content())  # type: ignore[attr-defined]
 
 

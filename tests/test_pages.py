@@ -41,7 +41,7 @@ async def owned(pool: asyncpg.Pool, vault: Vault) -> Any:
 @pytest.mark.parametrize("path", ["/", "/verify-email", "/verify-email?token=x", "/unsubscribe?token=x"])
 async def test_every_page_allows_nothing_but_its_own_stylesheet(app_client: httpx.AsyncClient, path: str) -> None:
     answer = await app_client.get(path)
-    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -180,6 +180,15 @@ async def test_forms_that_nobody_would_send_are_answered_with_a_page(app_client:
     for body in (b"\xff\xfe\x00", b"a&" * 50_000, b"token=" + b"x" * 100_000, b'{"json": true}'):
         for path in ("/verify-email", "/verify-email/password", "/unsubscribe"):
             assert (await app_client.post(path, content=body)).status_code in (200, 400, 422, 429)
+
+
+async def test_the_link_stands_in_one_line_of_the_mails_file(
+    app_client: httpx.AsyncClient, settings: Settings
+) -> None:
+    await register(app_client)
+    (file,) = settings.outbox.glob("*.eml")
+    (line,) = (line for line in file.read_text().splitlines() if "token=" in line)
+    assert (await app_client.get(line)).status_code == 200
 
 
 async def test_the_link_in_the_mail_of_a_registration_works(

@@ -27,5 +27,7 @@ def verification(recipient: str, link: str, *, domain: str, now: datetime) -> Em
     message["Date"] = format_datetime(now)
     message["Message-ID"] = f"<verify-{hashlib.sha256(link.encode()).hexdigest()[:32]}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(VERIFY_TEXT.format(link=link))
+    text = VERIFY_TEXT.format(link=link)
+    # Not folded: an operator without mail server copies the link from the file.
+    message.set_content(text, cte="7bit" if text.isascii() else "8bit")
     return message

@@ -66,7 +66,7 @@ async def landing() -> Response[str]:
 @get("/static/tocsin.css", include_in_schema=False)
 async def stylesheet() -> Response[bytes]:
     headers = {"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
-    return Response(_stylesheet, media_type="text/css; charset=utf-8", headers=headers)
+    return Response(_stylesheet, media_type="text/css", headers=headers)
 
 
 # ---------------------------------------------------------------------------------------------------- verify-email
@@ -215,7 +215,7 @@ def _message(title: str, *paragraphs: str, form: str = "", token: str = "", stat
 
 def _page(template: str, status: int = 200, **values: Any) -> Response[str]:
     text = _templates.get_template(template).render(values)
-    return Response(text, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
+    return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
 
 
 routes = [landing, stylesheet, verify_email, send_again, choose_password, ask_unsubscribe, unsubscribe]
