@@ -102,7 +102,7 @@ async def test_the_identity_is_the_motherboard_within_the_project(app_client: ht
 
 async def test_attributes_that_are_left_out_stay_and_loose_types_are_read(app_client: httpx.AsyncClient) -> None:
     await app_client.post(URL, json=report(cpu_cores="4", memory_total_bytes=1000.0, kernel_version=6))
-    await app_client.post(URL, json=report(cpu_cores="many", memory_total_bytes=None, disk_total_bytes=-1))
+    await app_client.post(URL, json=report(cpu_cores="many", memory_total_bytes=None, disk_total_bytes=-1, hostname={}))
     server = await only_server(app_client)
     assert (server["cpu_cores"], server["memory_total_bytes"], server["kernel_version"]) == (4, 1000, "6")
     assert server["disk_total_bytes"] is None
@@ -132,6 +132,8 @@ async def test_a_report_without_samples_still_says_that_the_server_lives(app_cli
         ({"attributes": {"motherboard_id": "unknown"}}, "attributes.motherboard_id"),
         ({"attributes": {"hostname": "web-1"}}, "attributes.motherboard_id"),
         ({"attributes": {"motherboard_id": "x" * 256}}, "attributes.motherboard_id"),
+        ({"attributes": {"motherboard_id": ["mb"]}}, "attributes.motherboard_id"),
+        ({"agent_version": {}}, "agent_version"),
         ({"attributes": {"motherboard_id": "a\0b"}}, "attributes.motherboard_id"),
         ({"attributes": ...}, "attributes"),
         ({"attributes": []}, "attributes"),

@@ -35,12 +35,12 @@ HEARTBEAT = 1.0
 _LARGEST = {"cpu_cores": 2**31 - 1, "disk_total_bytes": 2**63 - 1, "memory_total_bytes": 2**63 - 1}
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
-Loose = str | int | float | bool | None
+Loose = Any
 """Agents are not all strict about types: a number may come as text and the other way round."""
 
 
 class Attributes(msgspec.Struct):
-    """What the server is. Only its identity is required; what is null or left out stays as it was."""
+    """What the server is. Only its identity is required; what is null, left out or no such thing stays as it was."""
 
     motherboard_id: Loose = None
     mac_address: Loose = None
@@ -135,7 +135,7 @@ def _identity(field: str, given: Loose) -> str:
 
 
 def _text(given: Loose) -> str:
-    return "" if given is None or isinstance(given, bool) else str(given).strip()
+    return str(given).strip() if isinstance(given, str | int | float) and not isinstance(given, bool) else ""
 
 
 def _whole(given: Loose) -> int | None:

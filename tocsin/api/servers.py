@@ -59,14 +59,14 @@ class ServerShape(msgspec.Struct):
 class ThresholdChange(msgspec.Struct):
     """Percent from which on a value is over, and the seconds that it must stay there before an incident opens."""
 
-    threshold: int | float | UnsetType = UNSET
-    for_: int | float | UnsetType = msgspec.field(name="for", default=UNSET)
+    threshold: float | UnsetType = UNSET
+    for_: float | UnsetType = msgspec.field(name="for", default=UNSET)
 
 
 class DowntimeChange(msgspec.Struct):
     """Seconds without a report after which the server counts as down; at least 5."""
 
-    after: int | float | UnsetType = UNSET
+    after: float | UnsetType = UNSET
 
 
 class AlertsChange(msgspec.Struct):

@@ -134,10 +134,15 @@ def change_alerts(current: Alerts, given: object) -> Alerts:
             assert isinstance(default, dict)
             merged = {field: wanted.get(field, value) for field, value in (changed[kind] or default).items()}
             problems += _problems(kind, merged)
-            changed[kind] = merged
+            changed[kind] = {field: _whole(value) for field, value in merged.items()}
     if problems:
         raise invalid(f"{problems[0].field} {problems[0].message}", *problems)
     return changed  # type: ignore[return-value]
+
+
+def _whole(value: Any) -> Any:
+    """90 for 90.0: people see it as they wrote it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _RANGES = {

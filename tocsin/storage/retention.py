@@ -75,7 +75,9 @@ SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms
 
 GATHERED = """
 INSERT INTO gathered (name, upto)
-VALUES ($1, coalesce((SELECT date_bin('1 hour', min(at), 'epoch') FROM {table}), date_bin('1 hour', now(), 'epoch')))
+VALUES ($1, date_bin('1 hour', coalesce(
+    (SELECT greatest(min(at), now() - interval '{days} days') FROM {table} HAVING min(at) IS NOT NULL),
+    now()), 'epoch'))
 ON CONFLICT (name) DO UPDATE SET name = excluded.name
 RETURNING upto
 """
@@ -124,7 +126,7 @@ async def gather(pool: asyncpg.Pool) -> None:
     for name, changing in STILL_CHANGING.items():
         while True:
             async with pool.acquire() as tx, tx.transaction():
-                upto = await tx.fetchval(GATHERED.format(table=name), name)
+                upto = await tx.fetchval(GATHERED.format(table=name, days=HOURLY_DAYS), name)
                 this_hour = await tx.fetchval("SELECT date_bin('1 hour', now(), 'epoch')")
                 if upto >= this_hour:
                     break
