@@ -1,20 +1,181 @@
-"""The API described: OpenAPI 3.1 with the specification's examples, and a page to try it."""
+"""The API described: OpenAPI 3.1 with every example, and a page to try it that needs no other host."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from importlib import resources
+from inspect import cleandoc
 from typing import Any
 
-from litestar import Request
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from tocsin import __version__
+from tocsin.api.examples import ANSWERS, ERRORS, REQUESTS, Operation
+from tocsin.integrations import base
 
+ABOUT = """Tocsin watches servers and sites, and loses no notification when something happens to them.
 
-class Page(OpenAPIRenderPlugin):
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return b"to come"
+Send a project's token as `Authorization: Bearer TOKEN` (the word `Bearer` may be left out). Calls about users and their
+projects need a user's token instead, which also acts on the user's current project. Errors have one shape: `error` is a
+code, `message` says what is wrong and what to do, `details` names the fields."""
+
+STATUSES = {
+    400: "The body is no JSON, or lacks its root object",
+    401: "The token is missing or not good",
+    403: "The token may not do this",
+    404: "It does not exist, or belongs to another project",
+    413: "The body is too large",
+    422: "A value cannot be accepted, or the state of the thing forbids it",
+    429: "Too many requests; `Retry-After` says when to come back",
+    503: "The database is away for a moment; `Retry-After` says when to come back",
+}
+THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in")}
+REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+FILES = {"docs.html": "text/html", "docs.js": "text/javascript", "docs.css": "text/css"}
 
 
 def config() -> OpenAPIConfig:
-    return OpenAPIConfig(title="Tocsin", version=__version__, path="/api/docs", render_plugins=[Page(path="/")])
+    return OpenAPIConfig(
+        title="Tocsin", version=__version__, description=ABOUT, operation_id_creator=lambda handler, *_: _name(handler)
+    )
+
+
+def describe(app: Litestar) -> bytes:
+    """The description of an application's API, as JSON: what the framework knows, with what it does not."""
+    document = app.openapi_schema.to_schema()
+    for (method, path), handler in _operations(app).items():
+        _complete(document["paths"][path][method.lower()], (method, path), handler)
+    schemas = document["components"]["schemas"]
+    for name in ("OpenIncidents", "ResolveIncidents"):
+        if name in schemas:
+            schemas[name]["oneOf"] = ONE_OR_MANY
+    schemas["Error"] = {
+        "type": "object",
+        "properties": {
+            "error": {"type": "string"},
+            "message": {"type": "string"},
+            "details": {"type": "array", "items": {"$ref": "#/components/schemas/Detail"}},
+        },
+        "required": ["error", "message", "details"],
+    }
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "A project's token, or a user's."}
+    }
+    del document["servers"]
+    text = msgspec.json.encode(document).decode()
+    # The framework's names of generic shapes hold a module; its `oneOf` would refuse 5 as both integer and number.
+    text = re.sub(r"Listed_tocsin\.api\.\w+\.(\w+)_", r"Listed\1", text)
+    return re.sub(r'"oneOf":\[\{(?!"required")', r'"anyOf":[{', text).encode()
+
+
+def _operations(app: Litestar) -> dict[Operation, HTTPRouteHandler]:
+    return {
+        (method, re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)): handler
+        for route in app.routes
+        for handler in getattr(route, "route_handlers", ())
+        if handler.resolve_include_in_schema()
+        for method in handler.http_methods
+        if method != "OPTIONS"
+    }
+
+
+def _name(handler: HTTPRouteHandler) -> str:
+    return f"{handler.fn.__module__.rpartition('.')[2]}_{handler.fn.__name__.rstrip('_')}"
+
+
+def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRouteHandler) -> None:
+    path = operation[1]
+    summary, _, rest = cleandoc(handler.fn.__doc__ or "").partition("\n\n")
+    described["summary"] = handler.summary or summary.rstrip(".")
+    described["description"] = cleandoc(handler.fn.__doc__ or "") if handler.summary else rest
+    described["tags"] = [path.removeprefix("/api/v1/").strip("/").split("/")[0].replace("_", " ")]
+    described.pop("deprecated", None)
+    for parameter in described.get("parameters", ()):
+        parameter.pop("deprecated", None)
+    public = handler.security == [] or not path.startswith("/api/v1/")
+    described["security"] = [] if public else [{"token": []}]
+    answers = described["responses"]
+    answers.pop("400", None)
+    for status in _errors(operation, described, public=public):
+        answers[str(status)] = _error(status)
+    for status, named in ANSWERS.get(operation, {}).items():
+        if str(status) not in answers:
+            answers[str(status)] = {**answers["201"], "description": "It was there before"}
+        _exemplify(answers[str(status)], named)
+    if operation == ("DELETE", "/api/v1/integrations/{uuid}"):
+        answers["422"]["content"]["application/json"]["schema"] = REFUSAL
+    if "requestBody" in described:
+        _exemplify(described["requestBody"], REQUESTS.get(operation, {}))
+
+
+def _errors(operation: Operation, described: dict[str, Any], *, public: bool) -> list[int]:
+    """Which of the errors a call can be answered with."""
+    method, path = operation
+    body, changes = "requestBody" in described, method != "GET"
+    possible = {
+        400: body,
+        401: not public or path.endswith("sign_in"),
+        403: changes and (not public or path == "/api/v1/users"),
+        404: "{" in path,
+        413: body,
+        422: body or not public,
+        429: operation in THROTTLED,
+        503: path != "/health/live",
+    }
+    return [status for status, applies in possible.items() if applies]
+
+
+def _error(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {
+        "description": STATUSES[status],
+        "content": {"application/json": {"schema": schema, "examples": {"Refused": {"value": ERRORS[status]}}}},
+    }
+
+
+def _exemplify(described: dict[str, Any], named: dict[str, Any]) -> None:
+    known = {name: {"value": value} for name, value in named.items() if _available(value)}
+    if known:
+        described["content"]["application/json"]["examples"] = known
+
+
+def _available(value: Any) -> bool:
+    """Whether an example speaks of a type of integration that there is."""
+    shown = value.get("integration", value) if isinstance(value, dict) else {}
+    kind = str(shown.get("type", ""))
+    return not kind.startswith("Integrations::") or kind in base.types()
+
+
+@get("/api/v1/openapi.json", include_in_schema=False, sync_to_thread=True)
+def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The description itself."""
+    return Response(request.app.state.description(), media_type="application/json")
+
+
+@cache
+def _file(name: str) -> bytes:
+    return resources.files("tocsin.api").joinpath(name).read_bytes()
+
+
+@get(["/api/docs", "/api/docs/{name:str}"], include_in_schema=False, sync_to_thread=False)
+def page(name: str = "docs.html") -> Response[bytes]:
+    """The page to try it, and what it consists of."""
+    if name not in FILES:
+        raise NotFoundException
+    return Response(_file(name), media_type=f"{FILES[name]}; charset=utf-8", headers=PAGE_HEADERS)
+
+
+routes = [openapi, page]

@@ -22,13 +22,13 @@ class Health(msgspec.Struct):
     status: Literal["ok"] = "ok"
 
 
-@get("/health/live")
+@get("/health/live", security=[])
 async def live() -> Health:
     """Tell whether this process runs"""
     return Health()
 
 
-@get("/health/ready")
+@get("/health/ready", security=[])
 async def ready(service: Service) -> Health:
     """Tell whether database and engine both work
 

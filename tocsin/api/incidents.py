@@ -234,7 +234,7 @@ async def list_(
     return Listed([*map(shown, found)], asked.meta(total))
 
 
-@post("/api/v1/incidents", request_max_body_size=BATCH_LIMIT, opt={"hot": True})
+@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": True})
 async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any, cast
 
 from litestar import Litestar, Request
@@ -39,9 +40,15 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
                 heartbeat.cancel()
                 await asyncio.wait({heartbeat})
 
-    app = Litestar(
-        route_handlers=[*nouns(), *extra_routes],
-        lifespan=[lifespan],
+    app = _application([*nouns(), *extra_routes], lifespan=[lifespan])
+    # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
+    app.state.description = cache(lambda: docs.describe(_application([*nouns()], openapi_config=docs.config())))
+    return _front(app)
+
+
+def _application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Litestar:
+    return Litestar(
+        route_handlers=routes,
         dependencies={
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -53,10 +60,9 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
         return_dto=None,
         exception_handlers={Exception: refusals.answer},
         request_max_body_size=body.LIMIT,
-        openapi_config=docs.config(),
         logging_config=None,
+        **{"openapi_config": None, **options},
     )
-    return _front(app)
 
 
 def nouns() -> Iterator[ControllerRouterHandler]:
