@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tocsin.domain import ids
-from tocsin.storage import servers
+from tocsin.storage import retention, servers
 from tocsin.storage.database import GroupCommit
 from tocsin.storage.servers import Report
 
@@ -313,3 +313,17 @@ async def test_a_report_updates_its_state_in_place(pool: asyncpg.Pool, project: 
         )
     assert row["n_tup_upd"] >= 49
     assert row["n_tup_hot_upd"] >= row["n_tup_upd"] - 2
+
+
+# ----------------------------------------------------------------------------------------------------------- retention
+
+
+async def test_a_sample_of_an_unset_clock_does_not_keep_the_gathering_of_hours_busy(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    taken = datetime.now(UTC) - timedelta(hours=2)
+    unset = datetime(1970, 1, 1, tzinfo=UTC)
+    await app_client.post(URL, json=report(sample("cpu_used", 5, unset), sample("cpu_used", 7, taken)))
+    await asyncio.wait_for(retention.gather(pool), 60)
+    hours = await pool.fetch("SELECT at, cpu_used FROM samples_hourly")
+    assert [tuple(row) for row in hours] == [(taken.replace(minute=0, second=0, microsecond=0), 7)]

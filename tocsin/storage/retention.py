@@ -76,8 +76,7 @@ SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms
 GATHERED = """
 INSERT INTO gathered (name, upto)
 VALUES ($1, date_bin('1 hour', coalesce(
-    (SELECT greatest(min(at), now() - interval '{days} days') FROM {table} HAVING min(at) IS NOT NULL),
-    now()), 'epoch'))
+    (SELECT min(at) FROM {table} WHERE at >= now() - interval '{days} days'), now()), 'epoch'))
 ON CONFLICT (name) DO UPDATE SET name = excluded.name
 RETURNING upto
 """
