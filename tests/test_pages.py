@@ -14,7 +14,7 @@ from tests.conftest import new_project
 from tests.test_accounts import bearer, outbox, register, sign_in
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import links
+from tocsin.storage import health, links
 from tocsin.storage.secrets import Vault
 
 ANN = "ann@example.com"
@@ -155,6 +155,24 @@ async def test_looking_at_an_unsubscribe_link_changes_nothing_and_the_button_end
     assert answer.status_code == 200
     assert await pool.fetchval("SELECT disabled_reason FROM integrations") == "unsubscribed by its reader"
     assert (await app_client.post(link)).status_code == 200
+
+
+async def test_what_a_reader_ended_is_begun_again_by_a_person_only(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault, owned: Any
+) -> None:
+    integration = await pool.fetchval("SELECT id FROM integrations")
+    async with pool.acquire() as tx, tx.transaction():
+        await health.disable(tx, integration, "every delivery has failed for 5 days")
+    await app_client.post(links.unsubscribe(vault, "", integration))
+    async with pool.acquire() as tx, tx.transaction():
+        await tx.execute("UPDATE integrations SET failing_since = now() - interval '9 days'")
+        assert await health.probe(tx, 10, "") == 0
+        await health.note(tx, {integration}, {})
+    assert await pool.fetchval("SELECT disabled_reason FROM integrations") == "unsubscribed by its reader"
+    uuid = ids.public(ids.INTEGRATION, integration)
+    enabled = await app_client.post(f"/api/v1/integrations/{uuid}/enable", headers=bearer(owned.api_token))
+    assert enabled.status_code == 200
+    assert await pool.fetchval("SELECT disabled_at FROM integrations") is None
 
 
 async def test_an_unsubscribe_link_of_a_deleted_integration_is_answered_kindly(

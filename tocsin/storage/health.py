@@ -18,6 +18,7 @@ WORKING = """
 UPDATE integrations
 SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = version + 1
 WHERE id = ANY($1::uuid[]) AND (failing_since IS NOT NULL OR disabled_at IS NOT NULL)
+  AND probed_at IS DISTINCT FROM 'infinity'
 """
 
 FAILING = """
@@ -25,9 +26,12 @@ UPDATE integrations i SET failing_since = coalesce(i.failing_since, now()), fail
 FROM unnest($1::uuid[], $2::int[]) AS g(id, failures) WHERE i.id = g.id
 """
 
+# What was disabled for good is never probed, and no success that was under way enables it.
 DISABLE = """
-UPDATE integrations SET disabled_at = now(), probed_at = now(), disabled_reason = $2, version = version + 1
-WHERE id = $1 AND disabled_at IS NULL
+UPDATE integrations
+SET disabled_at = now(), probed_at = CASE WHEN $3 THEN 'infinity' ELSE now() END, disabled_reason = $2,
+    version = version + 1
+WHERE id = $1 AND (disabled_at IS NULL OR ($3 AND probed_at IS DISTINCT FROM 'infinity'))
 RETURNING id, project_id, coalesce(name, type) AS name
 """
 
@@ -49,7 +53,8 @@ RETURNING id
 
 ENABLE = """
 UPDATE integrations
-SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = version + 1
+SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, probed_at = NULL,
+    version = version + 1
 WHERE id = $1 AND project_id = $2
 """
 
@@ -68,9 +73,12 @@ async def note(tx: Tx, succeeded: Collection[UUID], failed: Mapping[UUID, int]) 
         await tx.execute(WORKING, sorted(succeeded))
 
 
-async def disable(tx: Tx, integration_id: UUID, reason: str) -> None:
-    """Send nothing more there, end what waits with the reason, and tell the project's people by another way."""
-    row = await tx.fetchrow(DISABLE, integration_id, reason)
+async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> None:
+    """Send nothing more there, end what waits with the reason, and tell the project's people by another way.
+
+    `for_good`: until a person enables it, whatever a probe would find.
+    """
+    row = await tx.fetchrow(DISABLE, integration_id, reason, for_good)
     if row is None:
         return
     await deliveries.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")

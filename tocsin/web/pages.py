@@ -188,7 +188,7 @@ async def unsubscribe(service: Service, token: str = "") -> Response[str]:
     if integration_id is None:
         return _broken()
     async with service.pool.acquire() as tx, tx.transaction():
-        await health.disable(tx, integration_id, UNSUBSCRIBED)
+        await health.disable(tx, integration_id, UNSUBSCRIBED, for_good=True)
     return _message("Done", "This mail integration sends nothing any more.")
 
 
