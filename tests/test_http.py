@@ -70,10 +70,22 @@ async def test_an_answer_that_is_no_text_becomes_text(http: Http, receiver: Rece
     assert (await http.post(receiver.url(), b"", {})).text == "ab��"
 
 
-async def test_a_body_that_breaks_off_leaves_the_status_as_it_is(http: Http, receiver: Receiver) -> None:
-    receiver.then(Answer(how="cut", body=b"begun"))
-    answer = await http.post(receiver.url(), b"", {})
+async def test_a_body_that_breaks_off_leaves_the_status_as_it_is(http: Http) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(break_off, "127.0.0.1", 0)
+    async with server:
+        answer = await http.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"", {})
     assert (answer.status, answer.text) == (200, "begun")
+
+
+async def test_an_answer_that_breaks_off_in_its_head_is_none(http: Http, receiver: Receiver) -> None:
+    receiver.then(Answer(how="cut"))
+    assert await failure(http, receiver.url()) == "Connection was closed before an answer"
 
 
 async def test_failures_are_told_in_plain_words(http: Http, receiver: Receiver) -> None:
