@@ -7,8 +7,7 @@ small as a check needs, because checks are the largest part of what an engine do
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from time import perf_counter
 
 import httptools
@@ -19,6 +18,7 @@ from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
     DEFAULT_EXPECTED,
+    Expected,
     Problem,
     Result,
     Target,
@@ -26,12 +26,13 @@ from tocsin.domain.monitors import (
     parse_expected,
     worded,
 )
+from tocsin.transports.http import HEADERS_LIMIT, Place, place
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BODY_LIMIT = 1 << 20
 """Bytes of the body in which the keyword is looked for."""
-HEADERS_LIMIT = 64 << 10
+HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
 LONGEST_URL, LONGEST_KEYWORD = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
 
@@ -50,88 +51,73 @@ class Http(CheckType):
         if any(c.isspace() or not c.isprintable() for c in target.url):
             raise invalid_field("url", f"{shape}, without spaces or control characters")
         try:
-            url = URL(target.url)
-            good = url.scheme in self.schemes and url.raw_host and (url.port or 0) > 0
+            place(target.url, "GET")
         except ValueError:
-            good = False
-        if not good:
-            raise invalid_field("url", shape)
-        if url.raw_user is not None or url.raw_password is not None:
+            raise invalid_field("url", shape) from None
+        if URL(target.url).raw_authority.rpartition("@")[1]:
             raise invalid_field("url", "must not contain a user name or password: it is shown in every notification")
         return replace(target, expected_status=expected)
 
     async def check(self, target: Target, wires: Wires) -> Result:
         began = perf_counter()
         expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        ask = _ask(target.url, wires.user_agent)
-        for redirects in range(MOST_REDIRECTS + 1):
-            answer = await _exchange(ask, target.keyword, wires)
-            location = answer.location
-            if location is None or answer.status not in REDIRECTS or is_expected(answer.status, expected):
-                break
-            if redirects < MOST_REDIRECTS:
-                try:
-                    ask = _ask(str(URL(ask.url).join(URL(location))), wires.user_agent)
-                except ValueError:
-                    answer.problem = "connection_error", f"Redirected to {location[:200]}, which cannot be followed"
-                    break
-        else:
-            answer.problem = "http_status", f"HTTP status {answer.status}, redirected more than {MOST_REDIRECTS} times"
-        if answer.problem is None and not is_expected(answer.status, expected):
-            answer.problem = "http_status", f"HTTP status {answer.status}, expected {worded(expected)}"
-        if answer.problem is None and target.keyword is not None and not answer.has_keyword:
-            answer.problem = "keyword", f"Keyword {target.keyword!r} not found"
+        url, answer = await _follow(target.url, expected, target.keyword, wires)
         took = (perf_counter() - began) * 1000
-        if answer.problem is None:
+        found = answer.problem or _problem(answer, expected, target.keyword)
+        if found is None:
             return Result(response_ms=took, status_code=answer.status)
-        problem, message = answer.problem
-        evidence = Evidence(f"GET {ask.url}", _headers_sent(wires), answer.status_line, answer.headers_kept)
+        problem, message = found
+        evidence = Evidence(f"GET {url}", _headers_sent(wires), answer.status_line, answer.headers_kept)
         return Result(problem, message, took if answer.status else None, answer.status or None, evidence)
 
     def evidence(self, target: Target, wires: Wires) -> Evidence:
         return Evidence(f"GET {target.url}", _headers_sent(wires))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """A GET, ready to be sent. `url` is as its owner wrote it."""
-
-    url: str
-    host: str
-    port: int
-    tls: bool
-    head: bytes
-
-
-@lru_cache(maxsize=4096)
-def _ask(address: str, user_agent: str) -> _Ask:
-    """Raises `ValueError` for what is no http or https address."""
-    url = URL(address)
-    if url.scheme not in Http.schemes or not url.raw_host or not url.port:
-        raise ValueError(address)
-    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
-    name = host if url.is_default_port() else f"{host}:{url.port}"
-    head = (
-        f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {name}\r\nUser-Agent: {user_agent}\r\nAccept: */*\r\n"
-        "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
-    )
-    return _Ask(address, url.raw_host, url.port, url.scheme == "https", head.encode("ascii"))
-
-
 def _headers_sent(wires: Wires) -> dict[str, str]:
     return {"User-Agent": wires.user_agent, "Accept": "*/*"}
 
 
-async def _exchange(ask: _Ask, keyword: str | None, wires: Wires) -> _Answer:
+async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> tuple[str, _Answer]:
+    """What is answered at the end of the redirects, and where that was. A redirect that is expected is an end."""
+    for redirects_left in range(MOST_REDIRECTS, -1, -1):
+        answer = await _exchange(place(url, "GET"), keyword, wires)
+        location = answer.location
+        if location is None or answer.status not in REDIRECTS or is_expected(answer.status, expected):
+            break
+        if not redirects_left:
+            answer.problem = "http_status", f"HTTP status {answer.status}, redirected more than {MOST_REDIRECTS} times"
+            break
+        try:
+            following = str(URL(url).join(URL(location)))
+            place(following, "GET")
+        except ValueError:
+            answer.problem = "connection_error", f"Redirected to {location[:200]}, which cannot be followed"
+            break
+        url = following
+    return url, answer
+
+
+def _problem(answer: _Answer, expected: Expected, keyword: str | None) -> tuple[Problem, str] | None:
+    """What is wrong with an answer that could be read."""
+    if not is_expected(answer.status, expected):
+        return "http_status", f"HTTP status {answer.status}, expected {worded(expected)}"
+    if keyword is not None and not answer.has_keyword:
+        return "keyword", f"Keyword {keyword!r} not found"
+    return None
+
+
+async def _exchange(there: Place, keyword: str | None, wires: Wires) -> _Answer:
     """Ask once. The answer is read no further than the check needs."""
     ended = asyncio.get_running_loop().create_future()
+    head = b"%bUser-Agent: %b\r\n%b" % (there.start, wires.user_agent.encode("ascii"), HEADERS)
     transport, answer = await wires.dialer.connect(
-        lambda: _Answer(ask.head, keyword, ended), ask.host, ask.port, tls=ask.tls
+        lambda: _Answer(head, keyword, ended), there.host, there.port, tls=there.tls
     )
     try:
         await ended
     finally:
-        if ask.tls:
+        if there.tls:
             transport.abort()
         else:
             transport.close()

@@ -8,8 +8,8 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import aiohappyeyeballs
 
@@ -18,7 +18,7 @@ from tocsin.transports.guard import Blocked, Guard
 P = TypeVar("P", bound=asyncio.Protocol)
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
-Resolve = Callable[..., list[AddrInfo]]
+Resolve = Callable[..., Sequence[tuple[int, int, int, str, Any]]]
 """How a name becomes addresses: `socket.getaddrinfo`, or what stands in for it."""
 
 SECOND_ADDRESS_AFTER = 0.25
@@ -113,7 +113,7 @@ def _resolve(
 
         def tell() -> None:
             if not answer.done():
-                answer.set_result(found)  # type: ignore[arg-type]
+                answer.set_result(list(found))
 
     with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
         loop.call_soon_threadsafe(tell)

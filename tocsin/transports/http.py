@@ -22,7 +22,7 @@ from tocsin.transports.dial import Dialer, Resolve, Unresolved
 from tocsin.transports.guard import Blocked, Guard
 
 KEEP_IDLE = 4.5
-"""Seconds that an unused connection is kept. Common servers drop one after 5, and a post that meets that moment fails."""
+"""Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
 PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
 HEADERS_LIMIT = 64 << 10
@@ -30,7 +30,7 @@ HEADERS_LIMIT = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a destination answered: header names in lower case, `text` at most the first 2 KB of its body, without NUL."""
+    """What a destination answered: header names in lower case, `text` at most 2 KB of its body, without NUL."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,19 +63,19 @@ class Place:
 
 
 @lru_cache(maxsize=4096)
-def place(address: str) -> Place:
-    """Raises `ValueError` for what is no http or https address."""
+def place(address: str, method: str = "POST") -> Place:
+    """Where to, and how requests by that method start. Raises `ValueError` for what is no http or https address."""
     url = URL(address)
     if url.scheme not in ("http", "https") or not url.raw_host or not url.port:
         raise ValueError(address)
     host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
     name = host if url.is_default_port() else f"{host}:{url.port}"
-    start = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {name}\r\n".encode("ascii")
+    start = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {name}\r\n".encode("ascii")
     return Place(url.raw_host, url.port, url.scheme == "https", start)
 
 
 class Http:
-    """Connections to many places, for one event loop. Keeps no cookies, follows no redirect, obeys no proxy variable."""
+    """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables."""
 
     def __init__(self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve = getaddrinfo) -> None:
         self._dialer = Dialer(guard, tls, resolve)
