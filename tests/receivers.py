@@ -26,8 +26,8 @@ from tests.waiting import poll
 class Answer:
     """What the receiver does with one request.
 
-    `how`: `answer` it; `cut` the connection in the middle of the answer; `reset` it without one; `hang` until the
-    receiver closes. `after` seconds pass first.
+    `how`: `answer` it; `cut` the connection in the middle of the answer's head; `reset` it without one; `hang` until
+    the receiver closes. `after` seconds pass first.
     """
 
     status: int = 200
@@ -178,10 +178,10 @@ class Receiver:
             await asyncio.Event().wait()
         if answer.how == "reset":
             return False
-        length = len(answer.body) + (1000 if answer.how == "cut" else 0)
-        named = {"content-length": str(length), "content-type": "text/plain", **answer.headers}
+        named = {"content-length": str(len(answer.body)), "content-type": "text/plain", **answer.headers}
         lines = [f"HTTP/1.1 {answer.status} Whatever", *(f"{name}: {value}" for name, value in named.items())]
-        writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + answer.body)
+        said = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + answer.body
+        writer.write(said[:20] if answer.how == "cut" else said)
         await writer.drain()
         return answer.how == "answer"
 
