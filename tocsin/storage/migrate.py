@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 FILES = Path(__file__).with_name("migrations")
 OLDEST_POSTGRESQL = 15
+UNREACHABLE = "database_unreachable"
+"""The code of a refusal because nothing answers."""
+
 LOCK = 0x7063_696E  # any number, as long as it never changes
 PAUSE = 0.1
 CONNECT_TIMEOUT = 10.0
@@ -29,7 +32,11 @@ SILENT = 2.0
 
 TAKE_LOCK = "SELECT pg_advisory_lock($1)"
 GIVE_LOCK = "SELECT pg_advisory_unlock($1)"
-ANY_RECORD = "SELECT to_regclass('public._pogo_migration') IS NOT NULL"
+WAIT_FOR_LOCK = "SELECT pg_advisory_lock_shared($1)"
+ANY_RECORD = """
+SELECT EXISTS (SELECT FROM information_schema.columns
+               WHERE table_schema = 'public' AND table_name = '_pogo_migration' AND column_name = 'schema_name')
+"""
 APPLIED = "SELECT migration_id FROM public._pogo_migration WHERE schema_name = 'public'"
 
 
@@ -69,6 +76,7 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
     while True:
         connection = await reach(dsn, float("inf"))
         try:
+            await connection.fetchval(WAIT_FOR_LOCK, LOCK)  # held by whoever migrates, until the partitions are there too
             if not await _pending(connection):
                 return
         except UNAVAILABLE:
@@ -102,7 +110,7 @@ async def reach(dsn: str, patience: float) -> asyncpg.Connection:
         except UNAVAILABLE as error:
             waited = time.monotonic() - began
             if waited >= patience:
-                raise _away(f"The database cannot be reached: {_reason(error)}") from error
+                raise Refused(503, UNREACHABLE, f"The database cannot be reached: {_reason(error)}") from error
             if waited > SILENT and not said:
                 said = True
                 log.warning("The database is away; waiting for it", error=_reason(error))
