@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ def main(parts: tuple[str, ...], quick: bool, strict: bool, destinations: int, a
     if as_markdown:
         print(_last())
         return
+    # Ended from outside, it still takes with it what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     workshop = Workshop(QUICK if quick else FULL, destinations)
     measured: dict[str, list[Figure]] = {}
     failed: dict[str, str] = {}

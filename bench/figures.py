@@ -21,7 +21,7 @@ class Goal:
 
     def __str__(self) -> str:
         sign = "≥" if self.side == "at least" else "≤"
-        return f"{sign} {shown(self.bound)}" + (" of the peer" if self.of == "ratio" else "")
+        return f"{sign} {self.bound:g}" + (" of the peer" if self.of == "ratio" else "")
 
 
 def at_least(bound: float) -> Goal:
@@ -71,7 +71,7 @@ class Figure:
 
     def row(self) -> tuple[str, ...]:
         """name, ours, peer's, ratio, goal, met"""
-        goal = "" if self.goal is None else f"{self.goal}" + (f" (aim {shown(self.aim)})" if self.aim else "")
+        goal = "" if self.goal is None else f"{self.goal}" + (f" (aim {self.aim:g})" if self.aim else "")
         return (
             self.name + (f" ({self.note})" if self.note else ""),
             f"{shown(self.value)} {self.unit}".strip(),

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 import httptools
 import uvloop
 
+PATIENCE = 120
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -50,6 +52,8 @@ class Load:
     def send(self, port: int, requests: Sequence[bytes], *, connections: int = 32, rate: float | None = None) -> Sent:
         """Send whole HTTP requests as fast as `connections` go, or at `rate` a second with a jitter of ±50 %."""
         self._pipe.send((port, requests, connections, rate))
+        if not self._pipe.poll(PATIENCE + (len(requests) / rate if rate else 0)):
+            raise RuntimeError(f"not all of {len(requests)} requests were answered within {PATIENCE} s")
         result = self._pipe.recv()
         if isinstance(result, Exception):
             raise result

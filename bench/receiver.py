@@ -22,6 +22,8 @@ import uvloop
 KEY = re.compile(rb"bench_\w+")
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 FOREVER = 10**12
+PATIENCE = 120
+"""Seconds after which the receiver itself must be at fault; longer than any wait for arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Receiver:
 
     def _ask(self, *command: Any) -> Any:
         self._pipe.send(command)
+        if not self._pipe.poll(PATIENCE):
+            raise RuntimeError("the receiver does not answer")
         return self._pipe.recv()
 
 
@@ -103,7 +107,8 @@ class _State:
         if name == "reset":
             self.left = FOREVER
             for transport in self.held:
-                transport.write(OK)
+                if not transport.is_closing():
+                    transport.write(OK)
             self.held.clear()
             self.forget()
         elif name == "hold":

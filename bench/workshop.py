@@ -40,7 +40,7 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=300, check_seconds=4, reports=500,
+    incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=5_000, check_seconds=4, reports=500,
     old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, idle_seconds=2,
 )  # fmt: skip
 
