@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from tocsin.cli.options import settings_option
+from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 
 PATIENCE = 60.0
@@ -34,6 +35,13 @@ def command(first_start: str | None, settings: Settings) -> None:
             await first_account.make(settings, dsn, first_start)
         return applied
 
-    applied = asyncio.run(run())
+    try:
+        applied = asyncio.run(run())
+    except Refused as refused:
+        if refused.code == migrate.UNREACHABLE and settings.database_url is None and not first_start:
+            raise click.ClickException(
+                f"the database in {settings.data_dir} is not running; tocsin up starts it, and migrates it too"
+            ) from refused
+        raise
     if not first_start:
         click.echo(f"Applied: {', '.join(applied)}" if applied else "The database is at this version already")

@@ -185,10 +185,11 @@ class Server:
             self._run(
                 runner, folder, programs / "initdb", "-D", place, "--username", USER, "--auth-local", "peer",
                 "--auth-host", "reject", "--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin",
-                "--builtin-locale", "C.UTF-8", "--no-instructions",
+                "--builtin-locale", "C.UTF-8", "--no-instructions", "--no-sync",
             )
-            creation = f"CREATE DATABASE {DATABASE}\n"
-            self._run(runner, folder, programs / "postgres", "--single", "-D", place, "postgres", said=creation)
+            creation = f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n"
+            self._run(runner, folder, programs / "postgres", "--single", "-F", "-D", place, "postgres", said=creation)
+            self._run(runner, folder, programs / "initdb", "--sync-only", "-D", place)  # all of it, once
         finally:
             os.close(folder)
         _write(making / "postgresql.conf", OWN_CONFIGURATION, runner)
