@@ -10,11 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, cast
 
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Response, route
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.enums import ScopeType
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
 from tocsin.api import body, caller, docs, hot, refusals, server_metrics, shapes
@@ -48,7 +48,7 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
 
 def _application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Litestar:
     return Litestar(
-        route_handlers=routes,
+        route_handlers=[*_options(routes), *routes],
         dependencies={
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -63,6 +63,25 @@ def _application(routes: Sequence[ControllerRouterHandler], **options: Any) -> L
         logging_config=None,
         **{"openapi_config": None, **options},
     )
+
+
+def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler]:
+    """Handlers that say which methods an address knows; the framework's own know only the first that it was given."""
+    methods: dict[str, set[str]] = {}
+    for handler in routes:
+        if isinstance(handler, HTTPRouteHandler):
+            for path in handler.paths:
+                methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
+
+    def options(path: str, known: set[str]) -> HTTPRouteHandler:
+        allow = ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
+
+        def answer() -> Response[None]:
+            return Response(None, status_code=204, headers={"Allow": allow}, media_type="text/plain")
+
+        return route(path, http_method="OPTIONS", include_in_schema=False, sync_to_thread=False)(answer)
+
+    return [options(path, known) for path, known in methods.items()]
 
 
 def nouns() -> Iterator[ControllerRouterHandler]:
