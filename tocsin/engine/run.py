@@ -16,7 +16,7 @@ from tocsin.integrations.base import Wires
 from tocsin.settings import Settings
 from tocsin.storage import database, leases
 from tocsin.storage.database import UNAVAILABLE
-from tocsin.storage.queue import WAKE_CHANNEL, hand_off_channel
+from tocsin.storage.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.secrets import Vault
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
@@ -84,7 +84,7 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
             deliverer.number = await leases.register_engine(connection, deliverer.number)
         await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
         await connection.add_listener(
-            hand_off_channel(deliverer.number), lambda *said: deliverer.accept_payload(said[3])
+            f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *said: deliverer.accept_payload(said[3])
         )
         async with connection.transaction():
             await leases.forgotten(connection, deliverer.number, deliverer.holding)

@@ -29,11 +29,8 @@ LEASE = 30
 WAKE_CHANNEL = "tocsin_deliveries"
 NOTIFY_LIMIT = 7_900
 """Bytes that one NOTIFY may carry (PostgreSQL: less than 8,000)."""
-
-
-def hand_off_channel(engine: int) -> str:
-    """Where the engine of that number listens for what is handed to it."""
-    return f"tocsin_engine_{engine}"
+HAND_OFF_CHANNEL = "tocsin_engine_"
+"""With an engine's number behind it: where that engine listens for what is handed to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +142,14 @@ class Entry:
 
 
 PUT = f"""
-WITH given AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],
-                         $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[])
+WITH engine AS (
+    SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1
+), given AS (
+    SELECT g.*, g.ready AND EXISTS (SELECT FROM engine) AS handed
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],
+                $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[])
         AS g(id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
-             notice, redelivery_of, first_notice_failed, behind, handed, suppressed)
+             notice, redelivery_of, first_notice_failed, behind, ready, suppressed)
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
                              event, notice, redelivery_of, first_notice_failed, behind, status, due_at, attempt,
@@ -157,7 +157,7 @@ WITH given AS (
     SELECT id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
            event, notice, redelivery_of, first_notice_failed, behind,
            CASE WHEN handed THEN 'sending' ELSE 'pending' END, now(), handed::int,
-           CASE WHEN handed THEN now() END, CASE WHEN handed THEN $15::int END,
+           CASE WHEN handed THEN now() END, CASE WHEN handed THEN (SELECT number FROM engine) END,
            CASE WHEN handed THEN now() + interval '{LEASE} s' END, now()
     FROM given WHERE suppressed IS NULL
 ), ended AS (
@@ -166,14 +166,10 @@ WITH given AS (
     SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
            'suppressed', suppressed, 0, '[]', now(), now()
     FROM given WHERE suppressed IS NOT NULL
-), told AS (
-    SELECT pg_notify(channel, payload) FROM unnest($16::text[], $17::text[]) AS n(channel, payload)
 )
-SELECT count(*) FROM told
-"""
-
-LIVING_ENGINE = """
-SELECT number, now() FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1
+SELECT pg_notify('{HAND_OFF_CHANNEL}' || number, payload) FROM engine, unnest($15::text[]) AS jobs(payload)
+UNION ALL
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 """
 
 
@@ -181,54 +177,50 @@ async def put(tx: Tx, entries: Sequence[Entry]) -> list[UUID]:
     """Queue deliveries, and tell the engines at commit. Returns their keys, in order.
 
     To a disabled integration nothing goes but tests, which is how it comes back: the rest ends as suppressed, on
-    record.
+    record. Where no engine lives there is nobody to wake: the next one looks for itself.
     """
     if not entries:
         return []
-    living = await tx.fetchrow(LIVING_ENGINE)
     rows, jobs, wake = [], [], False
     for entry in entries:
         to, new = entry.to, ids.new()
         suppressed = entry.suppressed
         if to.disabled_reason is not None and entry.event != "test":
             suppressed = suppressed or f"integration disabled: {to.disabled_reason}"
-        handed = b""
-        if suppressed is None:
-            if living and entry.behind is None and to.repeatable and not to.failing:
-                handed = _handed(new, entry, living["now"])
-            if handed:
-                jobs.append(handed)
+        job = b""
+        if suppressed is None and entry.behind is None:
+            if to.repeatable and not to.failing:
+                job = _encoded(new, entry)
+            if job:
+                jobs.append(job)
             else:
-                wake = wake or entry.behind is None
+                wake = True
         rows.append((
             new, to.project_id, to.id, to.type, to.for_people, to.repeatable, entry.content.incident_id, entry.event,
             entry.content.message if entry.event == "notice" else None, entry.redelivery_of,
-            entry.first_notice_failed, entry.behind, bool(handed), suppressed,
+            entry.first_notice_failed, entry.behind, bool(job), suppressed,
         ))  # fmt: skip
-    channels, payloads = _notifications(living["number"] if living else 0, jobs, wake)
-    await tx.fetchval(PUT, *map(list, zip(*rows, strict=True)), living and living["number"], channels, payloads)
+    await tx.execute(PUT, *map(list, zip(*rows, strict=True)), _payloads(jobs), wake)
     return [row[0] for row in rows]
 
 
-def _handed(new: UUID, entry: Entry, now: datetime) -> bytes:
+def _encoded(new: UUID, entry: Entry) -> bytes:
     """The job as it travels, or nothing where it is too large to."""
-    to = entry.to
+    to, said = entry.to, entry.content
     job = Job(
-        new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed, now,
-        entry.content,
+        new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed,
+        said.closed_at or said.started_at, said,
     )  # fmt: skip
     encoded = msgspec.json.encode(job)
     return encoded if len(encoded) < NOTIFY_LIMIT - 2 else b""
 
 
-def _notifications(engine: int, jobs: Sequence[bytes], wake: bool) -> tuple[list[str], list[str]]:
-    """Channels and payloads: as many jobs in each JSON array as one NOTIFY can carry."""
+def _payloads(jobs: Sequence[bytes]) -> list[str]:
+    """As many jobs in each JSON array as one NOTIFY can carry."""
     payloads: list[bytearray] = []
     for job in jobs:
         if payloads and len(payloads[-1]) + len(job) + 2 <= NOTIFY_LIMIT:
             payloads[-1] += b"," + job
         else:
             payloads.append(bytearray(b"[" + job))
-    channels = [hand_off_channel(engine)] * len(payloads)
-    texts = [(payload + b"]").decode() for payload in payloads]
-    return ([*channels, WAKE_CHANNEL], [*texts, ""]) if wake else (channels, texts)
+    return [(payload + b"]").decode() for payload in payloads]
