@@ -27,8 +27,7 @@ from tests.receivers import Answer, Receiver, Request
 from tests.waiting import until
 
 MOODS = [
-    Answer(),
-    Answer(),
+    *[Answer()] * 8,
     Answer(status=500),
     Answer(status=429, headers={"Retry-After": "1"}),
     Answer(how="cut"),

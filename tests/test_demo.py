@@ -1,0 +1,42 @@
+"""The demo, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import Process
+from tests.waiting import poll
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Process:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    return Process("demo", environ={"TMPDIR": str(temporary), "COLUMNS": "120"}, log=tmp_path / "demo.log")
+
+
+def test_the_demo_shows_the_main_job_and_ends_by_itself(demo: Process, tmp_path: Path) -> None:
+    demo.start()
+    assert demo.wait(110) == 0, demo.said()
+    said = demo.said()
+    for where in ("webhook", "mail"):
+        assert len(re.findall(rf"^ *[\d.]+ s +{where} .* ms after the commit\]$", said, re.MULTILINE)) == 4, said
+    assert "development" in said
+    assert not list((tmp_path / "tmp").iterdir()), "the demo leaves nothing behind"
+
+
+def test_the_demo_stops_everything_when_it_is_interrupted(demo: Process, tmp_path: Path) -> None:
+    demo.start()
+    poll(lambda: "registered itself" in demo.said(), timeout=60, what=demo.said)
+    family = psutil.Process(demo.pid).children(recursive=True)
+    demo.signal(signal.SIGINT)
+    assert demo.wait(20) != 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert "Traceback" not in demo.said()
+    assert not list((tmp_path / "tmp").iterdir())

@@ -1,0 +1,428 @@
+"""`tocsin demo`: the main job on real input. A site goes down, a CPU burns, and people hear of it.
+
+Nothing is made up: the service as `tocsin up` starts it, the agent, a site, and the far ends of a webhook and of mail
+all run on this machine, in a folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+import click
+import psutil
+from aiohttp import web
+from rich.console import Console
+
+from tocsin.storage.embedded import die_with_parent
+
+START = 30.0
+"""Seconds that the service may take until it is ready."""
+PATIENCE = 60.0
+"""Seconds that a notification may take before the demo fails. It takes one to five, where nobody else needs the CPU."""
+BASELINE = 1.5
+"""Seconds over which the machine's own load is measured."""
+BUSY = 85.0
+"""Percent of CPU from which on burning more of it would show nothing; memory is filled then instead."""
+SUSTAINED = 3
+"""Seconds that the server must be over its threshold."""
+HEADROOM = 8.0
+"""Percentage points of memory that are filled; more than the margin in which a verdict does not change."""
+MAILBOX = "on-call@example.com"
+
+
+class Failed(click.ClickException):
+    """Something did not happen as it should; one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One notification at a far end, at a moment (seconds since the epoch)."""
+
+    where: Literal["webhook", "mail"]
+    incident: str
+    status: Literal["ongoing", "resolved"]
+    text: str
+    at: float
+
+
+class FarEnds:
+    """A webhook receiver and a mail server, both on loopback. What arrives can be waited for by incident."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self._news = asyncio.Condition()
+        self.webhook_port = self.mail_port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[FarEnds]:
+        application = web.Application()
+        application.router.add_post("/hook", self._webhook)
+        async with serving(application, 0) as self.webhook_port:
+            mail = await asyncio.start_server(self._mail, "127.0.0.1", 0)
+            self.mail_port = mail.sockets[0].getsockname()[1]
+            try:
+                yield self
+            finally:
+                mail.close()
+
+    async def wait_for(self, where: str, status: str, name: str) -> Arrival:
+        """The first arrival there that says that `name` is ongoing, or resolved."""
+
+        def found() -> list[Arrival]:
+            at_place = [each for each in self.arrivals if each.where == where and each.status == status]
+            return [each for each in at_place if name in each.text]
+
+        async with self._news:
+            try:
+                return (await asyncio.wait_for(self._news.wait_for(found), PATIENCE))[0]
+            except TimeoutError:
+                raise Failed(f"{name} is {status}, but no {where} said so within {PATIENCE:.0f} s") from None
+
+    async def _arrived(self, arrival: Arrival) -> None:
+        async with self._news:
+            self.arrivals.append(arrival)
+            self._news.notify_all()
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        said = await request.json()
+        text = f"{said['incident_status']}: {said['resource_name']}: {said['incident_message']}"
+        incident = request.headers["Tocsin-Incident"]
+        await self._arrived(Arrival("webhook", incident, said["incident_status"], text, time.time()))
+        return web.Response(text="thank you")
+
+    async def _mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As much of SMTP (RFC 5321) as one polite client needs."""
+        writer.write(b"220 demo\r\n")
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while line := await reader.readline():
+                verb = line[:4].upper()
+                if verb == b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    content = await reader.readuntil(b"\r\n.\r\n")
+                    message = message_from_bytes(content, policy=policy.default)
+                    incident, subject = str(message["References"]).partition("@")[0].strip("<"), str(message["Subject"])
+                    status: Literal["ongoing", "resolved"] = "resolved" if subject.startswith("Resolved") else "ongoing"
+                    await self._arrived(Arrival("mail", incident, status, subject, time.time()))
+                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+                if verb == b"QUIT":
+                    break
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(application: web.Application, port: int) -> AsyncIterator[int]:
+    """The application on a loopback port; outside, nothing listens there."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class Site:
+    """A small real site that can really go down."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._up = contextlib.AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    async def start(self) -> None:
+        async def home(request: web.Request) -> web.Response:
+            return web.Response(text="Welcome")
+
+        application = web.Application()
+        application.router.add_get("/", home)
+        self.port = await self._up.enter_async_context(serving(application, self.port))
+
+    async def stop(self) -> None:
+        await self._up.aclose()
+
+
+class Demo:
+    """One run: `run` does it all, saying what happens; raises `Failed` where something does not."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder = folder
+        self.console = console
+        self.began = time.monotonic()
+        self.far_ends = FarEnds()
+        self.site = Site()
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.environ: dict[str, str] = {}
+        self.http: aiohttp.ClientSession
+
+    def say(self, text: str, style: str = "") -> None:
+        stamp = f"{time.monotonic() - self.began:5.1f} s  "
+        self.console.print(stamp + text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+
+    async def run(self) -> None:
+        try:
+            async with self.far_ends.open():
+                token = await self._start_service()
+                headers = {"Authorization": f"Bearer {token}"}
+                async with aiohttp.ClientSession(self.url, headers=headers) as self.http:
+                    await self._show(token)
+        finally:
+            await self.site.stop()
+            await asyncio.to_thread(self._stop_children)
+
+    async def _show(self, token: str) -> None:
+        server, threshold, strain = await self._register(token)
+        monitor = await self._watch_site()
+        await self._attach(server, monitor)
+        await self._site_goes_down_and_comes_back()
+        await self._server_strains_and_recovers(server, threshold, strain)
+        self.say("everything arrived; stopping everything", "bold green")
+
+    # ------------------------------------------------------------------------------------------------------ the cast
+
+    async def _start_service(self) -> str:
+        self.say(f"starting Tocsin in development mode, on an embedded PostgreSQL, in {self.folder}")
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
+            "TOCSIN_ENV": "development",
+            "TOCSIN_DATA_DIR": str(self.folder),
+            "TOCSIN_SMTP_URL": f"smtp://127.0.0.1:{self.far_ends.mail_port}?starttls=never",
+            "TOCSIN_EMAIL_FROM": "tocsin@example.com",
+        }
+        port = self.url.rpartition(":")[2]
+        service = self._start_child("up", "--port", port)
+        deadline = time.monotonic() + START
+        async with aiohttp.ClientSession() as http:
+            while not await _ready(http, self.url):
+                if service.poll() is not None or time.monotonic() > deadline:
+                    raise Failed(f"the service did not start: {self._last_words()}")
+                await asyncio.sleep(0.05)
+        made = await asyncio.create_subprocess_exec(
+            *_tocsin("project", "create", "Demo", "--json"), env=self.environ, stdout=subprocess.PIPE
+        )
+        output, _ = await made.communicate()
+        if made.returncode:
+            raise Failed("no project could be made")
+        self.say(f"ready at {self.url}; a project is there")
+        return str(json.loads(output)["api_token"])
+
+    async def _register(self, token: str) -> tuple[str, float, str]:
+        """This machine, with its real figures. Returns its identifier, a threshold to cross, and by what."""
+        self.environ["TOCSIN_TOKEN"] = token
+        self._start_child("agent", "--url", self.url, "--interval", "1")
+        baseline = await asyncio.to_thread(psutil.cpu_percent, BASELINE)
+        deadline = time.monotonic() + PATIENCE
+        while not (servers := await self._ask("GET", "/api/v1/servers")):
+            if time.monotonic() > deadline:
+                raise Failed(f"the agent's report did not arrive: {self._last_words()}")
+            await asyncio.sleep(0.1)
+        server = servers[0]
+        latest = {name: each["value"] for name, each in server["last_metrics"].items()}
+        memory = 100 * latest["mem_used_b"] / server["memory_total_bytes"]
+        disk = 100 * latest["disk_used_b"] / server["disk_total_bytes"]
+        self.say(
+            f"this machine registered itself: {server['hostname']}, {server['cpu_cores']} cores at "
+            f"{latest['cpu_used']:.0f} %, memory {memory:.0f} % of {server['memory_total_bytes'] / 2**30:.1f} GiB, "
+            f"disk {disk:.0f} % of {server['disk_total_bytes'] / 2**30:.0f} GiB"
+        )
+        if baseline < BUSY:
+            alert, threshold = "cpu", round((baseline + 100) / 2)
+        else:
+            alert, threshold = "ram", round(memory + HEADROOM - 2)
+            self.say(f"the CPU is busy with other things ({baseline:.0f} %), so memory is filled instead")
+        others = {"cpu": None, "ram": None, "disk": None}
+        alerts = {**others, alert: {"threshold": threshold, "for": SUSTAINED}}
+        await self._ask("PATCH", f"/api/v1/servers/{server['uuid']}", {"server": {"alerts": alerts}})
+        return str(server["uuid"]), float(threshold), alert
+
+    async def _watch_site(self) -> str:
+        await self.site.start()
+        monitor = {"name": "Demo site", "url": self.site.url, "check_type": "http", "interval": 1, "timeout": 10}
+        made = await self._ask("POST", "/api/v1/network_monitors", {"network_monitor": monitor})
+        self.say(f"a small site at {self.site.url} is watched, once a second")
+        return str(made["uuid"])
+
+    async def _attach(self, server: str, monitor: str) -> None:
+        hook = f"http://127.0.0.1:{self.far_ends.webhook_port}/hook"
+        for kind, settings in (
+            ("Integrations::WebhookIntegration", {"webhook_url": hook}),
+            ("Integrations::EmailIntegration", {"email": MAILBOX}),
+        ):
+            integration = {"integration": {"type": kind, "settings": settings}}
+            made = await self._ask("POST", "/api/v1/integrations", integration)
+            attach = {"integration_id": made["uuid"]}
+            await self._ask("POST", f"/api/v1/servers/{server}/integrations", attach)
+            await self._ask("POST", f"/api/v1/network_monitors/{monitor}/integrations", attach)
+            self.say(f"{kind} to {made['name']}, attached to both")
+
+    # ------------------------------------------------------------------------------------------------------ the play
+
+    async def _site_goes_down_and_comes_back(self) -> None:
+        await self._checked_once()
+        self.say("the site goes down", "bold red")
+        await self.site.stop()
+        await self._told("ongoing", "Demo site", time.time(), "it went down")
+        self.say("the site comes back", "bold green")
+        await self.site.start()
+        await self._told("resolved", "Demo site", time.time(), "it came back")
+
+    async def _checked_once(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (await self._ask("GET", "/api/v1/network_monitors"))["data"][0]["status"] != "success":
+            if time.monotonic() > deadline:
+                raise Failed("the site was not found to be up")
+            await asyncio.sleep(0.1)
+        self.say("it is up")
+
+    async def _server_strains_and_recovers(self, server: str, threshold: float, alert: str) -> None:
+        name = socket.gethostname()[:60]
+        effort = "burning CPU on every core" if alert == "cpu" else f"filling {HEADROOM:.0f} % of memory"
+        self.say(f"{effort}, until it has been over {threshold:.0f} % for {SUSTAINED} s", "bold red")
+        since = time.time()
+        strain = _burn() if alert == "cpu" else _fill()
+        try:
+            await self._told("ongoing", name, since, "the first second of it")
+        finally:
+            for process in strain:
+                process.kill()
+                process.wait()
+        self.say("letting go", "bold green")
+        raised = asyncio.create_task(self._give_way(server, threshold, alert))
+        try:
+            await self._told("resolved", name, time.time(), "it was let go")
+        finally:
+            raised.cancel()
+
+    async def _give_way(self, server: str, threshold: float, alert: str) -> None:
+        """Where other work has come to this machine meanwhile, what counts as recovered gives way to it."""
+        while threshold < 100:
+            await asyncio.sleep(8)
+            threshold = min(100.0, threshold + 10)
+            self.say(f"the machine has other work now: its threshold becomes {threshold:.0f} %")
+            changed = {"server": {"alerts": {alert: {"threshold": threshold, "for": SUSTAINED}}}}
+            await self._ask("PATCH", f"/api/v1/servers/{server}", changed)
+
+    async def _told(self, status: str, name: str, since: float, fact: str) -> None:
+        """Both far ends must hear of it; says when they did, after the fact and after the commit."""
+        hook = self.far_ends.wait_for("webhook", status, name)
+        mail = self.far_ends.wait_for("mail", status, name)
+        for arrival in await asyncio.gather(hook, mail):
+            committed = await self._committed(arrival, status)
+            fact_to_arrival, commit_to_arrival = 1000 * (arrival.at - since), 1000 * (arrival.at - committed)
+            after = f"{fact_to_arrival:.0f} ms after {fact}, {commit_to_arrival:.0f} ms after the commit"
+            self.say(f"  {arrival.where:7} {arrival.text}  [{after}]", "cyan")
+
+    async def _committed(self, arrival: Arrival, status: str) -> float:
+        event = {"ongoing": "opened", "resolved": "resolved"}[status]
+        listed = await self._ask("GET", f"/api/v1/incidents/{arrival.incident}/deliveries")
+        kind = {"webhook": "Integrations::WebhookIntegration", "mail": "Integrations::EmailIntegration"}[arrival.where]
+        for delivery in listed["data"]:
+            if delivery["event"] == event and delivery["integration_type"] == kind:
+                return datetime.fromisoformat(delivery["created_at"]).astimezone(UTC).timestamp()
+        raise Failed(f"there is no record of the {arrival.where} that arrived")
+
+    # ----------------------------------------------------------------------------------------------------- the props
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        async with self.http.request(method, path, json=body) as answer:
+            if answer.status >= 400:
+                raise Failed(f"{method} {path} was answered with {answer.status}: {await answer.text()}")
+            return await answer.json()
+
+    def _start_child(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{arguments[0]}.log").open("wb") as log:
+            child = subprocess.Popen(  # noqa: S603 - ourselves
+                _tocsin(*arguments), env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),
+            )
+        self.children.append(child)
+        return child
+
+    def _last_words(self) -> str:
+        logs = sorted(self.folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
+        lines = logs[-1].read_text(errors="replace").strip().splitlines() if logs else []
+        return lines[-1] if lines else "it said nothing"
+
+    def _stop_children(self) -> None:
+        for child in reversed(self.children):
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(12)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _tocsin(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tocsin", *arguments]
+
+
+def _burn() -> list[subprocess.Popen[bytes]]:
+    return [_python("while True: pass") for _ in range(psutil.cpu_count() or 1)]
+
+
+def _fill() -> list[subprocess.Popen[bytes]]:
+    """A process that really touches that much memory, page by page."""
+    size = int(psutil.virtual_memory().total * HEADROOM / 100)
+    return [_python(f"import time; held = b'x' * {size}; time.sleep(600)")]
+
+
+def _python(program: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - programs of this file alone
+        [sys.executable, "-c", program], preexec_fn=die_with_parent(signal.SIGKILL)
+    )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+async def _ready(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(f"{url}/health/ready") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+@click.command()
+@click.option("--data-dir", hidden=True, help="Taken by every command; the demo has a folder of its own.")
+def demo(data_dir: str | None) -> None:
+    """Show the main job on real input, in under 30 s: a site goes down, a CPU burns, and who is told hears of it."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="tocsin-demo-") as folder:
+        show = Demo(Path(folder), console)
+        asyncio.run(_interruptible(show.run()))
+    show.say("done")
+
+
+async def _interruptible(work: Any) -> None:
+    """SIGTERM ends it as Ctrl-C does: with everything stopped."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        raise Failed("interrupted") from None
