@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 
 from tocsin import __version__
-from tocsin.api.examples import ANSWERS, ERRORS, REQUESTS, Operation
+from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
 from tocsin.integrations import base
 
 ABOUT = """Tocsin watches servers and sites, and loses no notification when something happens to them.
@@ -37,6 +37,32 @@ STATUSES = {
 THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in")}
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
+
+WEBHOOK: dict[str, Any] = {
+    "summary": "What a webhook receives when an incident begins and when it ends",
+    "description": "With the headers of Standard Webhooks: `webhook-id` is the same on every try of one delivery, and "
+    "`webhook-signature` is made with the secret that creation answered in `Tocsin-Webhook-Secret`.",
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        **{name: {"type": "string"} for name in PAYLOAD},
+                        "incident_status": {"enum": ["ongoing", "resolved"]},
+                        "incident_duration": {
+                            "type": ["integer", "null"], "description": "Whole seconds; null while it lasts."
+                        },
+                    },
+                    "required": [*PAYLOAD],
+                    "additionalProperties": False,
+                },
+                "examples": {"Began": {"value": PAYLOAD}},
+            }
+        }
+    },
+    "responses": {"2XX": {"description": "Received; anything else is tried again"}},
+}
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -74,6 +100,7 @@ def describe(app: Litestar) -> bytes:
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "A project's token, or a user's."}
     }
+    document["webhooks"] = {"incident": {"post": WEBHOOK}}
     del document["servers"]
     text = msgspec.json.encode(document).decode()
     # The framework's names of generic shapes hold a module; its `oneOf` would refuse 5 as both integer and number.

@@ -63,7 +63,7 @@ INCIDENT = {
     **TIMES,
 }
 RESOLVED = {**INCIDENT, "status": "resolved", "closed_at": "2024-01-01T00:05:00Z"}
-SNOOZED = {**INCIDENT, "snoozed_at": "2024-01-01T00:01:00Z", "snooze_until": "2024-01-01T08:00:00Z"}
+SNOOZED = {**INCIDENT, "snoozed_at": "2024-01-01T00:01:00Z", "snooze_until": "2099-01-01T08:00:00Z"}
 ALARM = {
     "resource_type": "Server",
     "resource_uuid": "SRV123",
@@ -153,7 +153,7 @@ REQUESTS: dict[Operation, Named] = {
         "Several, all or none": {"incidents": [ALARM, {**ALARM, "incident_type": "raid_degraded"}]},
     },
     ("POST", "/api/v1/incidents/resolve"): {"One": {"incident": NAMED}, "Several": {"incidents": [NAMED]}},
-    ("POST", "/api/v1/incidents/{uuid}/snooze"): {"Until the morning": {"until": "2030-01-01T08:00:00Z"}},
+    ("POST", "/api/v1/incidents/{uuid}/snooze"): {"Until then": {"until": "2099-01-01T08:00:00Z"}},
     ("POST", "/api/v1/server_metrics"): {"Report": REPORT},
     ("PATCH", "/api/v1/servers/{uuid}"): {
         "Alerts": {"server": {"alerts": {"cpu": {"threshold": 90, "for": 300}, "downtime": {"after": 180}}}},
@@ -258,6 +258,17 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("GET", "/health/live"): {200: {"Running": {"status": "ok"}}},
     ("GET", "/health/ready"): {200: {"Ready": {"status": "ok"}}},
 }  # fmt: skip
+
+PAYLOAD = {
+    "resource_name": "https://example.com",
+    "resource_url": "https://example.com",
+    "resource_type": "NetworkMonitor",
+    "incident_type": "timeout",
+    "incident_status": "ongoing",
+    "incident_duration": None,
+    "incident_message": "Request timeout after 30 seconds",
+}
+"""What a webhook receives."""
 
 ERRORS: dict[int, Named] = {
     400: {"error": "invalid_request", "message": "The body is not valid JSON in UTF-8", "details": []},

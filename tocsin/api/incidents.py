@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, TypeVar
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from tocsin.storage import incidents
 
 BATCH = 1000
 BATCH_LIMIT = 4 * 1024 * 1024
-LONGEST_SNOOZE = timedelta(days=366)
+LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 
 PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
@@ -288,9 +288,8 @@ async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> I
 
     It sends nothing until then; still ongoing then, it reminds.
     """
-    now = datetime.now(UTC)
-    if not now < data.until <= now + LONGEST_SNOOZE:
-        raise invalid_field("until", "must be a moment within the next 366 days")
+    if not datetime.now(UTC) < data.until < LAST_MOMENT:
+        raise invalid_field("until", "must be a moment that is to come, such as 2099-01-01T08:00:00Z")
     async with service.pool.acquire() as tx, tx.transaction():
         snoozed = await incidents.snooze(tx, caller.project_id, _key(uuid), data.until)
         if snoozed is None:

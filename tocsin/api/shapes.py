@@ -12,7 +12,8 @@ from litestar.params import Parameter
 Item = TypeVar("Item")
 
 PER_PAGE, LARGEST_PAGE = 25, 100
-LARGEST = 2**31 - 1
+LAST_PAGE = 10_000_000
+"""Beyond what any list has, and within what the database counts with."""
 
 
 @overload
@@ -66,9 +67,9 @@ class Page:
 
 
 def asked_page(
-    page: Annotated[int, Parameter(ge=1, le=LARGEST, description="Which page, from 1.")] = 1,
+    page: Annotated[int, Parameter(ge=1, le=LAST_PAGE, description="Which page, from 1.")] = 1,
     per_page: Annotated[
-        int, Parameter(ge=1, le=LARGEST, description="How many on a page; more than 100 are taken as 100.")
+        int, Parameter(ge=1, le=2**31 - 1, description="How many on a page; more than 100 are taken as 100.")
     ] = PER_PAGE,
 ) -> Page:
     """The dependency `asked: Page` of every handler that lists."""
