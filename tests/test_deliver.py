@@ -53,7 +53,8 @@ class World:
     async def open(self, *types: str, message: str = "It broke") -> list[Opened]:
         wishes = [Opening(self.project_id, "Server", self.server_id, each, message) for each in types]
         async with self.pool.acquire() as tx, tx.transaction():
-            return [each for each in await incidents.open(tx, wishes, public_url=PUBLIC_URL) if isinstance(each, Opened)]
+            found = await incidents.open(tx, wishes, public_url=PUBLIC_URL)
+        return [each for each in found if isinstance(each, Opened)]
 
     async def resolve(self, *types: str) -> list[Any]:
         async with self.pool.acquire() as tx, tx.transaction():
@@ -182,7 +183,8 @@ async def test_a_failed_delivery_is_tried_again_with_the_same_webhook_id_and_eve
     world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
 ) -> None:
     hook = await world.attach(receiver.url())
-    receiver.then(Answer(status=500, body=b"down"), Answer(how="reset"), Answer(status=429, headers={"Retry-After": "1"}))
+    told_to_wait = Answer(status=429, headers={"Retry-After": "1"})
+    receiver.then(Answer(status=500, body=b"down"), Answer(how="reset"), told_to_wait)
     await start()
     await world.open("a")
     [delivery] = await world.ended(hook, 1)

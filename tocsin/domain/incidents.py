@@ -9,7 +9,6 @@ from uuid import UUID
 
 from tocsin.domain.deliveries import Event
 
-
 SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
 
 

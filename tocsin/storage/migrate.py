@@ -76,7 +76,8 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
     while True:
         connection = await reach(dsn, float("inf"))
         try:
-            await connection.fetchval(WAIT_FOR_LOCK, LOCK)  # held by whoever migrates, until the partitions are there too
+            # Held by whoever migrates, until the partitions are there too.
+            await connection.fetchval(WAIT_FOR_LOCK, LOCK)
             if not await _pending(connection):
                 return
         except UNAVAILABLE:
