@@ -7,7 +7,6 @@ all run on this machine, in a folder that is gone afterwards.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -16,26 +15,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from email import message_from_bytes, policy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import aiohttp
 import click
+import httpx
 import psutil
-from aiohttp import web
 from rich.console import Console
 
+from tocsin.cli.far_ends import PATIENCE, Arrival, Failed, FarEnds, Site
 from tocsin.storage.embedded import die_with_parent
 
 START = 30.0
 """Seconds that the service may take until it is ready."""
-PATIENCE = 60.0
-"""Seconds that a notification may take before the demo fails. It takes one to five, where nobody else needs the CPU."""
 BASELINE = 1.5
 """Seconds over which the machine's own load is measured."""
 BUSY = 85.0
@@ -45,121 +38,6 @@ SUSTAINED = 3
 HEADROOM = 8.0
 """Percentage points of memory that are filled; more than the margin in which a verdict does not change."""
 MAILBOX = "on-call@example.com"
-
-
-class Failed(click.ClickException):
-    """Something did not happen as it should; one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One notification at a far end, at a moment (seconds since the epoch)."""
-
-    where: Literal["webhook", "mail"]
-    incident: str
-    status: Literal["ongoing", "resolved"]
-    text: str
-    at: float
-
-
-class FarEnds:
-    """A webhook receiver and a mail server, both on loopback. What arrives can be waited for by incident."""
-
-    def __init__(self) -> None:
-        self.arrivals: list[Arrival] = []
-        self._news = asyncio.Condition()
-        self.webhook_port = self.mail_port = 0
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[FarEnds]:
-        application = web.Application()
-        application.router.add_post("/hook", self._webhook)
-        async with serving(application, 0) as self.webhook_port:
-            mail = await asyncio.start_server(self._mail, "127.0.0.1", 0)
-            self.mail_port = mail.sockets[0].getsockname()[1]
-            try:
-                yield self
-            finally:
-                mail.close()
-
-    async def wait_for(self, where: str, status: str, name: str) -> Arrival:
-        """The first arrival there that says that `name` is ongoing, or resolved."""
-
-        def found() -> list[Arrival]:
-            at_place = [each for each in self.arrivals if each.where == where and each.status == status]
-            return [each for each in at_place if name in each.text]
-
-        async with self._news:
-            try:
-                return (await asyncio.wait_for(self._news.wait_for(found), PATIENCE))[0]
-            except TimeoutError:
-                raise Failed(f"{name} is {status}, but no {where} said so within {PATIENCE:.0f} s") from None
-
-    async def _arrived(self, arrival: Arrival) -> None:
-        async with self._news:
-            self.arrivals.append(arrival)
-            self._news.notify_all()
-
-    async def _webhook(self, request: web.Request) -> web.Response:
-        said = await request.json()
-        text = f"{said['incident_status']}: {said['resource_name']}: {said['incident_message']}"
-        incident = request.headers["Tocsin-Incident"]
-        await self._arrived(Arrival("webhook", incident, said["incident_status"], text, time.time()))
-        return web.Response(text="thank you")
-
-    async def _mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """As much of SMTP (RFC 5321) as one polite client needs."""
-        writer.write(b"220 demo\r\n")
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while line := await reader.readline():
-                verb = line[:4].upper()
-                if verb == b"DATA":
-                    writer.write(b"354 go on\r\n")
-                    content = await reader.readuntil(b"\r\n.\r\n")
-                    message = message_from_bytes(content, policy=policy.default)
-                    incident, subject = str(message["References"]).partition("@")[0].strip("<"), str(message["Subject"])
-                    status: Literal["ongoing", "resolved"] = "resolved" if subject.startswith("Resolved") else "ongoing"
-                    await self._arrived(Arrival("mail", incident, status, subject, time.time()))
-                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
-                if verb == b"QUIT":
-                    break
-        writer.close()
-
-
-@asynccontextmanager
-async def serving(application: web.Application, port: int) -> AsyncIterator[int]:
-    """The application on a loopback port; outside, nothing listens there."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-class Site:
-    """A small real site that can really go down."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self._up = contextlib.AsyncExitStack()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
-
-    async def start(self) -> None:
-        async def home(request: web.Request) -> web.Response:
-            return web.Response(text="Welcome")
-
-        application = web.Application()
-        application.router.add_get("/", home)
-        self.port = await self._up.enter_async_context(serving(application, self.port))
-
-    async def stop(self) -> None:
-        await self._up.aclose()
 
 
 class Demo:
@@ -174,7 +52,7 @@ class Demo:
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.children: list[subprocess.Popen[bytes]] = []
         self.environ: dict[str, str] = {}
-        self.http: aiohttp.ClientSession
+        self.http: httpx.AsyncClient
 
     def say(self, text: str, style: str = "") -> None:
         stamp = f"{time.monotonic() - self.began:5.1f} s  "
@@ -185,7 +63,7 @@ class Demo:
             async with self.far_ends.open():
                 token = await self._start_service()
                 headers = {"Authorization": f"Bearer {token}"}
-                async with aiohttp.ClientSession(self.url, headers=headers) as self.http:
+                async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False) as self.http:
                     await self._show(token)
         finally:
             await self.site.stop()
@@ -213,7 +91,7 @@ class Demo:
         port = self.url.rpartition(":")[2]
         service = self._start_child("up", "--port", port)
         deadline = time.monotonic() + START
-        async with aiohttp.ClientSession() as http:
+        async with httpx.AsyncClient(trust_env=False) as http:
             while not await _ready(http, self.url):
                 if service.poll() is not None or time.monotonic() > deadline:
                     raise Failed(f"the service did not start: {self._last_words()}")
@@ -345,10 +223,10 @@ class Demo:
     # ----------------------------------------------------------------------------------------------------- the props
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        async with self.http.request(method, path, json=body) as answer:
-            if answer.status >= 400:
-                raise Failed(f"{method} {path} was answered with {answer.status}: {await answer.text()}")
-            return await answer.json()
+        answer = await self.http.request(method, path, json=body, timeout=PATIENCE)
+        if answer.is_error:
+            raise Failed(f"{method} {path} was answered with {answer.status_code}: {answer.text}")
+        return answer.json()
 
     def _start_child(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{arguments[0]}.log").open("wb") as log:
@@ -399,11 +277,10 @@ def _free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-async def _ready(http: aiohttp.ClientSession, url: str) -> bool:
+async def _ready(http: httpx.AsyncClient, url: str) -> bool:
     try:
-        async with http.get(f"{url}/health/ready") as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
+        return (await http.get(f"{url}/health/ready")).status_code == 200
+    except httpx.TransportError:
         return False
 
 
