@@ -202,7 +202,7 @@ def page(name: str = "docs.html") -> Response[bytes]:
     """The page to try it, and what it consists of."""
     if name not in FILES:
         raise NotFoundException
-    return Response(_file(name), media_type=f"{FILES[name]}; charset=utf-8", headers=PAGE_HEADERS)
+    return Response(_file(name), media_type=FILES[name], headers=PAGE_HEADERS)
 
 
 routes = [openapi, page]

@@ -40,13 +40,13 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
                 heartbeat.cancel()
                 await asyncio.wait({heartbeat})
 
-    app = _application([*nouns(), *extra_routes], lifespan=[lifespan])
+    app = application([*nouns(), *extra_routes], lifespan=[lifespan])
     # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
-    app.state.description = cache(lambda: docs.describe(_application([*nouns()], openapi_config=docs.config())))
+    app.state.description = cache(lambda: docs.describe(application([*nouns()], openapi_config=docs.config())))
     return _front(app)
 
 
-def _application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Litestar:
+def application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Litestar:
     return Litestar(
         route_handlers=[*_options(routes), *routes],
         dependencies={
