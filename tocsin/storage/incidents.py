@@ -39,7 +39,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) r
 LEFT JOIN attachments a ON a.resource_id = g.resource_id
-LEFT JOIN integrations i ON i.id = a.integration_id
+LEFT JOIN LATERAL (SELECT * FROM integrations WHERE id = a.integration_id LIMIT 1) i ON true
 """
 
 BEGIN = """
@@ -69,7 +69,7 @@ CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 END = """
 DELETE FROM ongoing o
 USING unnest($1::uuid[], $2::uuid[], $3::text[]) AS g(project_id, resource_id, type)
-WHERE o.resource_id = g.resource_id AND o.project_id = g.project_id AND (g.type IS NULL OR o.type = g.type)
+WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
 RETURNING o.resource_id, o.type, o.incident_id, o.told
 """
 
@@ -262,15 +262,19 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
     One list for each closing, empty where nothing was ongoing. An opening that has not been delivered yet goes out
     first (to machines), or is left out in favour of a resolve that says both (to people): see `deliveries.overtake`.
     """
-    wishes = sorted(set(closings), key=lambda each: (each.resource_id, each.type or ""))
+    whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
+    by: dict[Wish, Closing] = {}
+    for each in closings:
+        for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
+            by.setdefault((each.resource_id, type_), each)
+    wishes = sorted(by)
     ended = await tx.fetch(
-        END, [each.project_id for each in wishes], [each.resource_id for each in wishes], [each.type for each in wishes]
+        END, [by[wish].project_id for wish in wishes], [wish[0] for wish in wishes], [wish[1] for wish in wishes]
     )
     if not ended:
         return [[] for _ in closings]
-    by = {(each.resource_id, each.type): each.by for each in wishes}
     told = {key(row["incident_id"]): [key(to) for to in row["told"]] for row in ended}
-    words = [by.get((key(row["resource_id"]), row["type"])) or by[key(row["resource_id"]), None] for row in ended]
+    words = [by[key(row["resource_id"]), row["type"]].by for row in ended]
     closed = [_incident(row) for row in await tx.fetch(CLOSE, list(told), words)]
     known = await queue.recipients(tx, {to for everyone in told.values() for to in everyone})
     waiting = await deliveries.overtake(tx, told, [to.id for to in known.values() if to.for_people])
@@ -350,6 +354,6 @@ async def remind(tx: Tx, limit: int) -> int:
 async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, set[str]]:
     """The types of incident that are ongoing for each of these resources; all of them are in the answer."""
     types: dict[UUID, set[str]] = {resource: set() for resource in resources}
-    for row in await tx.fetch(ONGOING_TYPES, list(types)):
+    for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
         types[key(row["resource_id"])].add(row["type"])
     return types
