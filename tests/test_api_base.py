@@ -341,6 +341,7 @@ async def test_metrics_need_no_token_and_name_no_project(
     del app_client.headers["Authorization"]
     answer = await app_client.get("/metrics")
     assert answer.status_code == 200
+    assert answer.headers["content-type"].count("charset") == 1
     assert project.api_token not in answer.text
     assert other.name not in answer.text
 

@@ -247,3 +247,17 @@ async def test_the_list_has_ongoing_ones_first_then_the_newest(app_client: httpx
     assert (await listed(per_page=1, page=3))[0] == ["d"]
     assert (await listed(page=9))[0] == []
     assert (await listed(per_page=1000))[1]["per_page"] == 100
+
+
+@pytest.mark.parametrize(("field", "value", "said"), [
+    ("incident_type", "Not One\n", "must be of lower-case letters, digits, dots, hyphens and underscores"),
+    ("incident_type", "", "must have at least 1 characters"),
+    ("message", " ", "must not be blank"),
+    ("resource_type", "server", "must be one of the values that /api/docs names, not 'server'"),
+])
+async def test_a_value_is_refused_in_words_and_not_in_patterns(
+    app_client: httpx.AsyncClient, field: str, value: str, said: str
+) -> None:
+    wish = {**alarm(await new_server(app_client), "a"), field: value}
+    answer = await app_client.post("/api/v1/incidents", json={"incident": wish})
+    assert (answer.status_code, answer.json()["details"]) == (422, [{"field": field, "message": said}])

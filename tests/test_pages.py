@@ -82,6 +82,7 @@ async def test_a_link_that_was_cut_short_verifies_nothing(
 ) -> None:
     answer = await app_client.get((await link_for(pool, vault))[:-3])
     assert answer.status_code == 400
+    assert "Send the mail again" in answer.text
     assert not await verified(pool)
 
 

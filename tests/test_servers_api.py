@@ -64,6 +64,7 @@ async def test_one_server_has_every_field_of_its_page(app_client: httpx.AsyncCli
         "disk": {"threshold": 90, "for": 0},
         "downtime": {"after": 180},
     }
+    assert [list(alert) for alert in server["alerts"].values()] == [["threshold", "for"]] * 3 + [["after"]]
 
 
 async def test_a_late_sample_does_not_replace_the_latest(app_client: httpx.AsyncClient) -> None:

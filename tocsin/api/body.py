@@ -13,6 +13,7 @@ from litestar.dto.data_structures import DTOFieldDefinition
 from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 
+from tocsin.api.shapes import PATTERNS
 from tocsin.domain.errors import Detail, Refused, invalid
 
 LIMIT = 1024 * 1024
@@ -26,6 +27,8 @@ _SUSPECT = re.compile(rb"\\u0000|\d{19}")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>.+)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.+)`$")
+_UNKNOWN = re.compile(r"^Invalid enum value (?P<got>.+)$", re.DOTALL)
+_LENGTH = re.compile(r"^of length (?P<sign>[<>]=) (?P<number>\d+)$")
 _EXPECTED = re.compile(r"^Expected `(?P<wanted>[^`]+)`(?: (?P<limit>[^,]+))?(?:, got `(?P<got>.+)`)?$")
 
 
@@ -111,9 +114,17 @@ def _invalid(name: str, problem: str) -> Refused:
 
 def problem(words: str) -> str:
     """What is wrong with one value: msgspec's "Expected `int`, got `str`" is "must be an integer, not a string"."""
+    if said := _PLAIN.get(words):
+        return said
+    if unknown := _UNKNOWN.match(words):
+        return f"must be one of the values that /api/docs names, not {unknown['got']}"
     expected = _EXPECTED.match(words)
     if expected is None:
         return words[:1].lower() + words[1:]
+    if length := _LENGTH.match(expected["limit"] or ""):
+        least = "at least" if length["sign"] == ">=" else "at most"
+        what = "entries" if expected["wanted"] == "array" else "characters"
+        return f"must have {least} {length['number']} {what}"
     limit = f" {expected['limit']}" if expected["limit"] else ""
     but = f", not {_kind(expected['got'])}" if expected["got"] else ""
     return f"must be {_kind(expected['wanted'])}{limit}{but}"
@@ -123,9 +134,17 @@ _KINDS = {"str": "a string", "int": "an integer", "float": "a number", "bool": "
           "object": "an object", "null": "null", "datetime": "a time such as 2024-01-01T00:00:00Z"}  # fmt: skip
 
 
+_PLAIN = {
+    "Invalid RFC3339 encoded datetime": f"must be {_KINDS['datetime']}",
+    "Expected `datetime` with a timezone component": f"must be {_KINDS['datetime']}, with its zone",
+    **{f"Expected `str` matching regex {pattern!r}": said for pattern, said in PATTERNS.items()},
+}
+
+
 def _kind(words: str) -> str:
     """`str | null` for people: `a string or null`."""
-    return " or ".join(_KINDS.get(word, word) for word in words.split(" | "))
+    kinds = words.split(" | ")
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds if kind != "int" or "float" not in kinds)
 
 
 def _is_json(body: bytes) -> bool:

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from tocsin.api import body
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
-from tocsin.api.shapes import Listed, Page, seconds
+from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
 from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening
@@ -29,8 +29,8 @@ BY_API = "API"
 PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
 
 ResourceType = Literal["Server", "NetworkMonitor"]
-IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9_.-]+$(?!\n)")]
-Message = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"\S")]
+IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
+Message = Annotated[str, Meta(min_length=1, max_length=2000, pattern=VISIBLE)]
 
 
 class IncidentShown(msgspec.Struct):

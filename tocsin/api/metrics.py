@@ -29,15 +29,18 @@ SELECT (SELECT count(*) FROM ongoing) AS incidents,
        (SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s') AS engines
 """
 
+CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
+"""Litestar adds the charset itself."""
 
-@get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False)
+
+@get("/metrics", media_type=CONTENT_TYPE, include_in_schema=False)
 async def metrics(service: Service) -> Response[bytes]:
     """What Prometheus scrapes."""
     async with service.pool.acquire() as tx, tx.transaction():
         families = await _families(tx)
     registry = CollectorRegistry()
     registry.register(_Gathered(families))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
 
 class _Gathered(Collector):

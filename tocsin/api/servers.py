@@ -225,10 +225,11 @@ def _existing(server: Server | None) -> Server:
 
 def _shape(server: Server) -> ServerShape:
     same: dict[str, Any] = {
-        name: getattr(server, name) for name in (*servers.ATTRIBUTES, "motherboard_id", "alerts")
+        name: getattr(server, name) for name in (*servers.ATTRIBUTES, "motherboard_id")
     }
     return ServerShape(
         **same,
+        alerts=_in_order(server.alerts),
         uuid=ids.public(ids.SERVER, server.id),
         last_metrics={
             metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))
@@ -237,6 +238,12 @@ def _shape(server: Server) -> ServerShape:
         created_at=seconds(server.created_at),
         updated_at=seconds(server.updated_at),
     )
+
+
+def _in_order(alerts: Any) -> Any:
+    """Alerts as they are documented: the database keeps the names of an object in an order of its own."""
+    names = ("threshold", "for", "after")
+    return {kind: alert and {name: alert[name] for name in names if name in alert} for kind, alert in alerts.items()}
 
 
 routes = [list_, one, change, remove, series]

@@ -11,6 +11,13 @@ from litestar.params import Parameter
 
 Item = TypeVar("Item")
 
+CODE, VISIBLE = r"^[a-z0-9_.-]+$(?!\n)", r"\S"
+PATTERNS = {
+    CODE: "must be of lower-case letters, digits, dots, hyphens and underscores",
+    VISIBLE: "must not be blank",
+}
+"""What text must match, and how a caller is told so."""
+
 PER_PAGE, LARGEST_PAGE = 25, 100
 LAST_PAGE = 10_000_000
 """Beyond what any list has, and within what the database counts with."""

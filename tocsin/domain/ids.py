@@ -32,7 +32,7 @@ def public(prefix: str, key: UUID) -> str:
     for _ in range(_LENGTH // 2):
         pairs.append(_PAIRS[number & 1023])
         number >>= 10
-    return prefix + "".join(pairs)
+    return prefix + "".join(reversed(pairs))
 
 
 def parse(prefix: str, text: str) -> UUID | None:
@@ -40,11 +40,11 @@ def parse(prefix: str, text: str) -> UUID | None:
     if len(text) != len(prefix) + _LENGTH or not text.startswith(prefix):
         return None
     number = 0
-    for at in range(len(text) - 2, len(prefix) - 1, -2):
-        high, low = _VALUES.get(text[at]), _VALUES.get(text[at + 1])
-        if high is None or low is None:
+    for letter in text[len(prefix) :]:
+        value = _VALUES.get(letter)
+        if value is None:
             return None
-        number = number << 10 | high << 5 | low
+        number = number << 5 | value
     if number >> 128:
         return None
     return UUID(bytes=number.to_bytes(16)[::-1])

@@ -98,7 +98,7 @@ def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: S
 
 
 def status(*, paused: bool, checked: bool, incidents: bool) -> str:
-    """A monitor in one word: `paused`, `error` (an incident lasts), `pending` (never checked) or `success`."""
+    """A monitor in one word: `paused`, `error` (an incident lasts), `pending` (no good check yet) or `success`."""
     if paused:
         return "paused"
     if incidents:

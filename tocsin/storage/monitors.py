@@ -185,9 +185,8 @@ class Monitor:
 
     @property
     def status(self) -> str:
-        return domain.status(
-            paused=self.wanted.paused, checked=self.last_check_at is not None, incidents=bool(self.open_incidents)
-        )
+        checked = self.last_check_at is not None and self.uptime != 0
+        return domain.status(paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents))
 
 
 @dataclass(frozen=True, slots=True)

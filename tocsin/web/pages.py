@@ -79,7 +79,7 @@ async def verify_email(service: Service, token: str = "") -> Response[str]:
         return _message("Verify your mail address", "Tell us the address, and we send you the link.", form="ask")
     said = links.read_verification(service.vault, token)
     if said is None:
-        return _broken()
+        return _broken(form="ask")
     async with service.pool.acquire() as tx, tx.transaction():
         now_verified = not said.expired and await accounts.verify(tx, said.user_id, said.email)
         user = await _user(tx, said)
@@ -203,10 +203,11 @@ async def _form(request: AnyRequest) -> dict[str, str]:
         return {}
 
 
-def _broken() -> Response[str]:
-    return _message(
-        "This link does not work", "Some part of it may be missing; please copy it from the mail in whole.", status=400
-    )
+def _broken(form: str = "") -> Response[str]:
+    said = "Some part of it may be missing; please copy it from the mail in whole."
+    if form:
+        said += " Or have a new one sent."
+    return _message("This link does not work", said, form=form, status=400)
 
 
 def _message(title: str, *paragraphs: str, form: str = "", token: str = "", status: int = 200) -> Response[str]:
