@@ -7,6 +7,7 @@ that a dead destination holds a few slots and a good one never waits for it. No 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter, deque
@@ -18,6 +19,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
+from msgspec.structs import replace as replace_fields
 
 from tocsin.domain.deliveries import (
     TRY_TIMEOUT,
@@ -34,14 +36,14 @@ from tocsin.integrations.base import Wires, types
 from tocsin.storage import health, leases, links
 from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
 from tocsin.storage.integrations import Sendable, sendable
-from tocsin.storage.leases import Recorded, Tried, Try
+from tocsin.storage.leases import Lease, Recorded, Tried, Try
 from tocsin.storage.queue import LEASE, Job
 from tocsin.storage.secrets import Vault
 
 log = structlog.get_logger(__name__)
 
-SLOTS = 1024
-"""Tries under way at once, over all destinations."""
+SLOTS = 4096
+"""Tries under way at once, over all destinations: enough for hundreds that hang."""
 FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""
 CLAIM_LIMIT = 500
@@ -51,7 +53,10 @@ MUST_START = LEASE - 2 * TRY_TIMEOUT
 """Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
 BACKLOG = 10_000
 """Jobs waiting in this process above which it asks not to be handed more."""
+KNOWN = 2_000
+"""Destinations, and settings of integrations, that are remembered while nothing goes there."""
 DATABASE_PAUSE = 0.2
+UNSPEAKABLE = "What was answered could not be stored"
 NOBODY = UUID(int=0)
 
 
@@ -94,7 +99,8 @@ class Deliverer:
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[UUID, asyncio.Task[None]] = {}
+        self._tries: dict[Lease, asyncio.Task[None]] = {}
+        self._claiming = asyncio.Lock()
         self._late: list[Job] = []
         self._short_of_slots: dict[UUID, Destination] = {}
         self._backlog = 0
@@ -130,32 +136,35 @@ class Deliverer:
                 self._late.append(job)
                 continue
             destination.under_way += 1
-            self._tries[job.id] = asyncio.create_task(self._try(job, destination))
+            self._tries[job.id, job.attempt] = asyncio.create_task(self._try(job, destination))
 
     @property
     def accepting(self) -> bool:
         return not self._stopping and self._backlog < BACKLOG
 
     @property
-    def holding(self) -> set[UUID]:
-        """The deliveries that this process has in hand."""
-        waiting = {job.id for destination in self._destinations.values() for _, job in destination.waiting}
-        return waiting | set(self._tries) | {job.id for job in self._late}
+    def _holding(self) -> set[Lease]:
+        waiting = {(job.id, job.attempt) for each in self._destinations.values() for _, job in each.waiting}
+        return waiting | set(self._tries) | {(job.id, job.attempt) for job in self._late}
+
+    async def return_forgotten(self, connection: asyncpg.Connection) -> None:
+        """Return what is leased to this engine without its knowing, as after a lost connection."""
+        assert self.number is not None
+        async with self._claiming:  # what is being claimed is not forgotten
+            found = await leases.leased(connection, self.number)
+            await asyncio.sleep(0)  # lets the listeners run for what has arrived with it
+            async with connection.transaction():
+                await leases.return_leases(connection, found - self._holding)
 
     async def claim_forever(self, stop: asyncio.Event) -> None:
         """Claim what is due, whenever woken or in doubt."""
         start = NOBODY
         while not stop.is_set():
             free = SLOTS - len(self._tries)
-            claimed = 0
-            if self.number is not None and free >= SLOTS // 2 and self._backlog < SLOTS:
-                busy = {each.id: each.room for each in self._destinations.values() if each.under_way or each.waiting}
-                async with self._pool.acquire() as tx, tx.transaction():
-                    jobs = await leases.claim(
-                        tx, engine=self.number, start=start, limit=CLAIM_LIMIT, room=busy,
-                        default_room=4 * FIRST_CAP, public_url=self._wires.public_url,
-                    )  # fmt: skip
-                self.accept(jobs)
+            if self.number is not None and free >= SLOTS // 2 and self.accepting:
+                async with self._claiming:
+                    jobs = await self._claim(self.number, start)
+                    self.accept(jobs)
                 claimed = len(jobs)
                 begun_anywhere = start == NOBODY
                 start = max(job.integration_id for job in jobs) if claimed >= CLAIM_LIMIT else NOBODY
@@ -170,18 +179,34 @@ class Deliverer:
                 pass
             self.wake.clear()
 
+    async def _claim(self, number: int, start: UUID) -> list[Job]:
+        if self._stopping:
+            return []
+        busy = {each.id: each.room for each in self._destinations.values() if each.under_way or each.waiting}
+        async with self._pool.acquire() as tx, tx.transaction():
+            return await leases.claim(
+                tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=4 * FIRST_CAP,
+                public_url=self._wires.public_url,
+            )  # fmt: skip
+
     async def _give_back(self) -> None:
         now = time.monotonic()
         for destination in list(self._destinations.values()):
             while destination.waiting and destination.waiting[0][0] < now:
                 self._late.append(destination.waiting.popleft()[1])
                 self._backlog -= 1
-            if not destination.waiting and not destination.under_way and destination.cap == MOST_CAP:
-                del self._destinations[destination.id]
+        if len(self._destinations) > KNOWN:
+            idle = [each.id for each in self._destinations.values() if not each.waiting and not each.under_way]
+            for each in idle[: len(self._destinations) - KNOWN]:
+                del self._destinations[each]
         if self._late:
             late, self._late = self._late, []
-            async with self._pool.acquire() as tx, tx.transaction():
-                await leases.give_back(tx, late)
+            try:
+                async with self._pool.acquire() as tx, tx.transaction():
+                    await leases.give_back(tx, late)
+            except BaseException:
+                self._late += late
+                raise
 
     # ------------------------------------------------------------------------------------------------- one try
 
@@ -200,17 +225,22 @@ class Deliverer:
             self._begin(destination)
             if destination.room >= 2 * destination.cap:
                 self.wake.set()
-        tried = self._tried(job, outcome, started_at, duration)
-        self._count(job, destination.type, tried, await self._put_on_record(tried))
-        del self._tries[job.id]
-        if self._short_of_slots:
-            self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
+        try:
+            tried = self._tried(job, outcome, started_at, duration)
+            self._count(job, destination.type, tried, await self._put_on_record(tried))
+        finally:
+            del self._tries[job.id, job.attempt]
+            while self._short_of_slots and len(self._tries) < SLOTS:
+                self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
     async def _send(self, job: Job, destination: Destination) -> Outcome:
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
             return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+        except Exception as error:
+            log.exception("Settings could not be loaded", integration=str(job.integration_id))
+            return Failed(f"Internal error: {type(error).__name__}")
         if to is None:
             return Suppressed("integration deleted")
         destination.type = to.type
@@ -239,6 +269,8 @@ class Deliverer:
         loaded = await self._load(job.integration_id)
         if loaded and loaded.failure is None and not types()[loaded.type].for_people:
             self._kept[job.integration_id] = loaded
+            if len(self._kept) > KNOWN:
+                del self._kept[next(iter(self._kept))]
         return loaded
 
     async def _load_sendables(self, tx: asyncpg.Connection, ids: Sequence[UUID]) -> list[Sendable | None]:
@@ -262,12 +294,18 @@ class Deliverer:
         return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
     async def _put_on_record(self, tried: Tried) -> Recorded:
-        """A try that happened goes on record, however long the database is away."""
+        """A try that happened goes on record, however long the database is away; if need be without what was said."""
+        complete = True
         while True:
             try:
                 return await self._record(tried)
-            except UNAVAILABLE:
+            except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
                 await asyncio.sleep(DATABASE_PAUSE)
+            except Exception:
+                log.exception("The end of a try could not be put on record", delivery=str(tried.id))
+                if not complete:
+                    raise
+                complete, tried = False, _without_words(tried)
 
     def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
         self.tallies.count("attempts", kind, tried.what.outcome)
@@ -288,14 +326,25 @@ class Deliverer:
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, give back what waits, let what is on its way end; interrupt it after `seconds`."""
         self._stopping = True
-        for destination in self._destinations.values():
-            self._late.extend(job for _, job in destination.waiting)
-            destination.waiting.clear()
-        self._backlog = 0
-        await self._give_back()
+        async with self._claiming:
+            for destination in self._destinations.values():
+                self._late.extend(job for _, job in destination.waiting)
+                destination.waiting.clear()
+            self._backlog = 0
+        with contextlib.suppress(*UNAVAILABLE):
+            await self._give_back()
         if self._tries:
             _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
             for task in unfinished:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished, timeout=1)
+
+
+def _without_words(tried: Tried) -> Tried:
+    """That it was tried and what follows, where the words about it cannot be stored."""
+    what = replace_fields(tried.what, response=None, error=UNSPEAKABLE)
+    then = tried.then
+    if isinstance(then, Finish) and then.reason is not None:
+        then = replace(then, reason=UNSPEAKABLE)
+    return replace(tried, what=what, then=then)

@@ -28,6 +28,8 @@ CONNECTIONS = 6
 HEARTBEAT = 1.0
 DRAIN = 6.0
 """Seconds that tries under way are given at the end."""
+LATE_DRAIN = 2.0
+"""Seconds that they are given where the listening session was lost just then."""
 RESTART_PAUSE = 1.0
 
 
@@ -54,6 +56,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         async with asyncio.TaskGroup() as group:
             for name, loop in loops.items():
                 group.create_task(_keep_up(name, loop, stop))
+        await deliverer.drain(LATE_DRAIN)
     finally:
         await http.close()
         pool.terminate()
@@ -78,7 +81,9 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
 
     When the session is lost, what was handed over in between is found by asking; at the end, everything is given back.
     """
-    connection = await asyncpg.connect(dsn, server_settings={"application_name": "tocsin engine listening"})
+    connection = await asyncpg.connect(
+        dsn, timeout=5, command_timeout=5, server_settings={"application_name": "tocsin engine listening"}
+    )
     try:
         async with connection.transaction():
             deliverer.number = await leases.register_engine(connection, deliverer.number)
@@ -86,8 +91,7 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
         await connection.add_listener(
             f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *said: deliverer.accept_payload(said[3])
         )
-        async with connection.transaction():
-            await leases.forgotten(connection, deliverer.number, deliverer.holding)
+        await deliverer.return_forgotten(connection)
         deliverer.wake.set()
         while not stop.is_set():
             await leases.engine_lives(connection, deliverer.number, accepting=deliverer.accepting)
@@ -96,7 +100,7 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
                     await stop.wait()
         await leases.engine_lives(connection, deliverer.number, accepting=False)
         await deliverer.drain(DRAIN)
-        await leases.forgotten(connection, deliverer.number, frozenset())
+        await leases.return_leases(connection, await leases.leased(connection, deliverer.number))
         await leases.retire_engine(connection, deliverer.number)
     finally:
         connection.terminate()

@@ -95,7 +95,12 @@ WHERE id = $1 AND project_id = $2 AND closed_at IS NULL
 RETURNING {INCIDENT}
 """
 
-REMIND_AT = "UPDATE ongoing SET remind_at = $3 WHERE resource_id = $1 AND type = $2"
+# First of the two, as in a resolve: both lock what lasts before the incident itself.
+REMIND_AT = """
+UPDATE ongoing o SET remind_at = $3
+FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
+"""
 
 SNOOZED_OUT = f"""
 WITH over AS (
@@ -325,13 +330,12 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
 
     What waits to be sent is put off to that moment. If it is still ongoing then, `remind` says so again.
     """
+    await tx.execute(REMIND_AT, incident_id, project_id, until)
     row = await tx.fetchrow(SNOOZE, incident_id, project_id, until)
     if row is None:
         return None
-    incident = _incident(row)
-    await tx.execute(REMIND_AT, incident.resource_id, incident.type, until)
     await deliveries.postpone(tx, incident_id, until)
-    return incident
+    return _incident(row)
 
 
 async def remind(tx: Tx, limit: int) -> int:

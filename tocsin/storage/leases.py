@@ -21,6 +21,9 @@ from tocsin.storage.queue import LEASE, WAKE_CHANNEL, Content, Job, test_content
 if TYPE_CHECKING:
     from asyncpg import Record
 
+Lease = tuple[UUID, int]
+"""A delivery and the number of the try that the lease is for."""
+
 ENGINE_LOCKS = 0x70C51
 """The class of the advisory locks by which engines show that they live (pg_advisory_lock(class, number))."""
 
@@ -57,14 +60,15 @@ class Recorded:
 
 
 # A skip over the integrations that have something due, starting behind the one where the last claim stopped; then so
-# many of each as have room. One destination with thousands waiting costs the others nothing.
+# many of each as have room. One destination with thousands waiting costs the others nothing; nor do hundreds that have
+# no room, which the limit does not count.
 CLAIM = f"""
 WITH RECURSIVE due (integration_id, n) AS (
-    (SELECT integration_id, 1 FROM outstanding
+    (SELECT integration_id, (integration_id <> ALL($7::uuid[]))::int FROM outstanding
      WHERE status = 'pending' AND behind IS NULL AND due_at <= now() AND integration_id > $1
      ORDER BY integration_id LIMIT 1)
     UNION ALL
-    (SELECT next.integration_id, due.n + 1
+    (SELECT next.integration_id, due.n + (next.integration_id <> ALL($7))::int
      FROM due CROSS JOIN LATERAL (
          SELECT o.integration_id FROM outstanding o
          WHERE o.status = 'pending' AND o.behind IS NULL AND o.due_at <= now()
@@ -122,8 +126,8 @@ SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempt
     failures = o.failures + g.failed::int,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event = 'opened'
-                           THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id) END)
+                      CASE WHEN o.event = 'opened' AND NOT o.followed
+                           THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[])
     AS g(id, attempt, wait, failed, retry_after, try)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
@@ -140,6 +144,9 @@ FROM unnest($1::uuid[], $2::bool[]) AS g(id, delivered)
 WHERE o.behind = g.id
 RETURNING pg_notify($3, '')
 """
+
+# Before ends of both kinds are recorded: a resolve locks its openings in this order, too.
+IN_ORDER = "SELECT FROM outstanding WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
 GIVE_BACK = """
 UPDATE outstanding o SET status = 'pending', engine = NULL, leased_until = NULL, due_at = now()
@@ -176,7 +183,8 @@ async def claim(
 
     `room` is how many more each busy integration may have under way; `default_room` is for the others.
     """
-    rows = await tx.fetch(CLAIM, start, limit, list(room), list(room.values()), default_room, engine)
+    full = [each for each, more in room.items() if not more]
+    rows = await tx.fetch(CLAIM, start, limit, list(room), list(room.values()), default_room, engine, full)
     return [_job(row, public_url) for row in rows]
 
 
@@ -203,6 +211,8 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
     again = [(each, each.then) for each in tried_in_order if isinstance(each.then, Retry)]
     followed: dict[UUID, bool] = {}
     ended: dict[UUID, datetime] = {}
+    if finished and again:
+        await tx.execute(IN_ORDER, [each.id for each in tried_in_order])
     if finished:
         rows = await tx.fetch(
             FINISH,
@@ -239,15 +249,21 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
 
 async def give_back(tx: Tx, jobs: Collection[Job]) -> None:
     """Return what was leased but not begun. Its attempt number is spent, its schedule is not."""
-    await tx.execute(GIVE_BACK, [job.id for job in jobs], [job.attempt for job in jobs], WAKE_CHANNEL)
+    await return_leases(tx, [(job.id, job.attempt) for job in jobs])
 
 
-async def forgotten(tx: Tx, engine: int, known: Collection[UUID]) -> int:
-    """Return what is leased to this engine without its knowing, as after a lost connection. How many."""
-    rows = [row for row in await tx.fetch(MINE, engine) if key(row["id"]) not in known]
-    if rows:
-        await tx.execute(GIVE_BACK, [row["id"] for row in rows], [row["attempt"] for row in rows], WAKE_CHANNEL)
-    return len(rows)
+async def leased(connection: Tx, engine: int) -> set[Lease]:
+    """What is leased to this engine, known to it or not. Outside a transaction: what was handed over arrives first."""
+    rows = await connection.fetch(MINE, engine)
+    await connection.execute("SELECT")  # PostgreSQL sends the notifications of what was just read before it answers
+    return {(key(row["id"]), row["attempt"]) for row in rows}
+
+
+async def return_leases(tx: Tx, leases: Collection[Lease]) -> None:
+    """Return these to the queue, as far as they are still leased."""
+    if leases:
+        ids, attempts = zip(*sorted(leases), strict=True)
+        await tx.execute(GIVE_BACK, ids, attempts, WAKE_CHANNEL)
 
 
 UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"

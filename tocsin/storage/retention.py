@@ -6,6 +6,7 @@ begins with the time). Each step is small and in a transaction of its own, so th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -148,20 +149,22 @@ async def _drop_before(connection: asyncpg.Connection, split: Split, cutoff: dat
     old = f"{'id' if split.keyed else 'at'} < {split.bound(cutoff)}"
     for row in await connection.fetch(PARTITIONS, split.table):
         name, suffix = row["relname"], row["relname"].rpartition("_")[2]
+        ended = f"{old} AND closed_at IS NOT NULL" if split is INCIDENTS else old
         if suffix == "other":
-            await _delete(connection, name, old)
+            await _delete(connection, name, ended)
             continue
         start = datetime.strptime(suffix, "%Y%m%d").replace(tzinfo=UTC)
         if split.next(start) > cutoff:
             continue
         if split is INCIDENTS and await connection.fetchval(STILL_ONGOING.format(table=name)):
             # Something has been going on since then: only what has ended goes.
-            await _delete(connection, name, f"{old} AND closed_at IS NOT NULL")
+            await _delete(connection, name, ended)
             continue
-        async with connection.transaction():
-            # Rather come back later than have requests wait behind a lock that this waits for.
-            await connection.execute("SET LOCAL lock_timeout = '500ms'")
-            await connection.execute(f"DROP TABLE {name}")
+        # Rather come back in an hour than have requests wait behind a lock that this waits for.
+        with contextlib.suppress(asyncpg.LockNotAvailableError):
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '500ms'")
+                await connection.execute(f"DROP TABLE {name}")
 
 
 async def _delete(connection: asyncpg.Connection, table: str, old: str) -> None:

@@ -103,7 +103,8 @@ def _refused(code: int, said: str, *, recipient: bool) -> MailRefused:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.replace("\x00", "").split())[:500]
+    # The client hands on bytes that are no UTF-8 as halves of characters, which nothing can store.
+    return " ".join(text.encode("utf-8", "replace").decode().replace("\x00", "").split())[:500]
 
 
 def _write(outbox: Path, message: EmailMessage) -> Path:
