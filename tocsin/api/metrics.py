@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from tocsin import __version__
 from tocsin.api.service import Service
 from tocsin.domain.tallies import COUNTS, HISTOGRAMS, LARGEST, SUM, Histogram, Tally
+from tocsin.integrations.base import types
 from tocsin.storage import tallies
 from tocsin.storage.database import Tx
 
@@ -58,9 +59,11 @@ async def _families(tx: Tx) -> list[Metric]:
     oldest = GaugeMetricFamily(
         "tocsin_queue_oldest_age_seconds", "Age of the oldest that has not ended", labels=["type", "status"]
     )
-    for row in await tx.fetch(QUEUE):
-        depth.add_metric([row["type"], row["status"]], row["depth"])
-        oldest.add_metric([row["type"], row["status"]], row["oldest"])
+    empty = {(each, status): (0, 0.0) for each in types() for status in ("pending", "sending")}
+    waiting = {(row["type"], row["status"]): (row["depth"], row["oldest"]) for row in await tx.fetch(QUEUE)}
+    for labels, (count, age) in (empty | waiting).items():
+        depth.add_metric(labels, count)
+        oldest.add_metric(labels, age)
     standing = await tx.fetchrow(STANDING)
     ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Incidents that last", value=standing["incidents"])
     engines = GaugeMetricFamily("tocsin_engines", "Engines that live", value=standing["engines"])

@@ -27,7 +27,7 @@ _BY_STATUS = {
     401: ("unauthorized", "Invalid or missing authentication token"),
     404: ("not_found", "There is nothing at this address; see /api/docs"),
     405: ("method_not_allowed", "This address does not know that method; the Allow header names those that it knows"),
-    413: ("payload_too_large", "The body is too large"),
+    413: ("payload_too_large", "The body is too large: send less at once"),
     415: ("invalid_request", "The body must be JSON"),
     429: ("too_many_requests", "Too many requests; come back later"),
 }

@@ -11,9 +11,9 @@ from litestar.params import Parameter
 
 Item = TypeVar("Item")
 
-CODE, VISIBLE = r"^[a-z0-9_.-]+$(?!\n)", r"\S"
+CODE, VISIBLE = r"^[!-~]+$(?!\n)", r"\S"
 PATTERNS = {
-    CODE: "must be of lower-case letters, digits, dots, hyphens and underscores",
+    CODE: "must be of ASCII letters, digits and punctuation, without spaces",
     VISIBLE: "must not be blank",
 }
 """What text must match, and how a caller is told so."""

@@ -105,8 +105,10 @@ SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures,
        (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
        (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
         ORDER BY f.id DESC LIMIT 1) AS last_delivered_at,
-       (SELECT f.reason FROM finished f WHERE f.integration_id = i.id AND f.status = 'dead'
-        ORDER BY f.id DESC LIMIT 1) AS last_failure
+       coalesce((SELECT o.attempts->-1->>'error' FROM outstanding o WHERE o.integration_id = i.id AND o.failures > 0
+                 ORDER BY o.id DESC LIMIT 1),
+                (SELECT f.reason FROM finished f WHERE f.integration_id = i.id AND f.status = 'dead'
+                 ORDER BY f.id DESC LIMIT 1)) AS last_failure
 FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 

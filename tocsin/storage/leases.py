@@ -157,7 +157,7 @@ RETURNING pg_notify($3, '')
 
 DEAD_ENGINES = f"""
 SELECT number FROM engines
-WHERE seen_at < now() - interval '3 s'
+WHERE seen_at < now() - interval '3 s' AND pg_postmaster_start_time() < now() - interval '5 s'
   AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = {ENGINE_LOCKS} AND objid = number
                   AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
