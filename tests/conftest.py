@@ -357,3 +357,13 @@ def mailbox(_mail_server: Mailbox) -> Mailbox:
     return _mail_server
 
 
+# ----------------------------------------------------------------------------------------------------------- summary
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have to say besides pass or fail (`record_property("said", …)`), wherever they ran."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties if report.when == "call" else ():
+                if name == "said":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
