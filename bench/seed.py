@@ -86,11 +86,16 @@ JOIN seeded_integrations i ON i.n = o.n % $1::int
 CROSS JOIN (VALUES ('opened', interval '0'), ('resolved', interval '10 min')) AS told (event, wait)
 """
 
-# Reports of `bench.instance.report(n)` are theirs. None of them can fall silent: that is not what is measured.
+# As the reports of `bench.instance.report(n)` have made them, so that the next one changes nothing about the server.
+# None of them can fall silent: that is not what is measured.
 SERVERS = """
-INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, alerts)
-SELECT new_id(), $1, 'board-' || n, 'server-' || n || '.example.com', '1.2.3', $3::jsonb
+INSERT INTO servers (id, project_id, motherboard_id, hostname, public_ip, private_ip, mac_address, cpu_cores, cpu_model,
+                     operating_system, kernel_version, disk_total_bytes, memory_total_bytes, agent_version, alerts)
+SELECT new_id(), $1, 'board-' || n, 'server-' || n || '.example.com', s.public_ip, s.private_ip, s.mac_address,
+       s.cpu_cores, s.cpu_model, s.operating_system, s.kernel_version, s.disk_total_bytes, s.memory_total_bytes,
+       s.agent_version, $3::jsonb
 FROM generate_series(0, $2::int - 1) AS n
+CROSS JOIN (SELECT * FROM servers WHERE project_id = $1 AND motherboard_id = 'board-0') AS s
 ON CONFLICT DO NOTHING
 """
 STATES = """
@@ -108,7 +113,7 @@ def history(folder: Path, project: str, deliveries: int, integrations: int) -> N
 
 
 def servers(folder: Path, project: str, count: int) -> None:
-    """Servers `board-0` to `board-<count - 1>` of the project, as far as it does not have them."""
+    """Servers `board-0` to `board-<count - 1>` of the project, as far as it does not have them; `board-0` it must."""
     asyncio.run(_servers(folder, _key(project), count))
 
 

@@ -7,12 +7,13 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import peers
-from bench.instance import Tocsin
+from bench.figures import median
+from bench.instance import API, ENGINE, POSTGRES, Tocsin
 from bench.load import Load
 from bench.peers import Alertmanager, Blackbox
 from bench.receiver import Receiver
@@ -117,3 +118,10 @@ def per_1000(before: Counter[str], after: Counter[str], count: int) -> dict[str,
     """CPU seconds per 1,000, by part, and `total`."""
     parts = {part: (after[part] - before[part]) * 1000 / count for part in after}
     return {**parts, "total": sum(parts.values())}
+
+
+def shares(rounds: Sequence[dict[str, float]]) -> str:
+    """Which part took how much, medians of the rounds: for a figure's note."""
+    return " / ".join(
+        f"{part} {median([cpu.get(part, 0.0) for cpu in rounds]):.3f}" for part in (API, ENGINE, POSTGRES)
+    )

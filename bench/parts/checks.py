@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from bench.figures import Figure, at_least_of_peer, median
-from bench.instance import API, ENGINE, POSTGRES, Tocsin
+from bench.instance import Tocsin
 from bench.peers import Blackbox
-from bench.workshop import Workshop, per_1000
+from bench.workshop import Workshop, per_1000, shares
 from tocsin.storage import embedded
 
 COUNT = "SELECT count(*), count(*) FILTER (WHERE ok), clock_timestamp() FROM checks"
@@ -48,12 +48,11 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
         rounds=tuple(each.rate for each in ours),
         peer_rounds=tuple(each.rate for each in theirs),
     )
-    cpu = {part: median([each.cpu.get(part, 0.0) for each in ours]) for part in (API, ENGINE, POSTGRES, "total")}
     yield Figure(
         "CPU per 1,000 checks",
-        cpu["total"],
+        median([each.cpu["total"] for each in ours]),
         "s",
-        note=" / ".join(f"{part} {cpu[part]:.3f}" for part in (API, ENGINE, POSTGRES)),
+        note=shares([each.cpu for each in ours]),
         peer=median([each.cpu["total"] for each in theirs]) if theirs else None,
         peer_name="blackbox_exporter",
     )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import psutil
 
 from bench.figures import Figure, Goal, at_least_of_peer, at_most, median
-from bench.instance import API, ENGINE, POSTGRES, Tocsin
+from bench.instance import Tocsin
 from bench.parts.latency import warm_up
 from bench.peers import Alertmanager
-from bench.workshop import Workshop, per_1000
+from bench.workshop import Workshop, per_1000, shares
 
 BATCH, CONNECTIONS = 100, 32
 
@@ -57,12 +57,11 @@ def _measure(workshop: Workshop, how: str, batch: int, goal: Goal, aim: float) -
         rounds=tuple(each.rate for each in ours),
         peer_rounds=tuple(each.rate for each in theirs),
     )
-    cpu = {part: median([each.cpu.get(part, 0.0) for each in ours]) for part in (API, ENGINE, POSTGRES, "total")}
     yield Figure(
         f"CPU per 1,000 {how}",
-        cpu["total"],
+        median([each.cpu["total"] for each in ours]),
         "s",
-        note=" / ".join(f"{part} {cpu[part]:.3f}" for part in (API, ENGINE, POSTGRES)),
+        note=shares([each.cpu for each in ours]),
         peer=median([each.cpu["total"] for each in theirs]) if theirs else None,
         peer_name="Alertmanager",
     )
