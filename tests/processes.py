@@ -13,10 +13,11 @@ import httpx
 import psutil
 
 from tests.waiting import poll
+from tocsin.storage.embedded import die_with_parent
 
 
 class Process:
-    """One `tocsin` command, in a session of its own so that no signal to the tests reaches it.
+    """One `tocsin` command, in a session of its own so that no signal to the tests reaches it, but it ends with them.
 
     It can be started again after it ended. What it prints is kept in `log`, across starts.
     """
@@ -43,7 +44,7 @@ class Process:
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
                 self.command, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),
             )
         return self
 
