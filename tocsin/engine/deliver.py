@@ -46,6 +46,7 @@ SLOTS = 4096
 """Tries under way at once, over all destinations: enough for hundreds that hang."""
 FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""
+DEFAULT_ROOM = 4 * FIRST_CAP
 CLAIM_LIMIT = 500
 POLL = 0.5
 """Seconds between looks at the queue where no notification came."""
@@ -69,6 +70,8 @@ class Destination:
     cap: int = FIRST_CAP
     under_way: int = 0
     waiting: deque[tuple[float, Job]] = field(default_factory=deque)
+    more: bool = False
+    """Whether the last claim left something due in the queue, as far as is known: then it is worth claiming again."""
 
     @property
     def room(self) -> int:
@@ -164,11 +167,9 @@ class Deliverer:
             if self.number is not None and free >= SLOTS // 2 and self.accepting:
                 async with self._claiming:
                     jobs = await self._claim(self.number, start)
-                    self.accept(jobs)
-                claimed = len(jobs)
-                begun_anywhere = start == NOBODY
-                start = max(job.integration_id for job in jobs) if claimed >= CLAIM_LIMIT else NOBODY
-                if claimed or not begun_anywhere:
+                full = len(jobs) >= CLAIM_LIMIT
+                if full or start != NOBODY:
+                    start = max(job.integration_id for job in jobs) if full else NOBODY
                     await asyncio.sleep(0)
                     continue
             await self._give_back()
@@ -184,10 +185,15 @@ class Deliverer:
             return []
         busy = {each.id: each.room for each in self._destinations.values() if each.under_way or each.waiting}
         async with self._pool.acquire() as tx, tx.transaction():
-            return await leases.claim(
-                tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=4 * FIRST_CAP,
+            jobs = await leases.claim(
+                tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
                 public_url=self._wires.public_url,
             )  # fmt: skip
+        self.accept(jobs)
+        claimed = Counter(job.integration_id for job in jobs)
+        for each in self._destinations.values():
+            each.more = len(jobs) >= CLAIM_LIMIT or claimed[each.id] >= busy.get(each.id, DEFAULT_ROOM)
+        return jobs
 
     async def _give_back(self) -> None:
         now = time.monotonic()
@@ -223,7 +229,7 @@ class Deliverer:
             destination.under_way -= 1
             destination.learn(outcome)
             self._begin(destination)
-            if destination.room >= 2 * destination.cap:
+            if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
                 self.wake.set()
         try:
             tried = self._tried(job, outcome, started_at, duration)
