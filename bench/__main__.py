@@ -44,7 +44,7 @@ def main(parts: tuple[str, ...], quick: bool, strict: bool, destinations: int, a
         print(_last())
         return
     # Ended from outside, it still takes with it what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     workshop = Workshop(QUICK if quick else FULL, destinations)
     measured: dict[str, list[Figure]] = {}
     failed: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,7 +102,7 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def print_table(parts: dict[str, Sequence[Figure]]) -> None:
+def print_table(parts: Mapping[str, Sequence[Figure]]) -> None:
     table = Table(title="Tocsin and its peers, side by side on this machine")
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("figure", "goal", "") else "right")
@@ -115,7 +115,7 @@ def print_table(parts: dict[str, Sequence[Figure]]) -> None:
     Console(width=None if Console().is_terminal else 140).print(table)
 
 
-def markdown(parts: dict[str, Sequence[Figure]]) -> str:
+def markdown(parts: Mapping[str, Sequence[Figure]]) -> str:
     """The same as a table for the README."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|--:|--:|--:|---|---|"]
     lines += ["| " + " | ".join(figure.row()) + " |" for figures in parts.values() for figure in figures]

@@ -75,7 +75,7 @@ class Tocsin:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def cpu(self) -> Counter[str]:
+    def cpu(self) -> dict[str, float]:
         assert self._run
         return self._run.cpu()
 
@@ -88,7 +88,17 @@ class Tocsin:
 
     def create_project(self) -> None:
         """A project for the calls that follow."""
-        command = [COMMAND, "project", "create", "bench", "--plan", "paid", "--json", "--data-dir", self.folder]
+        command = [
+            str(COMMAND),
+            "project",
+            "create",
+            "bench",
+            "--plan",
+            "paid",
+            "--json",
+            "--data-dir",
+            str(self.folder),
+        ]
         made = msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout)
         self._headers = {"Authorization": f"Bearer {made['api_token']}"}
         self.project = made["uuid"]

@@ -94,7 +94,7 @@ class Alertmanager:
         self._run.kill()
         self._run = None
 
-    def cpu(self) -> Counter[str]:
+    def cpu(self) -> dict[str, float]:
         assert self._run
         return self._run.cpu()
 
@@ -130,7 +130,7 @@ class Blackbox:
     def probes(self, url: str, count: int) -> list[bytes]:
         return [load.request("GET", f"/probe?module=http_2xx&target={url}")] * count
 
-    def cpu(self) -> Counter[str]:
+    def cpu(self) -> dict[str, float]:
         return self._run.cpu()
 
     def pss(self) -> Counter[str]:

@@ -55,15 +55,17 @@ class Program:
     def tree(self) -> list[psutil.Process]:
         return [self._root, *self._root.children(recursive=True)]
 
-    def cpu(self) -> Counter[str]:
+    def cpu(self) -> dict[str, float]:
         """CPU seconds since the start, by part, descendants that have ended included."""
-        spent: Counter[str] = Counter()
+        spent: dict[str, float] = {}
         for process in self.tree():
             try:
                 times = process.cpu_times()
-                spent[self._part_of(process)] += times.user + times.system + times.children_user + times.children_system
+                part = self._part_of(process)
             except psutil.NoSuchProcess:
                 continue
+            ended = times.children_user + times.children_system
+            spent[part] = spent.get(part, 0.0) + times.user + times.system + ended
         return spent
 
     def pss(self) -> Counter[str]:

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +77,14 @@ class Workshop:
 
     @contextlib.contextmanager
     def alertmanager(self) -> Iterator[Alertmanager | None]:
-        """A running Alertmanager; None where it is not installed."""
+        """A running Alertmanager that remembers nothing of an earlier part; None where it is not installed."""
         program = self._installed(peers.ALERTMANAGER)
         if program is None:
             yield None
             return
         peer = Alertmanager(program, self.folder, self.receiver.port)
         try:
-            peer.start()
+            peer.renew()
             yield peer
         finally:
             peer.stop()
@@ -114,9 +113,9 @@ class Workshop:
         return self._programs[package]
 
 
-def per_1000(before: Counter[str], after: Counter[str], count: int) -> dict[str, float]:
+def per_1000(before: dict[str, float], after: dict[str, float], count: int) -> dict[str, float]:
     """CPU seconds per 1,000, by part, and `total`."""
-    parts = {part: (after[part] - before[part]) * 1000 / count for part in after}
+    parts = {part: (after[part] - before.get(part, 0.0)) * 1000 / count for part in after}
     return {**parts, "total": sum(parts.values())}
 
 

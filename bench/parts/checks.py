@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -82,8 +83,8 @@ def _watch(workshop: Workshop, tocsin: Tocsin, site: str) -> Round:
     return Round((has - had) / (ended - began).total_seconds(), per_1000(before, after, has - had))
 
 
-def _stored(tocsin: Tocsin) -> tuple[int, int, object]:
-    async def count() -> tuple[int, int, object]:
+def _stored(tocsin: Tocsin) -> tuple[int, int, datetime]:
+    async def count() -> tuple[int, int, datetime]:
         connection = await asyncpg.connect(embedded.dsn_of(tocsin.folder))
         try:
             return tuple(await connection.fetchrow(COUNT))

@@ -25,9 +25,9 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
             instance.close()
     try:
         time.sleep(workshop.sizes.idle_seconds)
-        before = instance.cpu()
+        before = sum(instance.cpu().values())
         time.sleep(workshop.sizes.idle_seconds)
-        cpu = (instance.cpu() - before).total() / workshop.sizes.idle_seconds
+        cpu = (sum(instance.cpu().values()) - before) / workshop.sizes.idle_seconds
         held = instance.pss()
     finally:
         instance.close()
