@@ -13,8 +13,8 @@ from tests import test_deliver
 from tests.receivers import Receiver
 from tests.test_deliver import PUBLIC_URL, World
 from tests.waiting import until
-from tocsin.domain.deliveries import Finish, Retry
-from tocsin.engine.deliver import Deliverer
+from tocsin.domain.deliveries import Delivered, Finish, Retry
+from tocsin.engine.deliver import Deliverer, Ended
 from tocsin.integrations.base import Wires
 from tocsin.storage import incidents, leases, retention
 from tocsin.storage.leases import Tried, Try
@@ -133,7 +133,10 @@ async def test_an_answer_that_cannot_be_stored_ends_its_delivery_and_holds_up_no
     await world.attach("http://127.0.0.1:9/")
     await world.open("a", "b")
     jobs = await claim(world.pool, 1)
-    ends = [tried(job, Finish("delivered"), said) for job, said in zip(jobs, ("\udcff", "ok"), strict=True)]
+    ends = [
+        Ended(tried(job, Finish("delivered"), said), Delivered(), None)
+        for job, said in zip(jobs, ("\udcff", "ok"), strict=True)
+    ]
     async with asyncio.timeout(5):
         recorded = await asyncio.gather(*map(deliverer._put_on_record, ends))
     assert all(each.finished_at for each in recorded)

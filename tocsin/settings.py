@@ -6,7 +6,7 @@ import base64
 import binascii
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,27 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Twilio:
+    """How SMS is handed to Twilio. `sender` is a number, or the SID (`MG…`) of a messaging service."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    sender: str
+    api_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """The operator's Slack app. `api_url` ends with a slash."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    signing_secret: str = field(repr=False)
+    api_url: str
+    authorize_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting, checked. Durations are seconds, retentions days."""
 
@@ -57,6 +78,11 @@ class Settings:
     registration: Literal["invited", "open"]
     smtp: Smtp | None
     email_from: str
+    sms: Twilio | Literal["outbox"] | None
+    sms_countries: tuple[str, ...]
+    slack: Slack | None
+    ssh_cooldown: float
+    ssh_daily_limit: int
     retention_raw: int
     retention: int
     reveal_secrets: bool
@@ -67,7 +93,7 @@ class Settings:
 
     @property
     def outbox(self) -> Path:
-        """Where mail goes while no SMTP server is set."""
+        """Where mail goes while no SMTP server is set, and SMS where the provider is `outbox`."""
         return self.data_dir / "outbox"
 
     @property
@@ -112,6 +138,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         ),
         smtp=smtp,
         email_from=_address("EMAIL_FROM", text("EMAIL_FROM", "tocsin@localhost")),
+        sms=_sms(text),
+        sms_countries=_countries(text("SMS_COUNTRIES")),
+        slack=_slack(text),
+        ssh_cooldown=_number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
+        ssh_daily_limit=_number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
         retention_raw=_days("RETENTION_RAW", text("RETENTION_RAW", "30")),
         retention=_days("RETENTION", text("RETENTION", "400")),
         reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
@@ -144,6 +175,12 @@ def _switch(name: str, value: str) -> bool:
     if lowered not in ("true", "false", "1", "0", "yes", "no"):
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be true or false")
     return lowered in ("true", "1", "yes")
+
+
+def _number(name: str, value: str, *, most: int) -> int:
+    if not value.isdecimal() or int(value) > most:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
+    return int(value)
 
 
 def _days(name: str, value: str) -> int:
@@ -202,6 +239,61 @@ def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
     if any(len(key) != KEY_BYTES for key in keys):
         raise Unusable(name, "has a key that is not 32 bytes long; `tocsin secrets new` prints a good key")
     return keys
+
+
+Text = Callable[..., str]
+"""A setting's value by its name, or what else it is."""
+
+
+def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
+    match text("SMS_PROVIDER"):
+        case "":
+            return None
+        case "outbox":
+            return "outbox"
+        case "twilio":
+            needed = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM")
+            _all_or_none(text, needed, "TOCSIN_SMS_PROVIDER is twilio")
+            url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
+            account_sid, auth_token, sender = map(text, needed)
+            return Twilio(account_sid, auth_token, sender, url.rstrip("/"))
+        case other:
+            raise Unusable("TOCSIN_SMS_PROVIDER", f"is {other!r}, but must be one of: twilio, outbox")
+
+
+def _countries(value: str) -> tuple[str, ...]:
+    codes = tuple(part.strip().upper() for part in value.split(",") if part.strip())
+    if any(len(code) != 2 or not code.isascii() or not code.isalpha() for code in codes):
+        raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but must be two-letter codes with commas, such as AT,DE")
+    return codes
+
+
+def _slack(text: Text) -> Slack | None:
+    needed = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET", "SLACK_SIGNING_SECRET")
+    if not any(map(text, needed)):
+        return None
+    _all_or_none(text, needed, "another of Slack's settings is there")
+    client_id, client_secret, signing_secret = map(text, needed)
+    return Slack(
+        client_id,
+        client_secret,
+        signing_secret,
+        _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/",
+        _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize")),
+    )
+
+
+def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:
+    for name in needed:
+        if not text(name):
+            raise Unusable(f"TOCSIN_{name}", f"is needed, because {because}")
+
+
+def _api_url(name: str, value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be an address that starts with https://")
+    return value
 
 
 def _address(name: str, value: str) -> str:

@@ -18,7 +18,7 @@ from tocsin.api.shapes import seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
 from tocsin.integrations import base
-from tocsin.integrations.base import MASK, IntegrationType
+from tocsin.integrations.base import MASK, IntegrationType, Maker
 from tocsin.storage import deliveries as queued
 from tocsin.storage import health as fitness
 from tocsin.storage import integrations
@@ -92,7 +92,7 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
         type=integration.type,
         name=integration.name or kind.name(integration.settings),
         settings=settings,
-        editable=not integration.system,
+        editable=not integration.system and kind.editable,
         deletable=not integration.system,
         created_at=seconds(integration.created_at),
         updated_at=seconds(integration.updated_at),
@@ -130,7 +130,9 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
     settings = kind.parse(given.settings)
     name = _checked_name(given.name)
     headers = await _reachable(service, kind, settings)
+    maker = Maker(caller.project_id, caller.plan, service.settings.production)
     async with service.pool.acquire() as tx, tx.transaction():
+        await kind.permit(tx, service.vault, maker, given.settings)
         made = await integrations.create(
             tx,
             service.vault,
@@ -169,7 +171,7 @@ async def change(
     async with service.pool.acquire() as tx:
         before = _there(await integrations.one(tx, service.vault, caller.project_id, key))
     given: dict[str, Any] = {}
-    if not before.system and not isinstance(wished.settings, UnsetType):
+    if not before.system and base.of(before.type).editable and not isinstance(wished.settings, UnsetType):
         kind = base.of(before.type)
         given = {name: value for name, value in wished.settings.items() if not (name in kind.secret and value == MASK)}
         # Looked up before the transaction: no row is held while a name server thinks.
@@ -276,6 +278,9 @@ async def _changeable(tx: Tx, service: Service, caller: Caller, key: UUID) -> In
     stored = _there(await integrations.changing(tx, service.vault, caller.project_id, key))
     if stored.system:
         raise forbidden_state("This integration cannot be changed: it is the address of the project's owner")
+    kind = base.of(stored.type)
+    if not kind.editable:
+        raise forbidden_state(f"A {kind.label} integration cannot be changed: delete it and make it anew")
     return stored
 
 

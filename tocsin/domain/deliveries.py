@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Event = Literal["opened", "resolved", "test", "notice"]
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
@@ -21,10 +21,11 @@ TRIES_AFTER_REFUSAL = 2
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination has it."""
+    """The destination has it. `receipt` is what its type wants to remember of it (`IntegrationType.settle`)."""
 
     status_code: int | None = None
     response: str = ""
+    receipt: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

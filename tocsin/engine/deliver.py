@@ -32,6 +32,7 @@ from tocsin.domain.deliveries import (
     after,
 )
 from tocsin.domain.tallies import Tallies
+from tocsin.engine.admitted import Admitted
 from tocsin.integrations.base import Wires, types
 from tocsin.storage import health, leases, links
 from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
@@ -87,6 +88,15 @@ class Destination:
                 self.cap = LEAST_CAP
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A try that is to be put on record, with its leave where it had one."""
+
+    tried: Tried
+    outcome: Outcome
+    admitted: Admitted | None
+
+
 class Deliverer:
     """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
 
@@ -98,7 +108,7 @@ class Deliverer:
         self._vault = vault
         self._wires = wires
         self._schedule = schedule
-        self._record = GroupCommit[Tried, Recorded](pool, leases.record)
+        self._record = GroupCommit[Ended, Recorded](pool, _record)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
@@ -110,6 +120,7 @@ class Deliverer:
         self._stopping = False
         self._succeeded: set[UUID] = set()
         self._failed: Counter[UUID] = Counter()
+        self._admitted: dict[Lease, Admitted] = {}
 
     # ---------------------------------------------------------------------------------------------- jobs come in
 
@@ -232,8 +243,12 @@ class Deliverer:
             if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
                 self.wake.set()
         try:
+            admitted = self._admitted.pop((job.id, job.attempt), None) if self._admitted else None
+            if admitted is not None:
+                outcome = admitted.ended(outcome)
             tried = self._tried(job, outcome, started_at, duration)
-            self._count(job, destination.type, tried, await self._put_on_record(tried))
+            recorded = await self._put_on_record(Ended(tried, outcome, admitted))
+            self._count(job, destination.type, tried, recorded)
         finally:
             del self._tries[job.id, job.attempt]
             while self._short_of_slots and len(self._tries) < SLOTS:
@@ -260,6 +275,10 @@ class Deliverer:
                 if kind.for_people:
                     stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
                     said = replace(said, unsubscribe_url=stop)
+                if kind.admits:
+                    admitted = Admitted(self._pool, kind, job, to.settings)
+                    self._admitted[job.id, job.attempt] = admitted
+                    return await admitted.send(said, self._wires)
                 return await kind.send(to.settings, said, self._wires)
         except TimeoutError:
             return Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
@@ -299,19 +318,19 @@ class Deliverer:
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
         return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    async def _put_on_record(self, tried: Tried) -> Recorded:
+    async def _put_on_record(self, ended: Ended) -> Recorded:
         """A try that happened goes on record, however long the database is away; if need be without what was said."""
         complete = True
         while True:
             try:
-                return await self._record(tried)
+                return await self._record(ended)
             except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
                 await asyncio.sleep(DATABASE_PAUSE)
             except Exception:
-                log.exception("The end of a try could not be put on record", delivery=str(tried.id))
+                log.exception("The end of a try could not be put on record", delivery=str(ended.tried.id))
                 if not complete:
                     raise
-                complete, tried = False, _without_words(tried)
+                complete, ended = False, replace(ended, tried=_without_words(ended.tried))
 
     def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
         self.tallies.count("attempts", kind, tried.what.outcome)
@@ -345,6 +364,14 @@ class Deliverer:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished, timeout=1)
+
+
+async def _record(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
+    recorded = await leases.record(tx, [each.tried for each in ended])
+    for each, what in zip(ended, recorded, strict=True):
+        if each.admitted is not None and what.counts:
+            await each.admitted.settle(tx, each.outcome, each.tried.then)
+    return recorded
 
 
 def _without_words(tried: Tried) -> Tried:

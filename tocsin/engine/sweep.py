@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 
 from tocsin.engine.deliver import Deliverer
+from tocsin.integrations.base import types
 from tocsin.storage import health, incidents, leases, retention, tallies
 from tocsin.storage.database import Tx
 
@@ -71,9 +72,11 @@ async def run(
 
 async def recover(tx: Tx) -> int:
     """Take back what dead engines held; tell people of what must not be tried again."""
-    count, unknown = await leases.recover(tx, BATCH)
+    count, lost = await leases.recover(tx, BATCH)
     if count:
-        log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(unknown))
+        log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(lost))
+    for each in lost:
+        await types()[each.type].lost(tx, each)
     return count
 
 

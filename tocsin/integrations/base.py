@@ -1,6 +1,8 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-One file beside this is one type. A type never sees the database, and the engine never sees what it delivers.
+One file beside this is one type. `send` never sees the database, and the engine never sees what it delivers. A type
+that must remember something between tries says so with `admits`: the engine then asks it before each try (`admit`) and
+tells it afterwards (`settle`), each in a short transaction that is over before and begun after the wire.
 """
 
 from __future__ import annotations
@@ -8,14 +10,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
+from uuid import UUID
 
-from tocsin.domain.deliveries import Outcome
+from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
+from tocsin.storage.database import Tx
+from tocsin.storage.leases import Lost
+from tocsin.storage.queue import Job
+from tocsin.storage.secrets import Vault
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
 
@@ -29,6 +36,34 @@ class Wires:
     http: Http
     mail: Mailer
     public_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What a try of an admitted type was granted: what `admit` found out, and how to say that there is no way back.
+
+    After `cross` returned None nothing is tried again, whatever happens. Where it returns an outcome, that is the end
+    of the try: send nothing.
+    """
+
+    known: Mapping[str, Any]
+    cross: Callable[[], Awaitable[Outcome | None]]
+
+
+async def _stay() -> Outcome | None:
+    return Suppressed("this type needs leave for a try")
+
+
+NO_LEAVE = Leave({}, _stay)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Who makes an integration, as far as its type may want to know."""
+
+    project_id: UUID
+    plan: str
+    production: bool
 
 
 class IntegrationType(ABC):
@@ -45,6 +80,10 @@ class IntegrationType(ABC):
     """People read it: an opening that was never delivered is folded into the resolve."""
     repeatable: ClassVar[bool] = True
     """Sending twice does no harm, so a try whose end is unknown is repeated."""
+    admits: ClassVar[bool] = False
+    """Whether tries are asked for by `admit` and told to `settle`."""
+    editable: ClassVar[bool] = True
+    """Whether its settings may be changed after it was made."""
     secret: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are encrypted at rest."""
     internal: ClassVar[frozenset[str]] = frozenset()
@@ -66,8 +105,33 @@ class IntegrationType(ABC):
         """What the integration is called unless its owner says otherwise."""
 
     @abstractmethod
-    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+
+    async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
+        """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
+
+    async def admit(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any]
+    ) -> Mapping[str, Any] | Suppressed | Failed:
+        """Asked before each try: what `send` has to know, or why there is to be none (now)."""
+        return {}
+
+    async def cross(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
+    ) -> Suppressed | None:
+        """Asked in the transaction that commits the point of no return: a last reason not to go, or None."""
+        return None
+
+    async def settle(  # noqa: B027
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
+    ) -> None:
+        """Told of each admitted try's end, in the transaction that records it."""
+
+    async def lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
+        """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         """The host that the setting `host_setting` says to call; None where only the operator's own are called."""

@@ -18,7 +18,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
-from tocsin.integrations.base import IntegrationType, Wires
+from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
 from tocsin.transports.smtp import MailRefused
 
 LONGEST_SUBJECT_NAME = 80
@@ -68,7 +68,9 @@ class EmailIntegration(IntegrationType):
     def name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["email"])
 
-    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
         message = mail(settings["email"], notification, domain=wires.mail.domain, now=datetime.now(UTC))
         try:
             return Delivered(response=await wires.mail.send(message))

@@ -19,7 +19,7 @@ from tocsin import __version__
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import IntegrationType, Wires
+from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
 from tocsin.transports.http import Answer, Unreachable
 
 LONGEST_URL = 2048
@@ -72,7 +72,9 @@ class WebhookIntegration(IntegrationType):
             "signing_secret": new_secret(),
         }
 
-    async def send(self, settings: Mapping[str, Any], notification: Notification, wires: Wires) -> Outcome:
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
         said = body(notification)

@@ -53,10 +53,23 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """That a delivery's end is on record, and when; None where a later try had taken over."""
+class Lost:
+    """A delivery that ended because its engine died behind the point of no return."""
 
-    finished_at: datetime | None
+    id: UUID
+    project_id: UUID
+    integration_id: UUID
+    type: str
+    incident_id: UUID | None
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Whether what was said of a try counts (it does not where a later one had taken over), and the delivery's end."""
+
+    counts: bool
+    finished_at: datetime | None = None
 
 
 # A skip over the integrations that have something due, starting behind the one where the last claim stopped; then so
@@ -123,7 +136,7 @@ SELECT gone.id, gone.followed, kept.finished_at FROM gone JOIN kept ON kept.id =
 AGAIN = """
 UPDATE outstanding o
 SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempts || g.try,
-    failures = o.failures + g.failed::int,
+    failures = o.failures + g.failed::int, crossed = false,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
                       CASE WHEN o.event = 'opened' AND NOT o.followed
@@ -151,8 +164,15 @@ IN_ORDER = "SELECT FROM outstanding WHERE id = ANY($1::uuid[]) ORDER BY id FOR U
 GIVE_BACK = """
 UPDATE outstanding o SET status = 'pending', engine = NULL, leased_until = NULL, due_at = now()
 FROM unnest($1::uuid[], $2::int[]) AS g(id, attempt)
-WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
+WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.crossed
 RETURNING pg_notify($3, '')
+"""
+
+# Fenced by the lease: what was taken over, or has run out, is not crossed any more.
+CROSS = """
+UPDATE outstanding SET crossed = true
+WHERE id = $1 AND attempt = $2 AND status = 'sending' AND leased_until > now() + make_interval(secs => $3)
+RETURNING true
 """
 
 DEAD_ENGINES = f"""
@@ -163,7 +183,8 @@ WHERE seen_at < now() - interval '3 s' AND pg_postmaster_start_time() < now() - 
 """
 
 LOST = """
-SELECT id, attempt, integration_id, repeatable, started_at FROM outstanding
+SELECT id, attempt, project_id, integration_id, integration_type, incident_id, event, crossed, started_at
+FROM outstanding
 WHERE status = 'sending' AND (leased_until < now() OR engine = ANY($1::int[]))
 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 """
@@ -211,6 +232,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
     again = [(each, each.then) for each in tried_in_order if isinstance(each.then, Retry)]
     followed: dict[UUID, bool] = {}
     ended: dict[UUID, datetime] = {}
+    counted: set[UUID] = set()
     if finished and again:
         await tx.execute(IN_ORDER, [each.id for each in tried_in_order])
     if finished:
@@ -225,6 +247,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
         delivered = {each.id for each, then in finished if then.status == "delivered"}
         ended = {key(row["id"]): row["finished_at"] for row in rows}
         followed = {key(row["id"]): key(row["id"]) in delivered for row in rows if row["followed"]}
+        counted |= ended.keys()
     if again:
         rows = await tx.fetch(
             AGAIN,
@@ -235,6 +258,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
             [each.retry_after for each, _ in again],
             [each.what for each, _ in again],
         )
+        counted |= {key(row["id"]) for row in rows}
         overtaken = [key(row["id"]) for row in rows if row["overtaken"]]
         if overtaken:
             await deliveries.suppress(tx, overtaken, deliveries.OVERTAKEN)
@@ -244,7 +268,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
             await health.disable(tx, each.integration_id, then.disable)
     if followed:
         await tx.execute(RELEASE, list(followed), list(followed.values()), WAKE_CHANNEL)
-    return [Recorded(ended.get(each.id)) for each in tried]
+    return [Recorded(each.id in counted, ended.get(each.id)) for each in tried]
 
 
 async def give_back(tx: Tx, jobs: Collection[Job]) -> None:
@@ -269,10 +293,15 @@ async def return_leases(tx: Tx, leases: Collection[Lease]) -> None:
 UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"
 
 
-async def recover(tx: Tx, limit: int) -> tuple[int, list[UUID]]:
+async def cross(tx: Tx, delivery_id: UUID, attempt: int, seconds: float) -> bool:
+    """Commit a try to having no way back; False where its lease does not cover `seconds` more, or is another's."""
+    return await tx.fetchval(CROSS, delivery_id, attempt, seconds) is not None
+
+
+async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
     """Take back what dead engines held or held too long. It only queues again; nothing is sent from here.
 
-    Returns how many there were, and those that may not be repeated and are therefore dead.
+    Returns how many there were, and those that were behind the point of no return and are therefore dead.
     """
     dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
     rows = await tx.fetch(LOST, dead, limit)
@@ -282,7 +311,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[UUID]]:
             row["attempt"],
             key(row["integration_id"]),
             Try(row["started_at"], None, "lost", error="No outcome on record: the engine died"),
-            Retry(0.0) if row["repeatable"] else Finish("dead", UNKNOWN_END),
+            Finish("dead", UNKNOWN_END) if row["crossed"] else Retry(0.0),
         )
         for row in rows
     ]
@@ -294,7 +323,14 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[UUID]]:
         await tx.execute(RELEASE, [row["id"] for row in stranded], [False] * len(stranded), WAKE_CHANNEL)
     if dead and not lost:
         await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
-    return len(lost), [each.id for each in lost if isinstance(each.then, Finish)]
+    return len(lost), [_lost(row) for row in rows if row["crossed"]]
+
+
+def _lost(row: Record) -> Lost:
+    return Lost(
+        key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["integration_type"],
+        key(row["incident_id"]) if row["incident_id"] else None, row["event"],
+    )  # fmt: skip
 
 
 async def register_engine(tx: Tx, number: int | None) -> int:

@@ -1,0 +1,73 @@
+"""Tries that need leave: asked for before, committed to in the middle, settled with the record of their end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
+from tocsin.domain.incidents import Notification
+from tocsin.integrations.base import IntegrationType, Leave, Wires
+from tocsin.storage import leases
+from tocsin.storage.database import UNAVAILABLE, Tx
+from tocsin.storage.queue import Job
+
+
+@dataclass(slots=True)
+class Admitted:
+    """One such try. `crossed` is whether it is behind the point of no return, as far as this process knows."""
+
+    pool: asyncpg.Pool
+    kind: IntegrationType
+    job: Job
+    settings: Mapping[str, Any]
+    crossed: bool = False
+
+    async def send(self, notification: Notification, wires: Wires) -> Outcome:
+        """Ask, then send what was granted."""
+        try:
+            async with self.pool.acquire() as tx, tx.transaction():
+                granted = await self.kind.admit(tx, self.job, self.settings)
+        except UNAVAILABLE as error:
+            return _away(error)
+        if isinstance(granted, Suppressed | Failed):
+            return granted
+
+        async def cross() -> Outcome | None:
+            return await self._cross(granted)
+
+        return await self.kind.send(self.settings, notification, wires, Leave(granted, cross))
+
+    async def _cross(self, known: Mapping[str, Any]) -> Outcome | None:
+        try:
+            async with self.pool.acquire() as tx, tx.transaction():
+                refused = await self.kind.cross(tx, self.job, self.settings, known)
+                if refused is not None:
+                    return refused
+                if not await leases.cross(tx, self.job.id, self.job.attempt, TRY_TIMEOUT):
+                    return Interrupted("Interrupted: the try took too long to begin")
+        except UNAVAILABLE as error:  # it may be committed, but nothing was sent: to be tried again
+            return _away(error)
+        self.crossed = True
+        return None
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """What a try's end means: behind the point of no return nothing is tried again."""
+        match outcome:
+            case Interrupted() if self.crossed:
+                return Failed(leases.UNKNOWN_END, cure="nothing")
+            case Failed() if self.crossed:
+                return Failed(outcome.error, "nothing", outcome.status_code, outcome.response)
+            case Delivered() | Failed() | Suppressed() | Interrupted():
+                return outcome
+
+    async def settle(self, tx: Tx, outcome: Outcome, then: Retry | Finish) -> None:
+        """To be called in the transaction that records the end."""
+        await self.kind.settle(tx, self.job, self.settings, outcome, then)
+
+
+def _away(error: BaseException) -> Interrupted:
+    return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
