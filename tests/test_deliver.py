@@ -21,7 +21,7 @@ from tocsin.domain.incidents import Closing, Opened, Opening
 from tocsin.engine import run as engine
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.settings import Settings
-from tocsin.storage import deliveries, incidents, integrations, retention
+from tocsin.storage import deliveries, incidents, integrations, openings, retention
 from tocsin.storage.secrets import Vault
 
 PUBLIC_URL = "https://tocsin.example.com"
@@ -53,7 +53,7 @@ class World:
     async def open(self, *types: str, message: str = "It broke") -> list[Opened]:
         wishes = [Opening(self.project_id, "Server", self.server_id, each, message) for each in types]
         async with self.pool.acquire() as tx, tx.transaction():
-            found = await incidents.open(tx, wishes, public_url=PUBLIC_URL)
+            found = await openings.open(tx, wishes, public_url=PUBLIC_URL)
         return [each for each in found if isinstance(each, Opened)]
 
     async def resolve(self, *types: str) -> list[Any]:

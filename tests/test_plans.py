@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tocsin.storage import deliveries, incidents, leases, queue
+from tocsin.storage import deliveries, incidents, leases, openings, queue
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'"
 EMPTY = "'{}'"
@@ -22,8 +22,7 @@ STATEMENTS = {
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.RELEASE, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.GIVE_BACK, [EMPTY, EMPTY, "'x'"]),
-    "resources": (incidents.RESOURCES, [EMPTY, EMPTY]),
-    "begin": (incidents.BEGIN, [EMPTY] * 5),
+    "open": (openings.OPEN, [EMPTY] * 12),
     "ongoing": (incidents.ONGOING, [EMPTY, EMPTY]),
     "end": (incidents.END, [EMPTY] * 3),
     "close": (incidents.CLOSE, [EMPTY, EMPTY]),

@@ -8,7 +8,7 @@ import asyncpg
 
 from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
 from tocsin.settings import Settings
-from tocsin.storage import incidents, servers
+from tocsin.storage import incidents, openings, servers
 from tocsin.storage.database import GroupCommit, Tx
 from tocsin.storage.secrets import Vault
 
@@ -51,7 +51,7 @@ def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) ->
     """The service on this pool. It holds no resource of its own, so it need not be closed."""
 
     async def open_units(tx: Tx, units: Sequence[Sequence[Opening]]) -> Sequence[OpenedUnit]:
-        return await incidents.open_units(tx, units, public_url=public_url)
+        return await openings.open_units(tx, units, public_url=public_url)
 
     async def record(tx: Tx, reports: Sequence[servers.Report]) -> Sequence[servers.Recorded]:
         return await servers.record(tx, reports, public_url=public_url)
@@ -61,7 +61,7 @@ def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) ->
         settings=settings,
         vault=vault,
         public_url=public_url,
-        open_incidents=GroupCommit(pool, open_units),
+        open_incidents=GroupCommit(pool, open_units, begin=False),
         resolve_incidents=GroupCommit(pool, _resolve_units),
         report=GroupCommit(pool, record, limit=REPORTS),
     )

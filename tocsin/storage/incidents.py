@@ -1,21 +1,19 @@
-"""Incidents: opening and resolving them, each in one transaction with the deliveries that tell of it.
+"""Incidents: resolving, snoozing and reading them. An end is one transaction with the deliveries that tell of it.
 
 Whoever was told that an incident began is told that it ended; `ongoing.told` remembers them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain import ids
-from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import Closing, Incident
 from tocsin.storage import deliveries, queue
 from tocsin.storage.database import Tx, key
-from tocsin.storage.queue import Entry, Recipient, content
+from tocsin.storage.queue import Entry, content
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -24,40 +22,7 @@ if TYPE_CHECKING:
 FIELDS = tuple(Incident.__dataclass_fields__)
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
-NO_EVIDENCE = Evidence()
 ON_TIME = deliveries.Overtaken(behind=None, failed=False)
-
-RESOURCES = f"""
-SELECT g.project_id AS owner_id, g.resource_id, r.type AS resource_type, r.name, r.url, {queue.RECIPIENT}
-FROM unnest($1::uuid[], $2::uuid[]) AS g(project_id, resource_id)
-CROSS JOIN LATERAL (
-    SELECT '{SERVER}' AS type, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name, NULL AS url
-    FROM servers s WHERE s.id = g.resource_id AND s.project_id = g.project_id
-    UNION ALL
-    SELECT '{NETWORK_MONITOR}', m.name, m.url
-    FROM network_monitors m WHERE m.id = g.resource_id AND m.project_id = g.project_id
-    LIMIT 1
-) r
-LEFT JOIN attachments a ON a.resource_id = g.resource_id
-LEFT JOIN LATERAL (SELECT * FROM integrations WHERE id = a.integration_id LIMIT 1) i ON true
-"""
-
-BEGIN = """
-INSERT INTO ongoing (resource_id, type, incident_id, project_id, told)
-SELECT resource_id, type, incident_id, project_id, string_to_array(told, ',')::uuid[]
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[])
-    AS g(resource_id, type, incident_id, project_id, told)
-ON CONFLICT (resource_id, type) DO NOTHING
-RETURNING incident_id, now()
-"""
-
-STORE = """
-INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
-                       request, request_headers, response, response_headers, created_at, updated_at)
-SELECT *, now(), now()
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::jsonb[], $11::text[], $12::jsonb[])
-"""
 
 ONGOING = f"""
 SELECT {INCIDENT}
@@ -120,140 +85,10 @@ Wish = tuple[UUID, str]
 """What an incident is unique by while it lasts: the resource and the type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """What an incident says of its resource, and who is to be told."""
-
-    project_id: UUID
-    type: str
-    name: str
-    url: str
-    recipients: list[Recipient]
-
-
-async def open_units(
-    tx: Tx, units: Sequence[Sequence[Opening]], *, public_url: str
-) -> list[list[Opened | Missing | None]]:
-    """Open incidents for several callers at once, and queue what tells of them.
-
-    Each unit is one caller's wish: it opens all of its incidents, or none where one of its resources is missing (that
-    one is answered with `Missing`, its neighbours with None). One that is ongoing already (same resource, same type)
-    is answered as it is. Results are in the order of the wishes.
-    """
-    resources = await _resources(tx, units, public_url)
-    wanted: dict[Wish, Opening] = {}
-    for unit in units:
-        if all(_has(resources, opening) for opening in unit):
-            for opening in unit:
-                wanted.setdefault((opening.resource_id, opening.type), opening)
-    lasting = await _open_or_find(tx, wanted, resources)
-    results: list[list[Opened | Missing | None]] = []
-    for unit in units:
-        if not all(_has(resources, opening) for opening in unit):
-            results.append([None if _has(resources, opening) else Missing() for opening in unit])
-            continue
-        answers: list[Opened | Missing | None] = []
-        for opening in unit:
-            wish = (opening.resource_id, opening.type)
-            answers.append(lasting[wish])
-            lasting[wish] = Opened(lasting[wish].incident, new=False)
-        results.append(answers)
-    return results
-
-
-async def open(tx: Tx, openings: Sequence[Opening], *, public_url: str) -> list[Opened | Missing]:
-    """Open each incident for itself: a missing resource concerns no other."""
-    units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
-    return [answer for unit in units for answer in unit if answer is not None]
-
-
-def _has(resources: Mapping[UUID, Resource], opening: Opening) -> bool:
-    found = resources.get(opening.resource_id)
-    return found is not None and (found.project_id, found.type) == (opening.project_id, opening.resource_type)
-
-
-async def _resources(tx: Tx, units: Sequence[Sequence[Opening]], public_url: str) -> dict[UUID, Resource]:
-    asked = {(opening.project_id, opening.resource_id) for unit in units for opening in unit}
-    found: dict[UUID, Resource] = {}
-    for row in await tx.fetch(RESOURCES, *map(list, zip(*asked, strict=True))) if asked else ():
-        resource_id = key(row["resource_id"])
-        if resource_id not in found:
-            url = row["url"] or f"{public_url}/servers/{ids.public(ids.SERVER, resource_id)}"
-            found[resource_id] = Resource(key(row["owner_id"]), row["resource_type"], row["name"], url, [])
-        if row["id"] is not None:
-            found[resource_id].recipients.append(queue.recipient(row))
-    return found
-
-
-async def _open_or_find(
-    tx: Tx, wanted: Mapping[Wish, Opening], resources: Mapping[UUID, Resource]
-) -> dict[Wish, Opened]:
-    """Each wish's incident. One that another transaction ends in between is opened after all."""
-    lasting: dict[Wish, Opened] = {}
-    while missing := {wish: opening for wish, opening in wanted.items() if wish not in lasting}:
-        for incident in await _begin(tx, missing.values(), resources):
-            lasting[incident.resource_id, incident.type] = Opened(incident, new=True)
-        conflicts = [wish for wish in missing if wish not in lasting]
-        if conflicts:
-            for row in await tx.fetch(ONGOING, *map(list, zip(*conflicts, strict=True))):
-                incident = _incident(row)
-                lasting[incident.resource_id, incident.type] = Opened(incident, new=False)
-    return lasting
-
-
-async def _begin(tx: Tx, openings: Iterable[Opening], resources: Mapping[UUID, Resource]) -> list[Incident]:
-    """Open what is not ongoing yet, with its deliveries. Sorted, so that two transactions lock in the same order."""
-    by_id = {ids.new(): opening for opening in sorted(openings, key=lambda each: (each.resource_id, each.type))}
-    begun = await tx.fetch(
-        BEGIN,
-        [opening.resource_id for opening in by_id.values()],
-        [opening.type for opening in by_id.values()],
-        list(by_id),
-        [opening.project_id for opening in by_id.values()],
-        [",".join(str(to.id) for to in resources[each.resource_id].recipients) for each in by_id.values()],
-    )
-    incidents = []
-    for row in begun:
-        incident_id, now = key(row["incident_id"]), row["now"]
-        opening = by_id[incident_id]
-        resource, seen = resources[opening.resource_id], opening.evidence or NO_EVIDENCE
-        incidents.append(
-            Incident(
-                id=incident_id,
-                project_id=opening.project_id,
-                resource_type=opening.resource_type,
-                resource_id=opening.resource_id,
-                resource_name=resource.name,
-                resource_url=resource.url,
-                type=opening.type,
-                message=opening.message,
-                created_at=now,
-                updated_at=now,
-                request=seen.request,
-                request_headers=seen.request_headers,
-                response=seen.response,
-                response_headers=seen.response_headers,
-            )
-        )
-    if incidents:
-        await tx.execute(STORE, *map(list, zip(*map(_stored, incidents), strict=True)))
-        await queue.put(
-            tx,
-            [
-                Entry(to, "opened", content(incident))
-                for incident in incidents
-                for to in resources[incident.resource_id].recipients
-            ],
-        )
-    return incidents
-
-
-def _stored(incident: Incident) -> tuple[object, ...]:
-    return (
-        incident.id, incident.project_id, incident.resource_type, incident.resource_id, incident.resource_name,
-        incident.resource_url, incident.type, incident.message, incident.request, incident.request_headers,
-        incident.response, incident.response_headers,
-    )  # fmt: skip
+async def ongoing(tx: Tx, wishes: Iterable[Wish]) -> dict[Wish, Incident]:
+    """Those of the wishes that last."""
+    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*wishes, strict=True))))
+    return {(incident.resource_id, incident.type): incident for incident in found}
 
 
 def _incident(row: Record) -> Incident:

@@ -12,7 +12,7 @@ from tocsin.domain import ids
 from tocsin.domain import monitors as domain
 from tocsin.domain.incidents import NETWORK_MONITOR, Closing, Opening
 from tocsin.domain.monitors import Open, Resolve, Result, Target, Wanted
-from tocsin.storage import incidents, integrations
+from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
 
 if TYPE_CHECKING:
@@ -302,21 +302,21 @@ async def record(tx: Tx, checked: Sequence[Checked], *, public_url: str) -> list
 
 async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], public_url: str) -> None:
     ongoing = await incidents.ongoing_types(tx, [key(row["monitor_id"]) for row in rows])
-    openings, closings = [], []
+    wishes, closings = [], []
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
         found = results[monitor_id].result
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
-                openings.append(
+                wishes.append(
                     Opening(project_id, NETWORK_MONITOR, monitor_id, problem, found.message or "", found.evidence)
                 )
             case Resolve(problems):
                 closings += [Closing(project_id, monitor_id, each, "A check was good again") for each in problems]
     if closings:
         await incidents.resolve(tx, closings)
-    if openings:
-        await incidents.open(tx, openings, public_url=public_url)
+    if wishes:
+        await openings.open(tx, wishes, public_url=public_url)
 
 
 def _columns(wanted: Wanted) -> tuple[object, ...]:

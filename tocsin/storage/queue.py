@@ -141,9 +141,12 @@ class Entry:
     suppressed: str | None = None
 
 
+ENGINE = "SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
+"""A living engine to hand deliveries to."""
+
 PUT = f"""
 WITH engine AS (
-    SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1
+    {ENGINE}
 ), given AS (
     SELECT g.*, g.ready AND EXISTS (SELECT FROM engine) AS handed
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],

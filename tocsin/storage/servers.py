@@ -13,7 +13,7 @@ from tocsin.domain import ids
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import SERVER, Closing, Opening
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
-from tocsin.storage import incidents, integrations
+from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
 
 if TYPE_CHECKING:
@@ -273,8 +273,8 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
-            openings = [Opening(each.project_id, SERVER, each.id, over.type, over.message) for each, over in batch]
-            await incidents.open(tx, openings, public_url=public_url)
+            wishes = [Opening(each.project_id, SERVER, each.id, over.type, over.message) for each, over in batch]
+            await openings.open(tx, wishes, public_url=public_url)
         else:
             closings = [Closing(each.project_id, each.id, end.type, end.message) for each, end in batch]
             await incidents.resolve(tx, closings)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import SERVER, Opening
-from tocsin.storage import incidents
+from tocsin.storage import incidents, openings
 from tocsin.storage.database import Tx, key
 
 BREAK = 10.0
@@ -85,8 +85,8 @@ async def look(tx: Tx, limit: int, *, public_url: str) -> Looked:
     return Looked(len(waits), len(silent))
 
 
-async def _open(tx: Tx, openings: Sequence[Opening], public_url: str) -> None:
-    lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in openings])
-    new = [opening for opening in openings if opening.type not in lasting[opening.resource_id]]
+async def _open(tx: Tx, wishes: Sequence[Opening], public_url: str) -> None:
+    lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in wishes])
+    new = [opening for opening in wishes if opening.type not in lasting[opening.resource_id]]
     if new:
-        await incidents.open(tx, new, public_url=public_url)
+        await openings.open(tx, new, public_url=public_url)

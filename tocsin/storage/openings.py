@@ -1,0 +1,186 @@
+"""Opening incidents: each, with all the deliveries that tell of it, in one statement and therefore in one transaction.
+
+Deliveries that may go out at once are handed to a living engine as `storage.queue` describes; the statement makes the
+jobs itself, because what it knows (who is attached, what is new) would cost round trips to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Evidence, Incident, Missing, Opened, Opening
+from tocsin.storage import incidents, queue
+from tocsin.storage.database import Tx, key
+from tocsin.storage.incidents import Wish
+from tocsin.storage.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+NO_EVIDENCE = Evidence()
+
+# Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
+OPEN = f"""
+WITH engine AS MATERIALIZED (
+    {queue.ENGINE}
+), asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+                         $9::text[], $10::jsonb[], $11::text[], $12::jsonb[])
+        AS g(id, unit, project_id, resource_type, resource_id, server_url, type, message,
+             request, request_headers, response, response_headers)
+), found AS MATERIALIZED (
+    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
+    FROM asked a LEFT JOIN LATERAL (
+        SELECT coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name, a.server_url AS url
+        FROM servers s WHERE s.id = a.resource_id AND s.project_id = a.project_id AND a.resource_type = '{SERVER}'
+        UNION ALL
+        SELECT m.name, m.url FROM network_monitors m
+        WHERE m.id = a.resource_id AND m.project_id = a.project_id AND a.resource_type = '{NETWORK_MONITOR}'
+        LIMIT 1
+    ) r ON true
+), begun AS (
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, told)
+    SELECT resource_id, type, id, project_id,
+           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
+    FROM found WHERE whole ORDER BY resource_id, type
+    ON CONFLICT (resource_id, type) DO NOTHING
+    RETURNING incident_id, told
+), stored AS (
+    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
+                           request, request_headers, response, response_headers, created_at, updated_at)
+    SELECT id, project_id, resource_type, resource_id, name, url, type, message,
+           request, request_headers, response, response_headers, now(), now()
+    FROM begun JOIN found ON id = incident_id
+), told AS MATERIALIZED (
+    SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
+           f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
+           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled,
+           i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
+    FROM begun b
+    JOIN found f ON f.id = b.incident_id
+    CROSS JOIN LATERAL unnest(b.told) AS t(integration_id)
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
+    LEFT JOIN engine e ON true
+), jobs AS MATERIALIZED (
+    SELECT delivery_id, job, octet_length(job) AS size
+    FROM told CROSS JOIN LATERAL (SELECT json_build_array(
+        delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
+        json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL))::text AS job) j
+    WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
+), queued AS (
+    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+                             event, status, due_at, attempt, started_at, engine, leased_until, created_at)
+    SELECT t.delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
+           CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END, now(), (job IS NOT NULL)::int,
+           CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
+           CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
+    FROM told t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
+), ended AS (
+    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
+                          attempt, attempts, created_at, finished_at)
+    SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
+           'integration disabled: ' || disabled, 0, '[]', now(), now()
+    FROM told WHERE disabled IS NOT NULL
+), handed AS (
+    SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
+    FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
+    GROUP BY part
+), woken AS (
+    SELECT pg_notify('{WAKE_CHANNEL}', '')
+    WHERE EXISTS (SELECT FROM told WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+)
+SELECT f.id, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+       (SELECT count(*) FROM handed) + (SELECT count(*) FROM woken) AS notified
+FROM found f LEFT JOIN begun b ON b.incident_id = f.id
+"""
+
+
+async def open_units(
+    tx: Tx, units: Sequence[Sequence[Opening]], *, public_url: str
+) -> list[list[Opened | Missing | None]]:
+    """Open incidents for several callers at once, and queue what tells of them.
+
+    Each unit is one caller's wish: it opens all of its incidents, or none where one of its resources is missing (that
+    one is answered with `Missing`, its neighbours with None). One that is ongoing already (same resource, same type)
+    is answered as it is. Results are in the order of the wishes.
+    """
+    asked = {ids.new(): (number, opening) for number, unit in enumerate(units) for opening in unit}
+    lasting: dict[Wish, Opened] = {}
+    missing: dict[int, set[UUID]] = {}
+    left = asked
+    while left:
+        conflicts: dict[UUID, tuple[int, Opening]] = {}
+        for row in await tx.fetch(OPEN, *_columns(left, public_url)):
+            number, opening = left[new := key(row["id"])]
+            if row["new"]:
+                lasting[_wish(opening)] = Opened(_begun(new, opening, row), new=True)
+            elif row["name"] is None:
+                missing.setdefault(number, set()).add(opening.resource_id)
+            elif row["whole"]:
+                conflicts[new] = number, opening
+        wanted = {_wish(opening) for _, opening in conflicts.values()} - lasting.keys()
+        if wanted:
+            found = await incidents.ongoing(tx, wanted)
+            lasting |= {wish: Opened(incident, new=False) for wish, incident in found.items()}
+        # What another transaction has ended in between is opened after all.
+        left = {new: (number, each) for new, (number, each) in conflicts.items() if _wish(each) not in lasting}
+    return [
+        [Missing() if opening.resource_id in missing[number] else None for opening in unit]
+        if number in missing
+        else [_answer(lasting, _wish(opening)) for opening in unit]
+        for number, unit in enumerate(units)
+    ]
+
+
+async def open(tx: Tx, openings: Sequence[Opening], *, public_url: str) -> list[Opened | Missing]:
+    """Open each incident for itself: a missing resource concerns no other."""
+    units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
+    return [answer for unit in units for answer in unit if answer is not None]
+
+
+def _wish(opening: Opening) -> Wish:
+    return opening.resource_id, opening.type
+
+
+def _answer(lasting: dict[Wish, Opened], wish: Wish) -> Opened:
+    """What lasts; it is new to the first only who wished for it."""
+    answer = lasting[wish]
+    if answer.new:
+        lasting[wish] = Opened(answer.incident, new=False)
+    return answer
+
+
+def _columns(asked: Mapping[UUID, tuple[int, Opening]], public_url: str) -> list[list[Any]]:
+    pages = f"{public_url}/servers/"
+    rows = []
+    for new, (number, opening) in asked.items():
+        seen = opening.evidence or NO_EVIDENCE
+        page = pages + ids.public(ids.SERVER, opening.resource_id) if opening.resource_type == SERVER else None
+        rows.append((
+            new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
+            opening.message, seen.request, seen.request_headers, seen.response, seen.response_headers,
+        ))  # fmt: skip
+    return [*map(list, zip(*rows, strict=True))]
+
+
+def _begun(new: UUID, opening: Opening, row: Record) -> Incident:
+    now, seen = row["now"], opening.evidence or NO_EVIDENCE
+    return Incident(
+        id=new,
+        project_id=opening.project_id,
+        resource_type=opening.resource_type,
+        resource_id=opening.resource_id,
+        resource_name=row["name"],
+        resource_url=row["url"],
+        type=opening.type,
+        message=opening.message,
+        created_at=now,
+        updated_at=now,
+        request=seen.request,
+        request_headers=seen.request_headers,
+        response=seen.response,
+        response_headers=seen.response_headers,
+    )
