@@ -58,6 +58,8 @@ BACKLOG = 10_000
 KNOWN = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
 DATABASE_PAUSE = 0.2
+TRY_GRACE = 0.5
+"""Seconds that a type may take longer than it promised before its try is stopped."""
 UNSPEAKABLE = "What was answered could not be stored"
 NOBODY = UUID(int=0)
 
@@ -96,6 +98,12 @@ class Ended:
     outcome: Outcome
     admitted: Admitted | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing follows but the delivery's end."""
+        then = self.tried.then
+        return self.admitted is None and isinstance(then, Finish) and then.disable is None
+
 
 class Deliverer:
     """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
@@ -108,7 +116,7 @@ class Deliverer:
         self._vault = vault
         self._wires = wires
         self._schedule = schedule
-        self._record = GroupCommit[Ended, Recorded](pool, _record)
+        self._record = GroupCommit[Ended, Recorded](pool, _record, begin=False)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
@@ -121,6 +129,8 @@ class Deliverer:
         self._succeeded: set[UUID] = set()
         self._failed: Counter[UUID] = Counter()
         self._admitted: dict[Lease, Admitted] = {}
+        self._sending: dict[Lease, tuple[float, asyncio.Task[None]]] = {}
+        self._overdue: set[Lease] = set()
 
     # ---------------------------------------------------------------------------------------------- jobs come in
 
@@ -150,7 +160,9 @@ class Deliverer:
                 self._late.append(job)
                 continue
             destination.under_way += 1
-            self._tries[job.id, job.attempt] = asyncio.create_task(self._try(job, destination))
+            task = asyncio.create_task(self._try(job, destination))
+            self._tries[job.id, job.attempt] = task
+            self._sending[job.id, job.attempt] = time.monotonic(), task
 
     @property
     def accepting(self) -> bool:
@@ -184,6 +196,7 @@ class Deliverer:
                     await asyncio.sleep(0)
                     continue
             await self._give_back()
+            self._stop_overdue()
             try:
                 async with asyncio.timeout(POLL):
                     await self.wake.wait()
@@ -225,17 +238,31 @@ class Deliverer:
                 self._late += late
                 raise
 
+    def _stop_overdue(self) -> None:
+        """End tries that their type did not end in time. One look at all costs less than a timer for each."""
+        latest = time.monotonic() - TRY_TIMEOUT - TRY_GRACE
+        for lease, (began, task) in list(self._sending.items()):
+            if began > latest:
+                return
+            if lease not in self._overdue:
+                self._overdue.add(lease)
+                task.cancel()
+
     # ------------------------------------------------------------------------------------------------- one try
 
     async def _try(self, job: Job, destination: Destination) -> None:
-        started_at, began = datetime.now(UTC), time.perf_counter()
+        started_at, began, lease = datetime.now(UTC), time.perf_counter(), (job.id, job.attempt)
         outcome: Outcome = Interrupted()
         try:
             outcome = await self._send(job, destination)
         except asyncio.CancelledError:
-            if not self._stopping:
+            if lease in self._overdue:
+                outcome = Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
+            elif not self._stopping:
                 raise
         finally:
+            del self._sending[lease]
+            self._overdue.discard(lease)
             duration = round((time.perf_counter() - began) * 1000, 1)
             destination.under_way -= 1
             destination.learn(outcome)
@@ -243,14 +270,14 @@ class Deliverer:
             if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
                 self.wake.set()
         try:
-            admitted = self._admitted.pop((job.id, job.attempt), None) if self._admitted else None
+            admitted = self._admitted.pop(lease, None)
             if admitted is not None:
                 outcome = admitted.ended(outcome)
             tried = self._tried(job, outcome, started_at, duration)
             recorded = await self._put_on_record(Ended(tried, outcome, admitted))
             self._count(job, destination.type, tried, recorded)
         finally:
-            del self._tries[job.id, job.attempt]
+            del self._tries[lease]
             while self._short_of_slots and len(self._tries) < SLOTS:
                 self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
@@ -270,18 +297,15 @@ class Deliverer:
         if to.failure is not None:
             return Failed(to.failure)
         try:
-            async with asyncio.timeout(TRY_TIMEOUT + 0.5):
-                kind, said = types()[to.type], job.notification
-                if kind.for_people:
-                    stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
-                    said = replace(said, unsubscribe_url=stop)
-                if kind.admits:
-                    admitted = Admitted(self._pool, kind, job, to.settings)
-                    self._admitted[job.id, job.attempt] = admitted
-                    return await admitted.send(said, self._wires)
-                return await kind.send(to.settings, said, self._wires)
-        except TimeoutError:
-            return Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
+            kind, said = types()[to.type], job.notification
+            if kind.for_people:
+                stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
+                said = replace(said, unsubscribe_url=stop)
+            if kind.admits:
+                admitted = Admitted(self._pool, kind, job, to.settings)
+                self._admitted[job.id, job.attempt] = admitted
+                return await admitted.send(said, self._wires)
+            return await kind.send(to.settings, said, self._wires)
         except Exception as error:
             log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
             return Failed(f"Internal error: {type(error).__name__}")
@@ -366,7 +390,15 @@ class Deliverer:
                 await asyncio.wait(unfinished, timeout=1)
 
 
-async def _record(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
+async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> list[Recorded]:
+    """In one transaction; plain ends are one statement, which is one by itself."""
+    if all(each.plain for each in ended):
+        return await leases.record(connection, [each.tried for each in ended])
+    async with connection.transaction():
+        return await _record_and_settle(connection, ended)
+
+
+async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
     recorded = await leases.record(tx, [each.tried for each in ended])
     for each, what in zip(ended, recorded, strict=True):
         if each.admitted is not None and what.counts:

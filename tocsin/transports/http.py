@@ -95,8 +95,7 @@ class Http:
         said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
         try:
-            async with asyncio.timeout(TRY_TIMEOUT):
-                return await self._exchange(there, request)
+            return await self._exchange(there, request, asyncio.get_running_loop().time() + TRY_TIMEOUT)
         except (OSError, Unresolved, httptools.HttpParserError) as error:
             raise _unreachable(there, error) from error
 
@@ -108,7 +107,7 @@ class Http:
                 connection.transport.close()
         self._idle.clear()
 
-    async def _exchange(self, there: Place, request: bytes) -> Answer:
+    async def _exchange(self, there: Place, request: bytes, deadline: float) -> Answer:
         idle = self._idle.get(there)
         while idle:
             connection = idle.pop()
@@ -116,17 +115,18 @@ class Http:
                 continue
             connection.idle = asyncio.get_running_loop().time() - connection.idle_since
             try:
-                return await self._ask(there, connection, request)
+                return await self._ask(there, connection, request, deadline)
             except ConnectionError:
                 # Closed by the other side for having been idle, at the moment of asking: the place itself may be well.
                 if connection.answered or connection.idle < PATIENCE:
                     raise
-        _, connection = await self._dialer.connect(Connection, there.host, there.port, tls=there.tls)
-        return await self._ask(there, connection, request)
+        async with asyncio.timeout_at(deadline):
+            _, connection = await self._dialer.connect(Connection, there.host, there.port, tls=there.tls)
+        return await self._ask(there, connection, request, deadline)
 
-    async def _ask(self, there: Place, connection: Connection, request: bytes) -> Answer:
+    async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
         try:
-            answer = await connection.ask(request)
+            answer = await connection.ask(request, deadline)
         except BaseException:
             connection.transport.abort()
             raise
@@ -167,12 +167,23 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._body = b""
 
-    async def ask(self, request: bytes) -> Answer:
-        """Raises `ConnectionError` where it ends before an answer, `HttpParserError` for what is no HTTP."""
+    async def ask(self, request: bytes, deadline: float) -> Answer:
+        """Raises `ConnectionError` where it ends before an answer, `HttpParserError` for what is no HTTP, and
+        `TimeoutError` at `deadline` (the loop's time).
+        """
         self._begin()
-        self._done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
         self.transport.write(request)
-        return await self._done
+        timer = loop.call_at(deadline, self._expire, self._done)  # a third of what asyncio.timeout costs
+        try:
+            return await self._done
+        finally:
+            timer.cancel()
+
+    def _expire(self, done: asyncio.Future[Answer]) -> None:
+        if not done.done():
+            done.set_exception(TimeoutError())
 
     # What the connection says.
 
