@@ -35,6 +35,7 @@ def command(settings: Settings) -> None:
             current.cancel()
             return
         current.result()
+        lean.collect_seldom()
         await app.run_engine(settings, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,7 +1,8 @@
-"""Keeping long-lived processes small."""
+"""Keeping long-lived processes small and quick."""
 
 from __future__ import annotations
 
+import gc
 import sys
 
 UNWANTED = ("rich", "pydantic")
@@ -13,3 +14,14 @@ def leave_out() -> None:
     for name in UNWANTED:
         if name not in sys.modules:
             sys.modules[name] = None  # type: ignore[assignment] # the import system's word for "not to be had"
+
+
+def collect_seldom() -> None:
+    """To be called when everything is loaded: what is there by now is for good, and most of what comes is not garbage.
+
+    Python's default looks for cycles at every 700 new objects, which a burst of requests makes in a millisecond; that
+    took an eighth of an engine's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

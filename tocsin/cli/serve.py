@@ -84,6 +84,7 @@ async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            lean.collect_seldom()
             if self.started:
                 click.echo(f"ready {url_of(listening)}")
 
