@@ -32,6 +32,12 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 """What a lost, stopped, starting or full database looks like. Worth trying again; never the caller's fault."""
 
 
+SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+"""Of every session. Statements are planned once for each, not for the values of each call: planning took longer than
+running them. tests/test_plans.py holds the hot ones to good plans, on empty tables and on full ones.
+"""
+
+
 async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None) -> asyncpg.Pool:
     """A pool of at most `size` connections, opened as they are needed; `name` is what `pg_stat_activity` shows.
 
@@ -46,7 +52,7 @@ async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | Non
         command_timeout=60,
         init=prepare,
         reset=_keep,
-        server_settings={"application_name": f"tocsin {name}", "timezone": "UTC", "jit": "off", **(settings or {})},
+        server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
     )
 
 

@@ -66,9 +66,12 @@ WITH engine AS MATERIALIZED (
     LEFT JOIN engine e ON true
 ), jobs AS MATERIALIZED (
     SELECT delivery_id, job, octet_length(job) AS size
-    FROM told CROSS JOIN LATERAL (SELECT json_build_array(
-        delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
-        json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL))::text AS job) j
+    FROM told CROSS JOIN LATERAL (
+        SELECT json_build_array(
+            delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
+            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
+        )::text AS job OFFSET 0  -- made once, not once for each use
+    ) j
     WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
