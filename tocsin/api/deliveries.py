@@ -14,7 +14,8 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
-from tocsin.domain.errors import forbidden_state, not_found
+from tocsin.domain.errors import forbidden_state, invalid_field, not_found
+from tocsin.domain.incidents import Incident
 from tocsin.storage import deliveries, incidents, integrations, queue
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.leases import Try
@@ -38,6 +39,12 @@ class DeliveryShown(msgspec.Struct):
     finished_at: str | None
     latency_ms: float | None
     attempts_count: int
+
+
+class Redelivery(msgspec.Struct):
+    """`confirm` is needed where sending means restarting a server."""
+
+    confirm: bool = False
 
 
 class AttemptShown(msgspec.Struct):
@@ -141,10 +148,13 @@ async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttem
 
 
 @post("/api/v1/deliveries/{uuid:str}/redeliver", status_code=202)
-async def redeliver(uuid: str, caller: Caller, service: Service) -> DeliveryShown:
+async def redeliver(
+    uuid: str, caller: Caller, service: Service, data: Redelivery | None = None
+) -> DeliveryShown:
     """Send a finished delivery again
 
-    As a new delivery that names the old one and has an identifier of its own.
+    As a new delivery that names the old one and has an identifier of its own. A server restart is ordered anew by this:
+    it needs `{"confirm": true}` and an incident that lasts.
     """
     async with service.pool.acquire() as tx, tx.transaction():
         old = await deliveries.one(tx, caller.project_id, _key(ids.DELIVERY, uuid, "delivery"))
@@ -160,7 +170,17 @@ async def redeliver(uuid: str, caller: Caller, service: Service) -> DeliveryShow
         to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
         if to is None:
             raise forbidden_state("The integration of this delivery was deleted")
+        if not to.repeatable and old.event == "opened":
+            _check_order(incident, confirmed=data is not None and data.confirm)
         return shown(await deliveries.redeliver(tx, old, incident, to, service.public_url))
+
+
+def _check_order(incident: Incident | None, *, confirmed: bool) -> None:
+    """Refuse what must not happen twice by itself, unless a person orders it while there is reason to."""
+    if incident is None or incident.closed_at is not None:
+        raise forbidden_state("The incident of this delivery has been resolved: there is nothing to restart for")
+    if not confirmed:
+        raise invalid_field("confirm", 'must be true: this restarts the server. Send {"confirm": true}')
 
 
 def _key(prefix: str, uuid: str, noun: str) -> UUID:

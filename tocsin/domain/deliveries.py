@@ -34,7 +34,7 @@ class Failed:
 
     `cure` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
     `nothing` (a further try cannot succeed), `gone` (the destination wants no more, ever: disable the integration).
-    `retry_after` is what the destination asked for, in seconds.
+    `retry_after` is what the destination asked for, in seconds; `receipt` is as in `Delivered`.
     """
 
     error: str
@@ -42,6 +42,7 @@ class Failed:
     status_code: int | None = None
     response: str = ""
     retry_after: float | None = None
+    receipt: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -14,6 +14,10 @@ from tocsin.integrations.base import IntegrationType, Leave, Wires
 from tocsin.storage import leases
 from tocsin.storage.database import UNAVAILABLE, Tx
 from tocsin.storage.queue import Job
+
+
+class _TakenOver(Exception):
+    """The lease is over, or another's."""
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class Admitted:
         """Ask, then send what was granted."""
         try:
             async with self.pool.acquire() as tx, tx.transaction():
-                granted = await self.kind.admit(tx, self.job, self.settings)
+                granted = await self.kind.ask(tx, self.job, self.settings, wires)
         except UNAVAILABLE as error:
             return _away(error)
         if isinstance(granted, Suppressed | Failed):
@@ -48,7 +52,9 @@ class Admitted:
                 if refused is not None:
                     return refused
                 if not await leases.cross(tx, self.job.id, self.job.attempt, TRY_TIMEOUT):
-                    return Interrupted("Interrupted: the try took too long to begin")
+                    raise _TakenOver
+        except _TakenOver:  # what was prepared is undone with the transaction
+            return Interrupted("Interrupted: the try took too long to begin")
         except UNAVAILABLE as error:  # it may be committed, but nothing was sent: to be tried again
             return _away(error)
         self.crossed = True
@@ -60,7 +66,7 @@ class Admitted:
             case Interrupted() if self.crossed:
                 return Failed(leases.UNKNOWN_END, cure="nothing")
             case Failed() if self.crossed:
-                return Failed(outcome.error, "nothing", outcome.status_code, outcome.response)
+                return replace(outcome, cure="nothing", retry_after=None)
             case Delivered() | Failed() | Suppressed() | Interrupted():
                 return outcome
 

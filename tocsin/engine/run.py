@@ -10,17 +10,20 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import silence, sweep, watch
+from tocsin.engine import returns, silence, sweep, watch
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Wires
 from tocsin.settings import Settings
 from tocsin.storage import database, leases
 from tocsin.storage.database import UNAVAILABLE
 from tocsin.storage.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
+from tocsin.storage.restarts import Limits
 from tocsin.storage.secrets import Vault
+from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
+from tocsin.transports.ssh import Ssh
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,11 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     _allow_many_sockets()
     guard = Guard(settings.allow_networks)
     http = Http(guard)
-    wires = Wires(http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url)
+    ssh = Ssh(Dialer(guard))
+    wires = Wires(
+        http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
+        ssh=ssh, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
+    )  # fmt: skip
     pool = await database.pool(dsn, size=CONNECTIONS, name="engine")
     vault = Vault(settings.secret_keys)
     deliverer = Deliverer(pool, vault, wires, settings.retry_schedule)
@@ -46,6 +53,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
         "watch": lambda: watch.run(pool, guard, public_url, stop, deliverer.tallies),
+        "returns": lambda: returns.run(pool, vault, ssh, stop),
         "silence": lambda: silence.run(pool, public_url, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,

@@ -22,9 +22,11 @@ from tocsin.domain.incidents import Notification
 from tocsin.storage.database import Tx
 from tocsin.storage.leases import Lost
 from tocsin.storage.queue import Job
+from tocsin.storage.restarts import RESTART_LIMITS, Limits
 from tocsin.storage.secrets import Vault
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
+from tocsin.transports.ssh import Ssh
 
 MASK = "********"
 
@@ -36,6 +38,8 @@ class Wires:
     http: Http
     mail: Mailer
     public_url: str
+    ssh: Ssh | None = None
+    restart_limits: Limits = RESTART_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,12 @@ class IntegrationType(ABC):
     ) -> Mapping[str, Any] | Suppressed | Failed:
         """Asked before each try: what `send` has to know, or why there is to be none (now)."""
         return {}
+
+    async def ask(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
+    ) -> Mapping[str, Any] | Suppressed | Failed:
+        """`admit`, for types that go by the installation's own limits."""
+        return await self.admit(tx, job, settings)
 
     async def cross(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]

@@ -58,6 +58,11 @@ class Dialer:
             opened.close()
             raise
 
+    async def open(self, host: str, port: int) -> socket.socket:
+        """A connected socket, for protocols that want one. Raises as `connect` does, and has no time-out either."""
+        addresses = await self._allowed(host, port)
+        return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER)
+
     async def _allowed(self, host: str, port: int) -> list[AddrInfo]:
         addresses = _literal(host, port) or await self._look_up(host, port)
         refusals = [self._guard.refusal(address[4][0]) for address in addresses]

@@ -1,0 +1,45 @@
+"""SSH server restarts: trusting a machine's new host key, which only a person may do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from litestar import post
+
+from tocsin.api.caller import Caller
+from tocsin.api.integrations import IntegrationShown, key_of, shown
+from tocsin.api.service import Service
+from tocsin.domain.errors import forbidden_state, not_found
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.storage import integrations
+
+
+class HostKeyToTrust(msgspec.Struct):
+    """The key that was offered last, by its fingerprint, so that no other is trusted by mistake."""
+
+    fingerprint: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+@post("/api/v1/integrations/{uuid:str}/trust_host_key", status_code=200)
+async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Caller, service: Service) -> IntegrationShown:
+    """Trust a machine's new host key
+
+    A restart or test that meets another host key than at first is refused, and names the fingerprint of both;
+    `offered_host_key_fingerprint` among the settings is the one to repeat here.
+    """
+    kind = SshServerRestartIntegration()
+    async with service.pool.acquire() as tx, tx.transaction():
+        stored = await integrations.changing(tx, service.vault, caller.project_id, key_of(uuid))
+        if stored is None:
+            raise not_found("integration")
+        if stored.type != kind.type:
+            raise forbidden_state("Only an SSH server restart integration has a host key")
+        settings = kind.trusting(stored.settings, data.fingerprint)
+        changed = await integrations.update(
+            tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret
+        )
+    return shown(changed, reveal=service.settings.reveal_secrets)
+
+
+routes = [trust_host_key]

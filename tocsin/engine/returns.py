@@ -1,0 +1,92 @@
+"""Watching machines come back after a restart: what is seen goes on the delivery's record, bad news to people, too.
+
+A machine is back when it names another boot than before, or, having been seen not to answer, lets itself be logged in
+to, or has its agent report again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Literal
+
+import asyncpg
+
+from tocsin.domain.incidents import lasted
+from tocsin.integrations.ssh_server_restart import boot_id, login
+from tocsin.storage import health, restarts
+from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable, sendable
+from tocsin.storage.restarts import WATCH, Watched
+from tocsin.storage.secrets import Vault
+from tocsin.transports.ssh import Ssh, SshFailed
+
+BATCH = 20
+PAUSE = 1.0
+LOOK_EVERY = 5.0
+LOOK_TIMEOUT = 4.0
+CLEAN_EVERY = 3600.0
+
+Seen = Literal["back", "up", "silent", "unclear"]
+"""Another boot; the same boot, or one that nobody can tell; nothing answers; something answers but lets nobody in."""
+
+
+async def run(pool: asyncpg.Pool, vault: Vault, ssh: Ssh, stop: asyncio.Event) -> None:
+    """Look until `stop`. Any number of engines may do so at once."""
+    clean_at = 0.0
+    while not stop.is_set():
+        now = asyncio.get_running_loop().time()
+        async with pool.acquire() as tx, tx.transaction():
+            if now >= clean_at:
+                await restarts.forget_old(tx)
+                clean_at = now + CLEAN_EVERY
+            due = await restarts.take_watched(tx, BATCH, LOOK_EVERY)
+            to = await sendable(tx, vault, {each.integration_id for each in due}) if due else {}
+        await asyncio.gather(*(_follow(pool, ssh, each, to.get(each.integration_id)) for each in due))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE):
+                await stop.wait()
+
+
+async def _follow(pool: asyncpg.Pool, ssh: Ssh, watched: Watched, to: Sendable | None) -> None:
+    seen = "unclear" if to is None or to.failure is not None else await _look(ssh, watched, to)
+    async with pool.acquire() as tx, tx.transaction():
+        await _conclude(tx, watched, seen, deleted=to is None)
+
+
+async def _look(ssh: Ssh, watched: Watched, to: Sendable) -> Seen:
+    try:
+        async with (
+            asyncio.timeout(LOOK_TIMEOUT),
+            ssh.login(login(to.settings), to.settings.get("host_key")) as session,
+        ):
+            found = await boot_id(session)
+    except TimeoutError:
+        return "silent"
+    except SshFailed as error:
+        return "silent" if error.cure == "wait" else "unclear"
+    if watched.boot_id and found:
+        return "back" if found != watched.boot_id else "up"
+    return "back" if watched.silent_at is not None else "up"
+
+
+async def _conclude(tx: Tx, watched: Watched, seen: Seen, *, deleted: bool) -> None:
+    since = await tx.fetchval("SELECT clock_timestamp()") - watched.sent_at
+    if seen != "back" and watched.silent_at is not None and watched.incident_id is not None:
+        reported = await restarts.reported_since(tx, watched.incident_id, watched.silent_at)
+        seen = "back" if reported and seen != "up" else seen
+    if seen == "back":
+        await restarts.end_watch(tx, watched.delivery_id, f"back after {lasted(since.total_seconds())}")
+    elif deleted:
+        await restarts.end_watch(tx, watched.delivery_id, "its return is not watched: the integration was deleted")
+    elif since > WATCH:
+        after = lasted(WATCH.total_seconds())
+        remark = f"not restarted after {after}: it still runs as before" if seen == "up" else f"not back after {after}"
+        if await restarts.end_watch(tx, watched.delivery_id, remark):
+            await health.tell_people(
+                tx, watched.project_id,
+                f"{watched.target} was told to restart and is {remark}. Please look at the machine.",
+                but=watched.integration_id,
+            )  # fmt: skip
+    elif seen == "silent":
+        await restarts.note_silence(tx, watched.delivery_id)

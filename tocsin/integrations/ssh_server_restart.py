@@ -1,0 +1,389 @@
+"""SSH server restart: `sudo reboot` on the machine that is in trouble, at most once, and only within its guard rails.
+
+Before the connection the intent is on record; before the command is sent, that there is no way back. What fails before
+that is tried again; what fails behind it never is. A password goes to sudo on its standard input (sudo(8), `-S`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.errors import forbidden_state, invalid_field
+from tocsin.domain.incidents import Notification
+from tocsin.integrations.base import MASK, NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.storage import health, restarts
+from tocsin.storage.database import Tx
+from tocsin.storage.leases import Lost
+from tocsin.storage.queue import Job
+from tocsin.storage.restarts import Limits
+from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, place
+
+READY_WITHIN = 7.0
+"""Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
+ENDED_WITHIN = TRY_TIMEOUT - 0.5
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime"
+"""What a machine says differently after each start: Linux's random(4), or the moment of the start on BSD and macOS."""
+
+NOTHING_TO_DO = "nothing to do"
+DEFAULT_PORT = 22
+LONGEST_SECRET = 1024
+LONGEST_KEY = 16_384
+MOST_TYPES = 50
+ORDER = ("ip", "username", "password", "private_key", "port", "incident_types")
+SECRETS = ("password", "private_key")
+
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a try finds out on its way to the point of no return, for the transaction that commits to it."""
+
+    target: str
+    limits: Limits
+    host_key: str = ""
+    reached: str = ""
+    boot_id: str | None = None
+    sent: bool = field(default=False)
+
+
+class SshServerRestartIntegration(IntegrationType):
+    type: ClassVar[str] = "Integrations::SshServerRestartIntegration"
+    label: ClassVar[str] = "SSH server restart"
+    repeatable: ClassVar[bool] = False
+    admits: ClassVar[bool] = True
+    secret: ClassVar[frozenset[str]] = frozenset(SECRETS)
+    internal: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
+    host_setting: ClassVar[str] = "ip"
+
+    # ------------------------------------------------------------------------------------------------- the settings
+
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        old = stored or {}
+        wished = {name: given.get(name, old.get(name)) for name in ORDER}
+        ip, username = _host(wished["ip"]), _username(wished["username"])
+        port = _port(wished["port"] if "port" in given or old else DEFAULT_PORT)
+        elsewhere = bool(old) and (ip, port) != (old["ip"], old["port"])
+        if old and (elsewhere or username != old["username"]):
+            for name in SECRETS:
+                if old.get(name) and name not in given:
+                    raise invalid_field(
+                        f"settings.{name}", "is needed again, because ip, port and username say where it goes"
+                    )
+        settings: dict[str, Any] = {"ip": ip, "username": username, "port": port}
+        if wished["private_key"] is not None:
+            settings["private_key"] = _private_key(wished["private_key"])
+        if wished["password"] is not None or "private_key" not in settings:
+            settings["password"] = _password(wished["password"])
+        if wished["incident_types"] is not None:
+            settings["incident_types"] = _incident_types(wished["incident_types"])
+        kept = () if elsewhere else self.internal
+        return settings | {name: old[name] for name in kept if name in old}
+
+    def name(self, settings: Mapping[str, Any]) -> str:
+        return f"{settings['ip']} ({settings['username']})"
+
+    def host(self, settings: Mapping[str, Any]) -> str | None:
+        return str(settings["ip"])
+
+    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+        """As everywhere, in the specification's order; host keys by their fingerprints, once there are any."""
+        plain = super().shown(settings, reveal=reveal)
+        prints = {
+            f"{name}_fingerprint": fingerprint(settings[name])
+            for name in ("host_key", "offered_host_key")
+            if name in settings
+        }
+        return {name: plain[name] for name in ORDER if name in plain} | prints
+
+    def trusting(self, settings: Mapping[str, Any], wished: str) -> dict[str, Any]:
+        """The settings with the host key that was offered last in the place of the known one.
+
+        Raises `Refused` (422) where none was offered, or `wished` is not its fingerprint.
+        """
+        offered = settings.get("offered_host_key")
+        if offered is None:
+            raise forbidden_state(
+                "No other host key was offered since the known one was pinned; a test shows what is offered now"
+            )
+        if fingerprint(offered) != wished:
+            raise invalid_field("fingerprint", f"is not the one that was offered last, {fingerprint(offered)}")
+        kept = {name: value for name, value in settings.items() if name != "offered_host_key"}
+        return kept | {"host_key": offered}
+
+    # ------------------------------------------------------------------------------------------- leave for a try
+
+    async def ask(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
+    ) -> Mapping[str, Any] | Suppressed | Failed:
+        """The intent, committed before the connection; or why nothing is restarted (now)."""
+        attempt = Attempt(place(settings["ip"], settings["port"]), wires.restart_limits)
+        if job.event == "test":
+            return {"attempt": attempt}
+        if job.event != "opened":
+            return Suppressed(NOTHING_TO_DO)
+        targets = [attempt.target]
+        await restarts.hold(tx, targets)
+        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+            return refused
+        if await restarts.under_way(tx, job.id, targets):
+            return Failed(f"another restart of {attempt.target} is under way")
+        await restarts.intend(tx, job, attempt.target)
+        return {"attempt": attempt}
+
+    async def cross(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
+    ) -> Suppressed | None:
+        """Everything once more, now that the address is known; then there is no way back."""
+        attempt: Attempt = known["attempt"]
+        targets = [attempt.target, attempt.reached]
+        await restarts.hold(tx, targets)
+        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+            return refused
+        if await restarts.under_way(tx, job.id, targets):
+            return Suppressed(f"another restart of {attempt.reached} is under way")
+        await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
+        if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
+            return Suppressed("this restart was never put on record; nothing was restarted")
+        return None
+
+    # ------------------------------------------------------------------------------------------------------ the wire
+
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
+        if notification.event not in ("opened", "test"):
+            return Suppressed(NOTHING_TO_DO)
+        if wires.ssh is None:
+            return Failed("This process cannot speak SSH")
+        to = login(settings)
+        attempt: Attempt = leave.known.get("attempt") or Attempt(to.place, wires.restart_limits)
+        began = asyncio.get_running_loop().time()
+        try:
+            async with (
+                asyncio.timeout(READY_WITHIN) as limit,
+                wires.ssh.login(to, settings.get("host_key")) as session,
+            ):
+                attempt.host_key, attempt.reached = session.host_key, session.reached
+                attempt.boot_id = await boot_id(session)
+                if (problem := await _checked(session, to)) is not None:
+                    return problem
+                if notification.event == "test":
+                    return _dry_run(to, session)
+                limit.reschedule(began + ENDED_WITHIN)
+                if (end := await leave.cross()) is not None:
+                    return end
+                attempt.sent = True
+                return _ended(await session.run(_sudo(to, "reboot"), _typed(to)), to)
+        except TimeoutError:
+            if attempt.sent:
+                return Failed(f"outcome unknown: the command was sent to {to.place}, with no end in time", "nothing")
+            return Failed(f"Timed out: {to.place} was not ready for a command within {READY_WITHIN:g} seconds")
+        except SshFailed as error:
+            receipt = {"offered_host_key": error.offered} if error.offered else None
+            return Failed(_unspoken(str(error), to), error.cure, receipt=receipt)
+        except NotBegun as error:
+            if attempt.sent:
+                return Failed(f"outcome unknown: {to.place} was gone while the command was handed over", "nothing")
+            return Failed(f"{to.place} broke off: {_unspoken(str(error), to)}")
+
+    # ------------------------------------------------------------------------------------------------- afterwards
+
+    async def settle(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
+    ) -> None:
+        receipt = (outcome.receipt if isinstance(outcome, Delivered | Failed) else None) or {}
+        if "host_key" in receipt:
+            await restarts.pin(tx, job.integration_id, receipt["host_key"], settings["ip"], settings["port"])
+        if "offered_host_key" in receipt:
+            await restarts.note_offered(tx, job.integration_id, receipt["offered_host_key"])
+        if job.event != "opened" or isinstance(then, Retry) or then.status == "suppressed":
+            return
+        watched = await restarts.watch(tx, job.id) if receipt.get("restarting", True) else None
+        if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):
+            await health.tell_people(
+                tx, job.project_id,
+                f"The restart of {self.name(settings)} for {job.content.incident_type} on {job.content.resource_name} "
+                f"failed, and is not tried again: {then.reason}.",
+                but=job.integration_id,
+            )  # fmt: skip
+
+    async def lost(self, tx: Tx, lost: Lost) -> None:
+        watched = await restarts.watch(tx, lost.id)
+        if watched is None:
+            return
+        await health.tell_people(
+            tx, lost.project_id,
+            f"It is not known whether {watched.target} was restarted: the engine died just when the command was sent. "
+            "It is not tried again. Please look at the machine.",
+            but=lost.integration_id,
+        )  # fmt: skip
+
+
+async def _objection(
+    tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits
+) -> Suppressed | None:
+    situation = await restarts.situation(tx, job.id)
+    if situation is None:
+        return Suppressed("the incident is no longer on record; nothing was restarted")
+    if reason := situation.objection():
+        return Suppressed(reason)
+    types = settings.get("incident_types")
+    if types is not None and situation.type not in types:
+        return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
+    barred = await restarts.barred(tx, job.id, targets, limits)
+    return None if barred is None else Suppressed(barred)
+
+
+# ------------------------------------------------------------------------------------------- what is said to a machine
+
+
+def login(settings: Mapping[str, Any]) -> Login:
+    """Where these settings log in, and how."""
+    return Login(
+        settings["ip"], settings["port"], settings["username"], settings.get("password"), settings.get("private_key")
+    )
+
+
+async def boot_id(session: Session) -> str | None:
+    """What names the machine's present run, or None where it does not say."""
+    try:
+        ran = await session.run(BOOT_ID)
+    except NotBegun:
+        return None
+    return ran.said if ran.status == 0 and ran.said else None
+
+
+def _sudo(to: Login, command: str) -> str:
+    return f"sudo -S -p '' {command}" if to.password else f"sudo -n {command}"
+
+
+def _typed(to: Login) -> str:
+    return f"{to.password}\n" if to.password else ""
+
+
+async def _checked(session: Session, to: Login) -> Failed | None:
+    """Why sudo would not run the command, as far as it says beforehand (sudo(8), `-l`)."""
+    ran = await session.run(_sudo(to, "-l reboot"), _typed(to))
+    return None if ran.status == 0 else _refused(ran, to)
+
+
+def _refused(ran: Ran, to: Login) -> Failed:
+    said = _unspoken(ran.said, to)
+    match ran.status, said.lower():
+        case None, _:
+            return Failed(f"{to.place} broke off while sudo was asked")
+        case 127, _:
+            return Failed(f"sudo is not installed on {to.place}", "doubt")
+        case _, words if "not allowed" in words or "may not run" in words or "not in the sudoers" in words:
+            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({said})", "doubt")
+        case _, words if "a password is required" in words:
+            return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "doubt")
+        case _, words if "try again" in words or "incorrect" in words or "no password was provided" in words:
+            return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "doubt")
+    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({said})" if said else ""), "doubt")
+
+
+def _dry_run(to: Login, session: Session) -> Delivered:
+    said = (
+        f"Dry run: logged in to {to.place} as {to.username}, and sudo allows reboot. Nothing was restarted. "
+        f"Host key {fingerprint(session.host_key)}"
+    )
+    return Delivered(response=said, receipt={"host_key": session.host_key})
+
+
+def _ended(ran: Ran, to: Login) -> Outcome:
+    """What the end of the command means: every real restart cuts the connection, or kills what asked for it."""
+    if ran.status is None or ran.status > 128:
+        return Delivered(response="The command was sent, and the connection cut, as a restart does")
+    if ran.status == 0:
+        return Delivered(response="The command was sent and accepted")
+    failed = _refused(ran, to)
+    return Failed(failed.error, "nothing", receipt={"restarting": False})
+
+
+def _unspoken(text: str, to: Login) -> str:
+    """What a machine said, without what it was told."""
+    for secret in filter(None, (to.password, to.private_key)):
+        text = text.replace(secret, MASK)
+    return text
+
+
+# ------------------------------------------------------------------------------------------------- checks of settings
+
+
+def _text(name: str, value: object, longest: int) -> str:
+    field_ = f"settings.{name}"
+    if value is None or value == "":
+        raise invalid_field(field_, "is required")
+    if not isinstance(value, str):
+        raise invalid_field(field_, "must be a string")
+    if len(value) > longest:
+        raise invalid_field(field_, f"must have at most {longest} characters")
+    if value == MASK:
+        raise invalid_field(field_, "is the mask that stands for a secret, not the secret")
+    return value
+
+
+def _host(value: object) -> str:
+    host = _text("ip", value, 253)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not _HOSTNAME.fullmatch(host):
+            raise invalid_field("settings.ip", "must be an IP address or a hostname, without port") from None
+    return host
+
+
+def _username(value: object) -> str:
+    username = _text("username", value, 64)
+    if not username.isprintable() or " " in username:
+        raise invalid_field("settings.username", "must be a user name without spaces")
+    return username
+
+
+def _port(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_535:
+        raise invalid_field("settings.port", "must be an integer from 1 to 65535")
+    return value
+
+
+def _password(value: object) -> str:
+    if value is None:
+        raise invalid_field("settings.password", "is required, unless there is a private_key")
+    password = _text("password", value, LONGEST_SECRET)
+    if any(ord(each) < 32 or 0xD800 <= ord(each) < 0xE000 or ord(each) == 127 for each in password):
+        raise invalid_field("settings.password", "must not contain control characters: nobody could type it")
+    return password
+
+
+def _private_key(value: object) -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
+    text = _text("private_key", value, LONGEST_KEY).strip() + "\n"
+    load = load_ssh_private_key if text.startswith("-----BEGIN OPENSSH") else load_pem_private_key
+    try:
+        load(text.encode("ascii"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        locked = isinstance(error, TypeError) or "encrypted" in str(error).lower()
+        what = "has a passphrase; take it off (ssh-keygen -p), the key is encrypted here" if locked else (
+            "must be a private key as ssh-keygen writes it, or PEM"
+        )
+        raise invalid_field("settings.private_key", what) from None
+    return text
+
+
+def _incident_types(value: object) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_TYPES:
+        raise invalid_field("settings.incident_types", f"must be a list of 1 to {MOST_TYPES} incident types, or null")
+    if not all(isinstance(each, str) and 0 < len(each) <= 255 and each.isprintable() for each in value):
+        raise invalid_field("settings.incident_types", "must be a list of incident types such as cpu or downtime")
+    return list(dict.fromkeys(value))

@@ -1,0 +1,230 @@
+"""SSH outwards: one guarded connection, its host key compared before anything secret is said, and plain commands.
+
+The socket is opened by the dialer, so the address that a name stands for is judged at the very connection that is used.
+Nothing of this machine takes part: no agent, no key file, no known_hosts, no configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ipaddress
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tocsin.transports.dial import Dialer, Unresolved
+from tocsin.transports.guard import Blocked
+
+if TYPE_CHECKING:
+    import asyncssh
+
+KEPT = 2048
+"""Characters that are kept of what a command says; the rest is read and dropped."""
+
+
+class SshFailed(Exception):
+    """No conversation came about, in words for people. `cure` is `domain.deliveries.Failed`'s.
+
+    `offered` is the host key that was met where another was expected.
+    """
+
+    def __init__(
+        self, message: str, cure: Literal["wait", "doubt", "nothing"] = "wait", *, offered: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cure = cure
+        self.offered = offered
+
+
+def place(host: str, port: int) -> str:
+    """Host and port in one way of writing, so that what is equal looks equal."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return f"{host.lower().rstrip('.')}:{port}"
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{address.ipv4_mapped}:{port}" if address.ipv4_mapped else f"[{address}]:{port}"
+    return f"{address}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Where to log in, as whom, by what."""
+
+    host: str
+    port: int
+    username: str
+    password: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        return place(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that was begun. `status` is None where it ended without one: killed, or the connection was cut."""
+
+    status: int | None
+    said: str
+
+
+class NotBegun(Exception):
+    """The server did not confirm that it begins the command; whether it did is unknown where the connection was cut."""
+
+
+class Session:
+    """A login that worked. `host_key` is a line as in known_hosts, without host; `reached` is address and port."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, host_key: str, reached: str) -> None:
+        self._connection = connection
+        self.host_key = host_key
+        self.reached = reached
+
+    async def run(self, command: str, given: str = "") -> Ran:
+        """Run a command with `given` on its standard input. Raises `NotBegun`, and TimeoutError by the caller's own."""
+        import asyncssh
+
+        try:
+            process = await self._connection.create_process(command, encoding="utf-8", errors="replace")
+        except (asyncssh.Error, OSError) as error:
+            raise NotBegun(_line(str(error)) or "the connection was cut") from None
+        said: list[str] = []
+        with suppress(asyncssh.Error, OSError):  # it did not want to hear it: what it says will tell
+            process.stdin.write(given)
+            process.stdin.write_eof()
+        await asyncio.gather(_read(process.stdout, said), _read(process.stderr, said))
+        with suppress(asyncssh.Error, OSError):
+            await process.wait_closed()
+        status = process.exit_status
+        return Ran(status if status is not None and status >= 0 else None, _line(" ".join(said)))
+
+
+class Ssh:
+    """The one way by which machines are logged in to."""
+
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
+
+    @asynccontextmanager
+    async def login(self, to: Login, host_key: str | None) -> AsyncIterator[Session]:
+        """A session, for as long as the block lasts. Only a server with `host_key` is told anything, if one is given.
+
+        Raises `SshFailed`. It has no time-out of its own.
+        """
+        import asyncssh
+
+        logging.getLogger("asyncssh").setLevel(logging.WARNING)
+        opened = await self._open(to)
+        met: list[str] = []
+
+        class Client(asyncssh.SSHClient):
+            def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+                met[:] = [_words(key)]
+                return host_key is None or met == [host_key]
+
+        peer = opened.getpeername()
+        try:
+            connection, _ = await asyncssh.create_connection(
+                Client, to.host, to.port, sock=opened, **_options(asyncssh, to, host_key)
+            )
+        except (asyncssh.Error, OSError, EOFError) as error:
+            opened.close()
+            raise _failed(asyncssh, error, to, host_key, met) from None
+        except BaseException:
+            opened.close()
+            raise
+        try:
+            yield Session(connection, met[0], place(peer[0], peer[1]))
+        finally:
+            connection.abort()
+
+    async def _open(self, to: Login) -> Any:
+        try:
+            return await self._dialer.open(to.host, to.port)
+        except Unresolved as error:
+            raise SshFailed(str(error)) from None
+        except Blocked as error:
+            raise SshFailed(str(error), "nothing") from None
+        except ConnectionRefusedError:
+            raise SshFailed(f"Connection refused: nothing listens at {to.place}") from None
+        except OSError as error:
+            raise SshFailed(f"{to.place} is unreachable: {error.strerror or type(error).__name__}") from None
+
+
+def fingerprint(host_key: str) -> str:
+    """A host key's fingerprint as `ssh-keygen -l` prints it: `SHA256:…`."""
+    digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
+    from asyncssh.public_key import get_default_public_key_algs
+
+    algorithms = [name.decode() for name in get_default_public_key_algs()]
+    if host_key is not None:  # a server with keys of several kinds shall show the one that is known
+        kind = host_key.split()[0]
+        own = ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
+        algorithms = [*own, *(name for name in algorithms if name not in own)]
+    by_key = to.private_key is not None
+    return {
+        "username": to.username,
+        "password": None if by_key else to.password,
+        "client_keys": [asyncssh.import_private_key(to.private_key)] if by_key else None,
+        "preferred_auth": "publickey" if by_key else "password,keyboard-interactive",
+        "known_hosts": ([], [], []),
+        "server_host_key_algs": algorithms,
+        "agent_path": None,
+        "config": None,
+        "gss_host": None,
+        "x509_trusted_certs": None,
+        "client_version": "Tocsin",
+        "keepalive_interval": 0,
+    }
+
+
+def _failed(
+    asyncssh: Any, error: BaseException, to: Login, host_key: str | None, met: list[str]
+) -> SshFailed:
+    match error:
+        case asyncssh.HostKeyNotVerifiable() if host_key is not None and met:
+            return SshFailed(
+                f"The host key of {to.place} has changed: {fingerprint(host_key)} is known, {fingerprint(met[0])} was "
+                "offered. Nothing was said to it. If the machine was set up anew, trust the new key by its "
+                "fingerprint; if not, somebody may stand between",
+                "nothing", offered=met[0],
+            )  # fmt: skip
+        case asyncssh.PermissionDenied():
+            what = "private key" if to.private_key is not None else "password"
+            return SshFailed(
+                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "doubt"
+            )
+        case asyncssh.KeyExchangeFailed():
+            return SshFailed(f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "doubt")
+    reason = _line(str(error)) or type(error).__name__
+    return SshFailed(f"The SSH conversation with {to.place} broke off before the login: {reason}")
+
+
+def _words(key: asyncssh.SSHKey) -> str:
+    kind, encoded = key.export_public_key("openssh").decode().split()[:2]
+    return f"{kind} {encoded}"
+
+
+async def _read(stream: Any, said: list[str]) -> None:
+    import asyncssh
+
+    try:
+        while part := await stream.read(4096):
+            if sum(map(len, said)) < KEPT:
+                said.append(part)
+    except (asyncssh.Error, OSError):
+        return
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:300]
