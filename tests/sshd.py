@@ -6,6 +6,7 @@ machine's boot id is a file. The machine outside sees none of this, and no accou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -269,3 +271,78 @@ def _new_key(path: Path) -> None:
     subprocess.run(
         [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", str(path)], check=True
     )
+
+
+class Relay:
+    """A wire to a machine. While it is held nothing goes on to the machine; what its sender dies over never does."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._flow = threading.Event()
+        self._flow.set()
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self._listening.getsockname()[1])
+        self.connected = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self) -> None:
+        self._flow.clear()
+
+    def let_go(self) -> None:
+        self._flow.set()
+
+    def close(self) -> None:
+        self._listening.close()
+        self._flow.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connected += 1
+            threading.Thread(target=self._join, args=(near,), daemon=True).start()
+
+    def _join(self, near: socket.socket) -> None:
+        self._flow.wait()
+        try:
+            far = socket.create_connection(("127.0.0.1", self._to), timeout=10)
+        except OSError:
+            near.close()
+            return
+        far.settimeout(None)
+        back = threading.Thread(target=self._pump, args=(far, near, False), daemon=True)
+        back.start()
+        self._pump(near, far, True)
+        back.join()
+        near.close()
+        far.close()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, held: bool) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                part = source.recv(65_536)
+                if held and not self._flow.is_set() and not self._kept(source):
+                    break
+                if not part:
+                    break
+                sink.sendall(part)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _kept(self, source: socket.socket) -> bool:
+        """Waits until let go; False where the sender was gone by then, so that what it said never arrives."""
+        while not self._flow.wait(0.02):
+            source.setblocking(False)
+            try:
+                if source.recv(1, socket.MSG_PEEK) == b"":
+                    return False
+            except BlockingIOError:
+                continue
+            except OSError:
+                return False
+            finally:
+                source.setblocking(True)
+        return True
