@@ -27,8 +27,9 @@ from tocsin.storage.embedded import die_with_parent
 USER, PASSWORD = "admin", "hunter2-$'\"-secret"
 UID = 10_001
 
-Mode = Literal["password", "free", "denied", "silent", "broken"]
-"""What sudo does: wants the password, wants none, forbids reboot, never ends, ends with a strange error."""
+Mode = Literal["password", "free", "denied", "hesitant", "silent", "broken"]
+"""What sudo does: wants the password, wants none, forbids reboot, thinks for a second before it says whether it would,
+never ends, ends with a strange error."""
 Then = Literal["cut", "stay"]
 """What follows a reboot: the session's own server process is killed, or everything stays as it is."""
 
@@ -39,10 +40,12 @@ def state(name):
         return file.read().strip()
 words, mode, typed = sys.argv[1:], state("mode"), None
 asks = "-S" in words
-if asks and mode == "password":
+if asks and mode in ("password", "hesitant", "silent"):
     typed = sys.stdin.readline().rstrip("\\n")
 with open("{folder}/calls", "a") as calls:
     calls.write(json.dumps({{"words": words, "typed": typed, "at": time.time()}}) + "\\n")
+if mode == "hesitant" and "-l" in words:
+    time.sleep(1)
 if mode == "silent" and "-l" not in words:
     time.sleep(60)
 if mode == "broken":

@@ -1,0 +1,174 @@
+"""At most once, shown: the engine is killed at every edge of a restart, and the machine is never restarted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.conftest import Service, service_on
+from tests.receivers import Mailbox
+from tests.ssh_scene import Scene, scene
+from tests.sshd import Machine, Relay, machine
+from tests.waiting import poll, until
+from tocsin.storage.leases import UNKNOWN_END
+
+PEOPLE = "oncall@example.com"
+
+
+@pytest.fixture
+def target() -> Iterator[Machine]:
+    made = machine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def relay(target: Machine) -> Iterator[Relay]:
+    made = Relay(target.port)
+    yield made
+    made.close()
+
+
+@pytest_asyncio.fixture
+async def service(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncIterator[Service]:
+    """Without cooldown or daily limit: what keeps a restart from happening twice here is nothing but the order."""
+    service = service_on(
+        database, tmp_path, TOCSIN_SSH_COOLDOWN="0", TOCSIN_SSH_DAILY_LIMIT="1000",
+        TOCSIN_SMTP_URL=mailbox.url, TOCSIN_EMAIL_FROM="tocsin@example.com",
+    )  # fmt: skip
+    try:
+        service.start()
+        service.project = await service.new_project()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest_asyncio.fixture
+async def here(service: Service, relay: Relay) -> AsyncIterator[Scene]:
+    async with service.client() as client:
+        mail = {"type": "Integrations::EmailIntegration", "settings": {"email": PEOPLE}}
+        await client.post("/api/v1/integrations", json={"integration": mail})
+        yield await scene(client, relay.port)
+
+
+async def asked(service: Service, statement: str) -> Any:
+    connection = await asyncpg.connect(service.database)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def crossed(service: Service) -> None:
+    async def look() -> bool:
+        return bool(await asked(service, "SELECT bool_or(crossed) FROM outstanding"))
+
+    await until(look, what="the point of no return")
+
+
+async def test_killed_after_the_intent_before_the_connection_it_restarts_once(
+    service: Service, here: Scene, relay: Relay, target: Machine
+) -> None:
+    relay.hold()
+    uuid = await here.open()
+    await asyncio.to_thread(poll, lambda: relay.connected == 1, what="a connection that nobody answers")
+    assert await asked(service, "SELECT count(*) FROM restarts WHERE sent_at IS NULL") == 1, "the intent is on record"
+    service.engine.kill()
+    relay.let_go()
+    service.start()
+    done = await here.ended(uuid)
+    assert (done["status"], target.reboots) == ("delivered", 1)
+    assert [each["outcome"] for each in done["attempts"]] == ["lost", "delivered"]
+
+
+async def test_killed_after_the_login_before_the_point_of_no_return_it_restarts_once(
+    service: Service, here: Scene, target: Machine
+) -> None:
+    target.behave("hesitant")
+    uuid = await here.open()
+    await asyncio.to_thread(poll, lambda: bool(target.calls), what="sudo to be asked")
+    service.engine.kill()
+    assert await asked(service, "SELECT bool_or(crossed) FROM outstanding") is False
+    target.behave("password")
+    service.start()
+    done = await here.ended(uuid)
+    assert (done["status"], target.reboots) == ("delivered", 1)
+
+
+async def test_killed_behind_the_point_of_no_return_before_the_command_it_never_restarts(
+    service: Service, here: Scene, relay: Relay, target: Machine, mailbox: Mailbox
+) -> None:
+    target.behave("hesitant")
+    uuid = await here.open()
+    await asyncio.to_thread(poll, lambda: bool(target.calls), what="sudo to be asked")
+    relay.hold()  # its answer comes through, and what the engine says after that does not
+    await crossed(service)
+    service.engine.kill()
+    relay.let_go()
+    target.behave("password")
+    service.start()
+    done = await here.ended(uuid)
+    assert (done["status"], done["reason"].partition(";")[0]) == ("dead", UNKNOWN_END)
+    assert target.reboots == 0
+    [told] = await mailbox.arrivals(1, to=PEOPLE)
+    assert "It is not known whether" in told.text
+
+
+async def test_killed_after_the_command_was_sent_it_is_not_sent_again(
+    service: Service, here: Scene, target: Machine, mailbox: Mailbox
+) -> None:
+    target.behave("silent")
+    uuid = await here.open()
+    await asyncio.to_thread(poll, lambda: sent(target) == 1, what="the command")
+    service.engine.kill()
+    target.behave("password")
+    service.start()
+    done = await here.ended(uuid)
+    assert (done["status"], done["reason"].partition(";")[0]) == ("dead", UNKNOWN_END)
+    assert sent(target) == 1
+    await mailbox.arrivals(1, to=PEOPLE)
+
+
+async def test_stopped_after_the_command_was_sent_it_is_not_sent_again(
+    service: Service, here: Scene, target: Machine
+) -> None:
+    target.behave("silent")
+    uuid = await here.open()
+    await asyncio.to_thread(poll, lambda: sent(target) == 1, what="the command")
+    assert await asyncio.to_thread(service.engine.stop) == 0
+    target.behave("password")
+    service.start()
+    done = await here.ended(uuid)
+    assert done["status"] == "dead"
+    assert "unknown" in done["reason"]
+    assert sent(target) == 1
+
+
+async def test_killed_at_random_moments_no_incident_restarts_the_machine_twice(
+    service: Service, here: Scene, target: Machine, record_property: Any
+) -> None:
+    chance = random.Random(20_260_101)
+    target.behave("password", then="stay")
+    ends = []
+    for number in range(12):
+        before = target.reboots
+        uuid = await here.open(f"type_{number}")
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        service.engine.kill()
+        service.start()
+        ends.append((await here.ended(uuid))["status"])
+        assert target.reboots - before <= 1
+        assert ends[-1] != "delivered" or target.reboots - before == 1
+    record_property("said", f"12 kills: {ends.count('delivered')} delivered, {ends.count('dead')} unknown, none twice")
+
+
+def sent(target: Machine) -> int:
+    return sum("-l" not in call.words for call in target.calls)
