@@ -1,0 +1,73 @@
+"""Who changed what and when, written in the transaction of the change itself: neither is there without the other.
+
+What machines do by the thousand (reporting, opening and resolving incidents in batches) is on record as what it made,
+and not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tocsin.storage.database import Tx, key
+
+API_TOKEN = "API token"
+"""Who it was when the project's own token was used."""
+OPERATOR = "operator's command line"
+"""Who it was when a command was run on the machine."""
+
+NOTE = """
+INSERT INTO audit (project_id, who, action, subject, details)
+VALUES ($1, coalesce((SELECT email FROM users WHERE id = $2), $3, 'a user who is gone'), $4, $5, $6)
+"""
+
+LIST = """
+SELECT id, who, action, subject, details, at FROM audit
+WHERE project_id IS NOT DISTINCT FROM $1 ORDER BY id DESC LIMIT $2 OFFSET $3
+"""
+
+COUNT = "SELECT count(*) FROM audit WHERE project_id IS NOT DISTINCT FROM $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change. `action` is what was done, in the past tense ("changed integration"); `subject` what it was done to,
+    as people call it; `details` are plain values, such as `{"fields": ["port"]}`.
+    """
+
+    id: UUID
+    who: str
+    action: str
+    subject: str
+    details: dict[str, Any]
+    at: datetime
+
+
+async def note(
+    tx: Tx,
+    project_id: UUID | None,
+    who: str | UUID,
+    action: str,
+    subject: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Put a change on record. `who` is a user's key or address, `API_TOKEN` or `OPERATOR`; no project stands for the
+    installation.
+
+    Every member of the project may read it, so neither `subject` nor `details` hold a secret: name the setting that
+    changed, not its value.
+    """
+    user_id, said = (who, None) if isinstance(who, UUID) else (None, who)
+    await tx.execute(NOTE, project_id, user_id, said, action, subject, dict(details or {}))
+
+
+async def list_(tx: Tx, project_id: UUID | None, *, limit: int, offset: int = 0) -> tuple[list[Entry], int]:
+    """The project's changes (those of the installation for None), newest first, and how many there are in all."""
+    rows = await tx.fetch(LIST, project_id, limit, offset)
+    entries = [
+        Entry(key(row["id"]), row["who"], row["action"], row["subject"], row["details"], row["at"]) for row in rows
+    ]
+    return entries, await tx.fetchval(COUNT, project_id)
