@@ -31,6 +31,7 @@ SENTINEL = "s3cret-s3ntinel"
 GIVEN: dict[str, dict[str, Any]] = {
     "Integrations::WebhookIntegration": {"webhook_url": f"http://127.0.0.1:1/{SENTINEL}"},
     "Integrations::EmailIntegration": {"email": "alerts@example.com"},
+    "Integrations::SmsIntegration": {"phone_number": "+1234567890"},
     "Integrations::SshServerRestartIntegration": {
         "ip": "127.0.0.1", "username": "admin", "password": SENTINEL, "port": 1,
     },

@@ -34,8 +34,22 @@ STATUSES = {
     429: "Too many requests; `Retry-After` says when to come back",
     503: "The database is away for a moment; `Retry-After` says when to come back",
 }
-THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in")}
+CODE = ("POST", "/api/v1/integrations/sms/send_verification_code")
+THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in"), CODE}
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+SMS_REFUSAL = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {
+                "success": {"const": False}, "error": {"type": "string"}, "message": {"type": "string"},
+            },
+            "required": ["success", "error", "message"],
+        },
+        {"$ref": "#/components/schemas/Error"},
+    ]
+}  # fmt: skip
+"""What the specification prints for SMS, beside the usual."""
 ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
 
 WEBHOOK: dict[str, Any] = {
@@ -144,6 +158,9 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
         _exemplify(answers[str(status)], named)
     if operation == ("DELETE", "/api/v1/integrations/{uuid}"):
         answers["422"]["content"]["application/json"]["schema"] = REFUSAL
+    if operation in (CODE, ("POST", "/api/v1/integrations")):
+        for status in {"403", "422", "429", "503"} & answers.keys():
+            answers[status]["content"]["application/json"]["schema"] = SMS_REFUSAL
     if "requestBody" in described:
         _exemplify(described["requestBody"], REQUESTS.get(operation, {}))
 

@@ -21,7 +21,7 @@ from tocsin.integrations import base
 from tocsin.integrations.base import MASK, IntegrationType, Maker
 from tocsin.storage import deliveries as queued
 from tocsin.storage import health as fitness
-from tocsin.storage import integrations
+from tocsin.storage import audit, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Facts, Integration
 from tocsin.transports.guard import Guard
@@ -90,13 +90,18 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),
         type=integration.type,
-        name=integration.name or kind.name(integration.settings),
+        name=called(integration),
         settings=settings,
         editable=not integration.system and kind.editable,
         deletable=not integration.system,
         created_at=seconds(integration.created_at),
         updated_at=seconds(integration.updated_at),
     )
+
+
+def called(integration: Integration) -> str:
+    """What people call it."""
+    return integration.name or base.of(integration.type).name(integration.settings)
 
 
 def key_of(uuid: str) -> UUID:
@@ -131,7 +136,7 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
     name = _checked_name(given.name)
     headers = await _reachable(service, kind, settings)
     maker = Maker(caller.project_id, caller.plan, service.settings.production)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with service.pool.acquire() as connection, base.making(connection) as tx:
         await kind.permit(tx, service.vault, maker, given.settings)
         made = await integrations.create(
             tx,
@@ -143,6 +148,7 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
             settings=settings,
             secret=kind.secret,
         )
+        await _note(tx, caller, "made integration", made)
     if kind.signing:
         headers[SECRET_HEADER] = settings[kind.signing]
     answer = shown(made, reveal=service.settings.reveal_secrets, sent=given.settings)
@@ -187,6 +193,8 @@ async def change(
             settings=kind.parse(given, stored.settings) if given else stored.settings,
             secret=kind.secret,
         )
+        fields = [*given, *([] if isinstance(wished.name, UnsetType) else ["name"])]
+        await _note(tx, caller, "changed integration", changed, {"fields": fields})
     return Response(shown(changed, reveal=service.settings.reveal_secrets, sent=given), headers=headers)
 
 
@@ -202,6 +210,7 @@ async def delete_(uuid: str, caller: Caller, service: Service) -> None:
         if stored.system:
             raise Refused(422, "unprocessable_entity", CANNOT_BE_DELETED, body={"error": CANNOT_BE_DELETED})
         await integrations.delete(tx, caller.project_id, key)
+        await _note(tx, caller, "deleted integration", stored)
 
 
 @post("/api/v1/integrations/{uuid:str}/test", status_code=202)
@@ -212,7 +221,8 @@ async def test(uuid: str, caller: Caller, service: Service) -> deliveries.Delive
     """
     key = key_of(uuid)
     async with service.pool.acquire() as tx, tx.transaction():
-        _there(await integrations.changing(tx, service.vault, caller.project_id, key))
+        stored = _there(await integrations.changing(tx, service.vault, caller.project_id, key))
+        await _note(tx, caller, "tested integration", stored)
         return deliveries.shown(await queued.enqueue_test(tx, key, service.public_url))
 
 
@@ -227,6 +237,7 @@ async def rotate_secret(uuid: str, caller: Caller, service: Service) -> Secret:
         kind = base.of(stored.type)
         settings = kind.rotated(stored.settings, time.time())
         await integrations.update(tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret)
+        await _note(tx, caller, "rotated the signing secret", stored)
     assert kind.signing is not None
     return Secret(settings[kind.signing])
 
@@ -238,8 +249,9 @@ async def attach_all(uuid: str, caller: Caller, service: Service) -> Integration
     Those that are made later are attached too.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await integrations.attach_all(tx, service.vault, caller.project_id, key_of(uuid))
-    return shown(_there(found), reveal=service.settings.reveal_secrets)
+        found = _there(await integrations.attach_all(tx, service.vault, caller.project_id, key_of(uuid)))
+        await _note(tx, caller, "attached integration to everything", found)
+    return shown(found, reveal=service.settings.reveal_secrets)
 
 
 @get("/api/v1/integrations/{uuid:str}/health")
@@ -263,8 +275,18 @@ async def enable(uuid: str, caller: Caller, service: Service) -> IntegrationShow
     key = key_of(uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         await fitness.enable(tx, caller.project_id, key)
-        found = await integrations.one(tx, service.vault, caller.project_id, key)
-    return shown(_there(found), reveal=service.settings.reveal_secrets)
+        found = _there(await integrations.one(tx, service.vault, caller.project_id, key))
+        await _note(tx, caller, "enabled integration", found)
+    return shown(found, reveal=service.settings.reveal_secrets)
+
+
+async def _note(
+    tx: Tx, caller: Caller, action: str, found: Integration, details: Mapping[str, Any] | None = None
+) -> None:
+    uuid = ids.public(ids.INTEGRATION, found.id)
+    await audit.note(
+        tx, caller.project_id, caller.who, action, called(found), {"uuid": uuid, "type": found.type, **(details or {})}
+    )
 
 
 def _there(found: Integration | None) -> Integration:

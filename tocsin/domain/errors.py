@@ -17,7 +17,8 @@ class Detail:
 class Refused(Exception):
     """A request that cannot be granted: what is wrong and what to do, in words for the caller.
 
-    `body` replaces the usual error body where the specification prints another.
+    `body` replaces the usual error body where the specification prints another. `keep` says that what was put on
+    record on the way to the refusal (a try that was spent) must stay: the transaction is committed all the same.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Refused(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
+        keep: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -37,6 +39,7 @@ class Refused(Exception):
         self.details = tuple(details)
         self.headers = dict(headers or {})
         self.body = body
+        self.keep = keep
 
 
 def invalid(message: str, *details: Detail) -> Refused:

@@ -22,6 +22,7 @@ from tocsin.storage.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
+from tocsin.transports.sms import texting
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -42,9 +43,10 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
+    sms = texting(settings)
     wires = Wires(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
-        ssh=ssh, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
+        ssh=ssh, sms=sms, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     pool = await database.pool(dsn, size=CONNECTIONS, name="engine")
     vault = Vault(settings.secret_keys)
@@ -67,6 +69,8 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         await deliverer.drain(LATE_DRAIN)
     finally:
         await http.close()
+        if sms is not None:
+            await sms.close()
         pool.terminate()
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Detail, forbidden_state, invalid
+from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.storage.database import Tx
 from tocsin.storage.leases import Lost
@@ -25,6 +26,7 @@ from tocsin.storage.queue import Job
 from tocsin.storage.restarts import RESTART_LIMITS, Limits
 from tocsin.storage.secrets import Vault
 from tocsin.transports.http import Http
+from tocsin.transports.sms import Texting
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -39,6 +41,7 @@ class Wires:
     mail: Mailer
     public_url: str
     ssh: Ssh | None = None
+    sms: Texting | None = None
     restart_limits: Limits = RESTART_LIMITS
 
 
@@ -68,6 +71,21 @@ class Maker:
     project_id: UUID
     plan: str
     production: bool
+
+
+@asynccontextmanager
+async def making(connection: Tx) -> AsyncIterator[Tx]:
+    """The transaction in which `permit` is asked and the integration is made. It keeps what a refusal says to keep."""
+    kept: Refused | None = None
+    async with connection.transaction():
+        try:
+            yield connection
+        except Refused as refusal:
+            if not refusal.keep:
+                raise
+            kept = refusal
+    if kept is not None:
+        raise kept
 
 
 class IntegrationType(ABC):
@@ -115,7 +133,7 @@ class IntegrationType(ABC):
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
     async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
-        """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
+        """Asked in the transaction (`making`) that makes an integration from what was `given`. Raises `Refused`."""
 
     async def admit(
         self, tx: Tx, job: Job, settings: Mapping[str, Any]

@@ -1,0 +1,84 @@
+"""Texts that fit into one SMS: 160 septets of the GSM alphabet, or 70 units of UCS-2 where a character is not in it.
+
+The alphabet is that of 3GPP TS 23.038, section 6.2.1: https://www.3gpp.org/dynareport/23038.htm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SEPTETS, UNITS = 160, 70
+CUT = ".."
+
+_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_EXTENSION = frozenset("\f^{}\\[~]|€")
+"""Each takes two septets: an escape goes before it."""
+
+# One of these would halve what fits, and a plain one says the same.
+_PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "`": "'"})
+
+
+def line(text: str) -> str:
+    """`text` as one line without control characters, typography made plain."""
+    shown = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(shown.translate(_PLAIN).split())
+
+
+def is_gsm(text: str) -> bool:
+    """Whether every character is in the GSM alphabet or its extension."""
+    return all(each in _BASIC or each in _EXTENSION for each in text)
+
+
+def cost(text: str, *, gsm: bool) -> int:
+    """Septets where the whole message is of the GSM alphabet, else units of UTF-16."""
+    if gsm:
+        return len(text) + sum(each in _EXTENSION for each in text)
+    return len(text) + sum(ord(each) > 0xFFFF for each in text)
+
+
+def fits(text: str) -> bool:
+    """Whether it is one message."""
+    gsm = is_gsm(text)
+    return cost(text, gsm=gsm) <= (SEPTETS if gsm else UNITS)
+
+
+def fitted(fixed: Sequence[str], parts: Sequence[str]) -> str:
+    """`fixed[0] parts[0] fixed[1] parts[1] … fixed[-1]` in one message.
+
+    Where it is too long, the longest of `parts` are shortened first, to one common length, and end in `..`. What is
+    fixed must be of the GSM alphabet and fit by itself, in 70 units; there is one more of it than of the parts.
+    """
+    clean = [line(part) for part in parts]
+    whole = _joined(fixed, clean)
+    if fits(whole):
+        return whole
+    gsm = is_gsm(whole)
+    fitting, too_long = 0, SEPTETS
+    while too_long - fitting > 1:
+        middle = (fitting + too_long) // 2
+        if fits(_joined(fixed, [_cut(part, middle, gsm=gsm) for part in clean])):
+            fitting = middle
+        else:
+            too_long = middle
+    return _joined(fixed, [_cut(part, fitting, gsm=gsm) for part in clean])
+
+
+def _joined(fixed: Sequence[str], parts: Sequence[str]) -> str:
+    between = [text for pair in zip(fixed, parts, strict=False) for text in pair]
+    return "".join([*between, fixed[-1]]).strip()
+
+
+def _cut(part: str, most: int, *, gsm: bool) -> str:
+    """The start of `part`, at most so long, its end marked."""
+    if cost(part, gsm=gsm) <= most:
+        return part
+    used, end = len(CUT), 0
+    for each in part:
+        used += cost(each, gsm=gsm)
+        if used > most:
+            break
+        end += 1
+    return part[:end].rstrip() + CUT if end else ""

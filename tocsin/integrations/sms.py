@@ -1,0 +1,133 @@
+"""SMS: what, where and since when in one message, to a number that was verified, within what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from tocsin.domain import phones as numbers
+from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.errors import Detail, Refused, invalid_field
+from tocsin.domain.incidents import Notification, lasted
+from tocsin.domain.short_text import fitted
+from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Maker, Wires
+from tocsin.storage import phones, texts
+from tocsin.storage.database import Tx
+from tocsin.storage.queue import Job
+from tocsin.storage.secrets import Vault
+from tocsin.storage.texts import BURST_MINUTES, Summary
+from tocsin.transports.sms import TextRefused
+
+NUMBER, CODE = "settings.phone_number", "settings.verification_code"
+PAID_PLAN_REQUIRED = {
+    "success": False,
+    "error": "paid_plan_required",
+    "message": "SMS integrations require a paid plan",
+}
+OFF = "SMS is not set up here; the operator can choose a provider with TOCSIN_SMS_PROVIDER"
+
+
+class SmsIntegration(IntegrationType):
+    type: ClassVar[str] = "Integrations::SmsIntegration"
+    label: ClassVar[str] = "SMS"
+    for_people: ClassVar[bool] = True
+    admits: ClassVar[bool] = True
+
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        known = (stored or {}).get("phone_number")
+        number = given.get("phone_number", known)
+        if problem := numbers.problem(number):
+            raise invalid_field(NUMBER, problem)
+        if known is not None and number != known:
+            raise invalid_field(NUMBER, "cannot be changed: make a new integration with a number that is verified")
+        return {"phone_number": number}
+
+    def name(self, settings: Mapping[str, Any]) -> str:
+        return f"SMS {settings['phone_number']}"
+
+    async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:
+        """A paid plan, and in production a code that was sent to this number for this project."""
+        if maker.plan != "paid":
+            raise paid_plan_required()
+        if not maker.production:
+            return
+        code = given.get("verification_code")
+        if code is None or code == "":
+            raise invalid_field(CODE, "is required; POST /api/v1/integrations/sms/send_verification_code sends it")
+        if not isinstance(code, str):
+            raise invalid_field(CODE, "must be a string")
+        match await phones.redeem(tx, vault, maker.project_id, given["phone_number"], code.strip()):
+            case "wrong":
+                raise _bad_code("is not the code that was sent last")
+            case "none":
+                raise _bad_code("is not valid any more, or was never sent to this number; have a new one sent")
+
+    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
+        """The plan as it is now, then the spend guard."""
+        if await phones.plan(tx, job.project_id) != "paid":
+            return Suppressed("SMS integrations require a paid plan, and this project has none at present")
+        return await texts.ask(tx, job, settings["phone_number"])
+
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
+        if wires.sms is None:
+            return Failed(OFF)
+        summary = leave.known.get("summary")
+        said = summed_up(summary, wires.public_url) if summary else text(notification)
+        try:
+            taken = await wires.sms.send(settings["phone_number"], said, notification.delivery_id)
+        except TextRefused as error:
+            return Failed(str(error), error.cure, error.status_code, retry_after=error.retry_after)
+        return Delivered(taken.status_code, taken.said, receipt={"id": taken.id})
+
+    async def settle(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
+    ) -> None:
+        """Remember what the provider calls it, for its report; what was never taken has cost nothing."""
+        match outcome:
+            case Delivered(receipt=receipt) if receipt and receipt["id"]:
+                await phones.reported(tx, receipt["id"], job.id, None, None)
+            case Failed() if isinstance(then, Finish):
+                await texts.unsent(tx, job.id)
+
+
+def text(notification: Notification) -> str:
+    """One message: what, where, since when, then what else there is room for; of an end, how long it took."""
+    kind, name, message = notification.incident_type, notification.resource_name, notification.message
+    since = _moment(notification.started_at)
+    match notification.event:
+        case "test":
+            return fitted((f"Test, {since}: ", ""), (message,))
+        case "notice":
+            return fitted(("Tocsin: ", ""), (message,))
+        case "resolved":
+            took = f" after {lasted(notification.duration or 0)}, since {since}"
+            return fitted(("Resolved: ", " on ", took), (kind, name))
+        case "opened":
+            return fitted(("", " on ", f" since {since}: ", ""), (kind, name, message))
+
+
+def summed_up(summary: Summary, public_url: str) -> str:
+    """One message for many: how many, how many of them last, which, and where to read more."""
+    names = "; ".join(summary.names)
+    many = f"{summary.count} more incidents within {BURST_MINUTES} min, {summary.ongoing} ongoing: "
+    link = f"{public_url}/incidents"
+    said = fitted((many, " ", ""), (names, link))
+    return said if said.endswith(link) else fitted((many, ""), (names,))
+
+
+def paid_plan_required() -> Refused:
+    """403 with the specification's body."""
+    return Refused(403, "paid_plan_required", str(PAID_PLAN_REQUIRED["message"]), body=PAID_PLAN_REQUIRED)
+
+
+def _bad_code(problem: str) -> Refused:
+    """422 for a code; the try that it cost is kept."""
+    return Refused(422, "invalid_request", f"{CODE} {problem}", [Detail(CODE, problem)], keep=True)
+
+
+def _moment(moment: datetime) -> str:
+    """`24 Nov 02:45 UTC`: what lasts for a year is no news."""
+    return moment.astimezone(UTC).strftime("%d %b %H:%M UTC")

@@ -1,0 +1,139 @@
+"""Twilio: its Messages resource, and the status callbacks that it signs.
+
+https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
+https://www.twilio.com/docs/messaging/guides/track-outbound-message-status
+https://www.twilio.com/docs/usage/security#validating-requests
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from tocsin.settings import Settings
+from tocsin.settings import Twilio as Account
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Answer, Http, Unreachable
+from tocsin.transports.sms import Forged, Provider, Report, Taken, TextRefused
+
+VERSION = "2010-04-01"
+
+PERMANENT = frozenset({21211, 21217, 21265, 21266, 21610, 21614, 21635})
+"""Error codes by which no further try can succeed: the number is none, no mobile phone's, a short code, the sender's own
+or a landline, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
+"""
+
+FINAL = {"delivered": None, "read": None, "undelivered": "could not be delivered", "failed": "failed"}
+"""Statuses after which no other follows, with what is wrong then."""
+
+_SID = re.compile(r'"sid":\s*"((?:SM|MM)[0-9a-fA-F]{32})"')
+_STATUS = re.compile(r'"status":\s*"([a-z_]+)"')
+_EVERYWHERE = tuple(ipaddress.ip_network(all_of_them) for all_of_them in ("0.0.0.0/0", "::/0"))
+
+
+class Twilio(Provider):
+    """The host is the operator's own choice, so the guard on projects' addresses does not apply to it."""
+
+    name: ClassVar[str] = "Twilio"
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._http = Http(Guard(_EVERYWHERE))
+        self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
+        credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
+        self._headers = {
+            "Authorization": f"Basic {credentials}",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+        }
+
+    @classmethod
+    def chosen(cls, settings: Settings) -> Twilio | None:
+        return cls(settings.sms) if isinstance(settings.sms, Account) else None
+
+    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
+        sender = self._account.sender
+        form = {
+            "To": number,
+            "MessagingServiceSid" if sender.startswith("MG") else "From": sender,
+            "Body": text,
+        }
+        if reports_to:
+            form["StatusCallback"] = reports_to
+        try:
+            answer = await self._http.post(self._url, urlencode(form).encode(), self._headers)
+        except Unreachable as error:
+            raise TextRefused(f"Twilio: {error}") from error
+        return _taken(answer)
+
+    def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
+        try:
+            said = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
+        except ValueError as error:
+            raise Forged from error
+        given = headers.get("x-twilio-signature", "").encode("latin-1", "replace")
+        # Whether the address of a usual port names that port is for whoever stands between us and Twilio.
+        right = [signature(self._account.auth_token, each, said).encode() for each in _with_and_without_port(url)]
+        if not any(hmac.compare_digest(given, each) for each in right):
+            raise Forged
+        values = dict(said)
+        status, sid = values.get("MessageStatus", ""), values.get("MessageSid", "")
+        if status not in FINAL or not sid:
+            return None
+        problem, code = FINAL[status], values.get("ErrorCode")
+        if problem is not None:
+            problem = f"Twilio: it {problem}"
+            if code:
+                problem += f" (error {code}, https://www.twilio.com/docs/api/errors/{code})"
+        return Report(sid, f"{sid}: {status}", problem)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
+    """What `X-Twilio-Signature` must be: HMAC-SHA1 of the address with all form fields, sorted by name, behind it."""
+    said = url + "".join(name + value for name, value in sorted(form))
+    return b64encode(hmac.digest(auth_token.encode(), said.encode(), hashlib.sha1)).decode()
+
+
+def _taken(answer: Answer) -> Taken:
+    if answer.status == 201:
+        sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
+        if sid is None:
+            # Taken all the same: another try would be another message.
+            return Taken("", answer.status, "Taken by Twilio, which did not say as what")
+        return Taken(sid[1], answer.status, f"{sid[1]}: {status[1] if status else 'taken'}")
+    raise _refused(answer)
+
+
+def _refused(answer: Answer) -> TextRefused:
+    """By the status, and by those codes that can only be final: Twilio changes the others from time to time."""
+    try:
+        said = json.loads(answer.text)
+        code, words = int(said["code"]), " ".join(str(said["message"]).split())[:300]
+    except (ValueError, KeyError, TypeError):
+        code, words = 0, "an answer that is not of its documented form"
+    what = f"Twilio answered {answer.status}" + (f", error {code}: {words}" if code else f", {words}")
+    if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
+        asked = answer.headers.get("retry-after", "").strip()
+        wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
+        return TextRefused(what, "wait", answer.status, wait)
+    return TextRefused(what, "nothing" if code in PERMANENT else "doubt", answer.status)
+
+
+def _with_and_without_port(url: str) -> Iterator[str]:
+    yield url
+    parts = urlsplit(url)
+    usual = {"https": 443, "http": 80}.get(parts.scheme)
+    host = parts.netloc.removesuffix(f":{usual}")
+    yield urlunsplit(parts._replace(netloc=host))
+    if parts.port in (None, usual):
+        yield urlunsplit(parts._replace(netloc=f"{host}:{usual}"))
