@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
+import httpx
 
 from tocsin.storage import accounts, audit, retention
 from tocsin.storage.secrets import Vault
@@ -53,3 +54,52 @@ async def test_the_record_is_kept_as_long_as_incidents_are(pool: asyncpg.Pool, p
     await retention.drop_old(pool, raw_days=30, days=400)
     async with pool.acquire() as tx:
         assert [entry.subject for entry in (await audit.list_(tx, project.id, limit=10))[0]] == ["recent"]
+
+
+async def test_of_a_web_address_the_record_keeps_the_host_alone(pool: asyncpg.Pool, project: Any) -> None:
+    async with pool.acquire() as tx:
+        for subject in ("https://ann:sesame@example.com/services/T1/B1/k3y?token=abc", "timeout of https://example.com"):
+            await audit.note(tx, project.id, audit.API_TOKEN, "changed", subject)
+        found, _ = await audit.list_(tx, project.id, limit=10)
+    assert [entry.subject for entry in found] == ["timeout of https://example.com", "https://example.com/…"]
+
+
+async def test_every_change_through_the_api_is_on_record(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, project: Any
+) -> None:
+    webhook = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": "https://example.com/s3cret"}}
+    monitor = {"network_monitor": {"name": "Shop", "url": "https://example.com", "check_type": "http"}}
+    made = (await app_client.post("/api/v1/integrations", json={"integration": webhook})).json()["uuid"]
+    watched = (await app_client.post("/api/v1/network_monitors", json=monitor)).json()["uuid"]
+    here, there = f"/api/v1/integrations/{made}", f"/api/v1/network_monitors/{watched}"
+    opening = {"resource_type": "NetworkMonitor", "resource_uuid": watched, "incident_type": "timeout", "message": "x"}
+    opened = (await app_client.post("/api/v1/incidents", json={"incident": opening})).json()["uuid"]
+    wishes: list[tuple[str, str, Any]] = [
+        ("PATCH", here, {"integration": {"name": "Pager"}}),
+        ("POST", f"{here}/test", None),
+        ("POST", f"{here}/rotate_secret", None),
+        ("POST", f"{there}/integrations", {"integration_id": made}),
+        ("POST", f"{there}/integrations", {"integration_id": made}),
+        ("DELETE", f"{there}/integrations/{made}", None),
+        ("POST", f"{here}/attach_all", None),
+        ("POST", f"{here}/enable", None),
+        ("PATCH", there, {"network_monitor": {"paused": False, "keyword": "welcome"}}),
+        ("POST", f"/api/v1/incidents/{opened}/snooze", {"until": "2099-01-01T00:00:00Z"}),
+        ("POST", f"/api/v1/incidents/{opened}/resolve", None),
+        ("DELETE", here, None),
+        ("DELETE", there, None),
+    ]
+    for method, path, body in wishes:
+        answer = await app_client.request(method, path, json=body)
+        assert answer.is_success, answer.text
+    async with pool.acquire() as tx:
+        found, _ = await audit.list_(tx, project.id, limit=100)
+    assert [entry.action for entry in reversed(found)] == [
+        "made integration", "made network monitor", "changed integration", "tested integration",
+        "rotated the signing secret", "attached integration", "detached integration",
+        "attached integration to everything", "enabled integration", "changed network monitor", "snoozed incident",
+        "resolved incident", "deleted integration", "deleted network monitor",
+    ]  # fmt: skip
+    assert {entry.who for entry in found} == {"API token"}
+    assert found[-3].details["fields"] == ["name"]
+    assert "s3cret" not in repr(found)

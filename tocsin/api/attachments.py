@@ -8,11 +8,11 @@ import msgspec
 from litestar import Response, delete, get, post
 
 from tocsin.api.caller import Caller
-from tocsin.api.integrations import IntegrationShown, key_of, shown
+from tocsin.api.integrations import IntegrationShown, called, key_of, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.storage import integrations
+from tocsin.storage import audit, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Resource
 
@@ -41,14 +41,24 @@ async def _attach(
         if found is None:
             raise not_found("integration")
         new = await integrations.attach(tx, resource, found.id)
+        if new:
+            await audit.note(
+                tx, caller.project_id, caller.who, "attached integration", called(found),
+                {"uuid": integration_id, "to": uuid},
+            )  # fmt: skip
     return Response(shown(found, reveal=service.settings.reveal_secrets), status_code=201 if new else 200)
 
 
 async def _detach(service: Service, caller: Caller, kind: Resource, uuid: str, integration_id: str) -> None:
     async with service.pool.acquire() as tx, tx.transaction():
         resource = await _held(tx, caller, kind, uuid)
-        if not await integrations.detach(tx, caller.project_id, resource, key_of(integration_id)):
+        found = await integrations.one(tx, service.vault, caller.project_id, key_of(integration_id))
+        if found is None or not await integrations.detach(tx, caller.project_id, resource, found.id):
             raise not_found("integration")
+        await audit.note(
+            tx, caller.project_id, caller.who, "detached integration", called(found),
+            {"uuid": integration_id, "from": uuid},
+        )  # fmt: skip
 
 
 async def _held(tx: Tx, caller: Caller, kind: Resource, uuid: str) -> UUID:

@@ -10,7 +10,7 @@ import asyncpg
 
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
-from tocsin.storage import accounts
+from tocsin.storage import accounts, audit
 
 REMEMBERED = 1.0
 """Seconds for which a process goes by what it knows of a token without asking the database again."""
@@ -29,6 +29,11 @@ class Caller:
     plan: str
     user_id: UUID | None
     role: accounts.Role = "owner"
+
+    @property
+    def who(self) -> UUID | str:
+        """What the record of changes is told (`storage.audit.note`)."""
+        return self.user_id or audit.API_TOKEN
 
 
 _remembered: dict[tuple[asyncpg.Pool, str], tuple[float, Caller]] = {}

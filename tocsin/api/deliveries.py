@@ -16,7 +16,7 @@ from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
-from tocsin.storage import deliveries, incidents, integrations, queue
+from tocsin.storage import audit, deliveries, incidents, integrations, queue
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.leases import Try
 
@@ -172,7 +172,10 @@ async def redeliver(
             raise forbidden_state("The integration of this delivery was deleted")
         if not to.repeatable and old.event == "opened":
             _check_order(incident, confirmed=data is not None and data.confirm)
-        return shown(await deliveries.redeliver(tx, old, incident, to, service.public_url))
+        made = shown(await deliveries.redeliver(tx, old, incident, to, service.public_url))
+        details = {"delivery": made.uuid, "incident": made.incident_uuid, "integration": made.integration_uuid}
+        await audit.note(tx, caller.project_id, caller.who, "ordered a redelivery", old.integration_type, details)
+        return made
 
 
 def _check_order(incident: Incident | None, *, confirmed: bool) -> None:

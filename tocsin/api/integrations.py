@@ -19,9 +19,9 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, IntegrationType, Maker
+from tocsin.storage import audit, integrations
 from tocsin.storage import deliveries as queued
 from tocsin.storage import health as fitness
-from tocsin.storage import audit, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Facts, Integration
 from tocsin.transports.guard import Guard

@@ -20,7 +20,7 @@ from tocsin.domain import monitors as domain
 from tocsin.domain.errors import invalid, invalid_field, not_found
 from tocsin.domain.monitors import Target, Wanted
 from tocsin.settings import Settings
-from tocsin.storage import monitors
+from tocsin.storage import audit, monitors
 from tocsin.storage.monitors import Monitor
 from tocsin.transports.guard import Guard
 
@@ -130,6 +130,8 @@ async def create(data: MonitorGiven, caller: Caller, service: Service) -> Respon
     async with service.pool.acquire() as tx, tx.transaction():
         new = await monitors.create(tx, caller.project_id, wanted)
         made = await monitors.one(tx, caller.project_id, new)
+        uuid = ids.public(ids.MONITOR, new)
+        await audit.note(tx, caller.project_id, caller.who, "made network monitor", wanted.name, {"uuid": uuid})
     return Response(_shown(made), status_code=201, headers=headers)
 
 
@@ -156,6 +158,10 @@ async def change(uuid: str, data: MonitorGiven, caller: Caller, service: Service
         if stored is None:
             raise not_found("network_monitor")
         await monitors.change(tx, caller.project_id, key, stored, _wanted(given, stored, service.settings))
+        fields = [name for name in given.__struct_fields__ if getattr(given, name) is not UNSET]
+        await audit.note(
+            tx, caller.project_id, caller.who, "changed network monitor", stored.name, {"uuid": uuid, "fields": fields}
+        )
         changed = await monitors.one(tx, caller.project_id, key)
     return Response(_shown(changed), headers=headers)
 
@@ -164,8 +170,12 @@ async def change(uuid: str, data: MonitorGiven, caller: Caller, service: Service
 async def remove(uuid: str, caller: Caller, service: Service) -> None:
     """Deletes a monitor and resolves its incidents."""
     async with service.pool.acquire() as tx, tx.transaction():
-        if not await monitors.delete(tx, caller.project_id, _key(uuid)):
+        found = await monitors.one(tx, caller.project_id, _key(uuid))
+        if found is None or not await monitors.delete(tx, caller.project_id, found.id):
             raise not_found("network_monitor")
+        await audit.note(
+            tx, caller.project_id, caller.who, "deleted network monitor", found.wanted.name, {"uuid": uuid}
+        )
 
 
 def _wanted(given: MonitorFields, stored: Wanted | None, settings: Settings) -> Wanted:

@@ -17,7 +17,7 @@ from tocsin.api.shapes import Page, seconds
 from tocsin.domain import ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
-from tocsin.storage import samples, servers
+from tocsin.storage import audit, samples, servers
 from tocsin.storage.servers import Server
 
 MOST_POINTS = 1_000
@@ -128,16 +128,24 @@ async def change(uuid: str, data: ServerChange, caller: Caller, service: Service
     """Changes when the server's readings, or its silence, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.change_alerts(tx, caller.project_id, _key(uuid), given)
-    return _shape(_existing(found))
+        found = _existing(await servers.change_alerts(tx, caller.project_id, _key(uuid), given))
+        await audit.note(
+            tx, caller.project_id, caller.who, "changed server", found.hostname or uuid,
+            {"uuid": uuid, "alerts": given},
+        )  # fmt: skip
+    return _shape(found)
 
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
 async def remove(uuid: str, caller: Caller, service: Service) -> None:
     """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
     async with service.pool.acquire() as tx, tx.transaction():
-        if not await servers.delete(tx, caller.project_id, _key(uuid)):
+        found = await servers.one(tx, caller.project_id, _key(uuid))
+        if found is None or not await servers.delete(tx, caller.project_id, found.id):
             raise not_found("server")
+        await audit.note(
+            tx, caller.project_id, caller.who, "deleted server", found.hostname or uuid, {"uuid": uuid}
+        )
 
 
 @get("/api/v1/servers/{uuid:str}/metrics", summary="Get a server's time series")

@@ -19,7 +19,7 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import letters
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
-from tocsin.storage import accounts, links, monitors, passwords, throttle
+from tocsin.storage import accounts, audit, links, monitors, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
@@ -94,6 +94,7 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
         project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
         if site:
             await monitors.create(tx, project.id, site)
+        await audit.note(tx, project.id, user.id, "made project", project.name, {"plan": project.plan})
     return Response(
         Registered("User created successfully", _shape(user)),
         status_code=201,

@@ -16,7 +16,7 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import ids, letters
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, links
+from tocsin.storage import accounts, audit, links
 from tocsin.storage.accounts import NewProject, User
 from tocsin.storage.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
@@ -55,6 +55,7 @@ async def create(name: str, plan: str | None, owner: str | None, as_json: bool, 
     async with connected(settings) as tx:
         async with tx.transaction():
             made = await accounts.create_project(tx, vault, name, plan or settings.default_plan, owner)
+            await audit.note(tx, made.id, audit.OPERATOR, "made project", made.name, {"plan": made.plan})
         user = await accounts.user_by_email(tx, owner) if owner else None
     said = await _send_verification(settings, vault, user) if user and not user.verified else None
     if as_json:
@@ -96,6 +97,8 @@ async def set_plan(uuid: str, plan: str, settings: Settings) -> None:
     project_id = installation.project_id(uuid)
     async with connected(settings) as tx, tx.transaction():
         name = await accounts.set_plan(tx, project_id, plan)
+        if name is not None:
+            await audit.note(tx, project_id, audit.OPERATOR, "changed the plan", name, {"plan": plan})
     if name is None:
         raise click.ClickException(installation.no_project(uuid))
     click.echo(f"{name} ({uuid}) is on the {plan} plan now")

@@ -12,7 +12,7 @@ from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.cli.project import as_object
 from tocsin.settings import Settings
-from tocsin.storage import accounts
+from tocsin.storage import accounts, audit
 
 CLOCKS = 0.1
 """Seconds by which two processes' timers may differ over one second, and more."""
@@ -34,6 +34,8 @@ async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
     vault = installation.vault(settings)
     async with connected(settings) as tx, tx.transaction():
         made = await accounts.rotate_token(tx, vault, project_id)
+        if made is not None:
+            await audit.note(tx, project_id, audit.OPERATOR, "rotated the API token", made.name)
     if made is None:
         raise click.ClickException(installation.no_project(uuid))
     # The API's processes go by what they know for a moment.

@@ -6,6 +6,7 @@ and not here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,9 @@ WHERE project_id IS NOT DISTINCT FROM $1 ORDER BY id DESC LIMIT $2 OFFSET $3
 """
 
 COUNT = "SELECT count(*) FROM audit WHERE project_id IS NOT DISTINCT FROM $1"
+
+
+ADDRESS = re.compile(r"(\w+://)(?:[^/\s?#]*@)?([^/\s?#]+)([/?#]\S+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,10 @@ async def note(
     installation.
 
     Every member of the project may read it, so neither `subject` nor `details` hold a secret: name the setting that
-    changed, not its value.
+    changed, not its value. Of a web address in `subject` only the host is kept: the rest may be what lets one in.
     """
     user_id, said = (who, None) if isinstance(who, UUID) else (None, who)
-    await tx.execute(NOTE, project_id, user_id, said, action, subject, dict(details or {}))
+    await tx.execute(NOTE, project_id, user_id, said, action, _harmless(subject), dict(details or {}))
 
 
 async def list_(tx: Tx, project_id: UUID | None, *, limit: int, offset: int = 0) -> tuple[list[Entry], int]:
@@ -71,3 +75,7 @@ async def list_(tx: Tx, project_id: UUID | None, *, limit: int, offset: int = 0)
         Entry(key(row["id"]), row["who"], row["action"], row["subject"], row["details"], row["at"]) for row in rows
     ]
     return entries, await tx.fetchval(COUNT, project_id)
+
+
+def _harmless(subject: str) -> str:
+    return ADDRESS.sub(lambda found: f"{found[1]}{found[2]}{'/…' if found[3] else ''}", subject)
