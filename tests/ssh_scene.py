@@ -51,11 +51,13 @@ class Scene:
         return dict((await self.client.get(f"/api/v1/deliveries/{uuid}")).json())
 
     async def ended(self, uuid: str, timeout: float = 20.0) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
         async def look() -> dict[str, Any] | None:
-            found = await self.delivery(uuid)
+            found.update(await self.delivery(uuid))
             return found if found["finished_at"] else None
 
-        return await until(look, timeout=timeout, what=f"the end of {uuid}")
+        return await until(look, timeout=timeout, what=lambda: f"the end of {found}")
 
     async def tried(self, uuid: str, times: int = 1) -> dict[str, Any]:
         """The delivery, once that many tries have ended."""

@@ -130,9 +130,6 @@ curl -X POST "https://api.uptinio.com/api/v1/servers/SRV123/integrations" \
 """
 
 NOT_YET = {
-    "Integrations::SshServerRestartIntegration": {
-        "ip": "192.168.1.100", "username": "admin", "password": "secure_password", "port": 22,
-    },
     "Integrations::SmsIntegration": {"phone_number": "+1234567890", "verification_code": "123456"},
     "Integrations::SlackIntegration": {},
 }

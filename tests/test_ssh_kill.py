@@ -152,6 +152,7 @@ async def test_stopped_after_the_command_was_sent_it_is_not_sent_again(
     assert sent(target) == 1
 
 
+@pytest.mark.timeout(300)
 async def test_killed_at_random_moments_no_incident_restarts_the_machine_twice(
     service: Service, here: Scene, target: Machine, record_property: Any
 ) -> None:
@@ -164,7 +165,7 @@ async def test_killed_at_random_moments_no_incident_restarts_the_machine_twice(
         await asyncio.sleep(chance.uniform(0, 0.5))
         service.engine.kill()
         service.start()
-        ends.append((await here.ended(uuid))["status"])
+        ends.append((await here.ended(uuid, timeout=45))["status"])
         assert target.reboots - before <= 1
         assert ends[-1] != "delivered" or target.reboots - before == 1
     record_property("said", f"12 kills: {ends.count('delivered')} delivered, {ends.count('dead')} unknown, none twice")

@@ -33,6 +33,7 @@ def _create(kind: str, settings: Named) -> Named:
 WEBHOOK = _integration("Webhook", HOOK, {"webhook_url": HOOK})
 EMAIL = _integration("Email", "alerts@example.com", {"email": "alerts@example.com"})
 SSH_SETTINGS = {"ip": "192.168.1.100", "username": "admin", "password": "secure_password", "port": 22}
+FINGERPRINT = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
 SSH = _integration("SshServerRestart", "192.168.1.100 (admin)", SSH_SETTINGS)
 SMS = _integration("Sms", "SMS +1234567890", {"phone_number": "+1234567890"})
 SLACK_SETTINGS = {
@@ -144,6 +145,8 @@ REQUESTS: dict[Operation, Named] = {
         "SSH server restart": _create("SshServerRestart", SSH_SETTINGS),
         "SMS": _create("Sms", {"phone_number": "+1234567890", "verification_code": "123456"}),
     },
+    ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {"The key that was offered": {"fingerprint": FINGERPRINT}},
+    ("POST", "/api/v1/deliveries/{uuid}/redeliver"): {"Restart the server again": {"confirm": True}},
     ("PATCH", "/api/v1/integrations/{uuid}"): {"Rename": {"integration": {"name": "On-call"}}},
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {"Number": {"phone_number": "+1234567890"}},
     ("POST", "/api/v1/servers/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
@@ -186,6 +189,10 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("POST", "/api/v1/integrations/{uuid}/test"): {
         202: {"Queued": {**WAITING, "event": "test", "incident_uuid": None}},
+    },
+    ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {
+        200: {"Trusted": {**SSH, "settings": {**SSH_SETTINGS, "password": "********",
+                                              "host_key_fingerprint": FINGERPRINT}}},
     },
     ("POST", "/api/v1/integrations/{uuid}/rotate_secret"): {200: {"New secret": {"secret": "whsec_…"}}},
     ("POST", "/api/v1/integrations/{uuid}/attach_all"): {200: {"Attached": WEBHOOK}},

@@ -12,7 +12,7 @@ from tocsin.api.integrations import IntegrationShown, key_of, shown
 from tocsin.api.service import Service
 from tocsin.domain.errors import forbidden_state, not_found
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
-from tocsin.storage import integrations
+from tocsin.storage import audit, integrations
 
 
 class HostKeyToTrust(msgspec.Struct):
@@ -39,7 +39,10 @@ async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Caller, servic
         changed = await integrations.update(
             tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret
         )
-    return shown(changed, reveal=service.settings.reveal_secrets)
+        answer = shown(changed, reveal=service.settings.reveal_secrets)
+        details = {"uuid": uuid, "fingerprint": data.fingerprint}
+        await audit.note(tx, caller.project_id, caller.who, "trusted host key", answer.name, details)
+    return answer
 
 
 routes = [trust_host_key]
