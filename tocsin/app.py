@@ -69,9 +69,10 @@ def api_app(settings: Settings, public_url: str) -> ASGIApp:
         from tocsin.storage import database
         from tocsin.storage.secrets import Vault
 
-        pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name="api")
+        vault = Vault(settings.secret_keys)
+        pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
         try:
-            yield service.of(pool, settings, Vault(settings.secret_keys), public_url)
+            yield service.of(pool, settings, vault, public_url)
         finally:
             pool.terminate()
 

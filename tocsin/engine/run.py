@@ -48,8 +48,8 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
         ssh=ssh, sms=sms, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
-    pool = await database.pool(dsn, size=CONNECTIONS, name="engine")
     vault = Vault(settings.secret_keys)
+    pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
     deliverer = Deliverer(pool, vault, wires, settings.retry_schedule)
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),

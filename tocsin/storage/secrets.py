@@ -101,6 +101,16 @@ class Vault:
                 continue
         raise Unopenable("this secret was damaged, or moved from the place that it was sealed for")
 
+    @property
+    def header(self) -> bytes:
+        """How every envelope begins that is sealed now: what begins otherwise is sealed with an older key."""
+        return VERSION + self._generations[0].key_id
+
+    @property
+    def key_id(self) -> str:
+        """The newest key's name in hexadecimal, which says nothing of the key itself."""
+        return self._generations[0].key_id.hex()
+
     def token_hash(self, token: str) -> bytes:
         """What is stored of a token: 32 bytes, keyed with the newest key."""
         return self.token_hashes(token)[0]
