@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import http.client
 import itertools
 import json
 import re
@@ -66,6 +65,7 @@ class Twilio:
         self.messages: list[Message] = []
         self.mistakes: list[str] = []
         self.refusals: deque[Refusal] = deque()
+        self.next_sid: str | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -99,8 +99,10 @@ class Twilio:
             timeout=timeout, what=lambda: f"{count} messages to {to}; there are {self.messages} {self.mistakes}",
         )
 
-    def report(self, message: Message, status: str, error_code: int | None = None, token: str = AUTH_TOKEN) -> int:
-        """Tell the message's `StatusCallback` of a new status, signed; the HTTP status that it answers."""
+    def report(
+        self, message: Message, status: str, error_code: int | None = None, token: str = AUTH_TOKEN
+    ) -> tuple[str, dict[str, str], bytes]:
+        """A status callback as Twilio posts it to the message's `StatusCallback`: path, signed headers and body."""
         form = {
             "AccountSid": ACCOUNT_SID, "ApiVersion": "2010-04-01", "From": FROM, "To": message.to,
             "MessageSid": message.sid, "MessageStatus": status, "SmsSid": message.sid, "SmsStatus": status,
@@ -110,16 +112,8 @@ class Twilio:
         url = message.form["StatusCallback"]
         said = url + "".join(name + form[name] for name in sorted(form))
         signature = base64.b64encode(hmac.new(token.encode(), said.encode(), hashlib.sha1).digest()).decode()
-        parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-        try:
-            headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
-            connection.request("POST", parts.path, urlencode(form), headers)
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status
-        finally:
-            connection.close()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
+        return urlsplit(url).path, headers, urlencode(form).encode()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -162,7 +156,7 @@ class Twilio:
         callback = urlsplit(form.get("StatusCallback", "http://example.com/"))
         if callback.scheme not in ("http", "https") or not callback.hostname or "_" in callback.hostname:
             return self._wrong(400, 21609, "The StatusCallback URL is not a valid URL.")
-        message = Message(f"SM{next(_sids):032x}", form)
+        message = Message(self.next_sid or f"SM{next(_sids):032x}", form)
         self.messages.append(message)
         uri = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{message.sid}"
         return 201, {
