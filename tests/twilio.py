@@ -29,6 +29,9 @@ SERVICE_SID = "MG" + "fedcba9876543210" * 2
 KNOWN = {"To", "From", "MessagingServiceSid", "Body", "StatusCallback"}
 MESSAGES = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
 
+Said = tuple[int, dict[str, Any], Mapping[str, str]]
+"""An answer: status, body, more headers."""
+
 _sids = itertools.count(1)
 
 
@@ -120,7 +123,7 @@ class Twilio:
         self._server.server_close()
         self._thread.join(5)
 
-    def _answer(self, path: str, headers: Mapping[str, str], body: str) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _answer(self, path: str, headers: Mapping[str, str], body: str) -> Said:
         credentials = base64.b64encode(f"{ACCOUNT_SID}:{AUTH_TOKEN}".encode()).decode()
         if headers["authorization"] != f"Basic {credentials}":
             return self._wrong(401, 20003, "Authenticate")
@@ -137,7 +140,7 @@ class Twilio:
             return self._wrong(400, 20001, f"Unknown parameters: {sorted(unknown)}")
         return self._message(form)
 
-    def _message(self, form: dict[str, str]) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _message(self, form: dict[str, str]) -> Said:
         service = form.get("MessagingServiceSid")
         if not form.get("To"):
             return self._wrong(400, 21604, "A 'To' phone number is required.")
@@ -169,7 +172,7 @@ class Twilio:
             "to": form["To"], "uri": f"{uri}.json",
         }, {}  # fmt: skip
 
-    def _wrong(self, status: int, code: int, message: str) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _wrong(self, status: int, code: int, message: str) -> Said:
         self.mistakes.append(message)
         return (*_error(status, code, message), {})
 

@@ -22,7 +22,10 @@ def country(number: str) -> str | None:
     """The two-letter code of the country that a number of good form belongs to; None where it is of none."""
     import phonenumbers  # its tables are large, and few processes ever ask
 
-    return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    try:
+        return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def outside(number: str, countries: Sequence[str]) -> str | None:
@@ -37,7 +40,10 @@ def outside(number: str, countries: Sequence[str]) -> str | None:
 
 
 def display(number: str) -> str:
-    """A number of good form as people write it: `+43 1 2345678`."""
+    """A number of good form as people write it: `+43 1 2345678`; as it is where it is of no country."""
     import phonenumbers
 
-    return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+    try:
+        return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+    except phonenumbers.NumberParseException:
+        return number

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tocsin.domain import ids
+from tocsin.domain import phones as numbers
 from tocsin.domain.deliveries import Suppressed
 from tocsin.storage import health, phones, queue
 from tocsin.storage.database import Tx, key
@@ -118,7 +119,7 @@ async def _limit(tx: Tx, job: Job, number: str) -> Suppressed | None:
     """The day's end for this number or this project. Its people are told by another way, once a day."""
     day = await tx.fetchrow(DAY, number, job.project_id)
     if day["to_number"] >= DAY_PER_NUMBER:
-        whose, most = f"to {number}", DAY_PER_NUMBER
+        whose, most = f"to {numbers.display(number)}", DAY_PER_NUMBER
     elif day["of_project"] >= DAY_PER_PROJECT:
         whose, most = "for this project", DAY_PER_PROJECT
     else:
