@@ -45,7 +45,7 @@ def test_the_description_is_valid_openapi_3_1() -> None:
 def test_every_call_of_the_application_is_described() -> None:
     described = {(method.upper(), path) for method, path, _ in OPERATIONS}
     undescribed = {"/metrics", "/api/v1/openapi.json", "/api/docs", "/api/docs/{name:str}"}
-        undescribed |= {"/sms/reports/{delivery:str}"}  # called by the provider of SMS, in its own form
+    undescribed |= {"/sms/reports/{delivery:str}"}  # called by the provider of SMS, in its own form
     for route in server.application([*server.nouns()]).routes:
         for method in route.methods - {"OPTIONS"}:
             if route.path not in undescribed:
