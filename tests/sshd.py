@@ -72,6 +72,11 @@ elif words[-1:] == ["reboot"]:
             parent = int(after.split()[1])
 """
 
+SESSION = """#!/bin/sh
+printf '%s\\n' "$SSH_ORIGINAL_COMMAND" >> {folder}/texts
+exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
 NAMESPACE = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -98,6 +103,7 @@ AuthorizedKeysFile {folder}/authorized_keys
 PermitRootLogin no
 AllowUsers {user}
 SetEnv PATH={folder}/bin:/usr/bin:/bin
+ForceCommand {folder}/bin/session
 MaxStartups 100
 LogLevel VERBOSE
 """
@@ -142,6 +148,11 @@ class Machine:
     def commands(self) -> list[str]:
         """How sudo was called, each as one line."""
         return [" ".join(call.words) for call in self.calls]
+
+    @property
+    def texts(self) -> list[str]:
+        """The commands as they came over the wire."""
+        return (self.folder / "texts").read_text().splitlines()
 
     @property
     def reboots(self) -> int:
@@ -224,8 +235,8 @@ class Machine:
         folder = self.folder
         (folder / "bin").mkdir(mode=0o755)
         script = SUDO.format(folder=folder, python=shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin"))
-        for name in ("sudo", "reboot"):
-            (folder / "bin" / name).write_text(script)
+        for name, text in {"sudo": script, "reboot": script, "session": SESSION.format(folder=folder)}.items():
+            (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
         crypted = subprocess.run(
             [program("openssl"), "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, check=True, text=True
@@ -239,7 +250,7 @@ class Machine:
             _new_key(folder / name)
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
         (folder / "authorized_keys").chmod(0o644)
-        for name in ("calls", "reboots"):
+        for name in ("calls", "reboots", "texts"):
             self._state(name, "")
             (folder / name).chmod(0o666)
         self._state("password", PASSWORD)

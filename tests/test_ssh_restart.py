@@ -40,6 +40,8 @@ async def test_the_command_is_sudo_reboot_and_the_password_travels_on_standard_i
     assert asked.words == ["-S", "-p", "", "-l", "reboot"]
     assert sent.words == ["-S", "-p", "", "reboot"]
     assert asked.typed == sent.typed == PASSWORD
+    assert target.texts[-1] == "sudo -S -p '' reboot"
+    assert not any(PASSWORD in text for text in target.texts)
     assert PASSWORD not in target.log
 
 

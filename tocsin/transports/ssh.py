@@ -120,25 +120,27 @@ class Ssh:
         import asyncssh
 
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
-        opened = await self._open(to)
         met: list[str] = []
+        attached: list[asyncssh.SSHClientConnection] = []
 
         class Client(asyncssh.SSHClient):
+            def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+                attached.append(conn)
+
             def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
                 met[:] = [_words(key)]
                 return host_key is None or met == [host_key]
 
-        peer = opened.getpeername()
+        options = _options(asyncssh, to, host_key)
+        opened = await self._open(to)
         try:
-            connection, _ = await asyncssh.create_connection(
-                Client, to.host, to.port, sock=opened, **_options(asyncssh, to, host_key)
-            )
-        except (asyncssh.Error, OSError, EOFError) as error:
-            opened.close()
+            peer = opened.getpeername()
+            connection, _ = await asyncssh.create_connection(Client, to.host, to.port, sock=opened, **options)
+        except (asyncssh.Error, OSError) as error:
             raise _failed(asyncssh, error, to, host_key, met) from None
-        except BaseException:
-            opened.close()
-            raise
+        finally:
+            if not attached:  # from then on the socket is the connection's own to close
+                opened.close()
         try:
             yield Session(connection, met[0], place(peer[0], peer[1]))
         finally:
@@ -172,10 +174,14 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
         own = ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
         algorithms = [*own, *(name for name in algorithms if name not in own)]
     by_key = to.private_key is not None
+    try:
+        keys = [asyncssh.import_private_key(to.private_key)] if by_key else None
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "nothing") from None
     return {
         "username": to.username,
         "password": None if by_key else to.password,
-        "client_keys": [asyncssh.import_private_key(to.private_key)] if by_key else None,
+        "client_keys": keys,
         "preferred_auth": "publickey" if by_key else "password,keyboard-interactive",
         "known_hosts": ([], [], []),
         "server_host_key_algs": algorithms,
