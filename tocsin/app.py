@@ -59,7 +59,7 @@ def api_app(settings: Settings, public_url: str) -> ASGIApp:
     Raises `Unusable` without keys.
     """
     from tocsin.api import server
-    from tocsin.web import pages
+    from tocsin.web import site
 
     require_keys(settings)
 
@@ -76,7 +76,9 @@ def api_app(settings: Settings, public_url: str) -> ASGIApp:
         finally:
             pool.terminate()
 
-    return server.build(open_service, extra_routes=pages.routes)
+    return server.build(
+        open_service, extra_routes=[*site.routes()], dependencies=site.DEPENDENCIES, as_page=site.refusal
+    )
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, cast
@@ -19,14 +19,22 @@ from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message,
 
 from tocsin.api import body, caller, docs, hot, refusals, server_metrics, shapes
 from tocsin.api.service import Service
-from tocsin.domain.errors import invalid
+from tocsin.domain.errors import Refused, invalid
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
+Judge = Callable[[Scope, BaseException], Refused]
+AsPage = Callable[[Request[Any, Any, Any], Exception, Judge], Response[Any] | None]
 
 
-def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
+def build(
+    open_service: OpenService,
+    extra_routes: Sequence[ControllerRouterHandler] = (),
+    dependencies: Mapping[str, Provide] | None = None,
+    as_page: AsPage | None = None,
+) -> ASGIApp:
     """The application. `open_service` is entered when the server starts and left when it has stopped; `extra_routes`
-    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them.
+    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them, and further
+    `dependencies`. `as_page` answers a refused request with a page, or with None where the caller wants JSON.
     """
 
     @asynccontextmanager
@@ -40,13 +48,22 @@ def build(open_service: OpenService, extra_routes: Sequence[ControllerRouterHand
                 heartbeat.cancel()
                 await asyncio.wait({heartbeat})
 
-    app = application([*nouns(), *extra_routes], lifespan=[lifespan])
+    def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+        shown = as_page(request, error, refusals.refused_request) if as_page else None
+        return shown or refusals.answer(request, error)
+
+    app = application([*nouns(), *extra_routes], dependencies, answer, lifespan=[lifespan])
     # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
     app.state.description = cache(lambda: docs.describe(application([*nouns()], openapi_config=docs.config())))
     return _front(app)
 
 
-def application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Litestar:
+def application(
+    routes: Sequence[ControllerRouterHandler],
+    dependencies: Mapping[str, Provide] | None = None,
+    answer: Callable[[Request[Any, Any, Any], Exception], Response[Any]] = refusals.answer,
+    **options: Any,
+) -> Litestar:
     return Litestar(
         route_handlers=[*_options(routes), *routes],
         dependencies={
@@ -54,11 +71,12 @@ def application(routes: Sequence[ControllerRouterHandler], **options: Any) -> Li
             "caller": Provide(_caller, sync_to_thread=False),
             "user_id": Provide(_user_id, sync_to_thread=False),
             "asked": Provide(shapes.asked_page, sync_to_thread=False),
+            **(dependencies or {}),
         },
         guards=[identify],
         dto=body.JsonBody,
         return_dto=None,
-        exception_handlers={Exception: refusals.answer},
+        exception_handlers={Exception: answer},
         request_max_body_size=body.LIMIT,
         logging_config=None,
         **{"openapi_config": None, **options},

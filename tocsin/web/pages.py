@@ -2,71 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
-from typing import Any, Protocol, runtime_checkable
-from urllib.parse import parse_qs
 
 import asyncpg
-import jinja2
 import structlog
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
 from tocsin.domain import letters
 from tocsin.domain.errors import Refused
-from tocsin.settings import Settings
 from tocsin.storage import accounts, health, links, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.links import Verification
 from tocsin.storage.secrets import Vault
 from tocsin.storage.throttle import Limit
 from tocsin.transports.smtp import Mailer, MailRefused
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, open_fields, redirect, signed_in
 
 log = structlog.get_logger(__name__)
 
 MAILS_PER_USER = Limit(3, 3600)
 MAILS_PER_ADDRESS = Limit(20, 3600)
 UNSUBSCRIBED = "unsubscribed by its reader"
-MOST_FIELDS = 10
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-
-_templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True)
-_stylesheet = resources.files("tocsin").joinpath("web/static/tocsin.css").read_bytes()
-
-
-@runtime_checkable
-@runtime_checkable
-class Service(Protocol):
-    """What the pages need of the service that they are part of."""
-
-    pool: asyncpg.Pool
-    settings: Settings
-    vault: Vault
-    public_url: str
-
-
-AnyRequest = Request[Any, Any, Any]
+_static = resources.files("tocsin").joinpath("web/static")
 
 
 @get("/", include_in_schema=False)
-async def landing() -> Response[str]:
-    return _page("landing.html", title="Welcome")
+async def landing(request: AnyRequest) -> Response[str]:
+    """The first page: the console for who is signed in, a few words for who is not."""
+    if await signed_in(request):
+        return redirect("/incidents")
+    return page("landing.html", None, title="Welcome")
 
 
 @get("/static/tocsin.css", include_in_schema=False)
 async def stylesheet() -> Response[bytes]:
-    headers = {"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
-    return Response(_stylesheet, media_type="text/css", headers=headers)
+    return _asset("tocsin.css", "text/css")
+
+
+@get("/static/console.js", include_in_schema=False)
+async def script() -> Response[bytes]:
+    return _asset("console.js", "text/javascript")
+
+
+@cache
+def _content(name: str) -> bytes:
+    return _static.joinpath(name).read_bytes()
+
+
+def _asset(name: str, kind: str) -> Response[bytes]:
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_content(name)).hexdigest()[:16]}"'}
+    return Response(_content(name), media_type=kind, headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 
 # ---------------------------------------------------------------------------------------------------- verify-email
@@ -101,7 +94,7 @@ async def verify_email(service: Service, token: str = "") -> Response[str]:
 @post("/verify-email", include_in_schema=False, status_code=200)
 async def send_again(request: AnyRequest, service: Service) -> Response[str]:
     """Sends the link again, to the address of an old link or to one typed in; never tells who has an account."""
-    form = await _form(request)
+    form = await open_fields(request)
     sender = f"verification mails for {request.client.host if request.client else 'nobody'}"
     async with service.pool.acquire() as tx, tx.transaction():
         if await throttle.take(tx, sender, MAILS_PER_ADDRESS):
@@ -118,7 +111,7 @@ async def send_again(request: AnyRequest, service: Service) -> Response[str]:
 @post("/verify-email/password", include_in_schema=False, status_code=200)
 async def choose_password(request: AnyRequest, service: Service) -> Response[str]:
     """The first password of an account that was made without one, by whoever reads the account's mail."""
-    form = await _form(request)
+    form = await open_fields(request)
     token = form.get("token", "")
     said = links.read_verification(service.vault, token)
     if said is None or said.expired:
@@ -142,7 +135,7 @@ async def _user(tx: asyncpg.Connection, said: Verification) -> User | None:
     return user if user and user.email.lower() == said.email.lower() else None
 
 
-async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: dict[str, str]) -> User | None:
+async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: Mapping[str, str]) -> User | None:
     """The unverified user that an old link, or an address, stands for."""
     if token := form.get("token"):
         said = links.read_verification(vault, token)
@@ -195,14 +188,6 @@ async def unsubscribe(service: Service, token: str = "") -> Response[str]:
 # ----------------------------------------------------------------------------------------------------------- pages
 
 
-async def _form(request: AnyRequest) -> dict[str, str]:
-    body = (await request.body()).decode("utf-8", "replace")
-    try:
-        return {name: values[-1] for name, values in parse_qs(body, max_num_fields=MOST_FIELDS).items()}
-    except ValueError:
-        return {}
-
-
 def _broken(form: str = "") -> Response[str]:
     said = "Some part of it may be missing; please copy it from the mail in whole."
     if form:
@@ -211,12 +196,9 @@ def _broken(form: str = "") -> Response[str]:
 
 
 def _message(title: str, *paragraphs: str, form: str = "", token: str = "", status: int = 200) -> Response[str]:
-    return _page("message.html", status, title=title, paragraphs=paragraphs, form=form, token=token)
+    return page(
+        "message.html", None, title=title, status_code=status, paragraphs=paragraphs, form=form, token=token
+    )
 
 
-def _page(template: str, status: int = 200, **values: Any) -> Response[str]:
-    text = _templates.get_template(template).render(values)
-    return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
-
-
-routes = [landing, stylesheet, verify_email, send_again, choose_password, ask_unsubscribe, unsubscribe]
+routes = [landing, stylesheet, script, verify_email, send_again, choose_password, ask_unsubscribe, unsubscribe]

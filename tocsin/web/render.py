@@ -1,0 +1,127 @@
+"""From a template to an answer, and from a refusal to a page."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import jinja2
+from litestar import Response
+from litestar.datastructures import Cookie
+from markupsafe import Markup
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused
+from tocsin.web import texts
+from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def page(
+    template: str, viewer: Viewer | Person | None, *, title: str, status_code: int = 200, **context: Any
+) -> Response[str]:
+    """A page from the template, which extends `base.html`. Without a viewer there is no navigation and no script.
+
+    What a form before had to say is shown, and forgotten.
+    """
+    full = viewer if isinstance(viewer, Viewer) else None
+    said = full.said if full else None
+    text = _environment().get_template(template).render(
+        viewer=full, person=viewer, title=title, said=said, navigation=texts.NAVIGATION,
+        csrf=lambda: _csrf(viewer), **context,
+    )
+    cookies = [Cookie(key=FLASH, value="", max_age=0, path="/", httponly=True, samesite="lax")] if said else []
+    headers = {**HEADERS, "Vary": "Cookie"}
+    return Response(text, status_code=status_code, media_type="text/html", headers=headers, cookies=cookies)
+
+
+def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
+    """A refusal as a page: in words, with a way on. Who must sign in first is led there, and back."""
+    if refused.code == SIGN_IN_NEEDED:
+        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        reading = request.method in ("GET", "HEAD")
+        return redirect(f"/sign-in?next={quote(back, safe='')}" if reading and back != "/" else "/sign-in")
+    if refused.code == PROJECT_NEEDED:
+        return redirect("/projects")
+    paragraphs = [refused.message.rstrip(".") + "."]
+    if refused.status == 404:
+        paragraphs = [texts.NO_PAGE]
+    answer = page(
+        "message.html", None, title=texts.TITLES.get(refused.status, texts.TITLES[500]), status_code=refused.status,
+        paragraphs=paragraphs, form="", token="", on="/",
+    )
+    answer.headers.update(refused.headers)
+    return answer
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public)
+    return environment
+
+
+def _public(key: UUID, prefix: str) -> str:
+    """`{{ id|public("SRV") }}`"""
+    return ids.public(prefix, key)
+
+
+def _csrf(viewer: Viewer | Person | None) -> Markup:
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf if viewer else "")
+
+
+# ------------------------------------------------------------------------------------------------------------ times
+
+
+def moment(value: datetime | None) -> Markup:
+    """A time as an element: in UTC by us, in the reader's zone by the script. A dash where there is none."""
+    if value is None:
+        return Markup("–")
+    at = value.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(_iso(at), f"{at:%d %b %Y, %H:%M:%S} UTC")
+
+
+def ago(value: datetime | None) -> Markup:
+    """How long ago (or how soon) a time is; the whole time on pointing at it."""
+    if value is None:
+        return Markup("–")
+    at, seconds = value.astimezone(UTC), (datetime.now(UTC) - value).total_seconds()
+    words = f"{lasting(seconds)} ago" if seconds >= 1 else f"in {lasting(-seconds)}" if seconds < -1 else "just now"
+    return Markup('<time datetime="{}" data-ago title="{}">{}</time>').format(
+        _iso(at), f"{at:%d %b %Y, %H:%M:%S} UTC", words
+    )
+
+
+def lasting(seconds: float | None) -> str:
+    """A duration in its two largest units: `3 d 4 h`, `12 min 5 s`, `850 ms`."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{math.ceil(max(seconds, 0) * 1000)} ms"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,248 @@
+"""Who looks at a page, what they may do, and the cookies and forms that carry it."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import parse_qs, quote, urlsplit
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused
+from tocsin.settings import Settings
+from tocsin.storage import sessions
+from tocsin.storage.accounts import Role
+from tocsin.storage.secrets import Vault
+from tocsin.storage.sessions import Membership, SignedIn
+from tocsin.web import texts
+
+AnyRequest = Request[Any, Any, Any]
+
+SESSION_SECONDS = 30 * 86_400
+FLASH = "said"
+ZONE = "zone"
+MOST_FIELDS = 2_000
+LONGEST_TOKEN = 200
+
+
+@runtime_checkable
+class Service(Protocol):
+    """What the pages need of the service that they are part of."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+    vault: Vault
+    public_url: str
+
+
+class Viewer:
+    """Who looks at a page, in their current project. Immutable by convention.
+
+    `zone` is the reader's time zone by its IANA name, `said` what the last form has to say: (text, whether it is good).
+    """
+
+    # No dataclass: the framework would look into one, field by field, for each handler.
+
+    def __init__(self, person: Person, current: Membership, csrf: str, request: AnyRequest) -> None:
+        self.user_id: UUID = person.user_id
+        self.session_id: UUID = person.session_id
+        self.email: str = person.email
+        self.name: str = person.name
+        self.operator: bool = person.operator
+        self.verified: bool = person.verified
+        self.projects: tuple[Membership, ...] = person.projects
+        self.project_id: UUID = current.project_id
+        self.project_uuid: str = ids.public(ids.PROJECT, current.project_id)
+        self.project_name: str = current.name
+        self.plan: str = current.plan
+        self.role: Role = current.role
+        self.csrf: str = csrf
+        self.zone: str = _zone(request)
+        self.path: str = request.url.path
+        self.said: tuple[str, bool] | None = _flash(request)
+
+    @property
+    def writes(self) -> bool:
+        """Whether they may change anything: readers may not."""
+        return self.role != "reader"
+
+
+class Person:
+    """Somebody who is signed in, in a project or in none."""
+
+    def __init__(self, found: SignedIn, csrf: str, request: AnyRequest) -> None:
+        self.user_id = found.user_id
+        self.session_id = found.session_id
+        self.email = found.email
+        self.name = found.name
+        self.operator = found.operator
+        self.verified = found.verified
+        self.projects = found.projects
+        self.current = found.current
+        self.csrf = csrf
+
+
+async def signed_in(request: AnyRequest) -> Person | None:
+    """Who is signed in, if anybody."""
+    service: Service = request.app.state.service
+    token = request.cookies.get(cookie_name(service), "")
+    if not token or len(token) > LONGEST_TOKEN:
+        return None
+    async with service.pool.acquire() as tx:
+        found = await sessions.who(tx, service.vault, token)
+    return Person(found, csrf_of(service.vault, token), request) if found else None
+
+
+async def person(request: AnyRequest) -> Person:
+    """The dependency `person`: somebody signed in, perhaps without a project. Raises `Refused` (401)."""
+    found = await signed_in(request)
+    if found is None:
+        raise Refused(401, SIGN_IN_NEEDED, texts.SIGN_IN_NEEDED)
+    return found
+
+
+async def viewer(request: AnyRequest) -> Viewer:
+    """The dependency `viewer`. Raises `Refused`, which the pages turn into a way to sign in, or to a project."""
+    found = await person(request)
+    if found.current is None:
+        raise Refused(403, PROJECT_NEEDED, texts.PROJECT_NEEDED)
+    return Viewer(found, found.current, found.csrf, request)
+
+
+SIGN_IN_NEEDED = "sign_in_needed"
+PROJECT_NEEDED = "project_needed"
+
+
+# ---------------------------------------------------------------------------------------------------------- cookies
+
+
+def secure(service: Service) -> bool:
+    """Whether cookies travel by https only: exactly when people come by https."""
+    return service.public_url.startswith("https:")
+
+
+def cookie_name(service: Service) -> str:
+    """Browsers hold the longer name to its promise: set by this very host, over https (RFC 6265bis, 4.1.3.2)."""
+    return "__Host-tocsin" if secure(service) else "tocsin"
+
+
+def session_cookie(service: Service, token: str) -> Cookie:
+    return Cookie(
+        key=cookie_name(service), value=token, max_age=SESSION_SECONDS, path="/",
+        httponly=True, samesite="lax", secure=secure(service),
+    )
+
+
+def no_session(service: Service) -> Cookie:
+    return Cookie(
+        key=cookie_name(service), value="", max_age=0, path="/",
+        httponly=True, samesite="lax", secure=secure(service),
+    )
+
+
+def redirect(to: str, said: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
+    """303 to another page of ours, which shows what is `said` once; `good` tells news from trouble."""
+    cookies = list(cookies or [])
+    if said:
+        value = base64.urlsafe_b64encode(json.dumps([said[:1_000], good]).encode()).decode()
+        cookies.append(Cookie(key=FLASH, value=value, max_age=60, path="/", httponly=True, samesite="lax"))
+    headers = {"Location": local(to), "Cache-Control": "no-store"}
+    return Response("", status_code=303, headers=headers, cookies=cookies, media_type="text/html")
+
+
+def local(to: str) -> str:
+    """The address if it is one of our own pages, else the first page: nobody is sent elsewhere by a link to us."""
+    if not to.startswith("/") or to.startswith(("//", "/\\")) or not to.isprintable() or urlsplit(to).netloc:
+        return "/"
+    return quote(to, safe="/?&=#%:+,.~-_@!$'()*;")
+
+
+def _flash(request: AnyRequest) -> tuple[str, bool] | None:
+    try:
+        said, good = json.loads(base64.urlsafe_b64decode(request.cookies.get(FLASH, "")))
+    except (ValueError, TypeError):
+        return None
+    return str(said), bool(good)
+
+
+def _zone(request: AnyRequest) -> str:
+    name = request.cookies.get(ZONE, "").replace("%2F", "/")
+    try:
+        return ZoneInfo(name).key if name and len(name) < 60 else "UTC"
+    except (ValueError, OSError):
+        return "UTC"
+
+
+# ------------------------------------------------------------------------------------------------------------ forms
+
+
+class Form(Mapping[str, str]):
+    """What a form was sent with: the last value of each field as text; `getall` where there are several."""
+
+    def __init__(self, fields: Mapping[str, list[str]]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name][-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def getall(self, name: str) -> list[str]:
+        """All values of the field, none where it was not sent."""
+        return list(self._fields.get(name, ()))
+
+
+async def fields(request: AnyRequest, viewer: Viewer | Person, *, readers: bool = False) -> Form:
+    """The form of somebody signed in. Raises `Refused` (403) where another site sent it, or a reader, who may send only
+    what changes nothing but their own (`readers`).
+    """
+    form = await open_fields(request)
+    service: Service = request.app.state.service
+    token = request.cookies.get(cookie_name(service), "")
+    if not any(hmac.compare_digest(form.get("csrf", ""), each) for each in _csrfs(service.vault, token)):
+        raise Refused(403, "forbidden", texts.OLD_FORM)
+    if isinstance(viewer, Viewer) and not viewer.writes and not readers:
+        raise Refused(403, "forbidden", texts.READERS_ONLY_READ)
+    return form
+
+
+async def open_fields(request: AnyRequest) -> Form:
+    """The form of somebody who need not be signed in. Raises `Refused` (403) where another site sent it."""
+    check_origin(request)
+    text = (await request.body()).decode("utf-8", "replace").replace("\0", "")
+    try:
+        return Form(parse_qs(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        return Form({})
+
+
+def check_origin(request: AnyRequest) -> None:
+    """Refuse what a browser sends on behalf of another site. What is no browser sends neither header."""
+    fetched = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    service: Service = request.app.state.service
+    ours = {urlsplit(service.public_url).netloc, request.headers.get("host", "")}
+    strange = origin is not None and origin != "null" and urlsplit(origin).netloc not in ours
+    if (fetched or "same-origin") not in ("same-origin", "none") or strange:
+        raise Refused(403, "forbidden", texts.FOREIGN_FORM)
+
+
+def csrf_of(vault: Vault, token: str) -> str:
+    """What a session's forms carry: nobody can tell it without the session."""
+    return _csrfs(vault, token)[0]
+
+
+def _csrfs(vault: Vault, token: str) -> list[str]:
+    return [each.hex()[:40] for each in vault.token_hashes(f"csrf {token}")]

@@ -1,0 +1,152 @@
+// What the pages do beyond HTML: times in the reader's zone, confirmations, live parts, copying. All of it is comfort;
+// every page works without.
+"use strict";
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+function lasting(seconds) {
+  let left = Math.round(seconds);
+  const parts = [];
+  for (const [unit, size] of UNITS) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count || parts.length) parts.push([count, unit]);
+  }
+  return parts.slice(0, 2).filter(([count]) => count).map(([count, unit]) => `${count} ${unit}`).join(" ");
+}
+
+function showTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(element.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    if (!element.hasAttribute("data-ago")) {
+      element.textContent = whole.format(at);
+      element.title = element.dateTime;
+      continue;
+    }
+    const seconds = (Date.now() - at) / 1000;
+    element.title = whole.format(at);
+    element.textContent = seconds >= 1 ? `${lasting(seconds)} ago` : seconds < -1 ? `in ${lasting(-seconds)}` : "just now";
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- confirmations
+
+function confirmFirst(form) {
+  const dialog = document.createElement("dialog");
+  const words = document.createElement("p");
+  const row = document.createElement("div");
+  const stay = document.createElement("button");
+  const go = document.createElement("button");
+  words.textContent = form.dataset.confirm;
+  words.id = "confirm-words";
+  dialog.setAttribute("aria-labelledby", words.id);
+  row.className = "row";
+  stay.type = go.type = "button";
+  stay.className = "quiet";
+  stay.textContent = form.dataset.confirmNo || "Keep it as it is";
+  go.className = "danger";
+  go.textContent = form.dataset.confirmYes || form.querySelector("button:not([type=button])")?.textContent.trim() || "Go on";
+  stay.addEventListener("click", () => dialog.close());
+  go.addEventListener("click", () => { form.dataset.confirmed = "yes"; dialog.close(); form.requestSubmit(form.lastButton); });
+  dialog.addEventListener("close", () => dialog.remove());
+  row.append(stay, go);
+  dialog.append(words, row);
+  document.body.append(dialog);
+  dialog.showModal();
+  stay.focus();
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.confirm && form.dataset.confirmed !== "yes") {
+    event.preventDefault();
+    form.lastButton = event.submitter;
+    confirmFirst(form);
+  }
+});
+
+// ---------------------------------------------------------------------------------------------------- live parts
+
+let refreshing = false;
+let again = false;
+
+async function refresh() {
+  if (refreshing) { again = true; return; }
+  refreshing = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected && new URL(answer.url).pathname === "/sign-in") { location.reload(); return; }
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const old of document.querySelectorAll("[data-live][id]")) {
+      const part = fresh.getElementById(old.id);
+      if (part && !part.isEqualNode(old.asItCame || null) && !busy(old)) replace(old, part);
+    }
+  } catch {
+    // The next change tries again.
+  } finally {
+    refreshing = false;
+    if (again) { again = false; setTimeout(refresh, 1000); }
+  }
+}
+
+function busy(element) {
+  const at = document.activeElement;
+  return at && element.contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
+}
+
+function replace(old, part) {
+  const open = new Set([...old.querySelectorAll("details[open][id]")].map((each) => each.id));
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  const fresh = document.importNode(part, true);
+  fresh.asItCame = part;
+  old.replaceWith(fresh);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.focus();
+  showTimes(fresh);
+}
+
+function watch() {
+  const parts = document.querySelectorAll("[data-live][id]");
+  if (!parts.length || !window.EventSource) return;
+  const source = new EventSource("/live");
+  source.addEventListener("changed", refresh);
+  let lost = false;
+  source.addEventListener("error", () => { lost = true; });
+  source.addEventListener("open", () => { if (lost) { lost = false; refresh(); } });
+  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+}
+
+// -------------------------------------------------------------------------------------------------------- comfort
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) {
+    const source = document.getElementById(button.dataset.copy);
+    await navigator.clipboard.writeText((source?.value ?? source?.textContent ?? "").trim());
+    const before = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = before; }, 1500);
+  }
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.removeAttribute("open");
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    menu.removeAttribute("open");
+    menu.querySelector("summary").focus();
+  }
+});
+
+document.cookie = `zone=${encodeURIComponent(zone)}; Path=/; Max-Age=31536000; SameSite=Lax`;
+for (const element of document.querySelectorAll("[data-live][id]")) element.asItCame = element.cloneNode(true);
+showTimes(document);
+setInterval(() => showTimes(document), 15000);
+watch();

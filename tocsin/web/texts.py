@@ -1,0 +1,38 @@
+"""What the console's machinery says, in one place; the pages' own texts stand in their templates."""
+
+from __future__ import annotations
+
+SIGN_IN_NEEDED = "Please sign in"
+PROJECT_NEEDED = "You belong to no project yet; make one, or ask a project's owner to invite you"
+OLD_FORM = "This form is too old, or was not ours. Go back, load the page again and send it once more"
+FOREIGN_FORM = "This form was sent by another site. Open the page here and send it from there"
+READERS_ONLY_READ = "You may look at this project but not change it. Ask one of its owners to make you a member"
+
+TITLES = {
+    400: "That could not be read",
+    401: "Please sign in",
+    403: "That is not yours to do",
+    404: "There is nothing here",
+    405: "That does not work here",
+    413: "That is too much at once",
+    422: "That cannot be accepted",
+    429: "Too many tries",
+    500: "Something went wrong",
+    503: "Not available right now",
+}
+NO_PAGE = "Perhaps it was deleted, or it belongs to another project of yours."
+
+NAVIGATION = (
+    ("/incidents", "Incidents"),
+    ("/integrations", "Integrations"),
+    ("/servers", "Servers"),
+    ("/network_monitors", "Monitors"),
+    ("/settings", "Settings"),
+)
+
+NOT_KNOWN = "The address or the password is wrong."
+TOO_MANY_TRIES = "Too many tries. Wait {minutes} min, or set a new password by mail."
+SIGN_IN_NOTICES = {
+    "out": "You are signed out.",
+    "password": "Your new password is set. Sign in with it.",
+}
