@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -10,7 +12,7 @@ import pytest
 from tests.conftest import Service
 from tests.receivers import Mailbox, free_port
 from tests.ssh_scene import scene
-from tests.sshd import PASSWORD, USER, Machine, machine
+from tests.sshd import PASSWORD, USER, Machine, Relay, machine
 from tests.waiting import until
 
 
@@ -153,6 +155,28 @@ async def test_an_address_that_is_not_public_ends_it_and_names_the_setting(clien
     assert "TOCSIN_ALLOW_NETWORKS=100.64.0.1/32" in done["reason"]
 
 
+async def test_a_machine_that_does_not_answer_is_said(client: httpx.AsyncClient, target: Machine) -> None:
+    relay = Relay(target.port)
+    relay.hold()
+    try:
+        here = await scene(client, relay.port)
+        tried = await here.tried(await here.open())
+    finally:
+        relay.close()
+    said = f"Timed out: 127.0.0.1:{relay.port} was not ready for a command within 7 seconds"
+    assert tried["attempts"][0]["error"] == said
+
+
+async def test_a_conversation_that_breaks_off_before_the_login_is_said(client: httpx.AsyncClient) -> None:
+    relay = Relay(free_port())
+    try:
+        here = await scene(client, relay.port)
+        tried = await here.tried(await here.open())
+    finally:
+        relay.close()
+    assert f"with 127.0.0.1:{relay.port} broke off before the login" in tried["attempts"][0]["error"]
+
+
 async def test_what_fails_before_the_command_is_tried_again_and_then_restarts_once(
     client: httpx.AsyncClient, target: Machine
 ) -> None:
@@ -209,6 +233,17 @@ async def test_a_changed_host_key_is_refused_told_and_trusted_only_by_a_person_w
     assert target.reboots == 0
 
 
+async def test_settings_that_name_another_machine_begin_with_no_host_key(
+    client: httpx.AsyncClient, target: Machine
+) -> None:
+    here = await scene(client, target.port)
+    await here.test()
+    kept = await here.change(incident_types=["downtime"])
+    assert kept.json()["settings"]["host_key_fingerprint"] == target.fingerprint
+    moved = await here.change(ip="127.0.0.2", password=PASSWORD)
+    assert "host_key_fingerprint" not in moved.json()["settings"]
+
+
 # -------------------------------------------------------------------------------------------------------------- return
 
 
@@ -225,3 +260,12 @@ async def test_a_machine_that_comes_back_with_another_boot_is_put_on_record(
     reason = await until(back, timeout=20, what="its return on record")
     assert reason.startswith("back after ")
     assert (await here.delivery(done["uuid"]))["status"] == "delivered"
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_an_engine_that_restarts_nothing_does_not_carry_the_ssh_library() -> None:
+    look = "import sys, tocsin.engine.run; from tocsin.integrations.base import types; types(); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True, text=True).stdout
+    assert "asyncssh" not in said.split()
