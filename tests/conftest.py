@@ -281,7 +281,7 @@ def _shared_service(
     database = asyncio.run(postgres.clone())
     service = service_on(
         database, tmp_path_factory.mktemp("service"),
-        TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com",
+        TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com", TOCSIN_SMS_PROVIDER="outbox",
     )
     try:
         service.start()

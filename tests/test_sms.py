@@ -244,6 +244,20 @@ async def test_above_ten_incidents_at_once_one_message_tells_of_the_rest(
     assert len(twilio.to(NUMBER)) == 11
 
 
+@pytest.mark.usefixtures("running_engine")
+async def test_a_hundred_incidents_in_one_moment_are_ten_messages_and_a_summary(
+    app_client: httpx.AsyncClient, twilio: Twilio, pool: asyncpg.Pool
+) -> None:
+    server = await new_server(app_client)
+    phone = await new_phone(app_client, server)
+    await opened(app_client, *({**alarm(server), "incident_type": f"trouble_{number}"} for number in range(99)))
+    await ended(app_client, phone, 99)
+    assert len(twilio.to(NUMBER)) == 10
+    await pool.execute("UPDATE outstanding SET due_at = now()")
+    await asyncio.to_thread(twilio.wait_for, 11, to=NUMBER)
+    assert twilio.to(NUMBER)[10].body.startswith("89 more incidents within 5 min, 89 ongoing: ")
+
+
 # ------------------------------------------------------------------------------------------------ what answers mean
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,20 @@ async def test_a_code_is_needed(app_client: httpx.AsyncClient) -> None:
 async def test_a_code_works_once(app_client: httpx.AsyncClient, settings: Settings) -> None:
     code = await verified(app_client, settings)
     assert (await create(app_client, verification_code=code)).status_code == 201
+    assert bad_code(await create(app_client, verification_code=code))
+
+
+async def test_a_code_works_once_when_it_is_used_at_once_by_many(
+    app_client: httpx.AsyncClient, settings: Settings
+) -> None:
+    code = await verified(app_client, settings)
+    answers = await asyncio.gather(*(create(app_client, verification_code=code) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 422, 422, 422]
+
+
+async def test_many_tries_at_once_are_five_tries(app_client: httpx.AsyncClient, settings: Settings) -> None:
+    code = await verified(app_client, settings)
+    await asyncio.gather(*(create(app_client, verification_code="wrong") for _ in range(8)))
     assert bad_code(await create(app_client, verification_code=code))
 
 
