@@ -81,6 +81,8 @@ async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.
     """Serve until `stop`; False where the application could not start."""
     import uvicorn
 
+    from tocsin.web import live
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -103,6 +105,7 @@ async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.
             **options,
         )
     )
+    stop.add_done_callback(lambda _: live.close())
     stop.add_done_callback(lambda _: setattr(server, "should_exit", True))
     await server.serve([listening])
     return bool(server.started)

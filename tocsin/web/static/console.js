@@ -111,8 +111,10 @@ function replace(old, part) {
 
 function watch() {
   const parts = document.querySelectorAll("[data-live][id]");
-  if (!parts.length || !window.EventSource) return;
-  const source = new EventSource("/live");
+  if (!parts.length) return;
+  const topics = [...parts].flatMap((each) => each.dataset.live.split(" ")).filter(Boolean);
+  const every = [...parts].every((each) => each.dataset.live);
+  const source = new EventSource(every ? `/live?of=${[...new Set(topics)].join(",")}` : "/live");
   source.addEventListener("changed", refresh);
   let lost = false;
   source.addEventListener("error", () => { lost = true; });
