@@ -28,7 +28,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.installation import Installation
 from tests.receivers import Answer, Receiver, free_port
-from tests.sshd import PASSWORD, USER, Machine, machine
+from tests.sshd import PASSWORD, USER, Machine, Relay, machine
 from tests.test_incidents_api import alarm, new_server
 from tests.twilio import AUTH_TOKEN, Twilio
 from tests.waiting import poll, until
@@ -94,6 +94,7 @@ class Scene:
     installation: Installation
     secrets: dict[str, str] = field(default_factory=dict)
     answers: list[tuple[str, str]] = field(default_factory=list)
+    relays: list[Relay] = field(default_factory=list)
 
     def keep(self, name: str, secret: str) -> str:
         assert len(secret) >= 6, name
@@ -196,18 +197,21 @@ async def test_no_secret_is_found_where_it_should_not_be(command_lines: CommandL
             TOCSIN_SLACK_API_URL=receiver.url("/api/"), TOCSIN_RETRY_SCHEDULE="0.2,0.2",
             **SLACK_APP, **twilio.environ(),
         )  # fmt: skip
+        scene = Scene(installation)
         try:
             installation.start()
-            scene = Scene(installation)
             keep_what_is_set(scene)
             await users(scene, post)
             await everything(scene, twilio, receiver, target)
+            assert target.reboots, "no restart came as far as its command"
             await read_all(scene)
             await checkpoint(installation)
             command_lines.stop()
             look(scene, command_lines)
         finally:
             installation.stop()
+            for relay in scene.relays:
+                relay.close()
 
 
 def keep_what_is_set(scene: Scene) -> None:
@@ -296,8 +300,11 @@ async def restarts(scene: Scene, client: httpx.AsyncClient, target: Machine) -> 
     scene.keep("SSH key", max(key.splitlines(), key=len))
     there = {"ip": "127.0.0.1", "username": USER, "port": target.port}
     await make(client, "SshServerRestart", {**there, "password": PASSWORD})
-    await make(client, "SshServerRestart", {**there, "private_key": key, "password": PASSWORD})
-    await make(client, "SshServerRestart", {**there, "password": WRONG_PASSWORD})
+    # Targets of their own, since one target is not restarted twice at a time.
+    with_key, wrong = Relay(target.port), Relay(target.port)
+    scene.relays += [with_key, wrong]
+    await make(client, "SshServerRestart", {**there, "port": with_key.port, "private_key": key, "password": PASSWORD})
+    await make(client, "SshServerRestart", {**there, "port": wrong.port, "password": WRONG_PASSWORD})
     for name, value in {"ip": "no host", "port": 99_999, "username": ""}.items():
         await make(client, "SshServerRestart", {**there, "password": PASSWORD, name: value}, 422)
     await make(client, "SshServerRestart", {**there, "password": [PASSWORD]}, 422)
