@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import click
 
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, database, passwords
+from tocsin.storage import accounts, database, operator
 from tocsin.storage.secrets import Vault
 
-EMAIL = "operator@localhost"
 PROJECT = "First project"
 
 ALREADY = "SELECT EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM projects)"
@@ -24,9 +22,8 @@ ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('tocsin first account'))"
 WORDS = """\
 First start: an operator account and a first project were made.
 
-  address    {url}
-  sign in    {email} with the password {password}
-             (by API: POST {url}/api/v1/users/sign_in with {{"user": {{"email": …, "password": …}}}})
+  sign in    {link}
+             (set your account up there: within an hour, once; tocsin operator link makes another)
   project    {name} ({uuid}), plan {plan}
   API token  {token}
   try        curl -H "Authorization: Bearer {token}" {url}/api/v1/integrations
@@ -40,17 +37,15 @@ async def make(settings: Settings, dsn: str, url: str) -> None:
         await database.prepare(connection)
         if await connection.fetchval(ALREADY):
             return
-        password = secrets.token_urlsafe(12)
+        vault = Vault(settings.secret_keys)
         async with connection.transaction():
             await connection.execute(ONE_AT_A_TIME)
-            made = await accounts.create_operator(
-                connection, Vault(settings.secret_keys), EMAIL, await passwords.hash_of(password), PROJECT
-            )
+            made = await accounts.create_operator(connection, vault, operator.UNSET, None, PROJECT)
             if made is None:  # another machine was quicker
                 return
             words = WORDS.format(
-                url=url, email=EMAIL, password=password, name=made.name, uuid=ids.public(ids.PROJECT, made.id),
-                plan=made.plan, token=made.api_token,
+                link=await operator.new_link(connection, vault, url), url=url, name=made.name,
+                uuid=ids.public(ids.PROJECT, made.id), plan=made.plan, token=made.api_token,
             )
             # Before the commit: what is made must not be lost, should this process end in between.
             file = _keep(settings.data_dir, words)

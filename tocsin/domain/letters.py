@@ -19,15 +19,58 @@ Until then no alerts are sent here. If this was not you, do nothing.
 """
 
 
+INVITE_TEXT = """\
+{inviter} invites you to the project {project} on Tocsin, which watches servers and
+sites and tells people when something happens to them. You would be {role} there.
+
+To join, open this link within 7 days:
+
+{link}
+
+If you do not know what this is about, do nothing.
+"""
+
+RESET_TEXT = """\
+Somebody, probably you, asked for a new password for {email} on Tocsin. To choose one,
+open this link within an hour:
+
+{link}
+
+If this was not you, do nothing; your password stays as it is.
+"""
+
+ROLES = {"owner": "an owner", "member": "a member", "reader": "a reader"}
+
+
 def verification(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
     """Asks the owner of an address to open the link once. Complete but for its sender; `domain` is the sender's."""
+    text = VERIFY_TEXT.format(link=link)
+    return _letter("verify", recipient, "Please confirm your mail address for Tocsin", text, link, domain, now)
+
+
+def invitation(
+    recipient: str, link: str, *, inviter: str, project: str, role: str, domain: str, now: datetime
+) -> EmailMessage:
+    """Invites the owner of an address into a project. Complete but for its sender."""
+    text = INVITE_TEXT.format(inviter=inviter, project=project, role=ROLES[role], link=link)
+    return _letter("invite", recipient, f"You are invited to {project} on Tocsin", text, link, domain, now)
+
+
+def reset(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
+    """Lets the owner of an account choose a new password. Complete but for its sender."""
+    text = RESET_TEXT.format(email=recipient, link=link)
+    return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
+
+
+def _letter(
+    kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime
+) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["To"] = recipient
-    message["Subject"] = "Please confirm your mail address for Tocsin"
+    message["Subject"] = " ".join(subject.split())
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<verify-{hashlib.sha256(link.encode()).hexdigest()[:32]}@{domain}>"
+    message["Message-ID"] = f"<{kind}-{hashlib.sha256(link.encode()).hexdigest()[:32]}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    text = VERIFY_TEXT.format(link=link)
     # Not folded: an operator without mail server copies the link from the file.
     message.set_content(text, cte="7bit" if text.isascii() else "8bit")
     return message

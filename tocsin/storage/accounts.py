@@ -265,6 +265,13 @@ WHERE id = $1 AND email_verified_at IS NULL AND lower(email) = lower($2)
 RETURNING true
 """
 
+SET_PASSWORD = """
+WITH used AS (DELETE FROM operator_links WHERE user_id = $1)
+UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1
+"""
+
+SET_NAME = "UPDATE users SET name = $2, updated_at = now() WHERE id = $1"
+
 FIRST_OPERATOR = """
 INSERT INTO users (id, email, name, password_hash, operator)
 SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM projects)
@@ -292,8 +299,9 @@ async def user_by_email(tx: Tx, email: str) -> User | None:
     return _user(row) if row else None
 
 
-async def user_by_id(tx: Tx, user_id: UUID) -> User | None:
-    row = await tx.fetchrow(USER_BY_ID, user_id)
+async def user_by_id(tx: Tx, user_id: UUID, *, lock: bool = False) -> User | None:
+    """`lock`: as it stays until the transaction ends."""
+    row = await tx.fetchrow(f"{USER_BY_ID} FOR UPDATE" if lock else USER_BY_ID, user_id)
     return _user(row) if row else None
 
 
@@ -307,8 +315,17 @@ async def choose_password(tx: Tx, user_id: UUID, password_hash: str) -> bool:
     return bool(await tx.fetchval(CHOOSE_PASSWORD, user_id, password_hash))
 
 
+async def set_password(tx: Tx, user_id: UUID, password_hash: str) -> None:
+    """Another password; the caller ends the sessions that were made with the old one."""
+    await tx.execute(SET_PASSWORD, user_id, password_hash)
+
+
+async def set_name(tx: Tx, user_id: UUID, name: str) -> None:
+    await tx.execute(SET_NAME, user_id, name)
+
+
 async def create_operator(
-    tx: Tx, vault: Vault, email: str, password_hash: str, project_name: str
+    tx: Tx, vault: Vault, email: str, password_hash: str | None, project_name: str
 ) -> NewProject | None:
     """The first account and its paid project, on an installation that has neither; None where it has.
 

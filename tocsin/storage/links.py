@@ -13,6 +13,8 @@ VERIFICATION_SECONDS = 3 * 86_400
 
 _VERIFY = "verify email"
 _UNSUBSCRIBE = "unsubscribe"
+_RESET = "reset password"
+RESET_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,32 @@ def read_unsubscribe(vault: Vault, token: str) -> UUID | None:
         return UUID(hex=vault.signer(_UNSUBSCRIBE).loads(token))
     except (BadData, UnicodeError):
         return None
+
+
+def reset(vault: Vault, public_url: str, user_id: UUID, state: str) -> str:
+    """The link by which a user chooses a new password: for an hour, and until `state`, whatever a new password changes,
+    is another; so it works once.
+    """
+    return f"{public_url}/new-password?token={vault.signer(_RESET).dumps([user_id.hex, _digest(vault, state)])}"
+
+
+def read_reset(vault: Vault, token: str) -> UUID | None:
+    """The user that the link's token names, or None where we did not sign it or its hour is over."""
+    try:
+        said = vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)
+        return UUID(hex=said[0])
+    except (BadData, UnicodeError):
+        return None
+
+
+def still_resets(vault: Vault, token: str, state: str) -> bool:
+    """Whether nothing has changed since the link was made."""
+    return bool(vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)[1] in _digests(vault, state))
+
+
+def _digest(vault: Vault, state: str) -> str:
+    return _digests(vault, state)[0]
+
+
+def _digests(vault: Vault, state: str) -> list[str]:
+    return [each.hex()[:32] for each in vault.token_hashes(f"reset {state}")]

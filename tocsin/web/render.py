@@ -71,7 +71,7 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public)
     return environment

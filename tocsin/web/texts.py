@@ -36,3 +36,16 @@ SIGN_IN_NOTICES = {
     "out": "You are signed out.",
     "password": "Your new password is set. Sign in with it.",
 }
+
+WELCOME = "Welcome to Tocsin"
+WELCOME_BACK = "Set your account up anew"
+LINK_OVER = "This link is over"
+OPERATOR_LINK_OVER = (
+    "It works for one hour, and once. Where Tocsin runs, the command tocsin operator link prints another one."
+)
+RESET_LINK_OVER = "It works for one hour, and once. Have another one sent."
+FORGOT = "Forgot your password?"
+NEW_PASSWORD = "Choose a new password"  # noqa: S105
+LOOK_INTO_MAILBOX = "Look into your mailbox"
+RESET_SENT = "If {email} has an account here, a mail is on its way to it. The link in it works for an hour."
+TOO_MANY_MAILS = "Please wait a while before you ask for another mail"

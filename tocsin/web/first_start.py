@@ -1,0 +1,69 @@
+"""The first page that anybody sees: whoever runs the installation sets their account up, by a link that it printed."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+from litestar.background_tasks import BackgroundTask
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused
+from tocsin.storage import operator, passwords
+from tocsin.storage.operator import Operator
+from tocsin.web import texts
+from tocsin.web.post import send_verification
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, open_fields
+from tocsin.web.sign_in import begin
+
+
+@get("/welcome", include_in_schema=False)
+async def welcome(service: Service, token: str = "") -> Response[str]:
+    """Looking at the page uses nothing up."""
+    async with service.pool.acquire() as tx:
+        found = await operator.of_link(tx, service.vault, token)
+    if found is None:
+        return _over()
+    return _form(found, token, {"email": "" if found.fresh else found.email, "name": "" if found.fresh else found.name})
+
+
+@post("/welcome", include_in_schema=False, status_code=200)
+async def set_up(request: AnyRequest, service: Service) -> Response[str]:
+    """Uses the link up, in one transaction with what it is for, and signs in."""
+    form = await open_fields(request)
+    token = form.get("token", "")
+    async with service.pool.acquire() as tx:
+        found = await operator.of_link(tx, service.vault, token)
+    if found is None:
+        return _over()
+    try:
+        email = rules.address("email", form.get("email", ""))
+        name = rules.name("name", form.get("name", ""))
+        password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
+        password_hash = await passwords.hash_of(password)
+        async with service.pool.acquire() as tx, tx.transaction():
+            user = await operator.set_up(tx, service.vault, token, email, name, password_hash)
+    except Refused as refused:
+        return _form(found, token, form, {each.field: each.message for each in refused.details})
+    if user is None:
+        return _over()
+    answer = await begin(request, service, user, "/integrations" if found.fresh else "/incidents")
+    if not user.verified:
+        answer.background = BackgroundTask(send_verification, service, user)
+    return answer
+
+
+def _form(found: Operator, token: str, values: object, errors: dict[str, str] | None = None) -> Response[str]:
+    return page(
+        "welcome.html", None, title=texts.WELCOME if found.fresh else texts.WELCOME_BACK,
+        status_code=422 if errors else 200, fresh=found.fresh, token=token, values=values, errors=errors or {},
+    )
+
+
+def _over() -> Response[str]:
+    return page(
+        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.OPERATOR_LINK_OVER], form="",
+        token="", on="/sign-in",
+    )
+
+
+routes = [welcome, set_up]

@@ -1,0 +1,106 @@
+"""A forgotten password: asked for by address, chosen by a link in a mail, for an hour and once."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+from litestar.background_tasks import BackgroundTask
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, links, passwords, sessions, throttle
+from tocsin.storage.accounts import User
+from tocsin.storage.throttle import Limit
+from tocsin.web import texts
+from tocsin.web.post import reset_state, send_reset
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, no_session, open_fields, redirect
+from tocsin.web.sign_in import address
+
+MAILS_PER_USER = Limit(3, 3600)
+MAILS_PER_ADDRESS = Limit(20, 3600)
+
+
+@get("/forgot-password", include_in_schema=False)
+async def ask() -> Response[str]:
+    return page("forgot_password.html", None, title=texts.FORGOT, error="", email="")
+
+
+@post("/forgot-password", include_in_schema=False, status_code=200)
+async def send(request: AnyRequest, service: Service) -> Response[str]:
+    """The answer is the same for every address, known or not."""
+    form = await open_fields(request)
+    given = form.get("email", "")
+    try:
+        email = rules.address("email", given)
+    except Refused as refused:
+        error = refused.details[0].message
+        return page("forgot_password.html", None, title=texts.FORGOT, status_code=422, error=error, email=given)
+    async with service.pool.acquire() as tx, tx.transaction():
+        if await throttle.take(tx, f"new passwords for {address(request)}", MAILS_PER_ADDRESS):
+            raise Refused(429, "too_many_requests", texts.TOO_MANY_MAILS)
+        user = await accounts.user_by_email(tx, email)
+        if user and await throttle.take(tx, f"new passwords of {user.id}", MAILS_PER_USER):
+            user = None
+    answer = page(
+        "message.html", None, title=texts.LOOK_INTO_MAILBOX, paragraphs=[texts.RESET_SENT.format(email=email)],
+        form="", token="", on="/sign-in",
+    )
+    if user:
+        answer.background = BackgroundTask(send_reset, service, user)
+    return answer
+
+
+@get("/new-password", include_in_schema=False)
+async def choose(service: Service, token: str = "") -> Response[str]:
+    user = await _user(service, token)
+    return _form(token, user) if user else _over()
+
+
+@post("/new-password", include_in_schema=False, status_code=200)
+async def chosen(request: AnyRequest, service: Service) -> Response[str]:
+    """Every session ends: whoever knew the old password is out. Whoever read the mail has shown that it is theirs."""
+    form = await open_fields(request)
+    token = form.get("token", "")
+    user = await _user(service, token)
+    if user is None:
+        return _over()
+    try:
+        password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
+    except Refused as refused:
+        return _form(token, user, {each.field: each.message for each in refused.details})
+    password_hash = await passwords.hash_of(password)
+    async with service.pool.acquire() as tx, tx.transaction():
+        now = await accounts.user_by_id(tx, user.id, lock=True)
+        if now is None or not links.still_resets(service.vault, token, reset_state(now)):
+            return _over()
+        await accounts.set_password(tx, user.id, password_hash)
+        await accounts.verify(tx, user.id, user.email)
+        await sessions.end_others(tx, user.id)
+        await throttle.give_back(tx, f"sign in as {user.email.lower()}")
+    return redirect("/sign-in?done=password", cookies=[no_session(service)])
+
+
+async def _user(service: Service, token: str) -> User | None:
+    user_id = links.read_reset(service.vault, token)
+    if user_id is None:
+        return None
+    async with service.pool.acquire() as tx:
+        user = await accounts.user_by_id(tx, user_id)
+    return user if user and links.still_resets(service.vault, token, reset_state(user)) else None
+
+
+def _form(token: str, user: User, errors: dict[str, str] | None = None) -> Response[str]:
+    return page(
+        "new_password.html", None, title=texts.NEW_PASSWORD, status_code=422 if errors else 200, token=token,
+        email=user.email, errors=errors or {},
+    )
+
+
+def _over() -> Response[str]:
+    return page(
+        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.RESET_LINK_OVER], form="",
+        token="", on="/forgot-password",
+    )
+
+
+routes = [ask, send, choose, chosen]
