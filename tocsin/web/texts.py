@@ -49,3 +49,19 @@ NEW_PASSWORD = "Choose a new password"  # noqa: S105
 LOOK_INTO_MAILBOX = "Look into your mailbox"
 RESET_SENT = "If {email} has an account here, a mail is on its way to it. The link in it works for an hour."
 TOO_MANY_MAILS = "Please wait a while before you ask for another mail"
+
+NAME_SET = "Your name is changed."
+PASSWORD_SET = "Your password is changed, and every other session has ended."  # noqa: S105
+OLD_PASSWORD = "is not your present password"  # noqa: S105
+SESSION_ENDED = "Signed out there."
+
+NO_PROJECTS = "Projects are made by whoever runs this installation"
+PROJECT_MADE = "The project {name} is made. Next: where shall its alerts go?"
+INVITED = "You are invited"
+INVITATION_OVER = "It was used, withdrawn, or is older than a week. Ask whoever invited you to do it again."
+JOINED = "Welcome to {name}."
+ROLES = {
+    "owner": "an owner: may do everything, and decides who is in it",
+    "member": "a member: may change everything but who is in it",
+    "reader": "a reader: may look at everything and change nothing",
+}

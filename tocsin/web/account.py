@@ -1,0 +1,83 @@
+"""One's own account: name, password, and the sessions that are open."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, passwords, sessions, throttle
+from tocsin.storage.throttle import Limit
+from tocsin.web import texts
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect
+
+TRIES = Limit(10, 900)
+PAGE = "/account"
+
+
+@get(PAGE, include_in_schema=False)
+async def show(viewer: Viewer, service: Service) -> Response[str]:
+    return await _page(viewer, service)
+
+
+async def _page(viewer: Viewer, service: Service, errors: dict[str, str] | None = None) -> Response[str]:
+    async with service.pool.acquire() as tx:
+        open_now = await sessions.of_user(tx, viewer.user_id)
+    return page(
+        "account.html", viewer, title="Your account", status_code=422 if errors else 200, sessions=open_now,
+        errors=errors or {},
+    )
+
+
+@post("/account/name", include_in_schema=False)
+async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer, readers=True)
+    try:
+        name = rules.name("name", form.get("name", ""))
+    except Refused as refused:
+        return await _page(viewer, service, {each.field: each.message for each in refused.details})
+    async with service.pool.acquire() as tx, tx.transaction():
+        await accounts.set_name(tx, viewer.user_id, name)
+    return redirect(PAGE, texts.NAME_SET)
+
+
+@post("/account/password", include_in_schema=False)
+async def change_password(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Needs the old password, as often as signing in may be tried; ends every other session."""
+    form = await fields(request, viewer, readers=True)
+    async with service.pool.acquire() as tx, tx.transaction():
+        if await throttle.take(tx, f"sign in as {viewer.email.lower()}", TRIES):
+            return await _page(viewer, service, {"old": texts.TOO_MANY_TRIES.format(minutes=15)})
+        user = await accounts.user_by_id(tx, viewer.user_id)
+    if user is None or not await passwords.matches(user.password_hash, form.get("old", "")):
+        return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
+    try:
+        new = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
+    except Refused as refused:
+        return await _page(viewer, service, {each.field: each.message for each in refused.details})
+    password_hash = await passwords.hash_of(new)
+    async with service.pool.acquire() as tx, tx.transaction():
+        await accounts.set_password(tx, viewer.user_id, password_hash)
+        await sessions.end_others(tx, viewer.user_id, viewer.session_id)
+        await throttle.give_back(tx, f"sign in as {viewer.email.lower()}")
+    return redirect(PAGE, texts.PASSWORD_SET)
+
+
+@post("/account/sessions", include_in_schema=False)
+async def end_sessions(request: AnyRequest, person: Person, service: Service) -> Response[str]:
+    """Ends the session that the form names, or all but this one."""
+    form = await fields(request, person, readers=True)
+    name = form.get("session", "")
+    async with service.pool.acquire() as tx, tx.transaction():
+        if name == "others":
+            await sessions.end_others(tx, person.user_id, person.session_id)
+        else:
+            found = await sessions.of_user(tx, person.user_id)
+            for each in found:
+                if each.id.hex == name:
+                    await sessions.end(tx, person.user_id, each.id)
+    return redirect(PAGE, texts.SESSION_ENDED)
+
+
+routes = [show, rename, change_password, end_sessions]

@@ -1,0 +1,138 @@
+"""Projects of the one who is signed in, and invitations into others'."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, members, passwords
+from tocsin.storage.members import Invitation
+from tocsin.web import texts
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, signed_in
+from tocsin.web.sign_in import begin
+
+
+@get("/projects", include_in_schema=False)
+async def show(request: AnyRequest, person: Person, service: Service) -> Response[str]:
+    return await _page(request, person, service)
+
+
+async def _page(request: AnyRequest, person: Person, service: Service, error: str = "") -> Response[str]:
+    async with service.pool.acquire() as tx:
+        invited = await members.invitations_to(tx, person.email) if person.verified else []
+    viewer = Viewer(person, person.current, person.csrf, request) if person.current else person
+    return page(
+        "projects.html", viewer, title="Projects", status_code=422 if error else 200, invited=invited, error=error,
+        makes=_makes(service, person),
+    )
+
+
+@post("/projects", include_in_schema=False)
+async def make(request: AnyRequest, person: Person, service: Service) -> Response[str]:
+    """A project of one's own: for the operator, and where anybody may register."""
+    form = await fields(request, person)
+    if not _makes(service, person):
+        raise Refused(403, "forbidden", texts.NO_PROJECTS)
+    try:
+        name = rules.name("name", form.get("name", ""))
+    except Refused as refused:
+        return await _page(request, person, service, refused.details[0].message)
+    plan = "paid" if person.operator else service.settings.default_plan
+    async with service.pool.acquire() as tx, tx.transaction():
+        user = await accounts.user_by_id(tx, person.user_id)
+        made = await accounts.create_project_of(tx, service.vault, name, plan, user)
+        await accounts.switch(tx, person.user_id, made.id)
+    return redirect("/integrations", texts.PROJECT_MADE.format(name=name))
+
+
+def _makes(service: Service, person: Person) -> bool:
+    return person.operator or service.settings.registration == "open"
+
+
+# ------------------------------------------------------------------------------------------------------ invitations
+
+
+@post("/projects/join", include_in_schema=False)
+async def join(request: AnyRequest, person: Person, service: Service) -> Response[str]:
+    """By somebody signed in whose address is known to be theirs."""
+    form = await fields(request, person)
+    async with service.pool.acquire() as tx, tx.transaction():
+        invited = await members.invitations_to(tx, person.email) if person.verified else []
+        invitation = next((each for each in invited if each.id.hex == form.get("invitation")), None)
+        if invitation is None:
+            return _over()
+        await members.accept(tx, invitation, person.user_id)
+    return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
+
+
+@get("/invitation", include_in_schema=False)
+async def look(request: AnyRequest, service: Service, token: str = "") -> Response[str]:
+    """Opened from the mail; changes nothing."""
+    person = await signed_in(request)
+    async with service.pool.acquire() as tx:
+        invitation = await members.read(tx, service.vault, token)
+        user = await accounts.user_by_email(tx, invitation.email) if invitation else None
+    if invitation is None:
+        return _over()
+    known = user is not None and user.password_hash is not None
+    return _invitation(invitation, token, person, known)
+
+
+@post("/invitation", include_in_schema=False, status_code=200)
+async def accept(request: AnyRequest, service: Service) -> Response[str]:
+    """With an account of that address: by its owner, signed in. Without: makes it, with a name and a password; the link
+    came by mail, so the address is known to be theirs.
+    """
+    person = await signed_in(request)
+    form = await fields(request, person) if person else await open_fields(request)
+    token = form.get("token", "")
+    async with service.pool.acquire() as tx:
+        invitation = await members.read(tx, service.vault, token)
+        user = await accounts.user_by_email(tx, invitation.email) if invitation else None
+    if invitation is None:
+        return _over()
+    if user is not None and user.password_hash is not None:
+        if person is None or person.user_id != user.id:
+            return _invitation(invitation, token, person, True)
+        async with service.pool.acquire() as tx, tx.transaction():
+            await accounts.verify(tx, user.id, user.email)
+            await members.accept(tx, invitation, user.id)
+        return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
+    try:
+        name = rules.name("name", form.get("name", ""))
+        password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
+    except Refused as refused:
+        errors = {each.field: each.message for each in refused.details}
+        return _invitation(invitation, token, person, False, form.get("name", ""), errors)
+    password_hash = await passwords.hash_of(password)
+    async with service.pool.acquire() as tx, tx.transaction():
+        user = await accounts.ensure_user(tx, invitation.email)
+        if not await accounts.choose_password(tx, user.id, password_hash):
+            return _invitation(invitation, token, person, True)
+        await accounts.set_name(tx, user.id, name)
+        await accounts.verify(tx, user.id, user.email)
+        await members.accept(tx, invitation, user.id)
+    return await begin(request, service, user, "/incidents")
+
+
+def _invitation(
+    invitation: Invitation, token: str, person: Person | None, known: bool, name: str = "",
+    errors: dict[str, str] | None = None,
+) -> Response[str]:
+    mine = person is not None and person.email.lower() == invitation.email.lower()
+    return page(
+        "invitation.html", person, title=texts.INVITED, status_code=422 if errors else 200, invitation=invitation,
+        token=token, known=known, mine=mine, name=name, errors=errors or {}, roles=texts.ROLES,
+    )
+
+
+def _over() -> Response[str]:
+    return page(
+        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.INVITATION_OVER], form="",
+        token="", on="/",
+    )
+
+
+routes = [show, make, join, look, accept]
