@@ -1,0 +1,72 @@
+"""A real browser: Debian's Chromium, driven by Playwright; every page is held to accessibility and a clean console."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any, Literal
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.needed import program
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+WIDTHS = (360, 1280)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SERIOUS = {"serious", "critical"}
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """One browser; without one on the machine the test is skipped, or fails in CI."""
+    path = program("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Console:
+    """What a page said that it should not have: script errors, refused loads, failed requests."""
+
+    def __init__(self, page: Page) -> None:
+        self.said: list[str] = []
+        page.on("console", lambda message: self.said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+
+
+async def findings(page: Page) -> list[str]:
+    """Axe's serious and critical findings on the page as it is: rule, where, why.
+
+    Source: https://github.com/dequelabs/axe-core/blob/develop/doc/API.md
+    """
+    await page.evaluate(_axe())
+    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{page.url} {each['id']}: {json.dumps([node['target'] for node in each['nodes']][:5])} {each['help']}"
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+    ]
+
+
+async def too_wide(page: Page) -> bool:
+    """Whether the page must be scrolled sideways."""
+    return bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+def _axe() -> str:
+    return resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
