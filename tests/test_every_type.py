@@ -31,12 +31,22 @@ SENTINEL = "s3cret-s3ntinel"
 GIVEN: dict[str, dict[str, Any]] = {
     "Integrations::WebhookIntegration": {"webhook_url": f"http://127.0.0.1:1/{SENTINEL}"},
     "Integrations::EmailIntegration": {"email": "alerts@example.com"},
+    "Integrations::SlackIntegration": {},
     "Integrations::SmsIntegration": {"phone_number": "+1234567890"},
     "Integrations::SshServerRestartIntegration": {
         "ip": "127.0.0.1", "username": "admin", "password": SENTINEL, "port": 1,
     },
 }
 """Settings that each type accepts; what is told to nobody holds the sentinel."""
+
+MADE_ELSEWHERE: dict[str, dict[str, Any]] = {
+    "Integrations::SlackIntegration": {
+        "bot_token": f"xoxb-{SENTINEL}", "user_token": f"xoxp-{SENTINEL}", "channel_id": "C1",
+        "webhook_url": f"https://hooks.slack.com/services/{SENTINEL}", "bot_user_id": "U1",
+        "team_id": "T1", "team_name": "My Workspace", "channel": "#alerts",
+    },
+}
+"""What is stored for types that no caller gives settings for."""
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 INCIDENT: dict[str, Any] = {
@@ -64,7 +74,7 @@ async def wires(tmp_path: Path) -> AsyncIterator[Wires]:
 
 
 def stored(kind: IntegrationType) -> dict[str, Any]:
-    return kind.parse(GIVEN[kind.type])
+    return kind.parse(GIVEN[kind.type], MADE_ELSEWHERE.get(kind.type))
 
 
 def hidden(kind: IntegrationType, settings: Mapping[str, Any]) -> list[str]:
@@ -92,7 +102,7 @@ def test_settings_are_plain_values_that_survive_storage_and_a_change_of_nothing(
 
 @every_type
 def test_unknown_settings_are_ignored(kind: IntegrationType) -> None:
-    assert "surprise" not in kind.parse({**GIVEN[kind.type], "surprise": 1})
+    assert "surprise" not in kind.parse({**GIVEN[kind.type], "surprise": 1}, MADE_ELSEWHERE.get(kind.type))
 
 
 @every_type
@@ -115,7 +125,7 @@ def test_what_is_shown_has_nothing_internal_and_no_secret_in_clear(kind: Integra
     masked, revealed = kind.shown(settings, reveal=False), kind.shown(settings, reveal=True)
     assert set(masked) == set(revealed) == set(settings) - kind.internal
     for name in kind.secret & masked.keys():
-        assert masked[name] in (MASK, revealed[name][:5] + "...")
+        assert masked[name] in (MASK, revealed[name][:5] + "...", "https://hooks.slack.com/services/...")
     for secret in hidden(kind, settings):
         assert secret not in json.dumps(masked)
 

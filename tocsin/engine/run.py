@@ -22,6 +22,7 @@ from tocsin.storage.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
+from tocsin.transports.slack import Slack
 from tocsin.transports.sms import texting
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
@@ -44,9 +45,10 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
     sms = texting(settings)
+    slack = Slack(settings.slack) if settings.slack else None
     wires = Wires(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
-        ssh=ssh, sms=sms, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
+        ssh=ssh, sms=sms, slack=slack, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
@@ -71,6 +73,8 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         await http.close()
         if sms is not None:
             await sms.close()
+        if slack is not None:
+            await slack.close()
         pool.terminate()
 
 

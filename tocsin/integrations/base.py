@@ -26,6 +26,7 @@ from tocsin.storage.queue import Job
 from tocsin.storage.restarts import RESTART_LIMITS, Limits
 from tocsin.storage.secrets import Vault
 from tocsin.transports.http import Http
+from tocsin.transports.slack import Slack
 from tocsin.transports.sms import Texting
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
@@ -42,6 +43,7 @@ class Wires:
     public_url: str
     ssh: Ssh | None = None
     sms: Texting | None = None
+    slack: Slack | None = None
     restart_limits: Limits = RESTART_LIMITS
 
 

@@ -11,7 +11,7 @@ import errno
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from socket import getaddrinfo
 
 import httptools
@@ -30,7 +30,7 @@ HEADERS_LIMIT = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a destination answered: header names in lower case, `text` at most 2 KB of its body, without NUL."""
+    """What a destination answered: header names in lower case, `text` the start of its body, without NUL."""
 
     status: int
     headers: Mapping[str, str]
@@ -75,9 +75,16 @@ def place(address: str, method: str = "POST") -> Place:
 
 
 class Http:
-    """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables."""
+    """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables.
 
-    def __init__(self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve = getaddrinfo) -> None:
+    `keep` is how many bytes of an answer's body are read.
+    """
+
+    def __init__(
+        self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve = getaddrinfo,
+        keep: int = RESPONSE_LIMIT,
+    ) -> None:
+        self._connection = partial(Connection, keep)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -121,7 +128,7 @@ class Http:
                 if connection.answered or connection.idle < PATIENCE:
                     raise
         async with asyncio.timeout_at(deadline):
-            _, connection = await self._dialer.connect(Connection, there.host, there.port, tls=there.tls)
+            _, connection = await self._dialer.connect(self._connection, there.host, there.port, tls=there.tls)
         return await self._ask(there, connection, request, deadline)
 
     async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
@@ -153,7 +160,8 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int = RESPONSE_LIMIT) -> None:
+        self._keep = keep
         self.idle_since = self.idle = 0.0
         self.reusable = False
         self._done: asyncio.Future[Answer] | None = None
@@ -228,9 +236,9 @@ class Connection(asyncio.Protocol):
             self._status = status
 
     def on_body(self, part: bytes) -> None:
-        if len(self._body) <= RESPONSE_LIMIT:
-            self._body += part[: RESPONSE_LIMIT + 1 - len(self._body)]
-            if len(self._body) > RESPONSE_LIMIT:
+        if len(self._body) <= self._keep:
+            self._body += part[: self._keep + 1 - len(self._body)]
+            if len(self._body) > self._keep:
                 self._finish(reusable=False)
 
     def on_message_complete(self) -> None:
@@ -241,7 +249,7 @@ class Connection(asyncio.Protocol):
         if self._done is None or self._done.done():
             return
         self.reusable = reusable
-        text = self._body[:RESPONSE_LIMIT].decode("utf-8", "replace").replace("\x00", "")
+        text = self._body[: self._keep].decode("utf-8", "replace").replace("\x00", "")
         self._done.set_result(Answer(self._status, self._headers, text))
 
 

@@ -1,0 +1,340 @@
+"""Slack: one message for an incident, with a button to resolve it, updated in place when it ends.
+
+A message shows the incident as it stands when it is written, and what was posted is remembered with the record of the
+delivery. The update that tells of the end is a delivery like any other, so it is tried until it lands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from tocsin import settings as configuration
+from tocsin.domain import ids
+from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.errors import Refused, forbidden_state
+from tocsin.domain.incidents import Notification, lasted
+from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.storage import audit, slack
+from tocsin.storage.database import Tx
+from tocsin.storage.queue import Job
+from tocsin.storage.secrets import Vault
+from tocsin.storage.slack import Message, Standing
+from tocsin.transports.slack import Grant, Slack, SlackRefused, authorize_url
+
+CALLBACK = "/auth/slack/callback"
+RESOLVE = "resolve_incident"
+"""What the button is called in Slack's reports of presses."""
+
+OFF = (
+    "Slack is not set up here; the operator can do so with TOCSIN_SLACK_CLIENT_ID, TOCSIN_SLACK_CLIENT_SECRET and "
+    "TOCSIN_SLACK_SIGNING_SECRET"
+)
+SHOWN = ("bot_token", "user_token", "channel_id", "webhook_url", "bot_user_id")
+MASKS = {
+    "bot_token": "xoxb-...",
+    "user_token": "xoxp-...",
+    "webhook_url": "https://hooks.slack.com/services/...",
+}
+
+GONE = {
+    "token_revoked": "its access was taken back in Slack",
+    "token_expired": "its access to Slack has run out",
+    "invalid_auth": "Slack does not know its token any more",
+    "not_authed": "Slack does not know its token any more",
+    "account_inactive": "the app was removed from the workspace",
+    "app_uninstalled": "the app was removed from the workspace",
+    "team_access_not_granted": "the app was removed from the workspace",
+    "missing_scope": "the app may not post to the workspace any more",
+    "is_archived": "the channel was archived",
+    "channel_not_found": "the channel is not there any more",
+}
+"""Errors after which nothing will ever arrive. https://docs.slack.dev/reference/methods/chat.postMessage#errors"""
+HOPELESS = frozenset({"msg_too_long", "msg_blocks_too_long", "invalid_blocks", "invalid_blocks_format", "no_text"})
+PASSING = frozenset({
+    "ratelimited", "rate_limited", "message_limit_exceeded", "fatal_error", "internal_error", "service_unavailable",
+    "request_timeout", "unreachable", "team_added_to_org",
+})  # fmt: skip
+NOT_THERE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "is_inactive"})
+"""Errors by which a message cannot be changed, ever; the channel itself may be well."""
+INSIDE = frozenset({"already_in_channel", "cant_invite_self"})
+
+LONGEST_SECTION = 3000
+"""Characters of one section's text (https://docs.slack.dev/reference/block-kit/blocks/section-block)."""
+LONGEST_LINK = 500
+
+
+class SlackIntegration(IntegrationType):
+    type: ClassVar[str] = "Integrations::SlackIntegration"
+    label: ClassVar[str] = "Slack"
+    for_people: ClassVar[bool] = True
+    admits: ClassVar[bool] = True
+    editable: ClassVar[bool] = False
+    secret: ClassVar[frozenset[str]] = frozenset(MASKS)
+    internal: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
+
+    def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if stored is None:
+            raise forbidden_state(
+                "A Slack integration is made by consent at Slack: ask for its address with "
+                "POST /api/v1/integrations/slack/initiate and open that in a browser"
+            )
+        return dict(stored)
+
+    def name(self, settings: Mapping[str, Any]) -> str:
+        named = (settings.get("team_name", "Slack"), settings.get("channel", settings.get("channel_id", "")))
+        return " ".join(named).strip()
+
+    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+        values = settings if reveal else {**settings, **{name: MASKS[name] for name in MASKS if name in settings}}
+        return {name: values[name] for name in SHOWN if name in values}
+
+    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        incident = job.content.incident_id
+        if incident is None:
+            return {}
+        return {
+            "standing": await slack.standing(tx, incident),
+            "messages": await slack.messages(tx, job.integration_id, incident),
+        }
+
+    async def send(
+        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+    ) -> Outcome:
+        if wires.slack is None:
+            return Suppressed(OFF)
+        said = written(notification, leave.known.get("standing", Standing()), wires.public_url)
+        channel = _Channel(wires.slack, settings)
+        try:
+            if notification.event == "resolved":
+                known = leave.known.get("messages", ())
+                # What says so already is written anew only where a person wants it sent again.
+                wrong = [message for message in known if not message.closed] or known
+                changed, lost = await channel.update(wrong, said)
+                if changed:
+                    return _delivered(changed, lost)
+                return _delivered([await channel.post(said)], lost)
+            return _delivered([await channel.post(said)], [])
+        except SlackRefused as refusal:
+            return failed(refusal)
+
+    async def settle(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
+    ) -> None:
+        """Remember what was posted and what it says now, in the transaction that says that it was delivered."""
+        incident = job.content.incident_id
+        if incident is None or not isinstance(outcome, Delivered) or outcome.receipt is None:
+            return
+        closed = job.event == "resolved"
+        for channel_id, ts in outcome.receipt["written"]:
+            await slack.note(tx, job.integration_id, incident, Message(channel_id, ts, closed))
+        for channel_id, ts in outcome.receipt["lost"]:
+            await slack.forget(tx, job.integration_id, incident, Message(channel_id, ts))
+
+
+# ---------------------------------------------------------------------------------------------------------- connecting
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way to consent: where a person goes, and where Slack sends them back to."""
+
+    oauth_url: str
+    state: str
+    redirect_uri: str
+
+
+async def begin(
+    tx: Tx,
+    vault: Vault,
+    app: configuration.Slack | None,
+    public_url: str,
+    project_id: UUID,
+    who: UUID | str,
+    session_id: UUID | None = None,
+) -> Way:
+    """Begin to connect a project. With a `session_id`, only that browser session can finish it.
+
+    Raises `Refused` (503) where Slack is not set up.
+    """
+    if app is None:
+        raise Refused(503, "slack_unavailable", OFF)
+    state = await slack.begin(tx, vault, project_id, who, session_id)
+    how = {"through": "the API" if session_id is None else "the console"}
+    await audit.note(tx, project_id, who, "began to connect Slack", "Slack", how)
+    redirect_uri = redirect_uri_of(public_url, project_id)
+    return Way(authorize_url(app, state, redirect_uri), state, redirect_uri)
+
+
+def redirect_uri_of(public_url: str, project_id: UUID) -> str:
+    return f"{public_url}{CALLBACK}?project_uuid={ids.public(ids.PROJECT, project_id)}"
+
+
+def granted(grant: Grant) -> dict[str, Any]:
+    """The settings to store of what a workspace granted."""
+    return {
+        "bot_token": grant.bot_token,
+        "user_token": grant.user_token,
+        "channel_id": grant.channel_id,
+        "webhook_url": grant.webhook_url,
+        "bot_user_id": grant.bot_user_id,
+        "team_id": grant.team_id,
+        "team_name": grant.team_name,
+        "channel": grant.channel,
+    }
+
+
+async def join(client: Slack, settings: Mapping[str, Any]) -> None:
+    """Have the person who consented invite the bot to the channel, as it may post only there. Raises `SlackRefused`.
+
+    https://docs.slack.dev/reference/methods/conversations.invite
+    """
+    wish = {"channel": settings["channel_id"], "users": settings["bot_user_id"]}
+    try:
+        await client.call("conversations.invite", settings["user_token"], wish)
+    except SlackRefused as refusal:
+        if refusal.code not in INSIDE:
+            raise
+
+
+# ------------------------------------------------------------------------------------------------------------- sending
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """One channel, as the bot may use it."""
+
+    client: Slack
+    settings: Mapping[str, Any]
+
+    async def post(self, said: Mapping[str, Any]) -> Message:
+        """https://docs.slack.dev/reference/methods/chat.postMessage"""
+        wish = {"channel": self.settings["channel_id"], **said, "unfurl_links": False, "unfurl_media": False}
+        try:
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+        except SlackRefused as refusal:
+            if refusal.code != "not_in_channel":
+                raise
+            await join(self.client, self.settings)  # somebody had taken the bot out of it
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+        return Message(str(answer.get("channel") or self.settings["channel_id"]), str(answer.get("ts", "")))
+
+    async def update(
+        self, messages: list[Message], said: Mapping[str, Any]
+    ) -> tuple[list[Message], list[Message]]:
+        """Those that say so now, and those that are not there any more.
+
+        https://docs.slack.dev/reference/methods/chat.update
+        """
+        changed, lost = [], []
+        for message in messages:
+            wish = {"channel": message.channel_id, "ts": message.ts, **said}
+            try:
+                await self.client.call("chat.update", self.settings["bot_token"], wish)
+                changed.append(message)
+            except SlackRefused as refusal:
+                if refusal.code not in NOT_THERE:
+                    raise
+                lost.append(message)
+        return changed, lost
+
+
+def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
+    places = [(message.channel_id, message.ts) for message in written if message.ts]
+    where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
+    receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
+    return Delivered(200, f"message {where}", receipt)
+
+
+def failed(refusal: SlackRefused) -> Failed:
+    """What follows from Slack's refusal."""
+    cure: Literal["wait", "doubt", "nothing", "gone"] = "doubt"
+    what = str(refusal)
+    if refusal.code in GONE:
+        cure, what = "gone", f"{what}: {GONE[refusal.code]}"
+    elif refusal.code in HOPELESS:
+        cure = "nothing"
+    elif refusal.code in PASSING or (refusal.status or 0) >= 500:
+        cure = "wait"
+    return Failed(what, cure, refusal.status, refusal.response, refusal.retry_after)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def written(notification: Notification, standing: Standing, public_url: str) -> dict[str, Any]:
+    """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
+    if notification.event in ("test", "notice"):
+        text = escaped(notification.message, LONGEST_SECTION - 10)
+        return {"text": text, "blocks": [_section(text)]}
+    ended = notification.closed_at or standing.closed_at
+    what, where = escaped(notification.incident_type, 200), escaped(notification.resource_name, 300)
+    link = f"{public_url}/incidents/{notification.incident_id}"
+    linked = _link(notification.resource_url, where)
+    more = escaped(notification.message, 1500)
+    since = f"since {_moment(notification.started_at)}"
+    if ended is None:
+        button = {
+            "type": "button", "action_id": RESOLVE, "value": notification.incident_id, "style": "primary",
+            "text": {"type": "plain_text", "text": "Resolve"},
+        }  # fmt: skip
+        return {
+            "text": f"{what} on {where}: {more}",
+            "blocks": [
+                _section(f":red_circle: *{what}* on {linked}\n{more}"),
+                _context(f"Ongoing {since} · <{link}|Open the incident>"),
+                {"type": "actions", "elements": [button]},
+            ],
+        }
+    took = f"Lasted {lasted((ended - notification.started_at).total_seconds())}, {since}"
+    by = f" · ended by: {escaped(standing.resolved_by, 300)}" if standing.resolved_by else ""
+    missed = "\nThe first notice could not be delivered." if notification.first_notice_failed else ""
+    return {
+        "text": f"Resolved: {what} on {where}. {took}{by}",
+        "blocks": [
+            _section(f":large_green_circle: *Resolved: {what}* on {linked}\n{more}{missed}"),
+            _context(f"{took}{by} · <{link}|Open the incident>"),
+        ],
+    }
+
+
+def escaped(text: str, room: int) -> str:
+    """Text in which Slack finds neither links nor mentions, at most `room` characters long.
+
+    https://docs.slack.dev/messaging/formatting-message-text#escaping
+    """
+    parts: list[str] = []
+    left = room - 1
+    for character in text:
+        part = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(character, character)
+        if len(part) > left:
+            return "".join(parts) + "…"
+        parts.append(part)
+        left -= len(part)
+    return "".join(parts)
+
+
+def _link(url: str, words: str) -> str:
+    """`words`, leading to `url` where a browser could open that."""
+    safe = url.replace("<", "%3C").replace(">", "%3E").replace("|", "%7C").replace("&", "&amp;")
+    if urlsplit(url).scheme not in ("http", "https") or len(safe) > LONGEST_LINK or not url.isprintable():
+        return f"*{words}*"
+    return f"<{safe}|{words}>"
+
+
+def _moment(moment: datetime) -> str:
+    """A time that Slack shows in its reader's zone."""
+    words = moment.astimezone(UTC).strftime("%d %b %Y %H:%M UTC")
+    return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} at {{time}}|{words}>"
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+
+
+def _context(text: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text}]}

@@ -1,0 +1,174 @@
+"""Slack's Web API: the few methods that connecting, posting and updating need.
+
+https://docs.slack.dev/apis/web-api/, https://docs.slack.dev/authentication/installing-with-oauth
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from tocsin import settings
+from tocsin.domain.deliveries import RESPONSE_LIMIT
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Answer, Http, Unreachable
+
+BOT_SCOPES = "chat:write,incoming-webhook"
+USER_SCOPES = "channels:write"
+
+ANSWER_LIMIT = 256 << 10
+"""Bytes of an answer that are read: a message comes back with all its blocks."""
+
+_EVERYWHERE = tuple(ipaddress.ip_network(all_of_them) for all_of_them in ("0.0.0.0/0", "::/0"))
+
+
+class SlackRefused(Exception):
+    """Slack did not do it. `code` is Slack's own word for why, `unreachable` or `unreadable`.
+
+    `retry_after` is in seconds, where Slack asked for a wait; `response` is the start of what it answered.
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int | None = None, retry_after: float | None = None, response: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a workspace granted: the tokens, and the channel that its person chose."""
+
+    bot_token: str = field(repr=False)
+    user_token: str = field(repr=False)
+    webhook_url: str = field(repr=False)
+    channel_id: str
+    channel: str
+    bot_user_id: str
+    team_id: str
+    team_name: str
+
+
+class Slack:
+    """For one event loop. Its hosts are the operator's own choice: the guard on projects' addresses is not for them."""
+
+    def __init__(self, app: settings.Slack) -> None:
+        self._app = app
+        self._http = Http(Guard(_EVERYWHERE), keep=ANSWER_LIMIT)
+
+    async def call(self, method: str, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One call of a method that takes JSON, on behalf of `token`. Raises `SlackRefused`."""
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json; charset=utf-8"}
+        return await self._ask(method, json.dumps(arguments).encode(), headers)
+
+    async def exchange(self, code: str, redirect_uri: str) -> Grant:
+        """What the person at Slack consented to (https://docs.slack.dev/reference/methods/oauth.v2.access).
+
+        Raises `SlackRefused`; its text never holds a token.
+        """
+        form = urlencode({"code": code, "redirect_uri": redirect_uri}).encode()
+        credentials = b64encode(f"{self._app.client_id}:{self._app.client_secret}".encode()).decode()
+        headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/x-www-form-urlencoded"}
+        return self._grant(await self._ask("oauth.v2.access", form, headers))
+
+    async def respond(self, response_url: str, message: Mapping[str, Any]) -> None:
+        """Answer a press of a button, to whoever pressed it. Raises `SlackRefused`."""
+        if not is_slack_s(self._app, response_url):
+            raise SlackRefused("unreadable", "the address to answer to is not Slack's")
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        answer = await self._post(response_url, json.dumps(message).encode(), headers)
+        if answer.status != 200:
+            raise SlackRefused("unreadable", f"Slack answered {answer.status}", answer.status)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _ask(self, method: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
+        answer = await self._post(f"{self._app.api_url}{method}", body, {**headers, "Accept": "application/json"})
+        try:
+            said = json.loads(answer.text)
+        except ValueError:
+            said = None
+        if answer.status == 200 and isinstance(said, dict) and said.get("ok") is True:
+            return said
+        raise _refused(method, answer, said if isinstance(said, dict) else {})
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        try:
+            return await self._http.post(url, body, headers)
+        except Unreachable as error:
+            raise SlackRefused("unreachable", f"Slack: {error}") from error
+
+    def _grant(self, said: Mapping[str, Any]) -> Grant:
+        try:
+            hook, user, team = said["incoming_webhook"], said["authed_user"], said["team"]
+            values = {
+                "bot_token": said["access_token"],
+                "user_token": user["access_token"],
+                "webhook_url": hook["url"],
+                "channel_id": hook["channel_id"],
+                "channel": hook["channel"],
+                "bot_user_id": said["bot_user_id"],
+                "team_id": team["id"],
+                "team_name": team["name"],
+            }
+        except (KeyError, TypeError):
+            raise SlackRefused(
+                "unreadable",
+                "Slack did not grant all that is needed: a workspace (not a whole organization), a channel, "
+                f"the bot scopes {BOT_SCOPES} and the user scope {USER_SCOPES}",
+            ) from None
+        if not all(isinstance(value, str) and value and value.isprintable() for value in values.values()):
+            raise SlackRefused("unreadable", "Slack's answer is not of its documented form")
+        if "refresh_token" in said:
+            raise SlackRefused("unreadable", "The Slack app has token rotation switched on; it must be off")
+        if not is_slack_s(self._app, values["webhook_url"]):
+            raise SlackRefused("unreadable", "The webhook address that came with the consent is not on Slack's host")
+        return Grant(**values)
+
+
+def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:
+    """Where a person goes to consent."""
+    query = urlencode(
+        {
+            "client_id": app.client_id, "redirect_uri": redirect_uri, "state": state,
+            "scope": BOT_SCOPES, "user_scope": USER_SCOPES,
+        }
+    )  # fmt: skip
+    return f"{app.authorize_url}{'&' if urlsplit(app.authorize_url).query else '?'}{query}"
+
+
+def is_slack_s(app: settings.Slack, url: str) -> bool:
+    """Whether an address is on Slack's own host, or on that of the API that the operator has set."""
+    try:
+        given, api = urlsplit(url), urlsplit(app.api_url)
+        if (given.scheme, given.hostname, given.port) == (api.scheme, api.hostname, api.port):
+            return True
+        return given.scheme == "https" and given.port in (None, 443) and (
+            f".{given.hostname}".endswith(".slack.com") and given.username is None
+        )
+    except ValueError:
+        return False
+
+
+def _refused(method: str, answer: Answer, said: Mapping[str, Any]) -> SlackRefused:
+    given = said.get("error")
+    code = given[:100] if isinstance(given, str) and given.isascii() and given.isprintable() else "unreadable"
+    if answer.status == 429:
+        code = "ratelimited"
+    elif answer.status >= 500 and code == "unreadable":
+        code = "service_unavailable"
+    asked = answer.headers.get("retry-after", "").strip()
+    wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
+    what = f"answered {answer.status}" if code == "unreadable" else f"said {code}"
+    # The answer of oauth.v2.access may hold tokens, even where it is not what it should be.
+    response = "" if method.startswith("oauth.") else answer.text[:RESPONSE_LIMIT]
+    return SlackRefused(code, f"Slack {what} to {method}", answer.status, wait, response)

@@ -1,0 +1,120 @@
+"""Where Slack sends the browser back to, once its person has consented or not."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import structlog
+from litestar import Response, get
+
+from tocsin.domain import ids
+from tocsin.integrations import slack as kind
+from tocsin.integrations.slack import CALLBACK, OFF, SlackIntegration
+from tocsin.storage import audit, integrations, slack
+from tocsin.storage.integrations import Facts
+from tocsin.storage.slack import STATE_MINUTES, Begun
+from tocsin.transports.slack import Grant, Slack, SlackRefused
+from tocsin.web.session import AnyRequest, Service, redirect, signed_in
+
+log = structlog.get_logger(__name__)
+
+LONGEST = 2_000
+BACK_TO = "/integrations"
+
+OLD = (
+    f"Slack was not connected: this way to it was used before, or is older than {STATE_MINUTES} minutes. "
+    "Please start again."
+)
+DENIED = "Slack was not connected: nobody consented at Slack."
+OTHER_PROJECT = "Slack was not connected: the address that Slack sent you back to names another project."
+OTHER_BROWSER = "Slack was not connected: it was begun in another browser, or before you signed in again."
+
+
+@get(CALLBACK, include_in_schema=False)
+async def callback(
+    request: AnyRequest, service: Service, state: str = "", code: str = "", error: str = "", project_uuid: str = ""
+) -> Response[str]:
+    """The consent becomes an integration, or the person is told in plain words why not."""
+    app = service.settings.slack
+    if app is None:
+        return _back(OFF)
+    if not state or max(map(len, (state, code, error, project_uuid))) > LONGEST:
+        return _back(OLD)
+    async with service.pool.acquire() as tx, tx.transaction():
+        begun = await slack.take(tx, service.vault, state)
+    if begun is None:
+        return _back(OLD)
+    if refusal := await _unfit(request, begun, project_uuid):
+        return _back(refusal)
+    if error or not code:
+        return _back(DENIED if error in ("access_denied", "") else "Slack was not connected: Slack refused it.")
+    client = Slack(app)
+    try:
+        grant = await client.exchange(code, kind.redirect_uri_of(service.public_url, begun.project_id))
+        joined = await _joined(client, grant)
+    except SlackRefused as refused:
+        log.warning("a Slack workspace could not be connected", error=str(refused), code=refused.code)
+        return _back(f"Slack was not connected: {refused}. Please start again.")
+    finally:
+        await client.close()
+    name = await _create(service, begun, grant)
+    if name is None:
+        return _back("Slack was not connected: the project is not there any more.")
+    if not joined:
+        return redirect(
+            BACK_TO, f"{name} is connected, but the bot could not join the channel: invite it there with /invite."
+        )
+    return redirect(BACK_TO, f"{name} is connected. Attach it to servers and monitors to be told of their incidents.")
+
+
+async def _unfit(request: AnyRequest, begun: Begun, project_uuid: str) -> str | None:
+    """Why what was begun may not be finished by this request."""
+    if project_uuid and not hmac.compare_digest(
+        project_uuid.encode(), ids.public(ids.PROJECT, begun.project_id).encode()
+    ):
+        return OTHER_PROJECT
+    if begun.session_id is not None:
+        person = await signed_in(request)
+        if person is None or person.session_id != begun.session_id:
+            return OTHER_BROWSER
+    return None
+
+
+async def _joined(client: Slack, grant: Grant) -> bool:
+    """Whether the bot is in the channel now. To a private one, only its members can invite it by hand."""
+    try:
+        await kind.join(client, kind.granted(grant))
+    except SlackRefused as refusal:
+        log.warning("the Slack bot could not be invited", error=str(refusal))
+        return False
+    return True
+
+
+async def _create(service: Service, begun: Begun, grant: Grant) -> str | None:
+    """The integration, on record and announced in its channel, in one transaction; what it is called."""
+    made = SlackIntegration()
+    settings = kind.granted(grant)
+    async with service.pool.acquire() as tx, tx.transaction():
+        if not await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", begun.project_id):
+            return None
+        new = await integrations.create(
+            tx, service.vault, begun.project_id, made.type, Facts(made.for_people, made.repeatable),
+            name=None, settings=settings, secret=made.secret,
+        )  # fmt: skip
+        name, through = made.name(settings), "the console" if begun.session_id else "the API"
+        details = {"uuid": ids.public(ids.INTEGRATION, new.id), "type": made.type, "through": through}
+        await audit.note(tx, begun.project_id, begun.who, "made integration", name, details)
+        await slack.announce(
+            tx, new.id,
+            f"This channel is connected to the project {begun.project_name} of Tocsin at {service.public_url} now "
+            f"and will be told of its incidents. This was begun through {through}.",
+        )  # fmt: skip
+    return name
+
+
+def _back(said: str) -> Response[str]:
+    return redirect(BACK_TO, said, good=False)
+
+
+routes: list[Any] = [callback]
