@@ -33,12 +33,13 @@ OTHER_BROWSER = "Slack was not connected: it was begun in another browser, or be
 
 @get(CALLBACK, include_in_schema=False)
 async def callback(
-    request: AnyRequest, service: Service, state: str = "", code: str = "", error: str = "", project_uuid: str = ""
+    request: AnyRequest, service: Service, code: str = "", error: str = "", project_uuid: str = ""
 ) -> Response[str]:
     """The consent becomes an integration, or the person is told in plain words why not."""
     app = service.settings.slack
     if app is None:
         return _back(OFF)
+    state = request.query_params.get("state", "")  # as a parameter the framework would take the name for its own
     if not state or max(map(len, (state, code, error, project_uuid))) > LONGEST:
         return _back(OLD)
     async with service.pool.acquire() as tx, tx.transaction():
