@@ -92,7 +92,10 @@ def _signed(app: configuration.Slack, body: bytes, request: Request[Any, Any, An
     given = request.headers.get("x-slack-signature", "")
     if not (moment.isascii() and moment.isdigit() and len(moment) < 12 and given.isascii()):
         return False
-    return bool(SignatureVerifier(app.signing_secret).is_valid(body, moment, given))
+    try:
+        return bool(SignatureVerifier(app.signing_secret).is_valid(body, moment, given))
+    except UnicodeDecodeError:
+        return False
 
 
 def press(body: bytes) -> Press | None:

@@ -16,7 +16,7 @@ from uuid import UUID
 from tocsin import settings as configuration
 from tocsin.domain import ids
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Refused, forbidden_state
+from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
 from tocsin.storage import audit, slack
@@ -79,9 +79,10 @@ class SlackIntegration(IntegrationType):
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if stored is None:
-            raise forbidden_state(
-                "A Slack integration is made by consent at Slack: ask for its address with "
-                "POST /api/v1/integrations/slack/initiate and open that in a browser"
+            raise invalid_field(
+                "type",
+                f"{self.type} is made by consent at Slack, not by this call: use "
+                "POST /api/v1/integrations/slack/initiate and open its oauth_url in a browser",
             )
         return dict(stored)
 

@@ -96,14 +96,14 @@ async def _create(service: Service, begun: Begun, grant: Grant) -> str | None:
     """The integration, on record and announced in its channel, in one transaction; what it is called."""
     made = SlackIntegration()
     settings = kind.granted(grant)
+    name, through = made.name(settings), "the console" if begun.session_id else "the API"
     async with service.pool.acquire() as tx, tx.transaction():
         if not await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", begun.project_id):
             return None
         new = await integrations.create(
             tx, service.vault, begun.project_id, made.type, Facts(made.for_people, made.repeatable),
-            name=None, settings=settings, secret=made.secret,
+            name=name, settings=settings, secret=made.secret,
         )  # fmt: skip
-        name, through = made.name(settings), "the console" if begun.session_id else "the API"
         details = {"uuid": ids.public(ids.INTEGRATION, new.id), "type": made.type, "through": through}
         await audit.note(tx, begun.project_id, begun.who, "made integration", name, details)
         await slack.announce(
