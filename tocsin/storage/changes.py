@@ -7,8 +7,8 @@ from uuid import UUID
 from tocsin.storage.database import Tx
 
 INCIDENTS = """
-SELECT (SELECT id FROM incidents WHERE project_id = $1 ORDER BY id DESC LIMIT 1)::text || '/' || count(*) || '/'
-       || coalesce(max(updated_at)::text, '')
+SELECT concat_ws('/', (SELECT id FROM incidents WHERE project_id = $1 ORDER BY id DESC LIMIT 1), count(*),
+                 max(updated_at))
 FROM (SELECT updated_at FROM incidents WHERE project_id = $1 AND closed_at IS NULL ORDER BY id DESC LIMIT 1000) ongoing
 """
 
@@ -27,12 +27,12 @@ WHERE i.project_id = $1
 """
 
 SERVERS = """
-SELECT count(*) || '/' || coalesce(max(t.seen_at)::text, '')
+SELECT concat_ws('/', count(*), max(t.seen_at))
 FROM servers s LEFT JOIN server_states t ON t.server_id = s.id WHERE s.project_id = $1
 """
 
 MONITORS = """
-SELECT count(*) || '/' || coalesce(max(t.last_check_at)::text, '') || '/' || coalesce(max(m.updated_at)::text, '')
+SELECT concat_ws('/', count(*), max(t.last_check_at), max(m.updated_at))
 FROM network_monitors m LEFT JOIN monitor_states t ON t.monitor_id = m.id WHERE m.project_id = $1
 """
 

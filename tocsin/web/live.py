@@ -35,7 +35,7 @@ _streams: set[asyncio.Event] = set()
 @get("/live", include_in_schema=False)
 async def live(request: AnyRequest, viewer: Viewer, service: Service, of: str = "") -> Stream:
     """`changed` whenever something of the topics (`of=incidents,deliveries`; none means all) is not as it was."""
-    topics = frozenset(of.split(",")) & changes.TOPICS.keys() or frozenset(changes.TOPICS)
+    topics = frozenset(changes.TOPICS).intersection(of.split(",")) or frozenset(changes.TOPICS)
     return Stream(_events(request, viewer, service, topics), media_type="text/event-stream", headers=HEADERS)
 
 
