@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 
 import asyncpg
-import structlog
 from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
-from tocsin.domain import letters
 from tocsin.domain.errors import Refused
 from tocsin.storage import accounts, health, links, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.links import Verification
 from tocsin.storage.secrets import Vault
 from tocsin.storage.throttle import Limit
-from tocsin.transports.smtp import Mailer, MailRefused
+from tocsin.web.post import send_verification
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, open_fields, redirect, signed_in
-
-log = structlog.get_logger(__name__)
 
 MAILS_PER_USER = Limit(3, 3600)
 MAILS_PER_ADDRESS = Limit(20, 3600)
@@ -104,7 +99,7 @@ async def send_again(request: AnyRequest, service: Service) -> Response[str]:
             user = None
     response = _message("Look into your mailbox", "If that address waits to be verified, a mail is on its way to it.")
     if user:
-        response.background = BackgroundTask(_send, service, user)
+        response.background = BackgroundTask(send_verification, service, user)
     return response
 
 
@@ -146,17 +141,6 @@ async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: Mapping[str, str
         except Refused:
             return None
     return None if user is None or user.verified else user
-
-
-async def _send(service: Service, user: User) -> None:
-    """Runs after the answer, so that its time tells nothing."""
-    settings = service.settings
-    mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
-    link = links.verification(service.vault, service.public_url, user.id, user.email)
-    try:
-        await mailer.send(letters.verification(user.email, link, domain=mailer.domain, now=datetime.now(UTC)))
-    except MailRefused as error:
-        log.warning("a verification mail could not be sent", error=str(error))
 
 
 # ----------------------------------------------------------------------------------------------------- unsubscribe
