@@ -282,6 +282,8 @@ def _shared_service(
     service = service_on(
         database, tmp_path_factory.mktemp("service"),
         TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com", TOCSIN_SMS_PROVIDER="outbox",
+        TOCSIN_SLACK_CLIENT_ID="1.2", TOCSIN_SLACK_CLIENT_SECRET="of-nothing", TOCSIN_SLACK_SIGNING_SECRET="of-nothing",
+        TOCSIN_SLACK_API_URL="http://127.0.0.1:1/",
     )
     try:
         service.start()
