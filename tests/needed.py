@@ -6,16 +6,22 @@ import os
 import shutil
 from glob import glob
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 
+PACKAGES = {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "unshare": "util-linux"}
+"""Debian's packages of programs that are called otherwise."""
+FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"))
+"""The PATH of people who are not root lacks what only root starts, as a rule."""
+
 
 def program(name: str) -> str:
     """The path of a program, or the test ends here."""
-    found = shutil.which(name)
-    return found or missing(f"{name} is not installed")
+    found = shutil.which(name, path=FOLDERS)
+    return found or missing(f"{name} is not installed; on Debian and Ubuntu: apt install {PACKAGES.get(name, name)}")
 
 
 def library(name: str) -> str:
@@ -23,10 +29,11 @@ def library(name: str) -> str:
     folders = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime")
     found = [str(Path(folder) / name) for pattern in folders for folder in glob(pattern)]
     found = [path for path in found if Path(path).exists()]
-    return found[0] if found else missing(f"{name} is not installed")
+    return found[0] if found else missing(f"{name} is not installed; on Debian and Ubuntu: apt install libfaketime")
 
 
-def missing(reason: str) -> str:
+def missing(reason: str) -> NoReturn:
+    """End the test: skipped with the reason, or failed with it in CI."""
     if IN_CI:
         pytest.fail(f"{reason}; in CI nothing may be skipped")
     pytest.skip(reason)
