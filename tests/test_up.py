@@ -107,10 +107,14 @@ def test_the_first_start_tells_how_to_sign_in_by_a_file_that_only_its_owner_can_
     assert (answer.status_code, answer.json()) == (200, [])
 
 
-def test_the_operator_can_sign_in(shared: Up) -> None:
-    words = (shared.data_dir / "first-start.txt").read_text()
-    email, password = words.split("sign in")[1].split()[0], words.split("with the password")[1].split()[0]
-    user = {"user": {"email": email, "password": password}}
+def test_the_operator_sets_the_account_up_by_the_link_and_can_sign_in(shared: Up) -> None:
+    link = (shared.data_dir / "first-start.txt").read_text().split("sign in")[1].split()[0]
+    assert link.startswith(shared.url)
+    chosen = {"email": "operator@example.com", "name": "Olga", "password": "correct horse"}
+    form = {**chosen, "token": httpx.URL(link).params["token"], "password_confirmation": chosen["password"]}
+    assert httpx.get(link).status_code == 200
+    assert httpx.post(f"{shared.url}/welcome", data=form).status_code == 303
+    user = {"user": {"email": chosen["email"], "password": chosen["password"]}}
     answer = httpx.post(f"{shared.url}/api/v1/users/sign_in", json=user)
     assert answer.status_code == 200, answer.text
 
