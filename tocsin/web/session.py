@@ -67,7 +67,7 @@ class Viewer:
         self.csrf: str = csrf
         self.zone: str = _zone(request)
         self.path: str = request.url.path
-        self.said: tuple[str, bool] | None = _flash(request)
+        self.said: tuple[str, bool] | None = flash(request)
 
     @property
     def writes(self) -> bool:
@@ -165,7 +165,8 @@ def local(to: str) -> str:
     return quote(to, safe="/?&=#%:+,.~-_@!$'()*;")
 
 
-def _flash(request: AnyRequest) -> tuple[str, bool] | None:
+def flash(request: AnyRequest) -> tuple[str, bool] | None:
+    """What the last `redirect` has to say, and whether it is good."""
     try:
         said, good = json.loads(base64.urlsafe_b64decode(request.cookies.get(FLASH, "")))
     except (ValueError, TypeError):

@@ -20,6 +20,7 @@ from tocsin.web.session import (
     Service,
     cookie_name,
     fields,
+    flash,
     local,
     no_session,
     open_fields,
@@ -37,7 +38,8 @@ FIRST_PAGE = "/incidents"
 async def ask(request: AnyRequest, next: str = "", done: str = "") -> Response[str]:
     if await signed_in(request):
         return redirect(next or FIRST_PAGE)
-    return _form(next, notice=texts.SIGN_IN_NOTICES.get(done, ""))
+    said = flash(request)
+    return _form(next, notice=texts.SIGN_IN_NOTICES.get(done, said[0] if said else ""))
 
 
 @post("/sign-in", include_in_schema=False, status_code=200)

@@ -6,7 +6,7 @@ import hmac
 from typing import Any
 
 import structlog
-from litestar import Response, get
+from litestar import Response, get, post
 
 from tocsin.domain import ids
 from tocsin.integrations import slack as kind
@@ -15,7 +15,8 @@ from tocsin.storage import audit, integrations, slack
 from tocsin.storage.integrations import Facts
 from tocsin.storage.slack import STATE_MINUTES, Begun
 from tocsin.transports.slack import Grant, Slack, SlackRefused
-from tocsin.web.session import AnyRequest, Service, redirect, signed_in
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect, signed_in
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,23 @@ OLD = (
 DENIED = "Slack was not connected: nobody consented at Slack."
 OTHER_PROJECT = "Slack was not connected: the address that Slack sent you back to names another project."
 OTHER_BROWSER = "Slack was not connected: it was begun in another browser, or before you signed in again."
+
+
+@post("/integrations/slack", include_in_schema=False, status_code=200)
+async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Begin to connect Slack, for this browser session alone; the page leads to Slack."""
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        way = await kind.begin(
+            tx, service.vault, service.settings.slack, service.public_url,
+            viewer.project_id, viewer.user_id, viewer.session_id,
+        )  # fmt: skip
+    paragraphs = [
+        f"At Slack you choose a workspace and a channel, which will be told of the incidents of {viewer.project_name}.",
+        f"This is good for {STATE_MINUTES} minutes, in this browser.",
+    ]
+    said = {"paragraphs": paragraphs, "form": "", "token": "", "on": way.oauth_url}
+    return page("message.html", viewer, title="Connect Slack", **said)
 
 
 @get(CALLBACK, include_in_schema=False)
@@ -118,4 +136,4 @@ def _back(said: str) -> Response[str]:
     return redirect(BACK_TO, said, good=False)
 
 
-routes: list[Any] = [callback]
+routes: list[Any] = [connect, callback]
