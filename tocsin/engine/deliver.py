@@ -57,6 +57,8 @@ BACKLOG = 10_000
 """Jobs waiting in this process above which it asks not to be handed more."""
 KNOWN = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
+RECORD_PAUSE = 0.01
+"""Seconds between two commits of ends, in a burst: what they tell of has happened, so that they can wait for company."""
 DATABASE_PAUSE = 0.2
 TRY_GRACE = 0.5
 """Seconds that a type may take longer than it promised before its try is stopped."""
@@ -116,7 +118,7 @@ class Deliverer:
         self._vault = vault
         self._wires = wires
         self._schedule = schedule
-        self._record = GroupCommit[Ended, Recorded](pool, _record, begin=False)
+        self._record = GroupCommit[Ended, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
