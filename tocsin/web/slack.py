@@ -45,8 +45,9 @@ async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
         f"At Slack you choose a workspace and a channel, which will be told of the incidents of {viewer.project_name}.",
         f"This is good for {STATE_MINUTES} minutes, in this browser.",
     ]
-    said = {"paragraphs": paragraphs, "form": "", "token": "", "on": way.oauth_url}
-    return page("message.html", viewer, title="Connect Slack", **said)
+    return page(
+        "message.html", viewer, title="Connect Slack", paragraphs=paragraphs, form="", token="", on=way.oauth_url
+    )
 
 
 @get(CALLBACK, include_in_schema=False)
