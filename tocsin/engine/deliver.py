@@ -58,7 +58,7 @@ BACKLOG = 10_000
 KNOWN = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
 RECORD_PAUSE = 0.01
-"""Seconds between two commits of ends, in a burst: what they tell of has happened, so that they can wait for company."""
+"""Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
 DATABASE_PAUSE = 0.2
 TRY_GRACE = 0.5
 """Seconds that a type may take longer than it promised before its try is stopped."""
@@ -366,11 +366,19 @@ class Deliverer:
             if tried.then.status == "delivered":
                 self.tallies.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
-    async def note_health(self, tx: Tx) -> None:
-        """Tell the database which integrations worked and which failed since the last time."""
+    async def note_health(self) -> None:
+        """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,
+        then the next time.
+        """
         succeeded, self._succeeded = self._succeeded, set()
         failed, self._failed = self._failed, Counter()
-        await health.note(tx, succeeded, failed)
+        try:
+            async with self._pool.acquire() as tx, tx.transaction():
+                await health.note(tx, succeeded, failed)
+        except BaseException:
+            self._succeeded |= succeeded
+            self._failed += failed
+            raise
 
     # ------------------------------------------------------------------------------------------------- the end
 
