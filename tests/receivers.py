@@ -79,7 +79,6 @@ class Receiver:
         self._queued: dict[str | None, deque[Answer]] = {}
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.port = port
         self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
         self._thread.start()
@@ -141,9 +140,11 @@ class Receiver:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Also those that were accepted just now and have not begun to converse.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     def _next(self, path: str) -> Answer:
         for queue in (self._queued.get(path), self._queued.get(None)):
@@ -152,17 +153,12 @@ class Receiver:
         return self.answers.get(path, self.otherwise)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._exchange(reader, writer):
                     pass
         finally:
-            self._tasks.discard(task)
-            transport = writer.transport
-            transport.abort()
+            writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -19,6 +19,9 @@ from tests.test_incidents_api import alarm, new_monitor, new_server, opened
 from tocsin.domain import ids
 
 SHAPE = {"error", "message", "details"}
+PRINTED = {"success", "error", "message"}
+"""What the specification prints for the one call that refuses otherwise."""
+CODES = "/api/v1/integrations/sms/send_verification_code"
 
 NO_BODIES = [
     b"", b"{", b"nonsense", b"a=1&b=2", b"null", b"5", b'"text"', b"[]", b"[[]]", b"{}", b"{} {}",
@@ -131,6 +134,8 @@ def complaint(answer: httpx.Response, *, refused: bool = False) -> str | None:
         return said
     if answer.status_code < 400:
         return f"{said} was accepted" if refused else None
+    if asked.url.path == CODES and answer.json().keys() == PRINTED:
+        return None
     if answer.json().keys() != SHAPE or not isinstance(answer.json()["details"], list):
         return f"{said} {answer.text[:200]}"
     return None
@@ -250,7 +255,7 @@ async def test_no_parameter_is_a_500_or_changes_anything(house: House) -> None:
 
 async def test_without_a_token_every_door_but_the_open_ones_is_shut(house: House) -> None:
     before = await house.contents()
-    open_doors = {"/health/live", "/health/ready", "/api/v1/users", "/api/v1/users/sign_in"}
+    open_doors = {"/health/live", "/health/ready", "/metrics", "/api/v1/users", "/api/v1/users/sign_in"}
     for door in house.doors:
         for header in ({}, {"Authorization": "Bearer " + "x" * 5000}, {"Authorization": "Basic eDp5"}):
             request = house.client.build_request(door.method, fill(door, house.own), headers=header, content=b"{}")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import new_project
 from tocsin.domain import ids
+from tocsin.domain.incidents import Closing
+from tocsin.storage import incidents
 
 FIELDS = {
     "uuid", "status", "error_message", "closed_at", "snoozed_at", "snooze_until", "monitorable_type",
@@ -253,7 +255,7 @@ async def test_the_list_has_ongoing_ones_first_then_the_newest(app_client: httpx
     ("incident_type", "Not One\n", "must be of ASCII letters, digits and punctuation, without spaces"),
     ("incident_type", "", "must have at least 1 characters"),
     ("message", " ", "must not be blank"),
-    ("resource_type", "server", "must be one of the values that /api/docs names, not 'server'"),
+    ("resource_type", "server", "must be one of: Server, NetworkMonitor; not 'server'"),
 ])
 async def test_a_value_is_refused_in_words_and_not_in_patterns(
     app_client: httpx.AsyncClient, field: str, value: str, said: str
@@ -261,3 +263,28 @@ async def test_a_value_is_refused_in_words_and_not_in_patterns(
     wish = {**alarm(await new_server(app_client), "a"), field: value}
     answer = await app_client.post("/api/v1/incidents", json={"incident": wish})
     assert (answer.status_code, answer.json()["details"]) == (422, [{"field": field, "message": said}])
+
+
+@pytest.mark.parametrize("address", ["/api/v1/incidents", "/api/v1/incidents/resolve"])
+async def test_a_body_without_either_root_is_told_both(app_client: httpx.AsyncClient, address: str) -> None:
+    answer = await app_client.post(address, json={})
+    assert answer.status_code == 400
+    assert '"incident" or "incidents"' in answer.json()["message"]
+
+
+async def test_resolving_one_incident_leaves_the_one_that_has_taken_its_place(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    server = await new_server(app_client)
+    first = (await opened(app_client, alarm(server))).json()
+    await app_client.post(f"/api/v1/incidents/{first['uuid']}/resolve")
+    second = (await opened(app_client, alarm(server))).json()
+    stale = ids.parse(ids.INCIDENT, first["uuid"])
+    row = await pool.fetchrow("SELECT project_id, resource_id FROM incidents WHERE id = $1", stale)
+    async with pool.acquire() as tx, tx.transaction():
+        closing = Closing(row["project_id"], row["resource_id"], "disk_failure", "a person", stale)
+        assert await incidents.resolve(tx, [closing]) == [[]]
+    shown = (await app_client.get(f"/api/v1/incidents/{second['uuid']}")).json()
+    assert shown["status"] == "ongoing"
+    resolved = await app_client.post(f"/api/v1/incidents/{second['uuid']}/resolve")
+    assert resolved.json()["status"] == "resolved"

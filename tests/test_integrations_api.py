@@ -370,6 +370,22 @@ async def test_health_says_how_an_integration_fares(app_client: httpx.AsyncClien
     assert (await app_client.get(path)).json()["status"] == "ok"
 
 
+async def test_health_says_that_an_address_waits_to_be_verified(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Any
+) -> None:
+    project = await new_project(pool, vault, owner_email="ann@example.com")
+    headers = {"Authorization": f"Bearer {project.api_token}"}
+    [system] = (await app_client.get("/api/v1/integrations", headers=headers)).json()
+    path = f"/api/v1/integrations/{system['uuid']}/health"
+    told = (await app_client.get(path, headers=headers)).json()
+    assert told["status"] == "failing"
+    assert "ann@example.com" in told["reason"]
+    assert "not verified" in told["reason"]
+    await pool.execute("UPDATE users SET email_verified_at = now()")
+    told = (await app_client.get(path, headers=headers)).json()
+    assert (told["status"], told["reason"]) == ("ok", None)
+
+
 async def test_deleting_suppresses_what_is_outstanding_and_detaches(app_client: httpx.AsyncClient) -> None:
     uuid, machine = await made(app_client), await server(app_client)
     await app_client.post(f"/api/v1/integrations/{uuid}/attach_all")

@@ -51,6 +51,13 @@ async def test_every_page_allows_nothing_but_its_own_stylesheet(app_client: http
     assert 'name="viewport"' in answer.text
 
 
+@pytest.mark.parametrize("path", ["/favicon.ico", "/favicon.svg"])
+async def test_there_is_a_bell_beside_the_title(app_client: httpx.AsyncClient, path: str) -> None:
+    answer = await app_client.get(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert answer.text.startswith("<svg")
+
+
 async def test_the_stylesheet_is_there_for_light_and_dark(app_client: httpx.AsyncClient) -> None:
     answer = await app_client.get("/static/tocsin.css")
     assert answer.headers["Content-Type"].startswith("text/css")

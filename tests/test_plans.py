@@ -24,7 +24,7 @@ STATEMENTS = {
     "give back": (leases.GIVE_BACK, [EMPTY, EMPTY, "'x'"]),
     "open": (openings.OPEN, [EMPTY] * 12),
     "ongoing": (incidents.ONGOING, [EMPTY, EMPTY]),
-    "end": (incidents.END, [EMPTY] * 3),
+    "end": (incidents.END, [EMPTY] * 4),
     "close": (incidents.CLOSE, [EMPTY, EMPTY]),
     "remind at": (incidents.REMIND_AT, [NOBODY, NOBODY, "now()"]),
     "snooze": (incidents.SNOOZE, [NOBODY, NOBODY, "now()"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -100,6 +101,23 @@ async def test_a_resolve_is_not_held_up_by_the_snooze_that_it_ends(world: World)
     assert await world.pool.fetchval("SELECT due_at < now() + interval '1 min' FROM outstanding WHERE event = 'opened'")
 
 
+@pytest.mark.parametrize("end", ["delivered", "dead"])
+async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed_only_where_it_did(
+    world: World, end: Literal["delivered", "dead"]
+) -> None:
+    await world.attach_mail("alerts@example.com")
+    await world.open("a")
+    [opening] = await claim(world.pool, 1)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await leases.record(tx, [tried(opening, Finish(end))])
+    await world.resolve("a")
+    await world.pool.execute("UPDATE outstanding SET behind = $1, first_notice_failed = false", opening.id)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await leases.recover(tx, 100)
+    row = await world.pool.fetchrow("SELECT behind, first_notice_failed FROM outstanding")
+    assert tuple(row) == (None, end == "dead")
+
+
 @pytest.fixture
 def deliverer(pool: asyncpg.Pool, vault: Vault, settings: test_deliver.Settings) -> Deliverer:
     guard = Guard(settings.allow_networks)
@@ -140,6 +158,21 @@ async def test_an_answer_that_cannot_be_stored_ends_its_delivery_and_holds_up_no
     async with asyncio.timeout(5):
         recorded = await asyncio.gather(*map(deliverer._put_on_record, ends))
     assert all(each.finished_at for each in recorded)
+
+
+async def test_what_could_not_be_told_of_an_integrations_health_is_told_the_next_time(
+    world: World, deliverer: Deliverer
+) -> None:
+    hook = await world.attach("http://127.0.0.1:9/")
+    deliverer._failed[hook] += 2
+    await world.pool.execute("ALTER TABLE integrations RENAME COLUMN failures TO away")
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await deliverer.note_health()
+    deliverer._failed[hook] += 1
+    await world.pool.execute("ALTER TABLE integrations RENAME COLUMN away TO failures")
+    await deliverer.note_health()
+    await deliverer.note_health()
+    assert await world.pool.fetchval("SELECT failures FROM integrations WHERE id = $1", hook) == 3
 
 
 def test_what_a_mail_server_says_in_no_encoding_can_be_stored() -> None:

@@ -118,6 +118,23 @@ async def test_bad_samples_fail_alone(app_client: httpx.AsyncClient) -> None:
     assert [error["field"] for error in told["errors"]] == [f"metrics[{index}]" for index in range(1, 6)]
 
 
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "9" * 5000])
+async def test_a_number_that_nothing_can_hold_is_one_bad_sample(app_client: httpx.AsyncClient, value: str) -> None:
+    body = json.dumps(report(sample("cpu_used", 7), sample("mem_used_b", 12.5)))
+    answer = await app_client.post(URL, content=body.replace("12.5", value).encode())
+    assert answer.status_code == 201, answer.text
+    told = answer.json()
+    assert (told["success_count"], told["failure_count"]) == (1, 1)
+    assert told["errors"][0]["field"] == "metrics[1]"
+
+
+async def test_a_sample_of_a_clock_that_was_never_set_is_a_bad_one(app_client: httpx.AsyncClient) -> None:
+    old = [sample("cpu_used", 7, datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 1970, 1999)]
+    told = (await app_client.post(URL, json=report(*old, sample("cpu_used", 7)))).json()
+    assert (told["success_count"], told["failure_count"]) == (1, 3)
+    assert "2000" in told["errors"][0]["message"]
+
+
 async def test_a_report_without_samples_still_says_that_the_server_lives(app_client: httpx.AsyncClient) -> None:
     assert (await app_client.post(URL, json=report())).json()["success_count"] == 0
     assert (await only_server(app_client))["last_metrics"] == {}

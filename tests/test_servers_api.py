@@ -222,6 +222,9 @@ def test_the_chosen_resolution_gives_at_most_a_thousand_points(span: int) -> Non
         ({"resolution": "0"}, "resolution"),
         ({"resolution": "soon"}, "resolution"),
         ({"resolution": "1", "from": "2020-01-01"}, "resolution"),
+        ({"resolution": str(32 * 86_400)}, "resolution"),
+        ({"from": "0001-01-01"}, "from"),
+        ({"from": "2000-01-01", "to": "2020-01-01"}, "from"),
         ({"resolution": str(10**30)}, "resolution"),
     ],
     ids=str,
@@ -235,7 +238,7 @@ async def test_a_time_series_that_cannot_be_is_refused(
     assert [detail["field"] for detail in answer.json()["details"]] == [field]
 
 
-@pytest.mark.parametrize("query", [{"from": "0001-01-01"}, {"to": "0001-01-02"}, {"to": "9999-12-31T23:59:59Z"}])
+@pytest.mark.parametrize("query", [{"to": "0001-01-02"}, {"to": "9999-12-31T23:59:59Z"}])
 async def test_the_edges_of_time_are_no_trouble(app_client: httpx.AsyncClient, query: dict[str, str]) -> None:
     uuid = await send(app_client)
     assert (await app_client.get(f"/api/v1/servers/{uuid}/metrics", params=query)).status_code == 200

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import types
 from collections.abc import Callable, Collection, Generator, Iterator
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from litestar.dto import AbstractDTO, DTOConfig
@@ -21,6 +23,8 @@ LIMIT = 1024 * 1024
 
 INT64 = range(-(2**63), 2**63)
 
+COMPRESSED = "The body is compressed; send it as plain JSON, without Content-Encoding"
+
 Reader = Callable[[bytes], Any]
 
 _SUSPECT = re.compile(rb"\\u0000|\d{19}")
@@ -28,7 +32,10 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>.+)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.+)`$")
 _UNKNOWN = re.compile(r"^Invalid enum value (?P<got>.+)$", re.DOTALL)
+_NO_NUMBER = re.compile(r"^(Integer value|Number) out of range")
 _LENGTH = re.compile(r"^of length (?P<sign>[<>]=) (?P<number>\d+)$")
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and deflate begin (RFC 1952, RFC 8878, RFC 1950); no JSON does."""
 _EXPECTED = re.compile(r"^Expected `(?P<wanted>[^`]+)`(?: (?P<limit>[^,]+))?(?:, got `(?P<got>.+)`)?$")
 
 
@@ -37,7 +44,8 @@ def reader(shape: Any) -> Reader:
 
     It raises `Refused`: 400 where the body is no JSON or lacks its root object, 422 with the field's path (root object
     left out) for values of the wrong type, numbers beyond 64 bits and strings with a NUL. A shape's `LOOSE` names what
-    its handler judges piece by piece, so that one bad piece does not spoil the whole.
+    its handler judges piece by piece, so that one bad piece does not spoil the whole: there, numbers that nothing can
+    hold are infinite.
     """
     decoder = msgspec.json.Decoder(shape)
     roots, loose = _roots(shape), getattr(shape, "LOOSE", ())
@@ -46,12 +54,20 @@ def reader(shape: Any) -> Reader:
         if not body:
             raise body_needed()
         try:
-            value = decoder.decode(body)
-            if _SUSPECT.search(body):
-                _check_values(msgspec.json.decode(body), roots, loose)
+            try:
+                value = decoder.decode(body)
+                whole = msgspec.json.decode(body) if _SUSPECT.search(body) else None
+            except msgspec.ValidationError as error:
+                if not loose or not _NO_NUMBER.match(str(error)):
+                    raise
+                whole = json.loads(body, parse_int=_integer, parse_constant=_no_json)
+                value = msgspec.convert(whole, shape)
+            _check_values(whole, roots, loose)
         except msgspec.ValidationError as error:
-            raise _refusal(str(error), roots) from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise _refusal(str(error), roots, shape) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError):
+            if body.startswith(_COMPRESSED):
+                raise Refused(400, "invalid_request", COMPRESSED) from None
             if _SURROGATE.search(body) and _is_json(body):
                 raise invalid("The body has half of a surrogate pair in a string, which is no character") from None
             raise Refused(400, "invalid_request", "The body is not valid JSON in UTF-8") from None
@@ -75,7 +91,16 @@ def _roots(shape: Any) -> frozenset[str]:
     return frozenset({only.encode_name} if only and isinstance(only.type, msgspec.inspect.StructType) else ())
 
 
-def _refusal(text: str, roots: frozenset[str]) -> Refused:
+def _integer(digits: str) -> int | float:
+    """An integer, or an infinite number in the place of one that is too long to be read."""
+    return int(digits) if len(digits) < 300 else float(digits)
+
+
+def _no_json(word: str) -> Any:
+    raise json.JSONDecodeError(f"{word} is no JSON", word, 0)
+
+
+def _refusal(text: str, roots: frozenset[str], shape: Any) -> Refused:
     """msgspec's words, such as "Expected `str`, got `int` - at `$.integration.name`", in ours."""
     found = _WHERE.match(text)
     assert found
@@ -88,7 +113,7 @@ def _refusal(text: str, roots: frozenset[str]) -> Refused:
     if missing:
         path = f"{path or '$'}.{missing['name']}"
         return _invalid(field(path or "$", roots), "is required")
-    return _invalid(field(path or "$", roots), problem(what))
+    return _invalid(field(path or "$", roots), problem(what, choices(shape, path or "$")))
 
 
 def body_needed() -> Refused:
@@ -96,9 +121,10 @@ def body_needed() -> Refused:
     return Refused(400, "invalid_request", "The request needs a JSON object as its body")
 
 
-def missing_root(name: str) -> Refused:
-    """400: the body lacks the object that holds everything else."""
-    return Refused(400, "invalid_request", f'The body must be a JSON object with "{name}" in it')
+def missing_root(*names: str) -> Refused:
+    """400: the body lacks what holds everything else, which goes by one of these names."""
+    named = " or ".join(f'"{name}"' for name in names)
+    return Refused(400, "invalid_request", f"The body must be a JSON object with {named} in it")
 
 
 def field(path: str, roots: frozenset[str]) -> str:
@@ -112,12 +138,49 @@ def _invalid(name: str, problem: str) -> Refused:
     return invalid(f"{name} {problem}", Detail(name, problem))
 
 
-def problem(words: str) -> str:
-    """What is wrong with one value: msgspec's "Expected `int`, got `str`" is "must be an integer, not a string"."""
+def choices(annotation: Any, path: str = "$") -> list[str]:
+    """The values that may stand at a path such as `$.incidents[...].resource_type`, where they can be counted."""
+    here = [annotation]
+    for step in _STEP.findall(path):
+        here = [inner for each in here for inner in _inside(each, step)]
+    return [str(value) for each in here for kind in _kinds(each) if get_origin(kind) is Literal
+            for value in get_args(kind)]  # fmt: skip
+
+
+_STEP = re.compile(r"\[[^\]]*\]|[^.$\[]+")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """What a value may be: the members of a union, without what only annotates them."""
+    if get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from _kinds(each)
+    else:
+        yield annotation
+
+
+def _inside(annotation: Any, step: str) -> Iterator[Any]:
+    """What may stand one step further in: in a field, or in a list."""
+    for kind in _kinds(annotation):
+        if step.startswith("["):
+            yield from get_args(kind)[:1] if get_origin(kind) is list else ()
+        elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            hints = get_type_hints(kind, include_extras=True)
+            yield from (hints[each.name] for each in msgspec.structs.fields(kind) if each.encode_name == step)
+
+
+def problem(words: str, choices: Collection[str] = ()) -> str:
+    """What is wrong with one value: msgspec's "Expected `int`, got `str`" is "must be an integer, not a string".
+
+    `choices` are the values that could stand there, where they can be counted.
+    """
     if said := _PLAIN.get(words):
         return said
     if unknown := _UNKNOWN.match(words):
-        return f"must be one of the values that /api/docs names, not {unknown['got']}"
+        named = ", ".join(choices) if choices else "the values that /api/docs names"
+        return f"must be one of: {named}; not {unknown['got']}"
     expected = _EXPECTED.match(words)
     if expected is None:
         return words[:1].lower() + words[1:]
@@ -156,13 +219,13 @@ def _is_json(body: bytes) -> bool:
 
 
 def _check_values(value: Any, roots: frozenset[str], loose: Collection[str]) -> None:
-    """Refuse what the database could not hold: NUL in text, integers beyond 64 bits."""
+    """Refuse what the database could not hold: NUL in text, numbers beyond 64 bits."""
     if loose and isinstance(value, dict):
         value = {name: inner for name, inner in value.items() if name not in loose}
     for path, leaf in _leaves(value, "$"):
         if isinstance(leaf, str) and "\0" in leaf:
             raise _invalid(field(path, roots), "must not contain a NUL character")
-        if isinstance(leaf, int) and leaf not in INT64:
+        if (isinstance(leaf, int) and leaf not in INT64) or (isinstance(leaf, float) and math.isinf(leaf)):
             raise _invalid(field(path, roots), "is a number beyond 64 bits")
 
 

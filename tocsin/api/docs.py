@@ -193,7 +193,8 @@ def _error(status: int) -> dict[str, Any]:
 def _exemplify(described: dict[str, Any], named: dict[str, Any]) -> None:
     known = {name: {"value": value} for name, value in named.items() if _available(value)}
     if known:
-        described["content"]["application/json"]["examples"] = known
+        [content] = described["content"].values()
+        content["examples"] = known
 
 
 def _available(value: Any) -> bool:

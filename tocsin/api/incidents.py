@@ -183,7 +183,7 @@ Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)
 def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
     if isinstance(one, UnsetType):
         if isinstance(many, UnsetType):
-            raise body.missing_root("incident")
+            raise body.missing_root("incident", "incidents")
         return many
     if not isinstance(many, UnsetType):
         raise invalid_field("incidents", "cannot stand beside incident; give one of the two")
@@ -277,7 +277,7 @@ async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentSh
         if incident is None:
             raise not_found("incident")
         if incident.closed_at is None:
-            closing = Closing(caller.project_id, incident.resource_id, incident.type, BY_API)
+            closing = Closing(caller.project_id, incident.resource_id, incident.type, BY_API, incident.id)
             await incidents.resolve(tx, [closing])
             await _note(tx, caller, "resolved incident", incident)
             incident = await incidents.one(tx, caller.project_id, incident.id) or incident

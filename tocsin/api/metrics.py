@@ -34,9 +34,12 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
 """Litestar adds the charset itself."""
 
 
-@get("/metrics", media_type=CONTENT_TYPE, include_in_schema=False)
+@get("/metrics", media_type=CONTENT_TYPE)
 async def metrics(service: Service) -> Response[bytes]:
-    """What Prometheus scrapes."""
+    """Read the metrics
+
+    In the text format of Prometheus: what all engines counted together, and how the queue stands.
+    """
     async with service.pool.acquire() as tx, tx.transaction():
         families = await _families(tx)
     registry = CollectorRegistry()

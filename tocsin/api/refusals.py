@@ -11,9 +11,10 @@ import msgspec
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope, Send
 
-from tocsin.api.body import body_needed, problem
+from tocsin.api.body import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid
 from tocsin.storage.database import UNAVAILABLE
 
@@ -34,7 +35,7 @@ _BY_STATUS = {
 _UNEXPECTED = "Something went wrong here; it is on record, and trying again may help"
 
 
-def refused(error: BaseException) -> Refused:
+def refused(error: BaseException, scope: Scope | None = None) -> Refused:
     """What a caller is told about `error`."""
     match error:
         case Refused():
@@ -44,16 +45,16 @@ def refused(error: BaseException) -> Refused:
         case _ if isinstance(error, UNAVAILABLE):
             return _unavailable("The database cannot be reached at present")
         case ValidationException():
-            return _validation(error)
+            return _validation(error, scope)
         case HTTPException() if error.status_code in _BY_STATUS:
             code, message = _BY_STATUS[error.status_code]
-            return Refused(error.status_code, code, message.format(error.detail), headers=error.headers)
+            return Refused(error.status_code, code, message.format(error.detail), headers=_with_head(error.headers))
     return Refused(500, "internal_error", _UNEXPECTED)
 
 
 def refused_request(scope: Scope, error: BaseException) -> Refused:
     """What the caller of this request is told, after a surprise is put on record."""
-    refusal = refused(error)
+    refusal = refused(error, scope)
     if refusal.status == 500:
         _record(scope, error)
     return refusal
@@ -103,11 +104,25 @@ def _unavailable(message: str) -> Refused:
     )
 
 
-def _validation(error: ValidationException) -> Refused:
+def _with_head(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Where there is GET there is HEAD (RFC 9110, 9.3.2), of which the framework does not know."""
+    return {
+        name: ", ".join(sorted({*value.split(", "), "HEAD"})) if name.lower() == "allow" and "GET" in value else value
+        for name, value in (headers or {}).items()
+    }
+
+
+def _validation(error: ValidationException, scope: Scope | None) -> Refused:
     """Parameters that Litestar did not accept; a body that is not there at all is one of them."""
     found = [each for each in error.extra or [] if isinstance(each, dict)]
     if any(each.get("source") == "body" or each.get("key") == "data" for each in found):
         return body_needed()
-    details = [Detail(str(each.get("key", "")), problem(str(each.get("message", "")))) for each in found]
+    handler = scope.get("route_handler") if scope else None
+    wanted = handler.parsed_fn_signature.parameters if isinstance(handler, BaseRouteHandler) else {}
+    details = []
+    for each in found:
+        name = str(each.get("key", ""))
+        known = choices(wanted[name].annotation) if name in wanted else []
+        details.append(Detail(name, problem(str(each.get("message", "")), known)))
     named = "; ".join(f"{detail.field} {detail.message}" for detail in details)
     return invalid(named or "The parameters cannot be accepted", *details)

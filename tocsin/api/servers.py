@@ -23,7 +23,8 @@ from tocsin.storage.servers import Server
 MOST_POINTS = 1_000
 MOST_POINTS_ASKED = 10_000
 DAY = 86_400
-LONGEST_RESOLUTION = 366 * DAY
+LONGEST_RANGE = timedelta(days=3660)
+LONGEST_RESOLUTION = 31 * DAY
 RESOLUTIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY)
 
 
@@ -171,6 +172,8 @@ async def series(
     since = _moment("from", start) if start else max(until, _FIRST + _ONE_DAY) - _ONE_DAY
     if since >= until:
         raise invalid_field("from", "must be before to")
+    if until - since > LONGEST_RANGE:
+        raise invalid_field("from", f"must be at most {LONGEST_RANGE.days} days before to")
     span = (until - since).total_seconds()
     metrics = _metrics(metric)
     step = resolution or fitting_resolution(span)

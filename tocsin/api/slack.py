@@ -135,7 +135,7 @@ async def _resolve(tx: Tx, pressed: Press) -> str:
     closed = await slack.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
     if lasts:
         by = f"{pressed.person} in Slack"
-        await incidents.resolve(tx, [Closing(project_id, incident.resource_id, incident.type, by)])
+        await incidents.resolve(tx, [Closing(project_id, incident.resource_id, incident.type, by, incident.id)])
         what = f"{incident.type} of {incident.resource_name}"
         await audit.note(tx, project_id, by, "resolved incident", what, {"uuid": pressed.incident})
         incident = await incidents.one(tx, project_id, incident_id) or incident

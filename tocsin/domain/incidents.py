@@ -36,12 +36,16 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it."""
+    """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it.
+
+    `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
+    """
 
     project_id: UUID
     resource_id: UUID
     type: str | None
     by: str
+    only: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

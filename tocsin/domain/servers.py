@@ -19,6 +19,8 @@ from tocsin.domain.incidents import lasted
 METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before this, it is a clock that was never set."""
 FRESH = 300.0
 """Seconds that the newest sample may be old when it arrives and still open an incident."""
 MARGIN = 5.0
@@ -79,6 +81,8 @@ def validate(sample: object, now: datetime) -> Sample | str:
         return "timestamp must be a time such as 2025-05-01T10:00:00Z"
     if at - now > FUTURE_TOLERANCE:
         return "timestamp must not be more than 5 minutes in the future"
+    if at < EARLIEST:
+        return "timestamp must not be before the year 2000"
     return Sample(metric, at, value)
 
 

@@ -32,8 +32,7 @@ async def run(
     """Until `stop`: every second, minute and hour what is due then."""
 
     async def every_second() -> None:
-        async with pool.acquire() as tx, tx.transaction():
-            await deliverer.note_health(tx)
+        await deliverer.note_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
 

@@ -33,8 +33,9 @@ CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 
 END = """
 DELETE FROM ongoing o
-USING unnest($1::uuid[], $2::uuid[], $3::text[]) AS g(project_id, resource_id, type)
+USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS g(project_id, resource_id, type, incident_id)
 WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
+  AND coalesce(g.incident_id, o.incident_id) = o.incident_id
 RETURNING o.resource_id, o.type, o.incident_id, o.told
 """
 
@@ -109,8 +110,9 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
             by.setdefault((each.resource_id, type_), each)
     wishes = sorted(by)
     ended = await tx.fetch(
-        END, [by[wish].project_id for wish in wishes], [wish[0] for wish in wishes], [wish[1] for wish in wishes]
-    )
+        END, [by[wish].project_id for wish in wishes], [wish[0] for wish in wishes], [wish[1] for wish in wishes],
+        [by[wish].only for wish in wishes],
+    )  # fmt: skip
     if not ended:
         return [[] for _ in closings]
     told = {key(row["incident_id"]): [key(to) for to in row["told"]] for row in ended}

@@ -100,8 +100,16 @@ RETURNING {COLUMNS}
 
 DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
 
-HEALTH = """
-SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures,
+# The address of an account of the same project, in whatever case, gets nothing before it is verified.
+UNVERIFIED = """EXISTS (
+           SELECT FROM users u JOIN members m ON m.user_id = u.id
+           WHERE m.project_id = i.project_id AND lower(u.email) = lower(i.settings->>'email')
+             AND u.email_verified_at IS NULL
+       )"""
+
+HEALTH = f"""
+SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified,
+       i.settings->>'email' AS email,
        (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
        (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
         ORDER BY f.id DESC LIMIT 1) AS last_delivered_at,
@@ -112,14 +120,8 @@ SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures,
 FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
-# The address of an account of the same project, in whatever case, gets nothing before it is verified.
-SENDABLE = """
-SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed,
-       EXISTS (
-           SELECT FROM users u JOIN members m ON m.user_id = u.id
-           WHERE m.project_id = i.project_id AND lower(u.email) = lower(i.settings->>'email')
-             AND u.email_verified_at IS NULL
-       ) AS unverified
+SENDABLE = f"""
+SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
@@ -236,7 +238,13 @@ async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | Non
         status, reason = "disabled", row["disabled_reason"] or "by hand"
     elif row["failing_since"]:
         status, reason = "failing", row["last_failure"]
+    elif row["unverified"]:
+        status, reason = "failing", _unverified(row["email"])
     return Health(status, reason, row["last_delivered_at"], row["failing_since"], row["outstanding"])
+
+
+def _unverified(email: str) -> str:
+    return f"{email} belongs to an account of this project that has not verified this address"
 
 
 async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[UUID, Sendable]:
@@ -247,7 +255,7 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
         each = key(row["id"])
         blocked = None
         if row["unverified"]:
-            blocked = f"{settings['email']} belongs to an account of this project that has not verified this address"
+            blocked = _unverified(settings["email"])
         found[each] = Sendable(
             each, key(row["project_id"]), row["type"], row["version"], settings, blocked=blocked, failure=failure
         )

@@ -192,7 +192,8 @@ ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 MINE = "SELECT id, attempt FROM outstanding WHERE status = 'sending' AND engine = $1"
 
 STRANDED = """
-SELECT behind AS id FROM outstanding o
+SELECT behind AS id, EXISTS (SELECT FROM finished f WHERE f.id = o.behind AND f.status = 'delivered') AS delivered
+FROM outstanding o
 WHERE behind IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.id = o.behind) LIMIT $1
 """
 
@@ -320,7 +321,8 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
         await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
     stranded = await tx.fetch(STRANDED, limit)
     if stranded:
-        await tx.execute(RELEASE, [row["id"] for row in stranded], [False] * len(stranded), WAKE_CHANNEL)
+        delivered = [row["delivered"] for row in stranded]
+        await tx.execute(RELEASE, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
     if dead and not lost:
         await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
     return len(lost), [_lost(row) for row in rows if row["crossed"]]
