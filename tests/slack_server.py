@@ -1,6 +1,7 @@
 """A far end that speaks those of Slack's methods that we use as they are documented, and refuses whatever is not.
 
-https://docs.slack.dev/reference/methods/ (oauth.v2.access, conversations.invite, chat.postMessage, chat.update),
+https://docs.slack.dev/reference/methods/ (api.test, oauth.v2.access, conversations.invite, chat.postMessage,
+chat.update),
 https://docs.slack.dev/authentication/installing-with-oauth, https://docs.slack.dev/reference/block-kit/blocks,
 https://docs.slack.dev/authentication/verifying-requests-from-slack, https://docs.slack.dev/apis/web-api/rate-limits
 """
@@ -234,7 +235,7 @@ class SlackServer:
             return self._respond(headers, body)
         method = path.removeprefix("/api/")
         known = {
-            "oauth.v2.access": self._exchange, "conversations.invite": self._invite,
+            "api.test": self._test, "oauth.v2.access": self._exchange, "conversations.invite": self._invite,
             "chat.postMessage": self._post, "chat.update": self._update,
         }  # fmt: skip
         if method not in known:
@@ -250,6 +251,9 @@ class SlackServer:
             answer = known[method](headers, body)
         self.answers_go.wait(30)
         return answer
+
+    def _test(self, headers: Mapping[str, str], body: bytes) -> Said:
+        return 200, {"ok": True}, {}
 
     def _exchange(self, headers: Mapping[str, str], body: bytes) -> Said:
         if headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":

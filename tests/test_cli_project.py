@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from tests.conftest import Postgres, Service
 from tests.receivers import Mailbox
+from tests.slack_server import SlackServer
+from tests.twilio import Twilio
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,20 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackServer]:
+    slack = SlackServer()
+    yield slack
+    slack.close()
+
+
+@pytest.fixture
+def twilio() -> Iterator[Twilio]:
+    twilio = Twilio()
+    yield twilio
+    twilio.close()
 
 
 async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> Ran:
@@ -128,22 +145,42 @@ async def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert len(ran.err.splitlines()) == 1
 
 
-async def test_the_doctor_finds_a_working_service_well(service: Service) -> None:
-    ran = await tocsin("doctor", environ=service.environ)
+async def test_the_doctor_finds_a_working_service_well(
+    service: Service, slack: SlackServer, twilio: Twilio
+) -> None:
+    ran = await tocsin("doctor", environ={**service.environ, **slack.environ(), **twilio.environ()})
     assert ran.code == 0, ran
     assert not [line for line in ran.out.splitlines() if not line.startswith("ok")]
     for word in ("configuration", "database", "migrations", "mail", "clock", "sms", "slack", "engine"):
         assert word in ran.out
 
 
-async def test_the_doctor_says_what_is_wrong(service: Service, tmp_path: Path) -> None:
+async def test_the_doctor_says_what_is_wrong(service: Service, slack: SlackServer) -> None:
     key = (await tocsin("secrets", "new")).out.strip()
     wrong = {"TOCSIN_SMTP_URL": "smtp://127.0.0.1:1", "TOCSIN_SECRET_KEYS": key}
-    ran = await tocsin("doctor", environ={**service.environ, **wrong})
+    ran = await tocsin("doctor", environ={**service.environ, **slack.environ(), **wrong})
     assert ran.code == 1
     failed = [line for line in ran.out.splitlines() if line.startswith("fail")]
     assert ["mail" in failed[-1], "stored secrets" in failed[0]] == [True, True]
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"TOCSIN_TWILIO_AUTH_TOKEN": "not-this-0ne"}, "error 20003"),
+        ({"TOCSIN_TWILIO_API_URL": "http://127.0.0.1:1"}, "Connection refused"),
+        ({"TOCSIN_SLACK_API_URL": "http://127.0.0.1:1"}, "Connection refused"),
+    ],
+)
+async def test_the_doctor_says_what_is_wrong_with_sms_and_slack(
+    service: Service, slack: SlackServer, twilio: Twilio, wrong: dict[str, str], said: str
+) -> None:
+    ran = await tocsin("doctor", environ={**service.environ, **slack.environ(), **twilio.environ(), **wrong})
+    [failed] = [line for line in ran.out.splitlines() if line.startswith("fail")]
+    assert said in failed
+    assert "not-this-0ne" not in ran.out + ran.err
+    assert not twilio.messages
 
 
 async def test_the_doctor_looks_on_where_the_database_is_away(tmp_path: Path) -> None:

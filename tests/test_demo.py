@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import needed
 from tests.processes import Process
 from tests.waiting import poll
 
@@ -24,8 +25,10 @@ def test_the_demo_shows_the_main_job_and_ends_by_itself(demo: Process, tmp_path:
     demo.start()
     assert demo.wait(110) == 0, demo.said()
     said = demo.said()
-    for where in ("webhook", "mail"):
+    for where in ("webhook", "mail", "sms", "slack"):
         assert len(re.findall(rf"^ *[\d.]+ s +{where} .* ms after the commit\]$", said, re.MULTILINE)) == 4, said
+    assert "is your Tocsin verification code" in said
+    assert "updated in place: Resolved" in said
     assert "development" in said
     assert not list((tmp_path / "tmp").iterdir()), "the demo leaves nothing behind"
 
@@ -40,3 +43,11 @@ def test_the_demo_stops_everything_when_it_is_interrupted(demo: Process, tmp_pat
     assert not alive
     assert "Traceback" not in demo.said()
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_demo_shows_a_dry_run_of_a_restart_where_openssh_is_installed(demo: Process) -> None:
+    needed.program("sshd")
+    demo.start()
+    poll(lambda: "Dry run: logged in to 127.0.0.1" in demo.said(), timeout=60, what=demo.said)
+    demo.signal(signal.SIGINT)
+    assert demo.wait(20) != 0

@@ -1,7 +1,7 @@
 """`tocsin demo`: the main job on real input. A site goes down, a CPU burns, and people hear of it.
 
-Nothing is made up: the service as `tocsin up` starts it, the agent, a site, and the far ends of a webhook and of mail
-all run on this machine, in a folder that is gone afterwards.
+The service as `tocsin up` starts it, the agent, a site, the far ends of a webhook and of mail, stand-ins for Twilio and
+Slack, and an OpenSSH server for a dry run all run on this machine, in a folder that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ import httpx
 import psutil
 from rich.console import Console
 
-from tocsin.cli.far_ends import PATIENCE, Arrival, Failed, FarEnds, Site
+from tocsin.cli import ssh_host
+from tocsin.cli.far_ends import PATIENCE, Failed, FarEnds, Site, Status, Where
 from tocsin.storage.embedded import die_with_parent
 
 START = 30.0
@@ -38,6 +40,13 @@ SUSTAINED = 3
 HEADROOM = 8.0
 """Percentage points of memory that are filled; more than the margin in which a verdict does not change."""
 MAILBOX = "on-call@example.com"
+PHONE = "+1234567890"
+KINDS: dict[Where, str] = {
+    "webhook": "Integrations::WebhookIntegration",
+    "mail": "Integrations::EmailIntegration",
+    "sms": "Integrations::SmsIntegration",
+    "slack": "Integrations::SlackIntegration",
+}
 
 
 class Demo:
@@ -51,6 +60,7 @@ class Demo:
         self.site = Site()
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.children: list[subprocess.Popen[bytes]] = []
+        self.machine = ExitStack()
         self.environ: dict[str, str] = {}
         self.http: httpx.AsyncClient
 
@@ -68,11 +78,16 @@ class Demo:
         finally:
             await self.site.stop()
             await asyncio.to_thread(self._stop_children)
+            self.machine.close()
 
     async def _show(self, token: str) -> None:
         server, threshold, strain = await self._register(token)
         monitor = await self._watch_site()
-        await self._attach(server, monitor)
+        await self._attach(await self._webhook(), server, monitor)
+        await self._attach(await self._create(KINDS["mail"], {"email": MAILBOX}), server, monitor)
+        await self._attach(await self._sms(), server, monitor)
+        await self._attach(await self._slack(), server, monitor)
+        await self._dry_run()
         await self._site_goes_down_and_comes_back()
         await self._server_strains_and_recovers(server, threshold, strain)
         self.say("everything arrived; stopping everything", "bold green")
@@ -85,8 +100,7 @@ class Demo:
             **{name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
             "TOCSIN_ENV": "development",
             "TOCSIN_DATA_DIR": str(self.folder),
-            "TOCSIN_SMTP_URL": f"smtp://127.0.0.1:{self.far_ends.mail_port}?starttls=never",
-            "TOCSIN_EMAIL_FROM": "tocsin@example.com",
+            **self.far_ends.environ,
         }
         port = self.url.rpartition(":")[2]
         service = self._start_child("up", "--port", port)
@@ -97,7 +111,7 @@ class Demo:
                     raise Failed(f"the service did not start: {self._last_words()}")
                 await asyncio.sleep(0.05)
         made = await asyncio.create_subprocess_exec(
-            *_tocsin("project", "create", "Demo", "--json"), env=self.environ, stdout=subprocess.PIPE
+            *_tocsin("project", "create", "Demo", "--plan", "paid", "--json"), env=self.environ, stdout=subprocess.PIPE
         )
         output, _ = await made.communicate()
         if made.returncode:
@@ -141,18 +155,69 @@ class Demo:
         self.say(f"a small site at {self.site.url} is watched, once a second")
         return str(made["uuid"])
 
-    async def _attach(self, server: str, monitor: str) -> None:
+    async def _create(self, kind: str, settings: dict[str, Any]) -> Any:
+        return await self._ask("POST", "/api/v1/integrations", {"integration": {"type": kind, "settings": settings}})
+
+    async def _webhook(self) -> Any:
         hook = f"http://127.0.0.1:{self.far_ends.webhook_port}/hook"
-        for kind, settings in (
-            ("Integrations::WebhookIntegration", {"webhook_url": hook}),
-            ("Integrations::EmailIntegration", {"email": MAILBOX}),
-        ):
-            integration = {"integration": {"type": kind, "settings": settings}}
-            made = await self._ask("POST", "/api/v1/integrations", integration)
-            attach = {"integration_id": made["uuid"]}
-            await self._ask("POST", f"/api/v1/servers/{server}/integrations", attach)
-            await self._ask("POST", f"/api/v1/network_monitors/{monitor}/integrations", attach)
-            self.say(f"{kind} to {made['name']}, attached to both")
+        return await self._create(KINDS["webhook"], {"webhook_url": hook})
+
+    async def _sms(self) -> Any:
+        """In the specification's two steps: the code is read from the SMS that it comes with."""
+        await self._ask("POST", "/api/v1/integrations/sms/send_verification_code", {"phone_number": PHONE})
+        arrival = await self.far_ends.wait_for("sms", None)
+        self.say(f"  sms     {arrival.text}", "cyan")
+        code = arrival.text.split()[0]
+        return await self._create(KINDS["sms"], {"phone_number": PHONE, "verification_code": code})
+
+    async def _slack(self) -> Any:
+        """By consent. The stand-in has no page to press Allow on, so the demo comes back from it at once."""
+        way = await self._ask("POST", "/api/v1/integrations/slack/initiate")
+        back = {"code": "of-the-demo", "state": way["state"]}
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            answer = await browser.get(httpx.URL(way["redirect_uri"]).copy_merge_params(back))
+        if answer.status_code != httpx.codes.SEE_OTHER:
+            raise Failed(f"the way back from Slack ended with {answer.status_code}: {answer.text}")
+        integrations = await self._ask("GET", "/api/v1/integrations")
+        made = [each for each in integrations if each["type"] == KINDS["slack"]]
+        if not made:
+            raise Failed("the consent made no Slack integration")
+        arrival = await self.far_ends.wait_for("slack", None)
+        self.say(f"  slack   {arrival.text}", "cyan")
+        return made[0]
+
+    async def _attach(self, made: Any, server: str, monitor: str) -> None:
+        attach = {"integration_id": made["uuid"]}
+        await self._ask("POST", f"/api/v1/servers/{server}/integrations", attach)
+        await self._ask("POST", f"/api/v1/network_monitors/{monitor}/integrations", attach)
+        self.say(f"{made['type']} to {made['name']}, attached to both")
+
+    async def _dry_run(self) -> None:
+        """A restart of a machine, up to the point of no return and not beyond."""
+        kind = "Integrations::SshServerRestartIntegration"
+        try:
+            machine = self.machine.enter_context(ssh_host.host(self.folder / "ssh"))
+        except ssh_host.Unavailable as error:
+            self.say(f"{kind} is not shown: {error}", "yellow")
+            return
+        made = await self._create(
+            kind,
+            {"ip": "127.0.0.1", "port": machine.port, "username": machine.username, "private_key": machine.private_key},
+        )
+        self.say(f"{kind} to {made['name']}, attached to nothing: a dry run")
+        delivery = await self._ask("POST", f"/api/v1/integrations/{made['uuid']}/test")
+        deadline = time.monotonic() + PATIENCE
+        while not delivery["finished_at"]:
+            if time.monotonic() > deadline:
+                raise Failed("the dry run did not end")
+            await asyncio.sleep(0.05)
+            delivery = await self._ask("GET", f"/api/v1/deliveries/{delivery['uuid']}")
+        [attempt] = delivery["attempts"]
+        # A machine's own rules may let nobody in this way: that is no failure of what is shown here.
+        if delivery["status"] != "delivered":
+            self.say(f"  ssh     the OpenSSH server here did not let the demo in: {attempt['error']}", "yellow")
+            return
+        self.say(f"  ssh     {attempt['response']}", "cyan")
 
     # ------------------------------------------------------------------------------------------------------ the play
 
@@ -201,24 +266,27 @@ class Demo:
             changed = {"server": {"alerts": {alert: {"threshold": threshold, "for": SUSTAINED}}}}
             await self._ask("PATCH", f"/api/v1/servers/{server}", changed)
 
-    async def _told(self, status: str, name: str, since: float, fact: str) -> None:
-        """Both far ends must hear of it; says when they did, after the fact and after the commit."""
-        hook = self.far_ends.wait_for("webhook", status, name)
-        mail = self.far_ends.wait_for("mail", status, name)
-        for arrival in await asyncio.gather(hook, mail):
-            committed = await self._committed(arrival, status)
-            fact_to_arrival, commit_to_arrival = 1000 * (arrival.at - since), 1000 * (arrival.at - committed)
+    async def _told(self, status: Status, name: str, since: float, fact: str) -> None:
+        """Every far end must hear of it; says when they did, after the fact and after the commit."""
+        arrivals = await asyncio.gather(*(self.far_ends.wait_for(where, status, name) for where in KINDS))
+        committed = await self._committed(status, name)
+        for arrival in arrivals:
+            fact_to_arrival = 1000 * (arrival.at - since)
+            commit_to_arrival = 1000 * (arrival.at - committed[KINDS[arrival.where]])
             after = f"{fact_to_arrival:.0f} ms after {fact}, {commit_to_arrival:.0f} ms after the commit"
             self.say(f"  {arrival.where:7} {arrival.text}  [{after}]", "cyan")
 
-    async def _committed(self, arrival: Arrival, status: str) -> float:
+    async def _committed(self, status: Status, name: str) -> dict[str, float]:
+        """When the deliveries to each type were put on record."""
         event = {"ongoing": "opened", "resolved": "resolved"}[status]
-        listed = await self._ask("GET", f"/api/v1/incidents/{arrival.incident}/deliveries")
-        kind = {"webhook": "Integrations::WebhookIntegration", "mail": "Integrations::EmailIntegration"}[arrival.where]
-        for delivery in listed["data"]:
-            if delivery["event"] == event and delivery["integration_type"] == kind:
-                return datetime.fromisoformat(delivery["created_at"]).astimezone(UTC).timestamp()
-        raise Failed(f"there is no record of the {arrival.where} that arrived")
+        listed = (await self._ask("GET", "/api/v1/incidents"))["data"]
+        incident = next(each for each in listed if each["monitorable_name"] == name)
+        deliveries = (await self._ask("GET", f"/api/v1/incidents/{incident['uuid']}/deliveries"))["data"]
+        return {
+            each["integration_type"]: datetime.fromisoformat(each["created_at"]).astimezone(UTC).timestamp()
+            for each in deliveries
+            if each["event"] == event
+        }
 
     # ----------------------------------------------------------------------------------------------------- the props
 

@@ -20,6 +20,8 @@ from tocsin.domain.errors import Refused
 from tocsin.settings import Settings, Smtp, Unusable, load
 from tocsin.storage import accounts, database, migrate
 from tocsin.storage.secrets import Unopenable, Vault
+from tocsin.transports import sms
+from tocsin.transports.slack import Slack, SlackRefused
 
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 """Seconds that this machine's clock may be away from the database's."""
@@ -65,8 +67,8 @@ async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
     async for finding in _database(settings):
         yield finding
     yield await _mail(settings)
-    yield Finding("ok", "sms", "off: SMS integrations are not part of this version yet")
-    yield Finding("ok", "slack", "off: Slack integrations are not part of this version yet")
+    yield await _sms(settings)
+    yield await _slack(settings)
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
@@ -153,6 +155,33 @@ async def _mail(settings: Settings) -> Finding:
         return Finding("fail", "mail", f"{smtp.host}:{smtp.port} does not take our mail: {words}")
     accepted = " and accepts the password" if smtp.username else ""
     return Finding("ok", "mail", f"{smtp.host}:{smtp.port} answers{accepted}")
+
+
+async def _sms(settings: Settings) -> Finding:
+    if (texting := sms.texting(settings)) is None:
+        return Finding("ok", "sms", "off; TOCSIN_SMS_PROVIDER turns it on")
+    try:
+        words = await texting.provider.check()
+    except sms.TextRefused as error:
+        return Finding("fail", "sms", str(error))
+    finally:
+        await texting.close()
+    return Finding("warn" if settings.sms == "outbox" and settings.production else "ok", "sms", words)
+
+
+async def _slack(settings: Settings) -> Finding:
+    if settings.slack is None:
+        return Finding("ok", "slack", "off; TOCSIN_SLACK_CLIENT_ID and its fellows turn it on")
+    client = Slack(settings.slack)
+    try:
+        words = await client.check()
+    except SlackRefused as error:
+        return Finding("fail", "slack", str(error))
+    finally:
+        await client.close()
+    if not (settings.public_url or "").startswith("https:") and settings.production:
+        return Finding("warn", "slack", f"{words}; it sends people back to https only, so set TOCSIN_PUBLIC_URL")
+    return Finding("ok", "slack", words)
 
 
 async def _greet(smtp: Smtp) -> None:

@@ -219,7 +219,7 @@ def _job(row: Record, public_url: str) -> Job:
     else:
         said = test_content(public_url, row["created_at"])
         if row["notice"] is not None:
-            said = msgspec.structs.replace(said, message=row["notice"])
+            said = msgspec.structs.replace(said, resource_name="Tocsin", message=row["notice"])
     return Job(
         key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["version"] or 0, row["repeatable"],
         row["event"], row["attempt"], row["failures"], row["first_notice_failed"], row["created_at"], said,

@@ -79,6 +79,14 @@ class Slack:
         headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/x-www-form-urlencoded"}
         return self._grant(await self._ask("oauth.v2.access", form, headers))
 
+    async def check(self) -> str:
+        """Whether Slack can be reached, in words (https://docs.slack.dev/reference/methods/api.test).
+
+        Raises `SlackRefused`. Whether the app's secrets are right shows only when somebody consents.
+        """
+        await self._ask("api.test", b"", {"Content-Type": "application/x-www-form-urlencoded"})
+        return "Slack answers; whether the app's secrets are right shows at the first consent"
+
     async def respond(self, response_url: str, message: Mapping[str, Any]) -> None:
         """Answer a press of a button, to whoever pressed it. Raises `SlackRefused`."""
         if not is_slack_s(self._app, response_url):

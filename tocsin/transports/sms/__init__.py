@@ -69,6 +69,10 @@ class Provider(ABC):
         `reports_to` is the address at which the provider may report what became of it, where there is one.
         """
 
+    @abstractmethod
+    async def check(self) -> str:
+        """Try all but a message; what worked, in words. Raises `TextRefused`."""
+
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
         """What the provider said at `reports_to`; None where it is no end yet. Header names are in lower case.
 

@@ -35,6 +35,9 @@ class Outbox(Provider):
         log.info("TOCSIN_SMS_PROVIDER is outbox: a text message was written there", path=str(path), to=number)
         return Taken("", None, f"Written to the outbox: {path.name}")
 
+    async def check(self) -> str:
+        return f"TOCSIN_SMS_PROVIDER is outbox: text messages are written to {self._folder}, for trials"
+
 
 def _write(folder: Path, number: str, text: str) -> Path:
     """One message, one file, there in whole or not at all, readable by its owner alone; names sort by time."""

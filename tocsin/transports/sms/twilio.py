@@ -30,6 +30,9 @@ PERMANENT = frozenset({21211, 21217, 21265, 21266, 21610, 21614, 21635})
 sender's own, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
 """
 
+NO_RECIPIENT = 21604
+"""What a message without `To` is answered with, once the account is known. https://www.twilio.com/docs/api/errors/21604"""
+
 FINAL = {"delivered": None, "read": None, "undelivered": "could not be delivered", "failed": "failed"}
 """Statuses after which no other follows, with what is wrong then."""
 
@@ -67,11 +70,20 @@ class Twilio(Provider):
         }
         if reports_to:
             form["StatusCallback"] = reports_to
+        return _taken(await self._post(form))
+
+    async def check(self) -> str:
+        """By a message to nobody, which costs nothing."""
+        answer = await self._post({})
+        if f'"code": {NO_RECIPIENT}'.replace(" ", "") not in answer.text.replace(" ", ""):
+            raise _refused(answer)
+        return "Twilio answers and knows the account"
+
+    async def _post(self, form: Mapping[str, str]) -> Answer:
         try:
-            answer = await self._http.post(self._url, urlencode(form).encode(), self._headers)
+            return await self._http.post(self._url, urlencode(form).encode(), self._headers)
         except Unreachable as error:
             raise TextRefused(f"Twilio: {error}") from error
-        return _taken(answer)
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
         try:

@@ -1,0 +1,113 @@
+"""The demo's machine to restart: a real OpenSSH server on loopback that runs nothing of what it is told.
+
+Whoever logs in gets one program of the demo's own (sshd_config(5), `ForceCommand`), which answers the two questions of
+a dry run and refuses all else. No account's password or key of this machine opens it, only the demo's own key.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tocsin.storage.embedded import die_with_parent
+
+FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"))
+"""The PATH of people who are not root lacks what only root starts, as a rule."""
+SEPARATION = Path("/run/sshd")
+"""Where Debian's sshd puts its unprivileged half; the package's service makes it at its start, and sshd does not."""
+PATIENCE = 5.0
+
+SESSION = """#!/bin/sh
+case "$SSH_ORIGINAL_COMMAND" in
+*boot_id*) echo 00000000-0000-4000-8000-000000000001 ;;
+"sudo -n -l reboot") echo /usr/sbin/reboot ;;
+*) echo "the demo's machine runs nothing" >&2; exit 126 ;;
+esac
+"""
+
+CONFIG = """
+ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host_key
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin forced-commands-only
+AllowUsers {user}
+AuthorizedKeysFile {folder}/authorized_keys
+ForceCommand {folder}/session
+"""
+
+
+class Unavailable(Exception):
+    """There is no such machine here; the text says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """How to log in to it."""
+
+    port: int
+    username: str
+    private_key: str
+
+
+@contextmanager
+def host(folder: Path) -> Iterator[Host]:
+    """The machine, for as long as the block lasts, with its files in `folder`. Raises `Unavailable`."""
+    sshd, keygen = (shutil.which(name, path=FOLDERS) for name in ("sshd", "ssh-keygen"))
+    if sshd is None or keygen is None:
+        raise Unavailable("OpenSSH's server is not installed (on Debian and Ubuntu: apt install openssh-server)")
+    folder.mkdir(mode=0o755)
+    for name in ("host_key", "user_key"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)  # noqa: S603
+    (folder / "session").write_text(SESSION)
+    (folder / "session").chmod(0o755)
+    user, port = getpass.getuser(), _free_port()
+    key = (folder / "user_key.pub").read_text()
+    (folder / "authorized_keys").write_text(f'restrict,command="{folder}/session" {key}')
+    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, user=user))
+    made = os.geteuid() == 0 and not SEPARATION.exists()
+    if made:
+        SEPARATION.mkdir(mode=0o755)
+    with (folder / "log").open("wb") as log:
+        running = subprocess.Popen(  # noqa: S603 - its configuration is above
+            [sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),
+        )  # fmt: skip
+    try:
+        _wait(running, port, folder / "log")
+        yield Host(port, user, (folder / "user_key").read_text())
+    finally:
+        running.terminate()
+        running.wait()
+        if made:
+            SEPARATION.rmdir()
+
+
+def _wait(running: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if running.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    raise Unavailable(f"OpenSSH's server does not start here: {lines[-1]}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
