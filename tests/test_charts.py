@@ -1,0 +1,150 @@
+"""Charts: what they draw, and what they say in words."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from xml.etree import ElementTree
+
+import pytest
+from markupsafe import Markup
+
+from tocsin.web import amounts, charts, marks
+from tocsin.web.charts import Line
+from tocsin.web.marks import Day
+
+START = datetime(2026, 11, 23, tzinfo=UTC)
+END = START + timedelta(days=1)
+
+
+def minutes(*values: float | None, apart: float = 5) -> list[charts.Point]:
+    """Values from the beginning on, so many minutes apart; None leaves one out."""
+    return [(START + timedelta(minutes=apart * at), value) for at, value in enumerate(values) if value is not None]
+
+
+def drawn(*lines: Line, **options: object) -> charts.Chart:
+    given: dict[str, object] = {"start": START, "end": END, "over": "24 h", "top": 100.0, **options}
+    return charts.line_chart("cpu", "CPU", lines, **given)  # type: ignore[arg-type]
+
+
+def parsed(svg: Markup) -> ElementTree.Element:
+    return ElementTree.fromstring(svg)
+
+
+def test_a_chart_says_in_words_what_it_shows() -> None:
+    chart = drawn(Line("CPU", minutes(3, 95, 97, 10, 92, 12)), threshold=90.0)
+    assert chart.words == "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice"
+    assert chart.now == "12 %"
+    picture = parsed(chart.svg)
+    assert picture.get("role") == "img"
+    named = (picture.get("aria-labelledby") or "").split()
+    texts = [each.text for each in picture if each.get("id") in named]
+    assert texts == ["CPU over 24 h", chart.words]
+
+
+def test_without_trouble_it_says_so() -> None:
+    assert drawn(Line("CPU", minutes(3, 4)), threshold=90.0).words.endswith("; never over its threshold of 90 %")
+    assert drawn(Line("CPU", minutes(3, 3))).words == "CPU over 24 h: always 3 %"
+    assert drawn(Line("CPU", [])).words == "CPU over 24 h: no readings"
+    assert "no readings" in drawn(Line("CPU", [])).svg
+
+
+def test_a_line_is_broken_where_readings_are_missing() -> None:
+    whole = drawn(Line("CPU", minutes(*[5.0] * 20)))
+    broken = drawn(Line("CPU", minutes(*[5.0] * 10, *[None] * 10, *[5.0] * 10)))
+    (one,) = re.findall(r'class="line" d="([^"]+)"', whole.svg)
+    (two,) = re.findall(r'class="line" d="([^"]+)"', broken.svg)
+    assert (one.count("M"), two.count("M")) == (1, 2)
+    one_missed = [point for place, point in enumerate(minutes(*[5.0] * 20)) if place != 7]
+    assert len(charts.unbroken(one_missed)) == 1, "one reading that is late breaks nothing"
+
+
+def test_readings_lie_where_their_time_and_value_are() -> None:
+    half = [(START + timedelta(hours=12), 50.0), (START + timedelta(hours=18), 100.0), (END, 0.0)]
+    (path,) = re.findall(r'class="line" d="([^"]+)"', drawn(Line("CPU", half)).svg)
+    assert path == "M500 100l250-100 250 200"
+
+
+def test_the_threshold_is_drawn_and_incidents_are_shaded() -> None:
+    shaded = [(START - timedelta(hours=1), START + timedelta(hours=12)), (END, END + timedelta(days=1))]
+    chart = drawn(Line("CPU", minutes(1, 2)), threshold=90.0, shaded=shaded)
+    assert 'class="threshold" d="M0 20H1000"' in chart.svg
+    assert 'class="incident" x="0" width="500"' in chart.svg
+    assert "2 incidents" in chart.words
+
+
+def test_times_are_those_of_the_reader() -> None:
+    assert re.findall(r">(\d\d:\d\d)<", drawn(Line("CPU", [])).svg) == ["04:00", "08:00", "12:00", "16:00", "20:00"]
+    kolkata = drawn(Line("CPU", []), zone="Asia/Kolkata").svg
+    assert re.findall(r'x="([\d.]+)%"[^>]*>(\d\d:\d\d)<', kolkata)[0] == ("10.4", "08:00")
+    week = drawn(Line("CPU", []), start=END - timedelta(days=7)).svg
+    assert re.findall(r">([A-Z][a-z][a-z])<", week) == ["Wed", "Thu", "Fri", "Sat", "Sun", "Mon"]
+
+
+def test_nothing_but_classes_and_geometry_is_in_a_chart() -> None:
+    pictures = (
+        drawn(Line("CPU", minutes(3, 97)), threshold=90.0).svg, marks.meter(50),
+        marks.day_bars("Up", [Day(START.date(), 9)]), marks.spark("Time", [(3, True), (None, False)]),
+    )  # fmt: skip
+    for picture in pictures:
+        for element in parsed(picture).iter():
+            assert not {"style", "fill", "stroke", "onclick"} & set(element.keys())
+
+
+def test_a_name_from_outside_stays_text() -> None:
+    chart = charts.line_chart("a", "<b>&%s", [Line("x", minutes(1, 2))], start=START, end=END, over="1 h")
+    assert "<b>" not in chart.svg
+    assert "<b>" not in marks.spark("<b>", [(1, True)])
+
+
+def test_a_day_of_readings_stays_small() -> None:
+    wild = [float(7 * place % 100) for place in range(240)]
+    assert len(drawn(Line("CPU", minutes(*wild, apart=6))).svg) < 5_500
+
+
+def test_a_counter_becomes_a_rate_and_a_restart_of_it_says_nothing() -> None:
+    points = [(START + timedelta(seconds=10 * at), value) for at, value in enumerate((0.0, 100.0, 300.0, 5.0, 15.0))]
+    assert [value for _, value in charts.per_second(points)] == [10.0, 20.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("highest", "top"), [(0, 1), (0.3, 0.4), (1, 1), (3, 4), (5, 5), (7, 10), (130, 200), (999_999, 1_000_000)]
+)
+def test_scales_end_at_round_numbers(highest: float, top: float) -> None:
+    assert charts.round_top(highest) == pytest.approx(top)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (amounts.percent(0.04), "0 %"), (amounts.percent(3.14), "3.1 %"), (amounts.percent(12.3), "12 %"),
+        (amounts.percent(99.954), "99.95 %"), (amounts.percent(99.9999), "99.99 %"), (amounts.percent(100), "100 %"),
+        (amounts.rate(0), "0 B/s"), (amounts.rate(1_234), "1.2 kB/s"), (amounts.rate(45_600_000), "46 MB/s"),
+        (amounts.size(999_700), "1.0 MB"), (amounts.milliseconds(85.4), "85 ms"),
+        (amounts.milliseconds(1_400), "1.4 s"),
+    ],
+)  # fmt: skip
+def test_numbers_are_worded_plainly(said: str, words: str) -> None:
+    assert said == words
+
+
+def test_a_spark_line_marks_failed_checks() -> None:
+    picture = marks.spark("Response time", [(20, True), (30, True), (None, False), (25, True)])
+    assert "Response time: between 20 ms and 30 ms; 1 of 4 checks failed" in picture
+    assert picture.count('class="trouble"') == 1
+    assert "not checked yet" in marks.spark("Response time", [])
+
+
+def test_bars_by_day_tell_days_apart_by_more_than_colour() -> None:
+    days = [Day(date(2026, 11, day), up) for day, up in ((20, None), (21, 100.0), (22, 99.5), (23, 40.0))]
+    picture = marks.day_bars("Uptime over 30 days", days)
+    said = parsed(picture).get("aria-label")
+    assert said == "Uptime over 30 days: without trouble on 1 of 3 days; 22 Nov 99.5 %; 23 Nov 40 %"
+    assert [each.get("class") for each in parsed(picture)] == ["none", "up", "some", "down"]
+    assert "Fri 20 Nov: not checked" in picture
+
+
+def test_a_meter_is_in_alarm_from_its_limit_on() -> None:
+    assert [re.findall(r'rect class="(\w+)" width="\d+"', marks.meter(share, 90))[-1] for share in (50, 85, 90)] == [
+        "fine", "warn", "bad",
+    ]  # fmt: skip

@@ -1,0 +1,235 @@
+"""Lines over time as SVG that the server draws. Pure functions.
+
+Each chart says in words what it shows. Only classes and geometry are in it, so that the style sheet decides on light
+and dark. What is stretched to the width of the page is inside; letters stay as large as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from tocsin.web.amounts import often, percent
+
+WIDE, HIGH = 1_000, 200
+"""The units that a line is drawn in; the page stretches them."""
+ABOVE, PLOT, BELOW = 18, 126, 24
+"""Pixels above, of and below the lines: a chart is as high as all three together."""
+GAP = 3.0
+"""Usual distances without a point from which on the line is broken."""
+MARKS = (
+    (timedelta(hours=1), timedelta(minutes=10)), (timedelta(days=1), timedelta(hours=4)),
+    (timedelta(days=7), timedelta(days=1)), (timedelta(days=366), timedelta(days=5)),
+)  # fmt: skip
+"""For ranges up to so long, how far the times below are apart."""
+
+Point = tuple[datetime, float]
+Span = tuple[datetime, datetime]
+Words = Callable[[float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: what it is called, and its points, oldest first."""
+
+    name: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart to be put on a page: its title, the latest value, what it shows in words, and the picture."""
+
+    title: str
+    now: str
+    words: str
+    svg: Markup
+
+
+def line_chart(
+    key: str,
+    title: str,
+    lines: Sequence[Line],
+    *,
+    start: datetime,
+    end: datetime,
+    over: str,
+    zone: str = "UTC",
+    words: Words = percent,
+    top: float | None = None,
+    threshold: float | None = None,
+    shaded: Sequence[Span] = (),
+    note: str = "",
+) -> Chart:
+    """Lines over time. `key` makes the names in the page unique; `over` is the range in words ("24 h").
+
+    The scale ends at `top`, or at the next round number over all values. Where points are missing the line is broken.
+    The first line is filled down to zero; `shaded` are times of incidents. `note` is added to the words.
+    """
+    lines = [Line(each.name, [point for point in each.points if start <= point[0] <= end]) for each in lines]
+    highest = max([value for each in lines for _, value in each.points] + [threshold or 0.0])
+    scale = top or round_top(highest)
+    said = describe(title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), note=note)
+    inside = [_shade(span, start, end) for span in shaded]
+    inside += [element("path", class_="gridline", d=f"M0 {at}H{WIDE}") for at in (0, HIGH // 2, HIGH)]
+    for number, each in enumerate(lines):
+        inside += _drawn(each.points, start, end, scale, number)
+    outside = [_left(words(scale), ABOVE - 4), _left(words(scale / 2), ABOVE + PLOT // 2 - 4)]
+    if threshold is not None and threshold <= scale:
+        at = _y(threshold, scale)
+        inside.append(element("path", class_="threshold", d=f"M0 {at}H{WIDE}"))
+        place = ABOVE + at * PLOT // HIGH - 4
+        outside.append(
+            element("text", f"limit {words(threshold)}", class_="limit", x="100%", y=place, text_anchor="end")
+        )
+    outside += _times(start, end, zone)
+    if not any(each.points for each in lines):
+        outside.append(element("text", "no readings", x="50%", y=ABOVE + PLOT // 2 + 16, text_anchor="middle"))
+    plot = element(
+        "svg", *inside, x=0, y=ABOVE, width="100%", height=PLOT, viewBox=f"0 0 {WIDE} {HIGH}",
+        preserveAspectRatio="none",
+    )
+    named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", said, id=f"{key}-d")
+    svg = element(
+        "svg", *named, plot, *outside, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
+    )
+    latest = lines[0].points[-1][1] if lines and lines[0].points else None
+    return Chart(title, "–" if latest is None else words(latest), said, svg)
+
+
+def describe(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    over: str,
+    words: Words,
+    threshold: float | None = None,
+    incidents: int = 0,
+    note: str = "",
+) -> str:
+    """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice"."""
+    parts = []
+    for each in lines:
+        if not each.points:
+            continue
+        values = [value for _, value in each.points]
+        low, high, last = words(min(values)), words(max(values)), words(values[-1])
+        said = f"always {low}" if low == high else f"between {low} and {high}, now {last}"
+        parts.append(f"{each.name} {said}" if len(lines) > 1 else said)
+    if not parts:
+        return f"{title} over {over}: no readings"
+    if threshold is not None:
+        times = stretches([value for _, value in lines[0].points], threshold)
+        limit = f"its threshold of {words(threshold)}"
+        parts.append(f"over {limit} {often(times)}" if times else f"never over {limit}")
+    if incidents:
+        parts.append(f"{incidents} incident{'s' if incidents > 1 else ''}")
+    return f"{title} over {over}: {'; '.join([*parts, note] if note else parts)}"
+
+
+def stretches(values: Sequence[float], threshold: float) -> int:
+    """How many times the values went over the threshold."""
+    return sum(1 for before, now in pairwise([-math.inf, *values]) if now >= threshold > before)
+
+
+def per_second(points: Sequence[Point]) -> list[Point]:
+    """What a counter grew by, a second, from each point to the next. A counter that began anew says nothing."""
+    return [
+        (at, (value - before) / seconds)
+        for (since, before), (at, value) in pairwise(points)
+        if value >= before and (seconds := (at - since).total_seconds()) > 0
+    ]
+
+
+def unbroken(points: Sequence[Point]) -> list[list[Point]]:
+    """The points in stretches: a new one begins where some `GAP` usual distances are without a point."""
+    if len(points) < 2:
+        return [list(points)] if points else []
+    usual = median((later - at).total_seconds() for (at, _), (later, _) in pairwise(points))
+    parts = [[points[0]]]
+    for point in points[1:]:
+        if (point[0] - parts[-1][-1][0]).total_seconds() > GAP * usual:
+            parts.append([])
+        parts[-1].append(point)
+    return parts
+
+
+def round_top(highest: float) -> float:
+    """The next of 1, 2, 4, 5, 10, 20 … at or over the value."""
+    if highest <= 0:
+        return 1.0
+    ten = 10.0 ** math.floor(math.log10(highest))
+    return next((ten * step for step in (1, 2, 4, 5) if ten * step >= highest), ten * 10)
+
+
+# --------------------------------------------------------------------------------------------------------- elements
+
+
+def element(name: str, *inside: str, **attributes: object) -> Markup:
+    """An SVG element. What is not markup is escaped; `class_` and `text_anchor` are `class` and `text-anchor`."""
+    given = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()
+    )
+    content = Markup("").join(inside)
+    return Markup("<{0}{1}>{2}</{0}>").format(name, given, content) if inside else Markup("<{}{}/>").format(name, given)
+
+
+def _drawn(points: Sequence[Point], start: datetime, end: datetime, scale: float, number: int) -> list[Markup]:
+    lines, areas = [], []
+    for part in unbroken(points):
+        dots = [(_x(at, start, end), _y(value, scale)) for at, value in part]
+        if len(dots) == 1:
+            dots.append((dots[0][0] + 2, dots[0][1]))
+        path = _path(dots)
+        lines.append(path)
+        areas.append(f"{path}V{HIGH}H{dots[0][0]}Z")
+    if not lines:
+        return []
+    line = element("path", class_="line second" if number else "line", d="".join(lines))
+    return [line] if number else [element("path", class_="area", d="".join(areas)), line]
+
+
+def _path(dots: Sequence[tuple[int, int]]) -> str:
+    """A path in whole, relative steps: a third of the bytes that it would take otherwise."""
+    steps = " ".join(
+        f"{right - x} {down - y}" for (x, y), (right, down) in pairwise(dots) if (x, y) != (right, down)
+    )
+    return f"M{dots[0][0]} {dots[0][1]}" + f"l{steps}".replace(" -", "-")
+
+
+def _shade(span: Span, start: datetime, end: datetime) -> Markup:
+    left, right = _x(max(span[0], start), start, end), _x(min(span[1], end), start, end)
+    return element("rect", class_="incident", x=left, width=max(right - left, 3), height=HIGH)
+
+
+def _left(text: str, y: int) -> Markup:
+    return element("text", text, x=0, y=y)
+
+
+def _times(start: datetime, end: datetime, zone: str) -> Iterator[Markup]:
+    """Times below, on round hours or days of the reader's zone."""
+    apart = next((step for longest, step in MARKS if end - start <= longest), MARKS[-1][1])
+    form = "%H:%M" if apart < timedelta(days=1) else "%a" if apart < timedelta(days=5) else "%d %b"
+    at = start.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    while at <= end:
+        share = (at - start) / (end - start)
+        if 0.04 <= share <= 0.96:
+            yield element(
+                "text", at.strftime(form), x=f"{share * 100:.1f}%", y=ABOVE + PLOT + BELOW - 8, text_anchor="middle"
+            )
+        at += apart  # by the wall clock, since the zone is one
+
+
+def _x(at: datetime, start: datetime, end: datetime) -> int:
+    return round(WIDE * ((at - start) / (end - start)))
+
+
+def _y(value: float, scale: float) -> int:
+    return round(HIGH * (1 - min(max(value / scale, 0.0), 1.0)))
