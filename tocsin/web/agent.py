@@ -1,0 +1,39 @@
+"""The agent as one file, for machines that have nothing of ours on them: it knows where it came from."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from litestar import Response, get
+
+from tocsin import __version__
+from tocsin.web.session import Service
+
+HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+GAPS = ('SERVICE = ""', 'VERSION = ""')
+
+
+@get("/agent", include_in_schema=False)
+async def agent(service: Service) -> Response[str]:
+    """For everybody: there is no secret in it, and the token comes from whoever runs it."""
+    return Response(text_for(service.public_url), media_type="text/x-python", headers=HEADERS)
+
+
+@cache
+def text_for(url: str) -> str:
+    """The file, with the address that it reports to and its version filled in."""
+    text = resources.files("tocsin").joinpath("web/static/agent.py").read_text(encoding="utf-8")
+    for gap, value in zip(GAPS, (url, __version__), strict=True):
+        assert text.count(gap) == 1
+        text = text.replace(gap, gap.replace('""', repr(value)))
+    return text
+
+
+def line(url: str, token: str | None, *, install: bool) -> str:
+    """What to type on the machine. Without a token there is a place to put it."""
+    start = f"curl -fsS {url}/agent | TOCSIN_TOKEN={token or 'YOUR_TOKEN'} sudo --preserve-env=TOCSIN_TOKEN python3 -"
+    return f"{start} --install" if install else start
+
+
+routes = [agent]

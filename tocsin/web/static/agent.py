@@ -1,0 +1,432 @@
+#!/usr/bin/env python3
+"""Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
+
+It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from the environment (TOCSIN_TOKEN)
+or a file (--token-file), never from the command line, which everybody on the machine can read.
+
+    curl -fsS https://tocsin.example.com/agent | TOCSIN_TOKEN=… sudo --preserve-env=TOCSIN_TOKEN python3 - --install
+
+With --install, which needs root, it becomes a service of the machine; without, it runs until it is stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SERVICE = ""  # the address of the service that handed this file out
+VERSION = ""  # and its version
+
+KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
+AT_ONCE = 6  # samples, after an answer of 413
+TIMEOUT = 20
+FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
+
+IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
+NOT_AN_IDENTITY = {"", "unknown", "none", "default string", "not specified", "to be filled by o.e.m.", "uninitialized"}
+
+PROGRAM, TOKEN_FILE = "/usr/local/lib/tocsin-agent.py", "/etc/tocsin-agent.token"
+UNIT = "/etc/systemd/system/tocsin-agent.service"
+SERVICE_UNIT = """[Unit]
+Description=Tocsin's agent
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart={python} -I {program} --url {url} --interval {interval:g} --machine {machine} \\
+    --token-file ${{CREDENTIALS_DIRECTORY}}/token
+LoadCredential=token:{token_file}
+DynamicUser=yes
+ProtectSystem=strict
+ProtectHome=read-only
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Unusable(Exception):
+    """What was asked for cannot be done: one line for people."""
+
+
+class Rejected(Exception):
+    """The service answered, but not with 201. The text is one line for people."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+# ------------------------------------------------------------------------------------------------------- what it reads
+
+
+class Reader:
+    """Reads the machine. Between two samples it remembers the CPU's clocks, which only count up."""
+
+    def __init__(self) -> None:
+        self.clocks = cpu_clocks()
+
+    def sample(self) -> list[dict[str, Any]]:
+        """What the machine does at this moment: one value for each metric that can be read here."""
+        before, self.clocks = self.clocks, cpu_clocks()
+        busy, total = self.clocks[0] - before[0], self.clocks[1] - before[1]
+        memory, disk = memory_figures(), os.statvfs("/")
+        values = {
+            "cpu_used": round(min(max(100.0 * busy / total, 0.0), 100.0), 1) if total > 0 else 0.0,
+            "mem_used_b": float(memory[0] - memory[1]),
+            "disk_used_b": float((disk.f_blocks - disk.f_bfree) * disk.f_frsize),
+        }
+        values.update(network_figures())
+        timestamp = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # noqa: UP017
+        return [{"metric": metric, "value": value, "timestamp": timestamp} for metric, value in values.items()]
+
+
+def cpu_clocks() -> tuple[float, float]:
+    """Busy and total time of all processors so far. Time of guests is part of user's and nice's.
+
+    Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html (1.8)
+    """
+    fields = [float(each) for each in text_of("/proc/stat").split("\n", 1)[0].split()[1:9]]
+    total = sum(fields)
+    return total - fields[3] - (fields[4] if len(fields) > 4 else 0.0), total
+
+
+def memory_figures() -> tuple[int, int]:
+    """Bytes of memory in all, and those that programs could still have."""
+    kilobytes = {}
+    for line in text_of("/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        kilobytes[name] = int(value.split()[0])
+    free = kilobytes["MemFree"] + kilobytes.get("Buffers", 0) + kilobytes.get("Cached", 0)
+    return kilobytes["MemTotal"] * 1024, kilobytes.get("MemAvailable", free) * 1024
+
+
+def network_figures() -> dict[str, float]:
+    """Bytes and packets since boot, over all network cards."""
+    sent = received = packets_sent = packets_received = 0.0
+    lines = text_of("/proc/net/dev").splitlines()[2:]
+    for line in lines:
+        fields = [float(each) for each in line.rpartition(":")[2].split()]
+        received, packets_received = received + fields[0], packets_received + fields[1]
+        sent, packets_sent = sent + fields[8], packets_sent + fields[9]
+    if not lines:
+        return {}
+    return {"net_sent_b": sent, "net_recv_b": received, "pkt_sent": packets_sent, "pkt_recv": packets_received}
+
+
+def attributes(url: str, machine: str | None) -> dict[str, Any]:
+    """What the machine is; `machine` is its identity where that is known. How others see it is not asked of anybody."""
+    private_ip = own_address(url)
+    mac_address = card_address(private_ip)
+    disk = os.statvfs("/")
+    return {
+        "motherboard_id": machine or motherboard_id(mac_address),
+        "mac_address": mac_address,
+        "cpu_cores": os.cpu_count() or 1,
+        "cpu_model": cpu_model(),
+        "hostname": socket.gethostname(),
+        "private_ip": private_ip,
+        "operating_system": platform.system().lower(),
+        "uptime": int(float(text_of("/proc/uptime").split()[0])),
+        "kernel_version": platform.release(),
+        "disk_total_bytes": disk.f_blocks * disk.f_frsize,
+        "memory_total_bytes": memory_figures()[0],
+    }
+
+
+def motherboard_id(mac_address: str | None, identities: Sequence[str] = IDENTITIES) -> str:
+    """What tells this machine from others: a hash, so that no serial number leaves it.
+
+    A container sees the board of its host; where nothing can be read, name and network card must do.
+    """
+    for path in identities:
+        text = text_of(path).strip()
+        if text.lower() not in NOT_AN_IDENTITY:
+            contained = any(os.path.exists(mark) for mark in ("/.dockerenv", "/run/.containerenv"))
+            return hashed(f"{path} {text} {socket.gethostname() if contained else ''}")
+    return hashed(f"{socket.gethostname()} {mac_address}")
+
+
+def hashed(text: str) -> str:
+    return hashlib.sha256(("tocsin agent " + text).encode()).hexdigest()[:32]
+
+
+def cpu_model() -> str:
+    for line in text_of("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model") and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def own_address(url: str) -> str | None:
+    """The address that this machine would speak to the service from. Nothing is sent to find out."""
+    target = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def card_address(private_ip: str | None) -> str | None:
+    """That of the network card with this address, else the first there is; as `00-0a-95-9d-67-16`."""
+    try:
+        cards = sorted(os.listdir("/sys/class/net"))
+    except OSError:
+        return None
+    for card in sorted(cards, key=lambda each: ipv4_of(each) != private_ip):
+        address = text_of(f"/sys/class/net/{card}/address").strip()
+        if address.strip("0:-"):
+            return address.lower().replace(":", "-")
+    return None
+
+
+def ipv4_of(card: str) -> str | None:
+    """The card's address, asked of the kernel (SIOCGIFADDR, netdevice(7))."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", card.encode()[:15]))
+            return socket.inet_ntoa(answer[20:24])
+    except OSError:
+        return None
+
+
+def text_of(path: str) -> str:
+    """What is in a file; nothing where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+# ------------------------------------------------------------------------------------------------------ what it sends
+
+
+class Sender:
+    """Sends samples to one service, and keeps those that it did not take."""
+
+    def __init__(self, endpoint: str, token: str, machine: str | None) -> None:
+        self.endpoint = endpoint
+        self.token = token
+        self.machine = machine
+        self.kept: deque[list[dict[str, Any]]] = deque(maxlen=KEPT)
+
+    def send(self) -> None:
+        """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not taken stays.
+
+        A service that finds it too much at once gets the newest first, some at a time.
+        """
+        try:
+            self.post(list(self.kept))
+            self.kept.clear()
+        except Rejected as rejected:
+            if rejected.status != 413:
+                raise
+            while newest := list(self.kept)[-AT_ONCE:]:
+                self.post(newest)
+                for _ in newest:
+                    self.kept.pop()
+
+    def post(self, samples: Sequence[list[dict[str, Any]]]) -> None:
+        body = {
+            "attributes": attributes(self.endpoint, self.machine),
+            "metrics": [metric for sample in samples for metric in sample],
+            "agent_version": VERSION or "0",
+        }
+        agent = "tocsin-agent/" + (VERSION or "0")
+        request = urllib.request.Request(  # noqa: S310  (the scheme was checked)
+            self.endpoint,
+            json.dumps(body).encode(),
+            {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": agent},
+        )
+        try:
+            with opener(self.endpoint).open(request, timeout=TIMEOUT) as answer:
+                if answer.status != 201:
+                    said = f"{self.endpoint} answered {answer.status}, not 201: is it Tocsin's address?"
+                    raise Rejected(answer.status, said)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Rejected(error.code, refusal(self.endpoint, error)) from None
+        except urllib.error.URLError as error:
+            raise OSError(f"{self.endpoint} cannot be reached ({error.reason})") from None
+        except (OSError, http.client.HTTPException) as error:
+            said = str(error) or type(error).__name__
+            raise OSError(f"{self.endpoint} cannot be reached ({said})") from None
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like another: the token goes to the address that was given, and nowhere else."""
+
+    def redirect_request(self, *given: Any) -> None:
+        return None
+
+
+def opener(address: str) -> urllib.request.OpenerDirector:
+    """By the environment's proxy, except to this very machine."""
+    local = urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
+    return urllib.request.build_opener(NoRedirect, *([urllib.request.ProxyHandler({})] if local else []))
+
+
+def refusal(endpoint: str, error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return f"{endpoint} does not accept the token: use the project's API token"
+    text = str(error.reason)
+    with contextlib.suppress(ValueError, AttributeError, OSError):
+        text = str(json.loads(error.read(10_000)).get("message") or text)
+    return f"{endpoint} answered {error.code}: {' '.join(text.split())[:300]}"
+
+
+# -------------------------------------------------------------------------------------------------------- how it runs
+
+
+def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> None:
+    """Sample and send until `stop`, or once. Raises `Unusable` where there is no sense in going on."""
+    reader, failing = Reader(), ""
+    if stop.wait(min(FIRST_MEASURE, interval)):
+        return
+    while not stop.is_set():
+        due = time.monotonic() + interval
+        sender.kept.append(reader.sample())
+        try:
+            sender.send()
+            problem = ""
+            if once or failing:
+                say("sent to " + sender.endpoint)
+        except (Rejected, OSError) as error:
+            problem = str(error)
+            if once or getattr(error, "status", None) == 401:
+                raise Unusable(problem) from None
+            if problem != failing:
+                say(f"{problem}; keeping up to {KEPT} samples and trying again")
+        failing = problem
+        if once or stop.wait(max(0.0, due - time.monotonic())):
+            return
+
+
+def install(url: str, token: str, interval: float) -> None:
+    """Become a service of systemd that starts with the machine. Needs root."""
+    try:
+        with opener(url).open(url + "/agent", timeout=TIMEOUT) as answer:
+            program = answer.read()
+        write(PROGRAM, program, 0o755)
+        write(TOKEN_FILE, token.encode() + b"\n", 0o600)
+        machine = motherboard_id(card_address(own_address(url)))
+        paths = {"python": sys.executable, "program": PROGRAM, "token_file": TOKEN_FILE}
+        unit = SERVICE_UNIT.format(url=url, interval=interval, machine=machine, **paths)
+        write(UNIT, unit.encode(), 0o644)
+        for command in (["daemon-reload"], ["enable", "tocsin-agent"], ["restart", "tocsin-agent"]):
+            subprocess.run(["systemctl", *command], check=True)  # noqa: S603, S607
+    except PermissionError as error:
+        raise Unusable(f"{error.filename} may not be written: run this as root") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Unusable(f"cannot be installed: {error}") from None
+    say("installed and started; systemctl status tocsin-agent shows how it fares")
+
+
+def write(path: str, content: bytes, mode: int) -> None:
+    """Put a file in place whole; nobody else could read it before its mode was set."""
+    fresh = path + ".new"
+    if os.path.lexists(fresh):
+        os.unlink(fresh)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    os.chmod(fresh, mode)
+    os.replace(fresh, path)
+
+
+def usable_url(url: str) -> str:
+    good = False
+    with contextlib.suppress(ValueError):
+        address = urlsplit(url)
+        good = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    if not good or any(character.isspace() or character in "%\"'\\" for character in url):
+        raise Unusable("--url must be an address such as https://tocsin.example.com")
+    return url.rstrip("/")
+
+
+def usable_token(environ: dict[str, str], file: str | None) -> str:
+    token = environ.get("TOCSIN_TOKEN", "")
+    if file is not None:
+        try:
+            token = Path(file).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unusable(f"--token-file cannot be read ({error})") from None
+    token = token.strip()
+    if not token:
+        raise Unusable("no token: put the project's API token into TOCSIN_TOKEN, or give --token-file")
+    if not token.isascii() or not token.isprintable():
+        raise Unusable("the token has characters that no token has")
+    return token
+
+
+def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
+    )
+    parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
+    parser.add_argument("--token-file", help="a file with the project's API token, instead of TOCSIN_TOKEN")
+    parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
+    parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
+    parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")
+    parser.add_argument("--machine", help="what tells this machine from others, where it is not to be read from it")
+    parser.add_argument("--version", action="version", version=VERSION or "unknown")
+    given = parser.parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        if not os.path.exists("/proc/stat"):
+            raise Unusable("this agent is for Linux: there is no /proc here")
+        if not 0.2 <= given.interval <= 3600:
+            raise Unusable("--interval must be seconds from 0.2 to 3600")
+        url, token = usable_url(given.url), usable_token(environ, given.token_file)
+    except Unusable as error:
+        say(str(error))
+        return 2
+    try:
+        if given.install:
+            install(url, token, given.interval)
+        else:
+            sender = Sender(url + "/api/v1/server_metrics", token, given.machine)
+            run(sender, given.interval, given.once, stop)
+    except Unusable as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], dict(os.environ)))
