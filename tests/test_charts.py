@@ -32,7 +32,7 @@ def parsed(svg: Markup) -> ElementTree.Element:
 
 
 def test_a_chart_says_in_words_what_it_shows() -> None:
-    chart = drawn(Line("CPU", minutes(3, 95, 97, 10, 92, 12)), threshold=90.0)
+    chart = drawn(Line("CPU", minutes(3, 95, 97, 10, 92, 12, apart=280)), threshold=90.0)
     assert chart.words == "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice"
     assert chart.now == "12 %"
     picture = parsed(chart.svg)
@@ -40,6 +40,13 @@ def test_a_chart_says_in_words_what_it_shows() -> None:
     named = (picture.get("aria-labelledby") or "").split()
     texts = [each.text for each in picture if each.get("id") in named]
     assert texts == ["CPU over 24 h", chart.words]
+
+
+def test_the_latest_value_is_not_called_present_when_readings_have_stopped() -> None:
+    stopped = Line("CPU", minutes(3, 95, 12))
+    assert "12 %" in charts.describe("CPU", [stopped], over="1 h", words=amounts.percent)
+    assert "at last 12 %" in drawn(stopped).words
+    assert "now 12 %" in drawn(stopped, end=START + timedelta(minutes=20)).words
 
 
 def test_without_trouble_it_says_so() -> None:

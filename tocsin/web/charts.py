@@ -76,7 +76,9 @@ def line_chart(
     lines = [Line(each.name, [point for point in each.points if start <= point[0] <= end]) for each in lines]
     highest = max([value for each in lines for _, value in each.points] + [threshold or 0.0])
     scale = top or round_top(highest)
-    said = describe(title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), note=note)
+    said = describe(
+        title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), note=note, end=end
+    )
     inside = [_shade(span, start, end) for span in shaded]
     inside += [element("path", class_="gridline", d=f"M0 {at}H{WIDE}") for at in (0, HIGH // 2, HIGH)]
     for number, each in enumerate(lines):
@@ -113,15 +115,20 @@ def describe(
     threshold: float | None = None,
     incidents: int = 0,
     note: str = "",
+    end: datetime | None = None,
 ) -> str:
-    """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice"."""
+    """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice".
+
+    The latest value is no longer what is now where points are missing before `end`.
+    """
     parts = []
     for each in lines:
         if not each.points:
             continue
         values = [value for _, value in each.points]
-        low, high, last = words(min(values)), words(max(values)), words(values[-1])
-        said = f"always {low}" if low == high else f"between {low} and {high}, now {last}"
+        low, high = words(min(values)), words(max(values))
+        last = f"{'now' if end is None or is_current(each.points, end) else 'at last'} {words(values[-1])}"
+        said = f"always {low}" if low == high else f"between {low} and {high}, {last}"
         parts.append(f"{each.name} {said}" if len(lines) > 1 else said)
     if not parts:
         return f"{title} over {over}: no readings"
@@ -132,6 +139,11 @@ def describe(
     if incidents:
         parts.append(f"{incidents} incident{'s' if incidents > 1 else ''}")
     return f"{title} over {over}: {'; '.join([*parts, note] if note else parts)}"
+
+
+def is_current(points: Sequence[Point], end: datetime) -> bool:
+    """Whether the line goes on up to `end`."""
+    return bool(points) and (end - points[-1][0]).total_seconds() <= GAP * _usual(points)
 
 
 def stretches(values: Sequence[float], threshold: float) -> int:
@@ -152,13 +164,17 @@ def unbroken(points: Sequence[Point]) -> list[list[Point]]:
     """The points in stretches: a new one begins where some `GAP` usual distances are without a point."""
     if len(points) < 2:
         return [list(points)] if points else []
-    usual = median((later - at).total_seconds() for (at, _), (later, _) in pairwise(points))
+    usual = _usual(points)
     parts = [[points[0]]]
     for point in points[1:]:
         if (point[0] - parts[-1][-1][0]).total_seconds() > GAP * usual:
             parts.append([])
         parts[-1].append(point)
     return parts
+
+
+def _usual(points: Sequence[Point]) -> float:
+    return median([(later - at).total_seconds() for (at, _), (later, _) in pairwise(points)] or [math.inf])
 
 
 def round_top(highest: float) -> float:

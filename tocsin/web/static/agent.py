@@ -118,10 +118,8 @@ def cpu_clocks() -> tuple[float, float]:
 
 def memory_figures() -> tuple[int, int]:
     """Bytes of memory in all, and those that programs could still have."""
-    kilobytes = {}
-    for line in text_of("/proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        kilobytes[name] = int(value.split()[0])
+    lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
+    kilobytes = {name: int(value.split()[0]) for name, _, value in lines}
     free = kilobytes["MemFree"] + kilobytes.get("Buffers", 0) + kilobytes.get("Cached", 0)
     return kilobytes["MemTotal"] * 1024, kilobytes.get("MemAvailable", free) * 1024
 
@@ -186,8 +184,8 @@ def cpu_model() -> str:
 
 def own_address(url: str) -> str | None:
     """The address that this machine would speak to the service from. Nothing is sent to find out."""
-    target = urlsplit(url)
     try:
+        target = urlsplit(url)
         found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)
         family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -262,11 +260,10 @@ class Sender:
             "metrics": [metric for sample in samples for metric in sample],
             "agent_version": VERSION or "0",
         }
-        agent = "tocsin-agent/" + (VERSION or "0")
         request = urllib.request.Request(  # noqa: S310  (the scheme was checked)
             self.endpoint,
             json.dumps(body).encode(),
-            {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": agent},
+            {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": f"tocsin-agent/{VERSION}"},
         )
         try:
             with opener(self.endpoint).open(request, timeout=TIMEOUT) as answer:

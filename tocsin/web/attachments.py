@@ -1,0 +1,103 @@
+"""Who is told of a server's or a monitor's incidents: attached and detached from the page of either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from litestar import Response, post
+
+from tocsin.domain import ids
+from tocsin.domain.errors import not_found
+from tocsin.integrations import base
+from tocsin.storage import audit, integrations
+from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Integration, Resource
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One integration beside a server or monitor."""
+
+    uuid: str
+    name: str
+    label: str
+    attached: bool
+    system: bool
+    everywhere: bool
+    problem: str
+
+
+async def beside(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Told]:
+    """All integrations of the project, those that are attached to this server or monitor first."""
+    attached = {each.id for each in await integrations.attached(tx, service.vault, project_id, resource_id)}
+    found = [_told(each, each.id in attached) for each in await integrations.list_(tx, service.vault, project_id)]
+    return sorted(found, key=lambda each: not each.attached)
+
+
+@post("/servers/{uuid:str}/integrations", include_in_schema=False)
+async def of_server(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    return await _change(uuid, "server", request, viewer, service)
+
+
+@post("/network_monitors/{uuid:str}/integrations", include_in_schema=False)
+async def of_monitor(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    return await _change(uuid, "network_monitor", request, viewer, service)
+
+
+async def _change(
+    uuid: str, kind: Resource, request: AnyRequest, viewer: Viewer, service: Service
+) -> Response[str]:
+    """`do` is `attach`, `attach_all` (to all that there is and will be) or `detach`."""
+    form = await fields(request, viewer)
+    resource_id = ids.parse(PREFIX[kind], uuid)
+    integration_id = ids.parse(ids.INTEGRATION, form.get("integration", ""))
+    if resource_id is None or integration_id is None:
+        raise not_found(kind if resource_id is None else "integration")
+    async with service.pool.acquire() as tx, tx.transaction():
+        if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
+            raise not_found(kind)
+        found = await integrations.changing(tx, service.vault, viewer.project_id, integration_id)
+        if found is None:
+            raise not_found("integration")
+        said = await _do(tx, service, viewer, form.get("do", ""), uuid, resource_id, found)
+    return redirect(f"/{kind}s/{uuid}#told", said)
+
+
+async def _do(
+    tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, found: Integration
+) -> str:
+    called, details = _called(found), {"uuid": ids.public(ids.INTEGRATION, found.id)}
+    if wish == "detach":
+        if await integrations.detach(tx, viewer.project_id, resource_id, found.id):
+            await audit.note(
+                tx, viewer.project_id, viewer.email, "detached integration", called, {**details, "from": uuid}
+            )
+        return f"{called} is not told any more."
+    if wish == "attach_all":
+        await integrations.attach_all(tx, service.vault, viewer.project_id, found.id)
+        await audit.note(tx, viewer.project_id, viewer.email, "attached integration to everything", called, details)
+        return f"{called} is told of every server and monitor from now on, future ones included."
+    if await integrations.attach(tx, resource_id, found.id):
+        await audit.note(tx, viewer.project_id, viewer.email, "attached integration", called, {**details, "to": uuid})
+    return f"{called} is told from now on."
+
+
+def _told(found: Integration, attached: bool) -> Told:
+    problem = f"disabled: {found.disabled_reason or 'by hand'}" if found.disabled_at else (
+        "failing" if found.failing_since else ""
+    )
+    return Told(
+        ids.public(ids.INTEGRATION, found.id), _called(found), base.of(found.type).label, attached, found.system,
+        found.attach_all, problem,
+    )  # fmt: skip
+
+
+def _called(found: Integration) -> str:
+    return found.name or base.of(found.type).name(found.settings)
+
+
+routes = [of_server, of_monitor]

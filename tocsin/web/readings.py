@@ -1,0 +1,69 @@
+"""How a server fares, in words and small marks: what every list and heading says about one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from tocsin.domain import servers as domain
+from tocsin.storage.server_list import Watched
+from tocsin.storage.servers import Server
+from tocsin.web.amounts import percent, size
+from tocsin.web.marks import meter
+
+TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down"}
+SLACK = 30.0
+"""Seconds beyond those that a server may be silent before it is called so: an incident may still be on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One of the three figures: its label, in percent, in words, and as a meter."""
+
+    label: str
+    value: str
+    detail: str
+    meter: Markup
+
+
+def state(watched: Watched, now: datetime) -> tuple[str, str]:
+    """The kind (`ok`, `warn`, `bad`) and the word."""
+    if "downtime" in watched.ongoing:
+        return "bad", TROUBLE["downtime"]
+    if watched.ongoing:
+        return "bad", ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
+    after = (watched.server.alerts["downtime"] or {"after": domain.DEFAULT_AFTER})["after"]
+    if (now - watched.seen_at).total_seconds() > after + SLACK:
+        return "warn", "silent"
+    return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")
+
+
+def name(server: Server) -> str:
+    return server.hostname or server.motherboard_id
+
+
+def readings(server: Server) -> list[Reading]:
+    """CPU, RAM and disk, those that there are."""
+    found = []
+    for label, kind, metric, total in (
+        ("CPU", "cpu", "cpu_used", None),
+        ("RAM", "ram", "mem_used_b", server.memory_total_bytes),
+        ("Disk", "disk", "disk_used_b", server.disk_total_bytes),
+    ):
+        if metric not in server.last_metrics:
+            continue
+        value = server.last_metrics[metric][0]
+        alerts: Any = server.alerts
+        limit = alerts[kind]["threshold"] if alerts.get(kind) else None
+        if kind == "cpu":
+            cores = f"{server.cpu_cores} core{'s' if server.cpu_cores > 1 else ''}" if server.cpu_cores else ""
+            found.append(Reading(label, percent(value), cores, meter(value, limit)))
+        elif total:
+            share = 100.0 * value / total
+            found.append(Reading(label, percent(share), f"{size(value)} of {size(total)}", meter(share, limit)))
+        else:
+            found.append(Reading(label, size(value), "", Markup("")))
+    return found

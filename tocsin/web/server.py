@@ -1,0 +1,212 @@
+"""One server: its charts, its incidents, when it alerts, who is told, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Response, get, post
+
+from tocsin.domain import ids
+from tocsin.domain import servers as domain
+from tocsin.domain.errors import Refused, not_found
+from tocsin.storage import audit, resources, samples, server_list, servers
+from tocsin.storage.database import Tx
+from tocsin.storage.resources import Past
+from tocsin.storage.server_list import Watched
+from tocsin.storage.servers import Server
+from tocsin.web import attachments, readings
+from tocsin.web.amounts import rate, size
+from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+
+RANGES = {
+    "1h": ("1 h", timedelta(hours=1), 15), "24h": ("24 h", timedelta(days=1), 360),
+    "7d": ("7 d", timedelta(days=7), 3_600), "30d": ("30 d", timedelta(days=30), 10_800),
+}  # fmt: skip
+"""By its name in the address: what a range is called, how long it is, and the seconds of one point."""
+USUAL = "24h"
+SHOWN = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b")
+MOST_INCIDENTS = 10
+LIMITED = ("cpu", "ram", "disk")
+
+
+@get("/servers/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = USUAL) -> Response[str]:
+    return await _page(uuid, viewer, service, over)
+
+
+async def _page(
+    uuid: str,
+    viewer: Viewer,
+    service: Service,
+    over: str = USUAL,
+    typed: Form | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response[str]:
+    over = over if over in RANGES else USUAL
+    now = datetime.now(UTC)
+    start = now - RANGES[over][1]
+    async with service.pool.acquire() as tx:
+        watched = await server_list.one(tx, viewer.project_id, _key(uuid))
+        if watched is None:
+            raise not_found("server")
+        past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
+        points = await _points(tx, watched.server.id, start, now, over)
+        told = await attachments.beside(tx, service, viewer.project_id, watched.server.id)
+    return page(
+        "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
+        uuid=uuid, server=watched.server, seen_at=watched.seen_at, fares_now=readings.state(watched, now),
+        readings=readings.readings(watched.server), facts=_facts(watched.server),
+        charts=_charts(watched, points, past, start, now, over, viewer.zone),
+        over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        incidents=past[:MOST_INCIDENTS], told=told,
+        alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
+    )  # fmt: skip
+
+
+@post("/servers/{uuid:str}/alerts", include_in_schema=False)
+async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """What the form has no tick for is switched off, as `null` does it by API."""
+    form = await fields(request, viewer)
+    given: dict[str, object] = {
+        kind: {"threshold": _number(form, f"{kind}.threshold"), "for": _number(form, f"{kind}.for")}
+        if form.get(kind) else None
+        for kind in LIMITED
+    }  # fmt: skip
+    given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
+    try:
+        async with service.pool.acquire() as tx, tx.transaction():
+            found = await servers.change_alerts(tx, viewer.project_id, _key(uuid), given)
+            if found is None:
+                raise not_found("server")
+            await audit.note(
+                tx, viewer.project_id, viewer.email, "changed server", found.hostname or uuid,
+                {"uuid": uuid, "alerts": given},
+            )  # fmt: skip
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        errors = {each.field.removeprefix("alerts."): each.message for each in refused.details}
+        return await _page(uuid, viewer, service, typed=form, errors=errors)
+    return redirect(f"/servers/{uuid}#alerts", "The alerts are changed. They count from now on.")
+
+
+@post("/servers/{uuid:str}/delete", include_in_schema=False)
+async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await servers.one(tx, viewer.project_id, _key(uuid))
+        if found is None or not await servers.delete(tx, viewer.project_id, found.id):
+            raise not_found("server")
+        await audit.note(
+            tx, viewer.project_id, viewer.email, "deleted server", found.hostname or uuid, {"uuid": uuid}
+        )
+    return redirect("/servers", f"{readings.name(found)} is deleted.")
+
+
+# ------------------------------------------------------------------------------------------------------------ charts
+
+
+async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, over: str) -> dict[str, list[Point]]:
+    """By metric. Long ranges are read from hours, short ones from the samples themselves."""
+    resolution = RANGES[over][2]
+    if resolution >= 3_600:
+        found = await samples.hours(tx, server_id, start, end, metrics=SHOWN, resolution=resolution)
+    else:
+        found = await samples.series(
+            tx, server_id, start, end, metrics=SHOWN, resolution=resolution, raw_since=start
+        )
+    points: dict[str, list[Point]] = {metric: [] for metric in SHOWN}
+    for each in found:
+        points[each.metric].append((each.at, each.value))
+    return points
+
+
+def _charts(
+    watched: Watched,
+    points: Mapping[str, Sequence[Point]],
+    past: Sequence[Past],
+    start: datetime,
+    end: datetime,
+    over: str,
+    zone: str,
+) -> list[Chart]:
+    server = watched.server
+    common: dict[str, Any] = {"start": start, "end": end, "over": RANGES[over][0], "zone": zone}
+    charts = []
+    for kind, label, metric, total in (
+        ("cpu", "CPU", "cpu_used", 100),
+        ("ram", "RAM", "mem_used_b", server.memory_total_bytes),
+        ("disk", "Disk", "disk_used_b", server.disk_total_bytes),
+    ):
+        alerts: Any = server.alerts
+        shaded = [(each.created_at, each.closed_at or end) for each in past if each.type in (kind, "downtime")]
+        if total:
+            line = Line(label, [(at, 100.0 * value / total) for at, value in points[metric]])
+            limit = alerts[kind]["threshold"] if alerts[kind] else None
+            charts.append(line_chart(kind, label, [line], top=100.0, threshold=limit, shaded=shaded, **common))
+        else:
+            line = Line(label, points[metric])
+            charts.append(line_chart(kind, label, [line], words=size, shaded=shaded, **common))
+    shaded = [(each.created_at, each.closed_at or end) for each in past if each.type == "downtime"]
+    lines = [
+        Line(name, per_second(_whole(points[metric], end, RANGES[over][2])))
+        for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
+    ]
+    return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
+
+
+def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:
+    """Without the bucket that is not full yet: its mean would belie how fast a counter grows."""
+    return [point for point in points if point[0] + timedelta(seconds=resolution) <= end]
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def _facts(server: Server) -> list[tuple[str, str]]:
+    cores = f" × {server.cpu_cores}" if server.cpu_cores else ""
+    facts = (
+        ("System", " ".join(filter(None, (server.operating_system, server.kernel_version)))),
+        ("Processor", f"{server.cpu_model or ''}{cores}".strip(" ×") if server.cpu_model else cores.strip(" ×")),
+        ("Memory", size(server.memory_total_bytes) if server.memory_total_bytes else ""),
+        ("Disk", size(server.disk_total_bytes) if server.disk_total_bytes else ""),
+        ("Addresses", ", ".join(filter(None, (server.public_ip, server.private_ip)))),
+        ("Agent", server.agent_version),
+    )
+    return [(name, value) for name, value in facts if value]
+
+
+def _written(alerts: Any) -> dict[str, str]:
+    """Alerts as the form shows them; those that are switched off have no tick."""
+    defaults: Any = domain.default_alerts()
+    written = {}
+    for kind, default in defaults.items():
+        if alerts.get(kind):
+            written[kind] = "on"
+        for field, value in (alerts.get(kind) or default).items():
+            written[f"{kind}.{field}"] = f"{value:g}"
+    return written
+
+
+def _number(form: Form, name: str) -> object:
+    """What was typed as a number; as it is where it is none, which the rules refuse in words."""
+    text = form.get(name, "").strip().replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _key(uuid: str) -> UUID:
+    server_id = ids.parse(ids.SERVER, uuid)
+    if server_id is None:
+        raise not_found("server")
+    return server_id
+
+
+routes = [show, change_alerts, delete]
