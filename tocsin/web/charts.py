@@ -91,6 +91,10 @@ def line_chart(
         outside.append(
             element("text", f"limit {words(threshold)}", class_="limit", x="100%", y=place, text_anchor="end")
         )
+    if len(lines) > 1:
+        keys = ("key", *["key second"] * (len(lines) - 1))
+        names = [element("tspan", f" {each.name}", class_=kind) for kind, each in zip(keys, lines, strict=True)]
+        outside.append(element("text", *names, x="100%", y=ABOVE - 4, text_anchor="end"))
     outside += _times(start, end, zone)
     if not any(each.points for each in lines):
         outside.append(element("text", "no readings", x="50%", y=ABOVE + PLOT // 2 + 16, text_anchor="middle"))

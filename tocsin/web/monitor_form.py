@@ -1,0 +1,99 @@
+"""A monitor's settings as a form has them, and back: the same rules as the API's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tocsin.checks import base
+from tocsin.domain import monitors as domain
+from tocsin.domain.errors import Refused, invalid, invalid_field
+from tocsin.domain.monitors import Target, Wanted
+from tocsin.settings import Settings
+from tocsin.transports.guard import Guard
+
+LONGEST_NAME = 200
+FRESH: Mapping[str, str] = {
+    "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
+    "confirmations": str(domain.DEFAULT_CONFIRMATIONS), "expected_status": "2xx",
+}  # fmt: skip
+
+
+async def wanted(form: Mapping[str, str], settings: Settings, *, paused: bool = False) -> tuple[Wanted, str | None]:
+    """What is to be watched, and why it cannot be reached at present, if so. Raises `Refused` (422).
+
+    The address decides on the type of check; what that type knows nothing of is left out.
+    """
+    url = form.get("url", "").strip()
+    if not url:
+        raise invalid_field("url", "is required")
+    if "://" not in url:
+        url = f"https://{url}"
+    kind = base.of(None, url)
+    web = kind.check_type == "http"
+    target = kind.validate(
+        Target(
+            url=url,
+            check_type=kind.check_type,
+            timeout=_number(form, "timeout"),
+            expected_status=_statuses(form.get("expected_status", "")) if web else None,
+            keyword=form.get("keyword", "").strip() or None if web else None,
+        )
+    )
+    name = form.get("name", "").strip()
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise invalid_field("name", f"must be one line of at most {LONGEST_NAME} characters")
+    confirmations = _number(form, "confirmations")
+    if not confirmations.is_integer():
+        raise invalid_field("confirmations", "must be a whole number")
+    made = Wanted(name or target.url, target, _number(form, "interval"), int(confirmations), paused)
+    if wrong := domain.check_numbers(made, least_interval(settings)):
+        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
+    guard, host = Guard(settings.allow_networks), base.host_of(target.url)
+    guard.check_given(host, "url")
+    return made, await guard.warning(host)
+
+
+def values(stored: Wanted) -> dict[str, str]:
+    """The form of what is stored."""
+    target = stored.target
+    expected = target.expected_status
+    listed = expected if isinstance(expected, list) else [] if expected is None else [expected]
+    return {
+        "url": target.url,
+        "name": "" if stored.name == target.url else stored.name,
+        "interval": f"{stored.interval:g}",
+        "timeout": f"{target.timeout:g}",
+        "confirmations": str(stored.confirmations),
+        "expected_status": ", ".join(str(each) for each in listed) or "2xx",
+        "keyword": target.keyword or "",
+    }
+
+
+def errors(refused: Refused) -> dict[str, str]:
+    """By field; raises what is no refusal of values."""
+    if refused.status != 422 or not refused.details:
+        raise refused
+    return {each.field: each.message for each in refused.details}
+
+
+def least_interval(settings: Settings) -> float:
+    return domain.LEAST_INTERVAL if settings.production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
+
+
+def _number(form: Mapping[str, str], name: str) -> float:
+    text = form.get(name, "").strip().replace(",", ".") or FRESH[name]
+    try:
+        number = float(text)
+    except ValueError:
+        raise invalid_field(name, "must be a number") from None
+    if number != number:
+        raise invalid_field(name, "must be a number")
+    return number
+
+
+def _statuses(text: str) -> Any:
+    """`2xx`, or `200, 3xx` as a list; what is no status is refused by the type of check."""
+    named = [each.strip() for each in text.split(",") if each.strip()]
+    parts = [int(each) if each.isascii() and each.isdecimal() and len(each) < 9 else each for each in named]
+    return None if not parts else parts[0] if len(parts) == 1 else parts

@@ -1,0 +1,139 @@
+"""One network monitor: response times, uptime by day, the latest checks, its settings, who is told, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from litestar import Response, get, post
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.monitors import Wanted
+from tocsin.storage import audit, checks, monitors, resources
+from tocsin.storage.monitors import UPTIME_DAYS
+from tocsin.web import attachments, monitor_form
+from tocsin.web.amounts import milliseconds, percent
+from tocsin.web.charts import Line, line_chart
+from tocsin.web.marks import Day, day_bars
+from tocsin.web.network_monitors import STATES, called
+from tocsin.web.render import page
+from tocsin.web.server import MOST_INCIDENTS, RANGES, USUAL
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+
+MOST_CHECKS = 15
+
+
+@get("/network_monitors/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = USUAL) -> Response[str]:
+    return await _page(uuid, viewer, service, over)
+
+
+async def _page(
+    uuid: str,
+    viewer: Viewer,
+    service: Service,
+    over: str = USUAL,
+    typed: Form | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response[str]:
+    over = over if over in RANGES else USUAL
+    words, span, resolution = RANGES[over]
+    now = datetime.now(UTC)
+    first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
+    midnight = datetime.combine(first, time(), ZoneInfo(viewer.zone))
+    async with service.pool.acquire() as tx:
+        found = await monitors.one(tx, viewer.project_id, _key(uuid))
+        if found is None:
+            raise not_found("network_monitor")
+        past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
+        times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
+        by_day = await checks.days(tx, found.id, viewer.zone, midnight)
+        latest = (await checks.latest(tx, [found.id], each=MOST_CHECKS))[found.id]
+        told = await attachments.beside(tx, service, viewer.project_id, found.id)
+    chart = line_chart(
+        "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
+        zone=viewer.zone, words=milliseconds, shaded=[(each.created_at, each.closed_at or now) for each in past],
+    )  # fmt: skip
+    days = [Day(day, by_day.get(day)) for day in (first + timedelta(days=number) for number in range(UPTIME_DAYS))]
+    return page(
+        "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
+        monitor=found, fares_now=STATES[found.status], chart_now=chart, over=over,
+        ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        bars=day_bars(f"Uptime over {UPTIME_DAYS} days", days), first_day=first,
+        uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
+        incidents=past[:MOST_INCIDENTS], told=told,
+        values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
+        least=monitor_form.least_interval(service.settings),
+    )  # fmt: skip
+
+
+@post("/network_monitors/{uuid:str}", include_in_schema=False)
+async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    try:
+        # Looked up before the transaction: no row is held while a name server thinks.
+        wanted, warning = await monitor_form.wanted(form, service.settings)
+        if not await _store(service, viewer, uuid, wanted):
+            raise not_found("network_monitor")
+    except Refused as refused:
+        return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
+    said = "The settings are changed."
+    return redirect(f"/network_monitors/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+
+
+@post("/network_monitors/{uuid:str}/pause", include_in_schema=False)
+async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Pauses, which resolves its incidents, or goes on at once."""
+    form = await fields(request, viewer)
+    paused = form.get("paused") == "yes"
+    if not await _store(service, viewer, uuid, None, paused=paused):
+        raise not_found("network_monitor")
+    said = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
+    return redirect(f"/network_monitors/{uuid}", said)
+
+
+@post("/network_monitors/{uuid:str}/delete", include_in_schema=False)
+async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await monitors.one(tx, viewer.project_id, _key(uuid))
+        if found is None or not await monitors.delete(tx, viewer.project_id, found.id):
+            raise not_found("network_monitor")
+        await audit.note(
+            tx, viewer.project_id, viewer.email, "deleted network monitor", found.wanted.name, {"uuid": uuid}
+        )
+    return redirect("/network_monitors", f"{called(found.wanted.name)} is deleted.")
+
+
+async def _store(
+    service: Service, viewer: Viewer, uuid: str, wanted: Wanted | None, paused: bool | None = None
+) -> bool:
+    """Store what is wanted now, or only whether it is paused; whether there is such a monitor."""
+    async with service.pool.acquire() as tx, tx.transaction():
+        before = await monitors.changing(tx, viewer.project_id, _key(uuid))
+        if before is None:
+            return False
+        after = wanted or before
+        after = Wanted(
+            after.name, after.target, after.interval, after.confirmations, before.paused if paused is None else paused
+        )
+        changed = [name for name in monitor_form.values(after) if wanted] or ["paused"]
+        await monitors.change(tx, viewer.project_id, _key(uuid), before, after)
+        await audit.note(
+            tx, viewer.project_id, viewer.email, "changed network monitor", before.name,
+            {"uuid": uuid, "fields": changed},
+        )  # fmt: skip
+    return True
+
+
+def _key(uuid: str) -> UUID:
+    monitor_id = ids.parse(ids.MONITOR, uuid)
+    if monitor_id is None:
+        raise not_found("network_monitor")
+    return monitor_id
+
+
+routes = [show, change, pause, delete]

@@ -1,0 +1,104 @@
+"""The network monitors of the project: the list of them, and making another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from litestar import Response, get, post
+from litestar.params import Parameter
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused
+from tocsin.storage import audit, checks, monitors
+from tocsin.storage.monitors import Sort
+from tocsin.web import monitor_form
+from tocsin.web.amounts import milliseconds, percent
+from tocsin.web.marks import spark
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+ROWS = 25
+LAST_PAGE = 100_000
+BEATS = 30
+"""Checks that a spark line shows."""
+SORTS: Mapping[str, tuple[str, Sort]] = {
+    "status": ("Trouble first", "status"), "created_at": ("Newest first", "created_at"),
+}  # fmt: skip
+STATES = {
+    "error": ("bad", "down"), "success": ("ok", "up"), "pending": ("warn", "not up yet"), "paused": ("", "paused"),
+}  # fmt: skip
+
+
+@get("/network_monitors", include_in_schema=False)
+async def list_(
+    viewer: Viewer,
+    service: Service,
+    q: str = "",
+    sort: str = "status",
+    number: Annotated[int, Parameter(query="page")] = 1,
+) -> Response[str]:
+    number, search = min(max(number, 1), LAST_PAGE), q.strip()[:200]
+    sort = sort if sort in SORTS else "status"
+    async with service.pool.acquire() as tx:
+        found, total = await monitors.list_(
+            tx, viewer.project_id, search=search, sort=SORTS[sort][1], limit=ROWS, offset=(number - 1) * ROWS
+        )
+        latest = await checks.latest(tx, [each.id for each in found], each=BEATS)
+    rows = [
+        {
+            "id": each.id,
+            "name": each.wanted.name,
+            "url": each.wanted.target.url,
+            "state": STATES[each.status],
+            "uptime": each.uptime,
+            "response_ms": each.last_response_ms,
+            "last_check_at": each.last_check_at,
+            "spark": spark("Response time", [(check.response_ms, check.ok) for check in reversed(latest[each.id])]),
+        }
+        for each in found
+    ]
+    return page(
+        "network_monitors.html", viewer, title="Monitors", rows=rows, search=search, sort=sort, number=number,
+        sorts={name: words for name, (words, _) in SORTS.items()}, more=total > number * ROWS,
+        milliseconds=milliseconds, percent=percent,
+    )
+
+
+@get("/network_monitors/new", include_in_schema=False)
+async def new(viewer: Viewer, service: Service) -> Response[str]:
+    return _form(viewer, service, monitor_form.FRESH)
+
+
+@post("/network_monitors", include_in_schema=False)
+async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Begins to watch; what cannot be reached at present is said, and watched all the same."""
+    form = await fields(request, viewer)
+    try:
+        wanted, warning = await monitor_form.wanted(form, service.settings)
+    except Refused as refused:
+        return _form(viewer, service, form, monitor_form.errors(refused))
+    async with service.pool.acquire() as tx, tx.transaction():
+        made = await monitors.create(tx, viewer.project_id, wanted)
+        uuid = ids.public(ids.MONITOR, made)
+        await audit.note(tx, viewer.project_id, viewer.email, "made network monitor", wanted.name, {"uuid": uuid})
+    said = f"{called(wanted.name)} is watched from now on."
+    return redirect(f"/network_monitors/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+
+
+def called(name: str) -> str:
+    """The name for a sentence: of an address, its host."""
+    return urlsplit(name).hostname or name if "://" in name else name
+
+
+def _form(
+    viewer: Viewer, service: Service, values: Mapping[str, str], errors: Mapping[str, str] | None = None
+) -> Response[str]:
+    return page(
+        "network_monitor_new.html", viewer, title="Add a monitor", status_code=422 if errors else 200, values=values,
+        errors=errors or {}, least=monitor_form.least_interval(service.settings),
+    )
+
+
+routes = [list_, new, create]
