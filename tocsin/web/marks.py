@@ -25,17 +25,23 @@ class Day:
     uptime: float | None
 
 
-def spark(title: str, values: Sequence[tuple[float | None, bool]], words: Words = milliseconds) -> Markup:
-    """The last few values as a line, oldest first; what was not good is a mark of trouble instead."""
+def spark(
+    title: str, values: Sequence[tuple[float | None, bool]], words: Words = milliseconds, *, places: int = 2
+) -> Markup:
+    """The last few values as a line, oldest first; what was not good is a mark of trouble instead.
+
+    Where there are less than `places`, they stand on the right.
+    """
     if not values:
         return element("span", "not checked yet", class_="quiet small")
-    good = [(place, value) for place, (value, fine) in enumerate(values) if fine and value is not None]
-    bad = [place for place, (_, fine) in enumerate(values) if not fine]
+    first = max(places - len(values), 0)
+    good = [(place, value) for place, (value, fine) in enumerate(values, first) if fine and value is not None]
+    bad = [place for place, (_, fine) in enumerate(values, first) if not fine]
     times = [value for _, value in good]
     said = f"{title}: between {words(min(times))} and {words(max(times))}" if good else f"{title}: no answer"
     if bad:
         said += f"; {len(bad)} of {len(values)} checks failed"
-    scale, apart = max(times, default=0.0) or 1.0, 120 / max(len(values) - 1, 1)
+    scale, apart = max(times, default=0.0) or 1.0, 120 / max(first + len(values) - 1, 1)
     path = " ".join(f"{place * apart:.0f} {25 - 20 * value / scale:.0f}" for place, value in good)
     marks = [element("path", class_="trouble", d=f"M{place * apart:.0f} 3V25") for place in bad]
     line = [element("path", class_="line", d=f"M{path}")] if len(good) > 1 else []

@@ -23,7 +23,7 @@ from tocsin.web.render import page
 from tocsin.web.server import MOST_INCIDENTS, RANGES, USUAL
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
-MOST_CHECKS = 15
+MOST_CHECKS = 10
 
 
 @get("/network_monitors/{uuid:str}", include_in_schema=False)

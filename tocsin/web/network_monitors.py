@@ -55,7 +55,9 @@ async def list_(
             "uptime": each.uptime,
             "response_ms": each.last_response_ms,
             "last_check_at": each.last_check_at,
-            "spark": spark("Response time", [(check.response_ms, check.ok) for check in reversed(latest[each.id])]),
+            "spark": spark(
+                "Response time", [(check.response_ms, check.ok) for check in reversed(latest[each.id])], places=BEATS
+            ),
         }
         for each in found
     ]
