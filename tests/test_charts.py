@@ -56,6 +56,14 @@ def test_without_trouble_it_says_so() -> None:
     assert "no readings" in drawn(Line("CPU", [])).svg
 
 
+def test_that_a_threshold_was_never_reached_is_not_claimed_of_means() -> None:
+    calm = Line("CPU", minutes(3, 4, apart=720))
+    note = "each point is the mean of 3 h"
+    assert drawn(calm, threshold=90.0, note=note).words == f"CPU over 24 h: between 3 % and 4 %, now 4 %; {note}"
+    shaded = [(START, START + timedelta(hours=1))]
+    assert drawn(calm, threshold=90.0, shaded=shaded).words.endswith("now 4 %; 1 incident")
+
+
 def test_a_line_is_broken_where_readings_are_missing() -> None:
     whole = drawn(Line("CPU", minutes(*[5.0] * 20)))
     broken = drawn(Line("CPU", minutes(*[5.0] * 10, *[None] * 10, *[5.0] * 10)))

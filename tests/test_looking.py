@@ -88,7 +88,7 @@ async def test_a_page_of_ten_thousand_servers_is_one_quick_statement(pool: async
 async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg.Pool, project: Any) -> None:
     (server_id,) = (await reported(pool, project.id, "web")).values()
     await pool.execute("DELETE FROM samples")
-    for hours_ago, values in ((5, (10.0, 30.0)), (4, (50.0,)), (0, (70.0, 90.0))):
+    for hours_ago, values in ((15, (10.0, 30.0)), (14, (50.0,)), (0, (70.0, 90.0))):
         for place, value in enumerate(values):
             at = NOW - timedelta(hours=hours_ago) + timedelta(seconds=place)
             row = "INSERT INTO samples (server_id, at, cpu_used) VALUES ($1, $2, $3)"
@@ -108,6 +108,9 @@ async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg
     assert await means() == [20.0, 50.0, 80.0]
     await pool.execute("DELETE FROM samples WHERE at < $1", NOW)
     assert await means() == [20.0, 50.0, 80.0], "when the raw ones are gone"
+    late = "INSERT INTO samples (server_id, at, cpu_used) VALUES ($1, $2, 40.0)"
+    await pool.execute(late, server_id, NOW - timedelta(hours=3))
+    assert await means() == [20.0, 50.0, 40.0, 80.0], "what arrived late is there at once"
 
 
 async def test_the_incidents_of_a_resource_are_found_among_all(

@@ -83,7 +83,8 @@ def line_chart(
     inside += [element("path", class_="gridline", d=f"M0 {at}H{WIDE}") for at in (0, HIGH // 2, HIGH)]
     for number, each in enumerate(lines):
         inside += _drawn(each.points, start, end, scale, number)
-    outside = [_left(words(scale), ABOVE - 4), _left(words(scale / 2), ABOVE + PLOT // 2 - 4)]
+    seen = any(each.points for each in lines)
+    outside = [_left(words(scale), ABOVE - 4), _left(words(scale / 2), ABOVE + PLOT // 2 - 4)] if seen else []
     if threshold is not None and threshold <= scale:
         at = _y(threshold, scale)
         inside.append(element("path", class_="threshold", d=f"M0 {at}H{WIDE}"))
@@ -96,7 +97,7 @@ def line_chart(
         names = [element("tspan", f" {each.name}", class_=kind) for kind, each in zip(keys, lines, strict=True)]
         outside.append(element("text", *names, x="100%", y=ABOVE - 4, text_anchor="end"))
     outside += _times(start, end, zone)
-    if not any(each.points for each in lines):
+    if not seen:
         outside.append(element("text", "no readings", x="50%", y=ABOVE + PLOT // 2 + 16, text_anchor="middle"))
     plot = element(
         "svg", *inside, x=0, y=ABOVE, width="100%", height=PLOT, viewBox=f"0 0 {WIDE} {HIGH}",
@@ -123,7 +124,8 @@ def describe(
 ) -> str:
     """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice".
 
-    The latest value is no longer what is now where points are missing before `end`.
+    The latest value is no longer what is now where points are missing before `end`. That a threshold was never reached
+    is not said where incidents or the note tell otherwise: means hide what was short.
     """
     parts = []
     for each in lines:
@@ -139,7 +141,8 @@ def describe(
     if threshold is not None:
         times = stretches([value for _, value in lines[0].points], threshold)
         limit = f"its threshold of {words(threshold)}"
-        parts.append(f"over {limit} {often(times)}" if times else f"never over {limit}")
+        if times or not (incidents or note):
+            parts.append(f"over {limit} {often(times)}" if times else f"never over {limit}")
     if incidents:
         parts.append(f"{incidents} incident{'s' if incidents > 1 else ''}")
     return f"{title} over {over}: {'; '.join([*parts, note] if note else parts)}"

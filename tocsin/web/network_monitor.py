@@ -20,7 +20,7 @@ from tocsin.web.charts import Line, line_chart
 from tocsin.web.marks import Day, day_bars
 from tocsin.web.network_monitors import STATES, called
 from tocsin.web.render import page
-from tocsin.web.server import MOST_INCIDENTS, RANGES, USUAL
+from tocsin.web.server import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 MOST_CHECKS = 10
@@ -55,7 +55,8 @@ async def _page(
         told = await attachments.beside(tx, service, viewer.project_id, found.id)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
-        zone=viewer.zone, words=milliseconds, shaded=[(each.created_at, each.closed_at or now) for each in past],
+        zone=viewer.zone, words=milliseconds, note=mean_of(resolution),
+        shaded=[(each.created_at, each.closed_at or now) for each in past],
     )  # fmt: skip
     days = [Day(day, by_day.get(day)) for day in (first + timedelta(days=number) for number in range(UPTIME_DAYS))]
     return page(

@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
@@ -37,7 +37,7 @@ async def list_(
     service: Service,
     q: str = "",
     sort: str = "status",
-    number: Annotated[int, Parameter(query="page")] = 1,
+    number: Annotated[int, QueryParameter(name="page")] = 1,
 ) -> Response[str]:
     number, search = min(max(number, 1), LAST_PAGE), q.strip()[:200]
     sort = sort if sort in SORTS else "status"

@@ -136,7 +136,9 @@ def _charts(
     zone: str,
 ) -> list[Chart]:
     server = watched.server
-    common: dict[str, Any] = {"start": start, "end": end, "over": RANGES[over][0], "zone": zone}
+    common: dict[str, Any] = {
+        "start": start, "end": end, "over": RANGES[over][0], "zone": zone, "note": mean_of(RANGES[over][2]),
+    }  # fmt: skip
     charts = []
     for kind, label, metric, total in (
         ("cpu", "CPU", "cpu_used", 100),
@@ -158,6 +160,11 @@ def _charts(
         for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
     ]
     return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
+
+
+def mean_of(resolution: int) -> str:
+    """What is to be said of points that hide what was short."""
+    return f"each point is the mean of {resolution // 3_600} h" if resolution >= 3_600 else ""
 
 
 def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from tocsin.storage import accounts, server_list
 from tocsin.storage.database import Tx
@@ -22,7 +22,7 @@ JUST_NOW = timedelta(minutes=15)
 
 @get("/servers", include_in_schema=False)
 async def list_(
-    viewer: Viewer, service: Service, q: str = "", number: Annotated[int, Parameter(query="page")] = 1
+    viewer: Viewer, service: Service, q: str = "", number: Annotated[int, QueryParameter(name="page")] = 1
 ) -> Response[str]:
     number, search = min(max(number, 1), LAST_PAGE), q.strip()[:200]
     async with service.pool.acquire() as tx:
