@@ -15,7 +15,7 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser
+from tests.browser import Console, browser, findings, too_wide
 from tests.conftest import Service
 from tests.test_console_pages import signed_in
 from tests.waiting import until
@@ -211,6 +211,28 @@ async def test_a_reader_sees_everything_but_no_forms_and_no_token(
     await page.goto(f"{service.url}/servers/new")
     assert service.token not in await page.content()
     await expect(page.locator("#install-line")).to_contain_text("TOCSIN_TOKEN=YOUR_TOKEN")
+
+
+async def test_a_full_page_is_for_everybody_and_light(
+    service: Service, browser: Browser, client: httpx.AsyncClient
+) -> None:
+    name = "<b>a-host-with-a-very-long-name</b>." + "long." * 30
+    await webhook(client)
+    await report(client, name, *((ago, 95.0 if ago % 7 else 3.0) for ago in range(400, -1, -2)))
+    ((_, server),) = (await servers(client)).items()
+    for width, scheme in ((360, "dark"), (1280, "light")):
+        look: Any = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+        member = await signed_in(service, browser, timezone_id="Asia/Kolkata", **look)
+        console = Console(member)
+        for path in (f"/servers/{server['uuid']}", f"/servers/{server['uuid']}?over=30d", "/servers", "/servers/new"):
+            answer = await member.goto(f"{service.url}{path}")
+            assert answer
+            assert len(await answer.body()) < 30_000, path
+            assert await findings(member) == []
+            assert not await too_wide(member), f"{path} at {width}"
+            assert await member.locator("main b").count() == 0
+        assert console.said == []
+        await member.context.close()
 
 
 async def test_a_server_of_another_project_is_not_there(service: Service, page: Page) -> None:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
 
 It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from the environment (TOCSIN_TOKEN)
