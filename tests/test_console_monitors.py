@@ -82,6 +82,14 @@ async def test_pausing_stops_the_checks_and_resuming_goes_on(
     await page.get_by_role("button", name="Resume").click()
     await expect(page.locator("#now .badge")).to_have_text("up", timeout=15_000)
     assert (await monitor(client, uuid))["paused"] is False
+    receiver.otherwise = DOWN
+    await expect(page.locator("#now .badge")).to_have_text("down", timeout=15_000)
+    await page.get_by_role("button", name="Pause").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Its ongoing incident is resolved")
+    await dialog.get_by_role("button", name="Pause").click()
+    await expect(page.locator("#now .badge")).to_have_text("paused")
+    assert (await monitor(client, uuid))["open_incident_uuids"] == []
 
 
 async def test_settings_are_changed_by_the_form_and_wrong_ones_refused_in_words(

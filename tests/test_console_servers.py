@@ -72,6 +72,8 @@ async def demote(service: Service) -> None:
 async def test_the_line_that_the_empty_page_shows_makes_a_server_appear_on_it(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}/servers")
     line = await page.locator("#install-line").text_content() or ""
+    await page.get_by_role("button", name="Copy the line").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert line.startswith(f"curl -fsS {service.url}/agent | ")
     assert line.endswith("--install")
     await page.get_by_text("Other ways").click()
@@ -240,8 +242,19 @@ async def test_a_server_of_another_project_is_not_there(service: Service, page: 
     async with service.client(other.api_token) as client:
         await report(client)
         uuid = (await servers(client))["web-1"]["uuid"]
+        theirs = await webhook(client)
+    async with service.client() as client:
+        await report(client, "ours")
+        ours = (await servers(client))["ours"]["uuid"]
     await page.goto(f"{service.url}/servers")
     await expect(page.get_by_text("web-1")).to_have_count(0)
+    await page.goto(f"{service.url}/servers/{ours}")
+    mark = await page.locator("main input[name=csrf]").first.input_value()
+    for target, integration in ((ours, theirs), (uuid, theirs)):
+        form = {"csrf": mark, "do": "attach", "integration": integration}
+        assert (await page.request.post(f"{service.url}/servers/{target}/integrations", form=form)).status == 404
+    for path in ("alerts", "delete"):
+        assert (await page.request.post(f"{service.url}/servers/{uuid}/{path}", form={"csrf": mark})).status == 404
     for path in (uuid, "SRV0", f"{uuid}?over=7d"):
         answer = await page.goto(f"{service.url}/servers/{path}")
         assert answer

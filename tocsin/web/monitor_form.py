@@ -84,12 +84,9 @@ def least_interval(settings: Settings) -> float:
 def _number(form: Mapping[str, str], name: str) -> float:
     text = form.get(name, "").strip().replace(",", ".") or FRESH[name]
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
         raise invalid_field(name, "must be a number") from None
-    if number != number:
-        raise invalid_field(name, "must be a number")
-    return number
 
 
 def _statuses(text: str) -> Any:

@@ -121,7 +121,8 @@ async def _store(
         after = Wanted(
             after.name, after.target, after.interval, after.confirmations, before.paused if paused is None else paused
         )
-        changed = [name for name in monitor_form.values(after) if wanted] or ["paused"]
+        was, now = ({**monitor_form.values(each), "paused": each.paused} for each in (before, after))
+        changed = [name for name in now if now[name] != was[name]]
         await monitors.change(tx, viewer.project_id, _key(uuid), before, after)
         await audit.note(
             tx, viewer.project_id, viewer.email, "changed network monitor", before.name,

@@ -129,7 +129,13 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (button) {
     const source = document.getElementById(button.dataset.copy);
-    await navigator.clipboard.writeText((source?.value ?? source?.textContent ?? "").trim());
+    try {
+      await navigator.clipboard.writeText((source?.value ?? source?.textContent ?? "").trim());
+    } catch {
+      // Without https there is no clipboard to write to; what is selected can be copied all the same.
+      if (source?.select) source.select(); else getSelection().selectAllChildren(source);
+      document.execCommand("copy");
+    }
     const before = button.textContent;
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = before; }, 1500);
