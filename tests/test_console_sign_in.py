@@ -324,7 +324,9 @@ async def test_people_switch_between_their_projects_and_into_no_other(
 async def invitation(pool: asyncpg.Pool, vault: Vault, address: str = BOB, role: Any = "reader") -> tuple[Any, str]:
     project = await new_project(pool, vault)
     async with pool.acquire() as tx, tx.transaction():
-        made = await members.invite(tx, project.id, address, role, None)
+        owner = await accounts.ensure_user(tx, "owner@example.com")
+        await tx.execute(accounts.INSERT_MEMBER, project.id, owner.id, "owner")
+        made = await members.invite(tx, project.id, address, role, by=owner.id)
     return project, members.link(vault, "http://tocsin.test", made)
 
 
@@ -338,9 +340,9 @@ async def test_who_is_invited_and_new_chooses_a_name_and_a_password_and_is_in_wi
     assert done.status_code == 303
     assert project.name in (await browse.get("/account")).text
     async with pool.acquire() as tx:
-        (member,) = await members.members(tx, project.id)
+        _, member = await members.members(tx, project.id)
     assert (member.email, member.role) == (BOB, "reader")
-    assert await pool.fetchval("SELECT email_verified_at IS NOT NULL FROM users")
+    assert await pool.fetchval("SELECT email_verified_at IS NOT NULL FROM users WHERE email = $1", BOB)
     assert (await browse.get(link)).status_code == 410
 
 
@@ -356,11 +358,11 @@ async def test_who_is_invited_and_has_an_account_joins_only_as_that_account(
         await ann.post("/invitation", data={"token": token, "csrf": await csrf(ann)})
     form = {"token": token, "name": "Eve", "password": "battery", "password_confirmation": "battery"}
     await browse.post("/invitation", data=form)
-    assert not await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id)
+    assert await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id) == 1
     await sign_in(browse, BOB)
     done = await browse.post("/invitation", data={"token": token, "csrf": csrf_in(await browse.get(link))})
     assert done.status_code == 303
-    assert await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id) == 1
+    assert await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id) == 2
 
 
 async def test_an_invitation_is_over_when_withdrawn_or_a_week_old(
@@ -372,7 +374,8 @@ async def test_an_invitation_is_over_when_withdrawn_or_a_week_old(
     project, link = await invitation(pool, vault)
     async with pool.acquire() as tx, tx.transaction():
         (open_one,) = await members.invitations(tx, project.id)
-        assert await members.withdraw(tx, project.id, open_one.id) == BOB
+        owner = (await members.members(tx, project.id))[0].user_id
+        assert await members.withdraw(tx, project.id, open_one.id, by=owner) == BOB
     assert (await browse.get(link)).status_code == 410
 
 
@@ -380,12 +383,15 @@ async def test_a_project_keeps_an_owner(pool: asyncpg.Pool, vault: Vault) -> Non
     ann = await account(pool, vault)
     project_id = await pool.fetchval("SELECT project_id FROM members")
     async with pool.acquire() as tx, tx.transaction():
-        for change in (members.remove(tx, project_id, ann.id), members.set_role(tx, project_id, ann.id, "member")):
+        for change in (
+            members.remove(tx, project_id, ann.id, by=ann.id),
+            members.set_role(tx, project_id, ann.id, "member", by=ann.id),
+        ):
             with pytest.raises(Refused, match="needs an owner"):
                 await change
         bob = await accounts.ensure_user(tx, BOB)
         await tx.execute(accounts.INSERT_MEMBER, project_id, bob.id, "owner")
-        assert (await members.remove(tx, project_id, ann.id)).email == ANN
+        assert (await members.remove(tx, project_id, ann.id, by=ann.id)).email == ANN
 
 
 async def test_who_is_in_no_project_is_told_what_to_do(

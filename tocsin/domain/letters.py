@@ -39,6 +39,14 @@ open this link within an hour:
 If this was not you, do nothing; your password stays as it is.
 """
 
+TRIAL_TEXT = """\
+Mail works: this was sent by Tocsin at
+
+{link}
+
+because you asked for it on the page of settings.
+"""
+
 ROLES = {"owner": "an owner", "member": "a member", "reader": "a reader"}
 
 
@@ -60,6 +68,12 @@ def reset(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMess
     """Lets the owner of an account choose a new password. Complete but for its sender."""
     text = RESET_TEXT.format(email=recipient, link=link)
     return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
+
+
+def trial(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
+    """Shows that mail arrives. Complete but for its sender."""
+    kind, text = f"trial-{now:%Y%m%d%H%M%S%f}", TRIAL_TEXT.format(link=link)
+    return _letter(kind, recipient, "A test mail of Tocsin", text, link, domain, now)
 
 
 def _letter(

@@ -93,6 +93,8 @@ SET_PLAN = """
 UPDATE projects SET plan = $2, updated_at = now() WHERE id = $1 RETURNING name
 """
 
+SET_PROJECT_NAME = "UPDATE projects SET name = $2, updated_at = now() WHERE id = $1 RETURNING true"
+
 SET_TOKEN = """
 UPDATE projects SET token_hash = $2, token_sealed = $3, updated_at = now() WHERE id = $1 RETURNING name, plan
 """
@@ -153,6 +155,11 @@ async def set_plan(tx: Tx, project_id: UUID, plan: str) -> str | None:
     """The project's name, or None where there is no such project."""
     name: str | None = await tx.fetchval(SET_PLAN, project_id, plan)
     return name
+
+
+async def set_project_name(tx: Tx, project_id: UUID, name: str) -> bool:
+    """False where there is no such project."""
+    return bool(await tx.fetchval(SET_PROJECT_NAME, project_id, name))
 
 
 async def rotate_token(tx: Tx, vault: Vault, project_id: UUID) -> NewProject | None:

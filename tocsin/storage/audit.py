@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from tocsin.storage.database import Tx, key
 
 API_TOKEN = "API token"
@@ -28,6 +30,23 @@ VALUES ($1, coalesce((SELECT email FROM users WHERE id = $2), $3, 'a user who is
 LIST = """
 SELECT id, who, action, subject, details, at FROM audit
 WHERE project_id IS NOT DISTINCT FROM $1 ORDER BY id DESC LIMIT $2 OFFSET $3
+"""
+
+PAGE = """
+SELECT id, who, action, subject, details, at FROM audit
+WHERE project_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+"""
+PAGE_OF_ONE = PAGE.replace("project_id = $1", "project_id = $1 AND who = $4")
+
+# From name to name, each found at the end of the index: as quick for a million entries as for ten.
+WHO = """
+WITH RECURSIVE names AS (
+    (SELECT who FROM audit WHERE project_id = $1 ORDER BY who LIMIT 1)
+    UNION ALL
+    SELECT (SELECT a.who FROM audit a WHERE a.project_id = $1 AND a.who > n.who ORDER BY a.who LIMIT 1)
+    FROM names n WHERE n.who IS NOT NULL
+)
+SELECT who FROM names WHERE who IS NOT NULL LIMIT 200
 """
 
 COUNT = "SELECT count(*) FROM audit WHERE project_id IS NOT DISTINCT FROM $1"
@@ -71,10 +90,31 @@ async def note(
 async def list_(tx: Tx, project_id: UUID | None, *, limit: int, offset: int = 0) -> tuple[list[Entry], int]:
     """The project's changes (those of the installation for None), newest first, and how many there are in all."""
     rows = await tx.fetch(LIST, project_id, limit, offset)
-    entries = [
-        Entry(key(row["id"]), row["who"], row["action"], row["subject"], row["details"], row["at"]) for row in rows
-    ]
-    return entries, await tx.fetchval(COUNT, project_id)
+    return [_entry(row) for row in rows], await tx.fetchval(COUNT, project_id)
+
+
+async def page(
+    tx: Tx, project_id: UUID, *, limit: int, before: UUID | None = None, who: str | None = None
+) -> list[Entry]:
+    """The project's changes that are older than the entry `before`, newest first; of one person where `who` is given.
+
+    However many there are, it looks at no more than it returns.
+    """
+    rows = (
+        await tx.fetch(PAGE, project_id, before, limit)
+        if who is None
+        else await tx.fetch(PAGE_OF_ONE, project_id, before, limit, who)
+    )
+    return [_entry(row) for row in rows]
+
+
+async def everybody(tx: Tx, project_id: UUID) -> list[str]:
+    """All who have changed anything in the project, by name."""
+    return [row["who"] for row in await tx.fetch(WHO, project_id)]
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    return Entry(key(row["id"]), row["who"], row["action"], row["subject"], row["details"], row["at"])
 
 
 def _harmless(subject: str) -> str:

@@ -73,14 +73,15 @@ async def note(tx: Tx, succeeded: Collection[UUID], failed: Mapping[UUID, int]) 
         await tx.execute(WORKING, sorted(succeeded))
 
 
-async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> None:
+async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> tuple[UUID, str] | None:
     """Send nothing more there, end what waits with the reason, and tell the project's people by another way.
 
-    `for_good`: until a person enables it, whatever a probe would find.
+    `for_good`: until a person enables it, whatever a probe would find. Returns its project and name; None where there
+    was nothing to disable.
     """
     row = await tx.fetchrow(DISABLE, integration_id, reason, for_good)
     if row is None:
-        return
+        return None
     await deliveries.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")
     name, public = row["name"], ids.public(ids.INTEGRATION, integration_id)
     await tell_people(
@@ -90,6 +91,7 @@ async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool =
         "It can be enabled again when its far end works.",
         but=integration_id,
     )
+    return key(row["project_id"]), name
 
 
 async def enable(tx: Tx, project_id: UUID, integration_id: UUID) -> None:

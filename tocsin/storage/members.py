@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from itsdangerous import BadData
 
-from tocsin.domain.errors import forbidden_state, not_found
+from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.storage import accounts
 from tocsin.storage.accounts import Role
 from tocsin.storage.database import Tx, key
@@ -80,6 +80,17 @@ OTHER_OWNERS = "SELECT EXISTS (SELECT FROM members WHERE project_id = $1 AND use
 ONE_MEMBER = f"{MEMBERS.partition('ORDER BY')[0]} AND u.id = $2"
 
 
+OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
+IS_OWNER = "SELECT true FROM members WHERE project_id = $1 AND user_id = $2 AND role = 'owner'"
+
+
+async def require_owner(tx: Tx, project_id: UUID, user_id: UUID) -> None:
+    """Raises `Refused` (403) where the user does not own the project; it stays as it is until the transaction ends."""
+    await tx.execute(LOCK, project_id)
+    if not await tx.fetchval(IS_OWNER, project_id, user_id):
+        raise Refused(403, "forbidden", OWNERS_ONLY)
+
+
 async def members(tx: Tx, project_id: UUID) -> list[Member]:
     """In the order of joining."""
     return [_member(row) for row in await tx.fetch(MEMBERS, project_id)]
@@ -95,19 +106,21 @@ async def invitations_to(tx: Tx, email: str) -> list[Invitation]:
     return [_invitation(row) for row in await tx.fetch(INVITATIONS_TO, email)]
 
 
-async def invite(tx: Tx, project_id: UUID, email: str, role: Role, invited_by: UUID | None) -> Invitation:
+async def invite(tx: Tx, project_id: UUID, email: str, role: Role, *, by: UUID) -> Invitation:
     """Invite the owner of the address, for a week; a second invitation replaces the first. The caller sends the mail.
 
-    Raises `Refused` (422) where they are in the project already.
+    Raises `Refused`: 403 where `by` does not own the project, 422 where the invited are in it already.
     """
+    await require_owner(tx, project_id, by)
     if await tx.fetchval(IS_MEMBER, project_id, email):
         raise forbidden_state(f"{email} is in this project already; change the role below")
-    invitation_id = await tx.fetchval(INVITE, project_id, email, role, invited_by)
+    invitation_id = await tx.fetchval(INVITE, project_id, email, role, by)
     return _invitation(await tx.fetchrow(INVITATION_BY_ID, invitation_id))
 
 
-async def withdraw(tx: Tx, project_id: UUID, invitation_id: UUID) -> str:
-    """The invitation is worth nothing from now on; whom it was for. Raises `Refused` (404)."""
+async def withdraw(tx: Tx, project_id: UUID, invitation_id: UUID, *, by: UUID) -> str:
+    """The invitation is worth nothing from now on; whom it was for. Raises `Refused`: 403 as above, or 404."""
+    await require_owner(tx, project_id, by)
     email: str | None = await tx.fetchval(WITHDRAW, project_id, invitation_id)
     if email is None:
         raise not_found("invitation")
@@ -119,21 +132,27 @@ async def accept(tx: Tx, invitation: Invitation, user_id: UUID) -> None:
 
     The caller has made sure that the user reads the mail of the invited address.
     """
-    await withdraw(tx, invitation.project_id, invitation.id)
+    if not await tx.fetchval(WITHDRAW, invitation.project_id, invitation.id):
+        raise not_found("invitation")
     await tx.execute(JOIN, invitation.project_id, user_id, invitation.role)
     await accounts.switch(tx, user_id, invitation.project_id)
 
 
-async def set_role(tx: Tx, project_id: UUID, user_id: UUID, role: Role) -> Member:
-    """Raises `Refused`: 404 for who is not in the project, 422 where nobody would own it any more."""
+async def set_role(tx: Tx, project_id: UUID, user_id: UUID, role: Role, *, by: UUID) -> Member:
+    """Raises `Refused`: 403 where `by` does not own the project, 404 for who is not in it, 422 where nobody would own
+    it any more.
+    """
+    await require_owner(tx, project_id, by)
     await _keep_an_owner(tx, project_id, user_id, role)
     if not await tx.fetchval(SET_ROLE, project_id, user_id, role):
         raise not_found("member")
     return _member(await tx.fetchrow(ONE_MEMBER, project_id, user_id))
 
 
-async def remove(tx: Tx, project_id: UUID, user_id: UUID) -> Member:
-    """Raises as `set_role` does."""
+async def remove(tx: Tx, project_id: UUID, user_id: UUID, *, by: UUID) -> Member:
+    """Everybody may leave; owners may remove others. Raises as `set_role` does."""
+    if by != user_id:
+        await require_owner(tx, project_id, by)
     await _keep_an_owner(tx, project_id, user_id, None)
     row = await tx.fetchrow(ONE_MEMBER, project_id, user_id)
     if row is None or not await tx.fetchval(REMOVE, project_id, user_id):

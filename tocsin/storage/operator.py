@@ -66,6 +66,15 @@ RETURNING id
 """
 
 
+ADDRESS = "SELECT email FROM users WHERE operator AND email <> $1 ORDER BY created_at, id LIMIT 1"
+
+
+async def address(tx: Tx) -> str | None:
+    """Whom to ask about the installation; None while its account has not been set up."""
+    email: str | None = await tx.fetchval(ADDRESS, UNSET)
+    return email
+
+
 async def new_link(tx: Tx, vault: Vault, public_url: str) -> str | None:
     """A link that sets the operator's account up (or its password anew); None where there is no operator."""
     user_id = await tx.fetchval(FIRST)

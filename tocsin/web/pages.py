@@ -12,8 +12,9 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
+from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, health, links, passwords, throttle
+from tocsin.storage import accounts, audit, health, links, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.links import Verification
 from tocsin.storage.secrets import Vault
@@ -165,7 +166,11 @@ async def unsubscribe(service: Service, token: str = "") -> Response[str]:
     if integration_id is None:
         return _broken()
     async with service.pool.acquire() as tx, tx.transaction():
-        await health.disable(tx, integration_id, UNSUBSCRIBED, for_good=True)
+        disabled = await health.disable(tx, integration_id, UNSUBSCRIBED, for_good=True)
+        if disabled:
+            project_id, name = disabled
+            details = {"uuid": ids.public(ids.INTEGRATION, integration_id)}
+            await audit.note(tx, project_id, "a reader of its mails", "unsubscribed from integration", name, details)
     return _message("Done", "This mail integration sends nothing any more.")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from litestar import Response, get, post
 
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, members, passwords
+from tocsin.storage import accounts, audit, members, passwords
+from tocsin.storage.database import Tx
 from tocsin.storage.members import Invitation
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -44,6 +47,7 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
         user = await accounts.user_by_id(tx, person.user_id)
         made = await accounts.create_project_of(tx, service.vault, name, plan, user)
         await accounts.switch(tx, person.user_id, made.id)
+        await audit.note(tx, made.id, person.email, "made project", name, {"plan": plan})
     return redirect("/integrations", texts.PROJECT_MADE.format(name=name))
 
 
@@ -63,7 +67,7 @@ async def join(request: AnyRequest, person: Person, service: Service) -> Respons
         invitation = next((each for each in invited if each.id.hex == form.get("invitation")), None)
         if invitation is None:
             return _over()
-        await members.accept(tx, invitation, person.user_id)
+        await _enter(tx, invitation, person.user_id)
     return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
 
 
@@ -98,7 +102,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
             return _invitation(invitation, token, person, True)
         async with service.pool.acquire() as tx, tx.transaction():
             await accounts.verify(tx, user.id, user.email)
-            await members.accept(tx, invitation, user.id)
+            await _enter(tx, invitation, user.id)
         return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
     try:
         name = rules.name("name", form.get("name", ""))
@@ -113,8 +117,13 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
             return _invitation(invitation, token, person, True)
         await accounts.set_name(tx, user.id, name)
         await accounts.verify(tx, user.id, user.email)
-        await members.accept(tx, invitation, user.id)
+        await _enter(tx, invitation, user.id)
     return await begin(request, service, user, "/incidents")
+
+
+async def _enter(tx: Tx, invitation: Invitation, user_id: UUID) -> None:
+    await members.accept(tx, invitation, user_id)
+    await audit.note(tx, invitation.project_id, user_id, "joined project", invitation.project_name)
 
 
 def _invitation(

@@ -65,3 +65,14 @@ ROLES = {
     "member": "a member: may change everything but who is in it",
     "reader": "a reader: may look at everything and change nothing",
 }
+
+OPERATORS_ONLY = "That is for whoever runs this installation"
+TOO_MANY_TRIALS = "That was tried often enough for now. Wait {minutes} min"
+PROJECT_RENAMED = "The project has its new name."
+TOKEN_ROTATED = "This is the new token. The old one has stopped working."  # noqa: S105
+INVITATION_SENT = "An invitation is on its way to {email}. It can be accepted for a week."
+INVITATION_KEPT = "{email} is invited, but no mail server is set up: the letter lies in the outbox folder."
+INVITATION_WITHDRAWN = "The invitation of {email} is withdrawn."
+ROLE_SET = "{email} is {role} now."
+MEMBER_REMOVED = "{email} is not in this project any more."
+LEFT = "You have left {name}."

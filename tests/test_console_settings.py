@@ -1,0 +1,186 @@
+"""The pages of settings in a real browser: the token, the people, the record of changes, what is not set up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.browser import Console, browser, findings, too_wide
+from tests.conftest import Service
+from tests.receivers import Mailbox
+from tests.test_accounts import bearer
+from tests.test_console_pages import signed_in
+from tests.waiting import until
+from tocsin import settings as configuration
+from tocsin.storage import accounts, audit, members
+from tocsin.storage import database as storage
+from tocsin.storage.secrets import Vault
+
+__all__ = ["browser"]
+
+WEBHOOK = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": "https://example.com/hook"}}
+
+
+@pytest_asyncio.fixture
+async def page(service: Service, browser: Browser) -> AsyncIterator[Page]:
+    yield await signed_in(service, browser)
+
+
+async def as_operator(service: Service) -> None:
+    connection = await asyncpg.connect(service.database)
+    await connection.execute("UPDATE users SET operator = true WHERE email = 'ann@example.com'")
+    await connection.close()
+
+
+async def test_the_token_is_revealed_and_replaced_and_the_old_one_stops_working(service: Service, page: Page) -> None:
+    console = Console(page)
+    await page.goto(f"{service.url}/settings")
+    assert service.token not in await page.content()
+    await page.get_by_role("button", name="Reveal").click()
+    assert await page.locator("#token").text_content() == service.token
+    await page.get_by_role("button", name="Replace the token").click()
+    assert "stops working" in str(await page.get_by_role("dialog").text_content())
+    await page.get_by_role("button", name="Replace it now").click()
+    await page.get_by_text("This is the new token").wait_for()
+    new = await page.locator("#token").text_content()
+    assert new
+    assert new != service.token
+
+    async def is_worth_nothing() -> bool:
+        async with service.client() as client:
+            return (await client.get("/api/v1/servers")).status_code == 401
+
+    await until(is_worth_nothing, what="the end of the old token")
+    async with service.client(new) as client:
+        assert (await client.get("/api/v1/servers")).status_code == 200
+    await page.goto(f"{service.url}/settings/audit")
+    text = str(await page.locator("main").text_content())
+    assert "rotated the API token" in text
+    assert "looked at the API token" in text
+    assert new not in text
+    assert not console.said
+
+
+async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anything(
+    service: Service, page: Page, browser: Browser, mailbox: Mailbox
+) -> None:
+    name = f"bob-{service.project.id.hex}@example.com"
+    await page.goto(f"{service.url}/settings/members")
+    await page.get_by_label("Their mail address").fill(name)
+    await page.get_by_role("button", name="Send the invitation").click()
+    await page.get_by_text("An invitation is on its way").wait_for()
+    letter = (await mailbox.arrivals(to=name))[0]
+    found = re.search(r"http\S+/invitation\?token=\S+", letter.text)
+    assert found
+    bob = await (await browser.new_context()).new_page()
+    await bob.goto(found[0])
+    await bob.get_by_label("Your name").fill("Bob")
+    await bob.get_by_label("A password").fill("correct horse")
+    await bob.get_by_label("The same password again").fill("correct horse")
+    await bob.get_by_role("button", name="Join").click()
+    await bob.wait_for_url("**/incidents")
+
+    await page.goto(f"{service.url}/settings/members")
+    await page.get_by_label(f"Role of {name}").select_option("reader")
+    await page.get_by_role("button", name=f"Change the role of {name}").click()
+    await page.get_by_text(f"{name} is a reader now").wait_for()
+
+    await bob.goto(f"{service.url}/settings")
+    assert not await bob.get_by_role("button", name="Reveal").count()
+    assert not await bob.get_by_role("button", name="Replace the token").count()
+    await bob.goto(f"{service.url}/settings/members")
+    assert not await bob.get_by_role("button", name="Send the invitation").count()
+    cookie = next(each["value"] for each in await bob.context.cookies() if each.get("name") == "tocsin")
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as client:
+        body = {"integration": WEBHOOK}
+        refused = await client.post("/api/v1/integrations", json=body, headers=bearer(str(cookie)))
+    assert refused.status_code == 403
+
+    await page.goto(f"{service.url}/settings/audit")
+    text = str(await page.locator("main").text_content())
+    for said in ("invited member", "joined project", "changed role"):
+        assert said in text
+    await page.get_by_label("By").select_option(name)
+    await page.get_by_role("button", name="Show").click()
+    text = str(await page.locator("main .list").text_content())
+    assert "joined project" in text
+    assert "invited member" not in text
+    await page.goto(f"{service.url}/settings/members")
+    await page.get_by_role("button", name=f"Remove {name}").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await page.get_by_text("is not in this project any more").wait_for()
+
+
+async def test_the_operator_sees_the_line_that_is_missing_and_tries_what_is_there(
+    service: Service, page: Page, mailbox: Mailbox
+) -> None:
+    await page.goto(f"{service.url}/settings")
+    assert not await page.get_by_role("button", name="Send a test mail").count()
+    await as_operator(service)
+    await page.goto(f"{service.url}/settings")
+    assert "TOCSIN_TWILIO_ACCOUNT_SID=AC" in str(await page.locator("#sms").text_content())
+    await page.get_by_role("button", name="Send a test mail").click()
+    await page.get_by_text("The mail server took a test mail").wait_for()
+    assert "Mail works" in (await mailbox.arrivals(to="ann@example.com"))[-1].text
+    await page.get_by_label("Send a test message to").fill("+431234567")
+    await page.get_by_role("button", name="Send a test message").click()
+    await page.get_by_text("Written to the outbox").wait_for()
+    await page.get_by_role("button", name="Ask Slack").click()
+    await page.get_by_text("Slack: ").first.wait_for()
+
+
+async def test_the_pages_of_settings_are_for_everybody(service: Service, page: Page) -> None:
+    await as_operator(service)
+    for width in (360, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        for path in ("/settings", "/settings/members", "/settings/audit"):
+            for scheme in ("light", "dark"):
+                await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                await page.goto(f"{service.url}{path}")
+                assert not await findings(page)
+                assert not await too_wide(page), f"{path} at {width}"
+
+
+async def test_what_a_role_does_not_allow_is_refused_by_the_verbs_themselves(
+    pool: asyncpg.Pool, project: Any
+) -> None:
+    async with pool.acquire() as tx, tx.transaction():
+        people = {}
+        for role in ("owner", "member", "reader"):
+            people[role] = (await accounts.ensure_user(tx, f"{role}@example.com")).id
+            await tx.execute(accounts.INSERT_MEMBER, project.id, people[role], role)
+        made = await members.invite(tx, project.id, "new@example.com", "member", by=people["owner"])
+        for who in (people["member"], people["reader"]):
+            for change in (
+                members.invite(tx, project.id, "eve@example.com", "owner", by=who),
+                members.withdraw(tx, project.id, made.id, by=who),
+                members.set_role(tx, project.id, who, "owner", by=who),
+                members.remove(tx, project.id, people["owner"], by=who),
+            ):
+                try:
+                    await change
+                except members.Refused as refused:
+                    assert refused.status == 403
+                else:
+                    raise AssertionError("it was done")
+        assert (await members.remove(tx, project.id, people["reader"], by=people["reader"])).role == "reader"
+
+
+async def test_the_record_is_read_from_entry_to_entry_and_of_one_person(pool: asyncpg.Pool, project: Any) -> None:
+    async with pool.acquire() as tx, tx.transaction():
+        for number in range(5):
+            who = ("ann@example.com", audit.API_TOKEN)[number % 2]
+            await audit.note(tx, project.id, who, "changed server", f"web-{number}")
+        first = await audit.page(tx, project.id, limit=3)
+        then = await audit.page(tx, project.id, limit=3, before=first[-1].id)
+        assert [each.subject for each in (*first, *then)] == [f"web-{number}" for number in (4, 3, 2, 1, 0)]
+        assert [each.subject for each in await audit.page(tx, project.id, limit=3, who="API token")] == [
+            "web-3", "web-1",
+        ]  # fmt: skip
+        assert await audit.everybody(tx, project.id) == ["API token", "ann@example.com"]

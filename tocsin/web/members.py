@@ -1,0 +1,134 @@
+"""Who is in the project, and who is invited. `storage.members` refuses what a viewer's role does not allow."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.background_tasks import BackgroundTask
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused, invalid_field, not_found
+from tocsin.storage import audit, members, throttle
+from tocsin.storage.accounts import Role
+from tocsin.storage.throttle import Limit
+from tocsin.web import texts
+from tocsin.web.post import send_invitation
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+
+PAGE = "/settings/members"
+INVITATIONS = Limit(30, 3600)
+"""Of one person: each is a mail to somebody who may not want it."""
+
+
+@get(PAGE, include_in_schema=False)
+async def show(viewer: Viewer, service: Service) -> Response[str]:
+    return await _page(viewer, service)
+
+
+async def _page(
+    viewer: Viewer, service: Service, form: Form | None = None, refused: Refused | None = None
+) -> Response[str]:
+    async with service.pool.acquire() as tx:
+        found = await members.members(tx, viewer.project_id)
+        invited = await members.invitations(tx, viewer.project_id)
+    errors = {each.field: each.message for each in refused.details} if refused else {}
+    if refused and not errors:
+        errors = {"email": refused.message}
+    return page(
+        "members.html", viewer, title="Members", status_code=refused.status if refused else 200, members=found,
+        invited=invited, errors=errors, values=form or {}, owner=viewer.role == "owner", roles=texts.ROLES,
+        owners=sum(each.role == "owner" for each in found), mail=service.settings.smtp is not None,
+    )
+
+
+@post("/settings/members/invite", include_in_schema=False)
+async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Invites, or sends the invitation once more."""
+    form = await fields(request, viewer)
+    try:
+        email, role = rules.address("email", form.get("email", "")), _role(form)
+        async with service.pool.acquire() as tx, tx.transaction():
+            made = await members.invite(tx, viewer.project_id, email, role, by=viewer.user_id)
+            if wait := await throttle.take(tx, f"invitations by {viewer.user_id}", INVITATIONS):
+                minutes = math.ceil(wait / 60)
+                raise Refused(429, "too_many_requests", texts.TOO_MANY_TRIALS.format(minutes=minutes))
+            details = {"role": role}
+            await audit.note(tx, viewer.project_id, viewer.email, "invited member", email, details)
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return await _page(viewer, service, form, refused)
+    sent = texts.INVITATION_SENT if service.settings.smtp else texts.INVITATION_KEPT
+    answer = redirect(PAGE, sent.format(email=email), good=service.settings.smtp is not None)
+    answer.background = BackgroundTask(send_invitation, service, made)
+    return answer
+
+
+@post("/settings/members/withdraw", include_in_schema=False)
+async def withdraw(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        email = await members.withdraw(tx, viewer.project_id, _key(form, "invitation"), by=viewer.user_id)
+        await audit.note(tx, viewer.project_id, viewer.email, "withdrew invitation", email)
+    return redirect(PAGE, texts.INVITATION_WITHDRAWN.format(email=email))
+
+
+@post("/settings/members/role", include_in_schema=False)
+async def set_role(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    role, user_id = _role(form), _key(form, "member")
+    try:
+        async with service.pool.acquire() as tx, tx.transaction():
+            member = await members.set_role(tx, viewer.project_id, user_id, role, by=viewer.user_id)
+            await audit.note(tx, viewer.project_id, viewer.email, "changed role", member.email, {"role": role})
+    except Refused as refused:
+        return _kept(refused)
+    return redirect(PAGE, texts.ROLE_SET.format(email=member.email, role=texts.ROLES[role].partition(":")[0]))
+
+
+@post("/settings/members/remove", include_in_schema=False)
+async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """By an owner, or by oneself: readers may leave as well."""
+    form = await fields(request, viewer, readers=True)
+    user_id = _key(form, "member")
+    leaves = user_id == viewer.user_id
+    try:
+        async with service.pool.acquire() as tx, tx.transaction():
+            member = await members.remove(tx, viewer.project_id, user_id, by=viewer.user_id)
+            action = "left project" if leaves else "removed member"
+            await audit.note(
+                tx, viewer.project_id, viewer.email, action, viewer.project_name if leaves else member.email
+            )
+    except Refused as refused:
+        return _kept(refused)
+    if leaves:
+        return redirect("/projects", texts.LEFT.format(name=viewer.project_name))
+    return redirect(PAGE, texts.MEMBER_REMOVED.format(email=member.email))
+
+
+def _kept(refused: Refused) -> Response[str]:
+    """The list as it was, with what stood in the way; raises what is no matter of the list's state."""
+    if refused.status != 422:
+        raise refused
+    return redirect(PAGE, f"{refused.message}.", good=False)
+
+
+def _role(form: Form) -> Role:
+    for role in get_args(Role):
+        if role == form.get("role"):
+            return role  # type: ignore[no-any-return]
+    raise invalid_field("role", "must be owner, member or reader")
+
+
+def _key(form: Form, name: str) -> UUID:
+    try:
+        return UUID(hex=form.get(name, ""))
+    except ValueError:
+        raise not_found(name) from None
+
+
+routes = [show, invite, withdraw, set_role, remove]

@@ -1,0 +1,79 @@
+"""The project's name, token and plan, and what this installation is set up for."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+
+from tocsin.domain import accounts as rules
+from tocsin.domain.errors import Refused, not_found
+from tocsin.storage import accounts, audit, members, operator
+from tocsin.web import channels, texts
+from tocsin.web.channels import PAGE
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+
+@get(PAGE, include_in_schema=False)
+async def show(viewer: Viewer, service: Service) -> Response[str]:
+    return await _page(viewer, service)
+
+
+async def _page(
+    viewer: Viewer, service: Service, *, token: str = "", name: str = "", error: str = ""
+) -> Response[str]:
+    ask = None
+    if not viewer.operator and service.settings.registration != "open":
+        async with service.pool.acquire() as tx:
+            ask = await operator.address(tx)
+    return page(
+        "settings.html", viewer, title="Settings", status_code=422 if error else 200,
+        channels=channels.of(service.settings, service.public_url), ask=ask, token=token,
+        name=name or viewer.project_name, error=error, owner=viewer.role == "owner",
+        env_file=service.settings.data_dir / ".env", public_url=service.public_url,
+    )
+
+
+@post("/settings/name", include_in_schema=False)
+async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    given = form.get("name", "")
+    try:
+        name = rules.name("name", given)
+    except Refused as refused:
+        return await _page(viewer, service, name=given, error=refused.details[0].message)
+    async with service.pool.acquire() as tx, tx.transaction():
+        await members.require_owner(tx, viewer.project_id, viewer.user_id)
+        if name != viewer.project_name:
+            await accounts.set_project_name(tx, viewer.project_id, name)
+            await audit.note(tx, viewer.project_id, viewer.email, "renamed project", name)
+    return redirect(PAGE, texts.PROJECT_RENAMED)
+
+
+@post("/settings/token", include_in_schema=False, status_code=200)
+async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """The token in clear, in this one answer, for those whom the API shows it to as well; that is on record."""
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await accounts.projects_of(tx, service.vault, viewer.user_id)
+        token = next((each.api_token for each in found if each.id == viewer.project_id), None)
+        if token is None:
+            raise Refused(403, "forbidden", texts.READERS_ONLY_READ)
+        await audit.note(tx, viewer.project_id, viewer.email, "looked at the API token", viewer.project_name)
+    return await _page(viewer, service, token=token)
+
+
+@post("/settings/token/rotate", include_in_schema=False, status_code=200)
+async def rotate(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """A new token, shown; the old one is worth nothing within a second."""
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        await members.require_owner(tx, viewer.project_id, viewer.user_id)
+        made = await accounts.rotate_token(tx, service.vault, viewer.project_id)
+        if made is None:
+            raise not_found("project")
+        await audit.note(tx, viewer.project_id, viewer.email, "rotated the API token", made.name)
+    viewer.said = (texts.TOKEN_ROTATED, True)
+    return await _page(viewer, service, token=made.api_token)
+
+
+routes = [show, rename, reveal, rotate]
