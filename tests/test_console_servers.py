@@ -72,6 +72,7 @@ async def demote(service: Service) -> None:
 async def test_the_line_that_the_empty_page_shows_makes_a_server_appear_on_it(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}/servers")
     line = await page.locator("#install-line").text_content() or ""
+    await expect(page.get_by_text("set TOCSIN_PUBLIC_URL to where they reach it")).to_be_visible()
     await page.get_by_role("button", name="Copy the line").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert line.startswith(f"curl -fsS {service.url}/agent | ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from litestar import Response, get
 from litestar.params import QueryParameter
@@ -56,6 +57,7 @@ async def _lines(tx: Tx, viewer: Viewer, service: Service) -> dict[str, Any]:
         "try_out": agent.line(service.public_url, token, install=False),
         "has_token": token is not None,
         "agent_url": f"{service.public_url}/agent",
+        "only_here": urlsplit(service.public_url).hostname in ("localhost", "127.0.0.1", "::1"),
     }
 
 
