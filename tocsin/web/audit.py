@@ -8,6 +8,8 @@ from uuid import UUID
 from litestar import Response, get
 
 from tocsin.domain import ids
+from tocsin.domain.errors import Refused
+from tocsin.integrations import base
 from tocsin.storage import audit
 from tocsin.storage.audit import Entry
 from tocsin.web.render import page
@@ -62,11 +64,19 @@ def _place(entry: Entry) -> str:
 def _more(entry: Entry) -> str:
     """The rest of what is known, in words: `fields: name, port; role: reader`."""
     said = [
-        f"{name.replace('_', ' ')}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        f"{name.replace('_', ' ')}: {', '.join(map(_word, value)) if isinstance(value, list) else _word(value)}"
         for name, value in entry.details.items()
         if name != "uuid" and value not in (None, "", [])
     ]
     return "; ".join(said)[:500]
+
+
+def _word(value: object) -> str:
+    """A value as people call it: types of integrations by their labels."""
+    try:
+        return base.of(str(value)).label if str(value).startswith("Integrations::") else str(value)
+    except Refused:
+        return str(value)
 
 
 routes = [show]
