@@ -136,7 +136,7 @@ async def _report(client: httpx.AsyncClient, name: str) -> None:
     metrics, sent = [], 0.0
     for minutes in range(1440, -1, -3):
         wave = math.sin(minutes / 230 + len(name)) * 12
-        spike = 66 * math.exp(-(((minutes - 120) / 25) ** 2)) if name == "web-1" else 0
+        spike = 84 * math.exp(-(((minutes - 120) / 25) ** 2)) if name == "web-1" else 0
         sent += chance.uniform(2e6, 9e6)
         values = {
             "cpu_used": min(98.0, max(2.0, 30 + wave + spike + chance.uniform(-4, 4))),

@@ -180,3 +180,35 @@ async def test_the_record_is_read_from_entry_to_entry_and_of_one_person(pool: as
             "web-3", "web-1",
         ]  # fmt: skip
         assert await audit.everybody(tx, project.id) == ["API token", "ann@example.com"]
+
+
+async def test_a_page_of_a_long_record_is_found_by_index(pool: asyncpg.Pool, project: Any) -> None:
+    await pool.execute(
+        "INSERT INTO audit (project_id, who, action, subject) "
+        "SELECT $1, 'user ' || n % 20, 'changed server', 'web' FROM generate_series(1, 5000) n",
+        project.id,
+    )
+    await pool.execute("ANALYZE audit")
+    nobody = "'00000000-0000-0000-0000-000000000000'"
+    for statement, values in (
+        (audit.PAGE, [nobody, "NULL", "50"]), (audit.PAGE_OF_ONE, [nobody, "NULL", "50", "'user 1'"]),
+        (audit.WHO, [nobody]),
+    ):  # fmt: skip
+        async with pool.acquire() as tx:
+            await tx.execute("DEALLOCATE ALL")
+            await tx.execute(f"PREPARE it AS {statement}")
+            plan = await tx.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE it({', '.join(values)})")
+        assert "Seq Scan" not in str(plan)
+        assert "'Sort'" not in str(plan)
+        assert '"Sort"' not in str(plan)
+
+
+async def test_who_is_no_operator_is_told_whom_to_ask_and_tries_nothing(
+    service: Service, page: Page, browser: Browser
+) -> None:
+    await page.goto(f"{service.url}/settings")
+    assert "whoever runs it" in str(await page.locator("main").text_content())
+    assert "TOCSIN_" not in await page.content()
+    csrf = await page.locator("input[name=csrf]").first.get_attribute("value")
+    answer = await page.request.post(f"{service.url}/settings/test/sms", form={"csrf": csrf, "number": "+431234567"})
+    assert answer.status == 403

@@ -34,7 +34,7 @@ WHERE project_id IS NOT DISTINCT FROM $1 ORDER BY id DESC LIMIT $2 OFFSET $3
 
 PAGE = """
 SELECT id, who, action, subject, details, at FROM audit
-WHERE project_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+WHERE project_id = $1 AND id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY id DESC LIMIT $3
 """
 PAGE_OF_ONE = PAGE.replace("project_id = $1", "project_id = $1 AND who = $4")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tocsin.domain.errors import invalid_field
-from tocsin.storage import accounts, integrations
+from tocsin.storage import accounts, audit, integrations
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Vault, new_token
@@ -107,4 +107,5 @@ async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, passwo
     await tx.execute("DELETE FROM user_tokens WHERE user_id = $1", user_id)
     for row in await tx.fetch(ADOPT, user_id):
         await integrations.create_system(tx, key(row["id"]), email)
+        await audit.note(tx, key(row["id"]), email, "made integration", email)
     return await accounts.user_by_id(tx, user_id)
