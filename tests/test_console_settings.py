@@ -29,11 +29,12 @@ WEBHOOK = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url
 @pytest_asyncio.fixture
 async def page(service: Service, browser: Browser) -> AsyncIterator[Page]:
     yield await signed_in(service, browser)
+    await as_operator(service, False)
 
 
-async def as_operator(service: Service) -> None:
+async def as_operator(service: Service, is_operator: bool = True) -> None:
     connection = await asyncpg.connect(service.database)
-    await connection.execute("UPDATE users SET operator = true WHERE email = 'ann@example.com'")
+    await connection.execute("UPDATE users SET operator = $1 WHERE email = 'ann@example.com'", is_operator)
     await connection.close()
 
 
