@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,16 +33,28 @@ class Running:
     postgres: psutil.Process | None
 
 
-class Installation:
-    """`tocsin up` in a folder of its own. `start` works again after any kill."""
+ON_A_DISK = 'mount -t tmpfs -o mode=755,size="$0" disk "$1" && shift && exec "$@"'
 
-    def __init__(self, **environ: str) -> None:
+
+class Installation:
+    """`tocsin up` in a folder of its own. `start` works again after any kill.
+
+    With a `disk` of so many bytes, its data is on a file system of its own (for root, and as long as `up` runs), which
+    can be filled.
+    """
+
+    def __init__(self, *, disk: int = 0, **environ: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tocsin-up-"))
         self.folder.chmod(0o755)  # as root, PostgreSQL runs under another account, which must reach its data
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.environ = {"TOCSIN_ENV": "development", "TOCSIN_DATA_DIR": str(self.folder / "data"), **environ}
-        self.up = Process("up", "--port", str(port), environ=self.environ, log=self.folder / "up.log")
+        self.disk = self.folder / "disk"
+        self.disk.mkdir()
+        self.environ = {"TOCSIN_ENV": "development", "TOCSIN_DATA_DIR": str(self.disk / "data"), **environ}
+        self.prefix = ["unshare", "-m", "sh", "-c", ON_A_DISK, str(disk), str(self.disk)] if disk else []
+        self.up = Process(
+            "up", "--port", str(port), environ=self.environ, log=self.folder / "up.log", prefix=self.prefix
+        )
         self.token = ""
 
     def start(self) -> None:
@@ -83,6 +98,27 @@ class Installation:
         except psutil.NoSuchProcess:
             return
 
+    def fill_disk(self) -> None:
+        """Until not one byte more can be written."""
+        with self._filling.open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+
+    def free_disk(self) -> None:
+        with suppress(FileNotFoundError):
+            self._filling.unlink()
+
+    @property
+    def _filling(self) -> Path:
+        """As seen from outside of its mount namespace."""
+        assert self.prefix, "it has no disk of its own"
+        return Path(f"/proc/{self.up.pid}/root{self.disk}/filling")
+
     def stop(self) -> int:
         try:
             return self.up.stop()
@@ -91,8 +127,9 @@ class Installation:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _new_project(self) -> str:
+        inside = ["nsenter", "-t", str(self.up.pid), "-m"] if self.prefix else []
         made = subprocess.run(
-            [*self.up.command[:3], "project", "create", "Tests", "--plan", "paid", "--json"],
+            [*inside, sys.executable, "-m", "tocsin", "project", "create", "Tests", "--plan", "paid", "--json"],
             env={**os.environ, **self.environ}, capture_output=True, check=True, timeout=30,
         )
         return str(json.loads(made.stdout)["api_token"])

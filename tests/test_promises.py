@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -531,3 +533,50 @@ async def test_while_the_database_is_away_callers_are_told_to_come_back(receiver
             await receiver.arrivals(where=lambda request: request.json["incident_type"] == "type_100000")
     finally:
         assert await asyncio.to_thread(house.stop) == 0
+
+
+async def test_on_a_full_disk_callers_are_told_and_what_was_accepted_arrives_once_there_is_room(
+    receiver: Receiver,
+) -> None:
+    if os.geteuid() != 0:
+        needed.missing("a disk of its own needs root")
+    needed.program("unshare")
+    house = Installation(disk=300 << 20, TOCSIN_RETRY_SCHEDULE=PATIENT)
+    try:
+        await asyncio.to_thread(house.start)
+        async with house.client() as client:
+            stage = await scene(client, {"hook": receiver.url()})
+            await asyncio.to_thread(receiver.refuse)
+            accepted: set[str] = set()
+            numbers = itertools.count()
+
+            async def open_more() -> httpx.Response:
+                batch = stage.members(100, 100 * next(numbers))
+                answer = await client.post("/api/v1/incidents", json={"incidents": batch})
+                if answer.status_code == 201:
+                    accepted.update(each["incident_type"] for each in batch)
+                return answer
+
+            async def refused() -> httpx.Response | None:
+                answer = await open_more()
+                assert answer.status_code in (201, 503), answer.text
+                return answer if answer.status_code == 503 else None
+
+            async def accepts() -> bool:
+                return (await open_more()).status_code == 201
+
+            assert await accepts()
+            await asyncio.to_thread(house.fill_disk)
+            told = await until(refused, what="a refusal", timeout=30)
+            assert told.json()["error"] == "unavailable"
+            assert told.headers["retry-after"]
+            await asyncio.to_thread(house.free_disk)
+            await until(accepts, what="an incident to be accepted again", timeout=40)
+            await asyncio.to_thread(receiver.listen)
+
+            async def all_there() -> bool:
+                return accepted <= {request.json["incident_type"] for request in list(receiver.requests)}
+
+            await until(all_there, what="everything that was accepted", timeout=40)
+    finally:
+        await asyncio.to_thread(house.stop)
