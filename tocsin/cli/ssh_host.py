@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tocsin.storage.embedded import die_with_parent
 
-FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"))
-"""The PATH of people who are not root lacks what only root starts, as a rule."""
+FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))
+"""Where they are; the PATH of people who are not root lacks what only root starts, as a rule."""
 SEPARATION = Path("/run/sshd")
 """Where Debian's sshd puts its unprivileged half; the package's service makes it at its start, and sshd does not."""
 PATIENCE = 5.0
