@@ -71,11 +71,11 @@ def texts(service: Service, number: str) -> list[str]:
 
 
 async def test_a_verification_code_is_sent_as_printed(service: Service) -> None:
-    before = len(texts(service, NUMBER))
-    said = await curl(service, SEND_CODE)
+    own = "+14155550161"  # a number gets five codes an hour, and other tests ask for the example's
+    said = await curl(service, SEND_CODE, **{NUMBER: own})
     assert (said.status, said.json) == (200, SENT)
     assert list(said.json) == list(SENT)
-    assert len(texts(service, NUMBER)) == before + 1
+    assert len(texts(service, own)) == 1
 
 
 async def test_without_a_paid_plan_both_steps_are_refused_as_printed(service: Service) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import UUID
 
-import jinja2
 from litestar import Response
 from litestar.datastructures import Cookie
 from markupsafe import Markup
@@ -18,6 +17,9 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.web import texts
 from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
+
+if TYPE_CHECKING:
+    import jinja2
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -69,6 +71,8 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # heavy, and an API that nobody looks at needs none of it
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
