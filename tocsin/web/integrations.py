@@ -15,7 +15,7 @@ async def list_(viewer: Viewer, service: Service) -> Response[str]:
     async with service.pool.acquire() as tx:
         found = await integrations.list_(tx, service.vault, viewer.project_id)
     rows = [
-        (each.name or base.of(each.type).name(each.settings), base.of(each.type).label, each.disabled_reason)
+        (each.id, each.name or base.of(each.type).name(each.settings), base.of(each.type).label, each.disabled_reason)
         for each in found
     ]
     slack = service.settings.slack is not None

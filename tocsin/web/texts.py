@@ -76,3 +76,7 @@ INVITATION_WITHDRAWN = "The invitation of {email} is withdrawn."
 ROLE_SET = "{email} is {role} now."
 MEMBER_REMOVED = "{email} is not in this project any more."
 LEFT = "You have left {name}."
+
+INCIDENT_RESOLVED = "The incident is resolved. Those who heard of it are told."
+INCIDENT_SNOOZED = "Nothing more is said of it until then. If it still lasts, there will be a reminder."
+INCIDENT_OVER = "It was over already, so there is nothing to snooze."

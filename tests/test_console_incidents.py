@@ -1,0 +1,102 @@
+"""The pages of incidents and deliveries in a real browser: seen live, resolved, snoozed, their log read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser import Console, browser, findings, too_wide
+from tests.conftest import Service
+from tests.receivers import Answer, Receiver
+from tests.test_console_pages import signed_in
+from tests.test_console_servers import demote
+from tests.test_incidents_api import alarm, new_server
+from tests.test_spec import attach_to_all, integration
+
+__all__ = ["browser"]
+
+
+@pytest_asyncio.fixture
+async def page(service: Service, browser: Browser) -> AsyncIterator[Page]:
+    page = await signed_in(service, browser)
+    console = Console(page)
+    yield page
+    assert not [said for said in console.said if "404" not in said and "403" not in said]
+
+
+async def test_an_incident_is_seen_live_its_notice_read_and_it_is_resolved(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await attach_to_all(client, await integration(client, "WebhookIntegration", webhook_url=receiver.url()))
+    server = await new_server(client)
+    await page.goto(f"{service.url}/incidents")
+    await expect(page.get_by_text("There was no incident yet")).to_be_visible()
+    await page.evaluate("window.sameLoad = true")
+    await client.post("/api/v1/incidents", json={"incident": alarm(server, "disk_failure")})
+    link = page.get_by_role("link", name="disk_failure on")
+    await link.wait_for(timeout=10_000)
+    assert await page.evaluate("window.sameLoad"), "it came without a reload"
+    await link.click()
+    await expect(page.get_by_text("beginning: delivered after")).to_be_visible(timeout=10_000)
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("Nothing more is said of it until then")).to_be_visible()
+    await page.get_by_role("button", name="Resolve").click()
+    await expect(page.get_by_text("The incident is resolved")).to_be_visible()
+    await expect(page.get_by_text("end: delivered after")).to_be_visible(timeout=10_000)
+    assert not await page.get_by_role("button", name="Resolve").count()
+    await page.get_by_role("link", name=receiver.url()).first.click()
+    await expect(page.get_by_text("delivered, answered 200")).to_be_visible()
+    await page.get_by_role("link", name="All deliveries of this integration").click()
+    await expect(page.get_by_role("link", name="opened: delivered")).to_be_visible()
+    record = (await client.get("/api/v1/incidents")).json()["data"][0]
+    assert record["status"] == "resolved"
+
+
+async def test_the_log_says_what_went_wrong_and_can_be_filtered(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    receiver.otherwise = Answer(404, body=b"no such hook")
+    uuid = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
+    await attach_to_all(client, uuid)
+    await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    await page.goto(f"{service.url}/integrations/{uuid}/deliveries?status=dead")
+    await page.get_by_role("link", name="opened: dead").click(timeout=15_000)
+    await expect(page.get_by_text("no such hook").first).to_be_visible()
+    await page.goto(f"{service.url}/integrations/{uuid}/deliveries?status=delivered")
+    await expect(page.get_by_text("Nothing here")).to_be_visible()
+
+
+async def test_readers_may_look_and_not_resolve_and_other_projects_see_nothing(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    uuid = opened.json()["uuid"]
+    await demote(service)
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    await expect(page.get_by_text("Ongoing")).to_be_visible()
+    assert not await page.get_by_role("button", name="Resolve").count()
+    for path in ("/incidents/INC00000000000000000000000000", "/deliveries/DLV1", "/integrations/INT1/deliveries"):
+        answer = await page.goto(service.url + path)
+        assert answer
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+async def test_the_pages_are_for_everybody(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver, width: int, scheme: str
+) -> None:
+    uuid = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
+    await attach_to_all(client, uuid)
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    incident = opened.json()["uuid"]
+    delivery = (await client.get(f"/api/v1/incidents/{incident}/deliveries")).json()["data"][0]["uuid"]
+    await page.set_viewport_size({"width": width, "height": 800})
+    await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for path in ("/incidents", f"/incidents/{incident}", f"/deliveries/{delivery}", f"/integrations/{uuid}/deliveries"):
+        await page.goto(service.url + path)
+        assert not await findings(page), path
+        assert not await too_wide(page), path

@@ -1,0 +1,65 @@
+"""Deliveries: the log of an integration, and one delivery with every try of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+import msgspec
+from litestar import Response, get
+from litestar.params import QueryParameter
+
+from tocsin.domain import ids
+from tocsin.domain.deliveries import Status
+from tocsin.domain.errors import not_found
+from tocsin.integrations import base
+from tocsin.storage import deliveries, integrations
+from tocsin.storage.leases import Try
+from tocsin.web.incidents import took
+from tocsin.web.render import page
+from tocsin.web.session import Service, Viewer
+
+ROWS = 50
+LAST_PAGE = 2_000
+
+
+@get("/integrations/{uuid:str}/deliveries", include_in_schema=False)
+async def log(
+    uuid: str, viewer: Viewer, service: Service, status: str = "",
+    number: Annotated[int, QueryParameter(name="page")] = 1,
+) -> Response[str]:
+    """Newest first; what still waits says until when."""
+    number, only = min(max(number, 1), LAST_PAGE), status if status in get_args(Status) else None
+    key = ids.parse(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx:
+        integration = await integrations.one(tx, service.vault, viewer.project_id, key) if key else None
+        if integration is None:
+            raise not_found("integration")
+        found, total = await deliveries.of_integration(
+            tx, viewer.project_id, integration.id, status=only, limit=ROWS, offset=(number - 1) * ROWS
+        )
+    name = integration.name or base.of(integration.type).name(integration.settings)
+    return page(
+        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found, took=took, number=number,
+        more=number * ROWS < total, only=only or "", statuses=get_args(Status),
+    )
+
+
+@get("/deliveries/{uuid:str}", include_in_schema=False)
+async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    """When, how long, what was answered or what went wrong, for every try."""
+    key = ids.parse(ids.DELIVERY, uuid)
+    async with service.pool.acquire() as tx:
+        delivery = await deliveries.one(tx, viewer.project_id, key) if key else None
+        if delivery is None:
+            raise not_found("delivery")
+        integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
+    name = ""
+    if integration is not None:
+        name = integration.name or base.of(integration.type).name(integration.settings)
+    return page(
+        "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
+        tries=msgspec.convert(delivery.attempts, list[Try]),
+    )
+
+
+routes = [log, one]

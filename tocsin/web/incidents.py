@@ -1,0 +1,120 @@
+"""Incidents: the list of them, ongoing first, and one as a time line, to be resolved or snoozed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import QueryParameter
+
+from tocsin.domain import ids
+from tocsin.domain.errors import not_found
+from tocsin.domain.incidents import SERVER, Closing, Incident
+from tocsin.integrations import base
+from tocsin.storage import audit, deliveries, incidents, integrations
+from tocsin.storage.database import Tx
+from tocsin.storage.deliveries import Delivery
+from tocsin.web import texts
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+ROWS = 25
+MOST_DELIVERIES = 100
+LAST_PAGE = 4_000
+SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
+"""Hours that a person may choose."""
+
+
+@get("/incidents", include_in_schema=False)
+async def list_(
+    viewer: Viewer, service: Service, number: Annotated[int, QueryParameter(name="page")] = 1
+) -> Response[str]:
+    number = min(max(number, 1), LAST_PAGE)
+    async with service.pool.acquire() as tx:
+        found, total = await incidents.list_(
+            tx, viewer.project_id, ongoing=None, limit=ROWS, offset=(number - 1) * ROWS
+        )
+    return page(
+        "incidents.html", viewer, title="Incidents", ongoing=[each for each in found if each.closed_at is None],
+        ended=[each for each in found if each.closed_at is not None], number=number, more=number * ROWS < total,
+    )
+
+
+@get("/incidents/{uuid:str}", include_in_schema=False)
+async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    async with service.pool.acquire() as tx:
+        incident = await _found(tx, viewer, uuid)
+        told, total = await deliveries.of_incident(
+            tx, viewer.project_id, incident.id, status=None, limit=MOST_DELIVERIES, offset=0
+        )
+        known = await integrations.list_(tx, service.vault, viewer.project_id)
+    names = {each.id: each.name or base.of(each.type).name(each.settings) for each in known}
+    return page(
+        "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
+        uuid=uuid, watched=_address(incident), told=told[::-1], names=names, left_out=total - len(told),
+        lasted=_lasted(incident), took=took,
+    )
+
+
+@post("/incidents/{uuid:str}/resolve", include_in_schema=False)
+async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    async with service.pool.acquire() as tx, tx.transaction():
+        incident = await _found(tx, viewer, uuid)
+        if incident.closed_at is None:
+            closing = Closing(viewer.project_id, incident.resource_id, incident.type, viewer.email, incident.id)
+            await incidents.resolve(tx, [closing])
+            await _note(tx, viewer, "resolved incident", incident)
+    return redirect(f"/incidents/{uuid}", texts.INCIDENT_RESOLVED)
+
+
+@post("/incidents/{uuid:str}/snooze", include_in_schema=False)
+async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    until = datetime.now(UTC) + SNOOZES.get(form.get("hours", ""), SNOOZES["1"])
+    async with service.pool.acquire() as tx, tx.transaction():
+        incident = await _found(tx, viewer, uuid)
+        snoozed = await incidents.snooze(tx, viewer.project_id, incident.id, until)
+        if snoozed is not None:
+            await _note(tx, viewer, "snoozed incident", incident)
+    if snoozed is None:
+        return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
+    return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
+
+
+def took(delivery: Delivery) -> float | None:
+    """Seconds from the commit to the arrival, where it arrived."""
+    if delivery.status != "delivered" or delivery.finished_at is None:
+        return None
+    return float((delivery.finished_at - delivery.created_at).total_seconds())
+
+
+async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:
+    key: UUID | None = ids.parse(ids.INCIDENT, uuid)
+    incident = await incidents.one(tx, viewer.project_id, key) if key else None
+    if incident is None:
+        raise not_found("incident")
+    return incident
+
+
+async def _note(tx: Tx, viewer: Viewer, action: str, incident: Incident) -> None:
+    subject = f"{incident.type} of {incident.resource_name}"
+    await audit.note(
+        tx, viewer.project_id, viewer.email, action, subject, {"uuid": ids.public(ids.INCIDENT, incident.id)}
+    )
+
+
+def _address(incident: Incident) -> str:
+    """The page of what the incident is about."""
+    if incident.resource_type == SERVER:
+        return f"/servers/{ids.public(ids.SERVER, incident.resource_id)}"
+    return f"/network_monitors/{ids.public(ids.MONITOR, incident.resource_id)}"
+
+
+def _lasted(incident: Incident) -> float:
+    return float(((incident.closed_at or datetime.now(UTC)) - incident.created_at).total_seconds())
+
+
+routes = [list_, one, resolve, snooze]
