@@ -79,6 +79,7 @@ class Receiver:
         self._queued: dict[str | None, deque[Answer]] = {}
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._open_connections: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
         self.port = port
         self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
         self._thread.start()
@@ -133,24 +134,31 @@ class Receiver:
     async def _open(self) -> None:
         if self._server is None:
             listening = socket.create_server(("127.0.0.1", self.port), backlog=1024)
-            self._server = await asyncio.start_server(self._converse, sock=listening)
+            self._server = await asyncio.start_server(self._accepted, sock=listening)
             self.port = listening.getsockname()[1]
 
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
-        # Also those that were accepted just now and have not begun to converse.
+        # Also those that were accepted just now; one that is cancelled before it began to converse closes nothing.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
+            for task in others & self._open_connections.keys():
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+        for transport in self._open_connections.values():
+            transport.abort()
+        self._open_connections.clear()
+        await asyncio.sleep(0)
 
     def _next(self, path: str) -> Answer:
         for queue in (self._queued.get(path), self._queued.get(None)):
             if queue:
                 return queue.popleft()
         return self.answers.get(path, self.otherwise)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open_connections[asyncio.ensure_future(self._converse(reader, writer))] = writer.transport
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -159,6 +167,9 @@ class Receiver:
                     pass
         finally:
             writer.transport.abort()
+            task = asyncio.current_task()
+            assert task is not None
+            self._open_connections.pop(task, None)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
