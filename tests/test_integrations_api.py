@@ -356,7 +356,7 @@ async def test_health_says_how_an_integration_fares(app_client: httpx.AsyncClien
     key = ids.parse(ids.INTEGRATION, uuid)
     assert key is not None
     async with pool.acquire() as tx, tx.transaction():
-        await health.note(tx, [], {key: 3})
+        await health.note(tx, {}, {key: 3})
     failing = (await app_client.get(path)).json()
     assert failing["status"] == "failing"
     assert failing["failing_since"].endswith("Z")
@@ -367,6 +367,24 @@ async def test_health_says_how_an_integration_fares(app_client: httpx.AsyncClien
 
     enabled = await app_client.post(f"/api/v1/integrations/{uuid}/enable")
     assert (enabled.status_code, enabled.json()["uuid"]) == (200, uuid)
+    assert (await app_client.get(path)).json()["status"] == "ok"
+
+
+async def test_a_success_that_was_under_way_when_its_integration_was_disabled_does_not_enable_it(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    uuid = await made(app_client)
+    path = f"/api/v1/integrations/{uuid}/health"
+    key = ids.parse(ids.INTEGRATION, uuid)
+    assert key is not None
+    before = await pool.fetchval("SELECT version FROM integrations WHERE id = $1", key)
+    async with pool.acquire() as tx, tx.transaction():
+        await health.disable(tx, key, "Answered 410: the destination is gone for good")
+        await health.note(tx, {key: before}, {})
+    assert (await app_client.get(path)).json()["status"] == "disabled"
+    after = await pool.fetchval("SELECT version FROM integrations WHERE id = $1", key)
+    async with pool.acquire() as tx, tx.transaction():
+        await health.note(tx, {key: after}, {})
     assert (await app_client.get(path)).json()["status"] == "ok"
 
 

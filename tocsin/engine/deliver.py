@@ -128,7 +128,7 @@ class Deliverer:
         self._short_of_slots: dict[UUID, Destination] = {}
         self._backlog = 0
         self._stopping = False
-        self._succeeded: set[UUID] = set()
+        self._succeeded: dict[UUID, int] = {}
         self._failed: Counter[UUID] = Counter()
         self._admitted: dict[Lease, Admitted] = {}
         self._sending: dict[Lease, tuple[float, asyncio.Task[None]]] = {}
@@ -333,7 +333,7 @@ class Deliverer:
         match outcome:
             case Delivered(status_code, response):
                 what = Try(started_at, duration, "delivered", status_code, response)
-                self._succeeded.add(job.integration_id)
+                self._succeeded[job.integration_id] = max(job.version, self._succeeded.get(job.integration_id, 0))
             case Failed():
                 what = Try(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
                 self._failed[job.integration_id] += 1
@@ -370,13 +370,13 @@ class Deliverer:
         """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,
         then the next time.
         """
-        succeeded, self._succeeded = self._succeeded, set()
+        succeeded, self._succeeded = self._succeeded, {}
         failed, self._failed = self._failed, Counter()
         try:
             async with self._pool.acquire() as tx, tx.transaction():
                 await health.note(tx, succeeded, failed)
         except BaseException:
-            self._succeeded |= succeeded
+            self._succeeded = succeeded | self._succeeded
             self._failed += failed
             raise
 

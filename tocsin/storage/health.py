@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from uuid import UUID
 
 from tocsin.domain import ids
@@ -14,11 +14,14 @@ GIVE_UP_AFTER = "5 days"
 GIVE_UP_FAILURES = 10
 PROBE_EVERY = "1 day"
 
+# A success that was under way when its integration was disabled is no reason to enable it: it knew an older version.
 WORKING = """
-UPDATE integrations
-SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = version + 1
-WHERE id = ANY($1::uuid[]) AND (failing_since IS NOT NULL OR disabled_at IS NOT NULL)
-  AND probed_at IS DISTINCT FROM 'infinity'
+UPDATE integrations i
+SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = i.version + 1
+FROM unnest($1::uuid[], $2::int[]) AS g(id, version)
+WHERE i.id = g.id AND (i.disabled_at IS NULL AND i.failing_since IS NOT NULL
+                       OR i.disabled_at IS NOT NULL AND i.version <= g.version)
+  AND i.probed_at IS DISTINCT FROM 'infinity'
 """
 
 FAILING = """
@@ -64,13 +67,14 @@ WHERE i.project_id = $1 AND i.for_people AND i.disabled_at IS NULL AND i.id <> $
 """
 
 
-async def note(tx: Tx, succeeded: Collection[UUID], failed: Mapping[UUID, int]) -> None:
-    """What tries have shown: a success ends every trouble, failures add up."""
+async def note(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[UUID, int]) -> None:
+    """What tries have shown: a success ends every trouble that its version of the integration had, failures add up."""
     if failed:
         in_order = sorted(failed)
         await tx.execute(FAILING, in_order, [failed[each] for each in in_order])
     if succeeded:
-        await tx.execute(WORKING, sorted(succeeded))
+        in_order = sorted(succeeded)
+        await tx.execute(WORKING, in_order, [succeeded[each] for each in in_order])
 
 
 async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> tuple[UUID, str] | None:
