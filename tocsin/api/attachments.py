@@ -8,10 +8,11 @@ import msgspec
 from litestar import Response, delete, get, post
 
 from tocsin.api.caller import Caller
-from tocsin.api.integrations import IntegrationShown, called, key_of, shown
+from tocsin.api.integrations import IntegrationShown, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
+from tocsin.integrations import base
 from tocsin.storage import audit, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Resource
@@ -37,13 +38,14 @@ async def _attach(
 ) -> Response[IntegrationShown]:
     async with service.pool.acquire() as tx, tx.transaction():
         resource = await _held(tx, caller, kind, uuid)
-        found = await integrations.changing(tx, service.vault, caller.project_id, key_of(integration_id))
+        key = ids.key_of(ids.INTEGRATION, integration_id)
+        found = await integrations.changing(tx, service.vault, caller.project_id, key)
         if found is None:
             raise not_found("integration")
         new = await integrations.attach(tx, resource, found.id)
         if new:
             await audit.note(
-                tx, caller.project_id, caller.who, "attached integration", called(found),
+                tx, caller.project_id, caller.who, "attached integration", base.called(found),
                 {"uuid": integration_id, "to": uuid},
             )  # fmt: skip
     return Response(shown(found, reveal=service.settings.reveal_secrets), status_code=201 if new else 200)
@@ -52,11 +54,12 @@ async def _attach(
 async def _detach(service: Service, caller: Caller, kind: Resource, uuid: str, integration_id: str) -> None:
     async with service.pool.acquire() as tx, tx.transaction():
         resource = await _held(tx, caller, kind, uuid)
-        found = await integrations.one(tx, service.vault, caller.project_id, key_of(integration_id))
+        key = ids.key_of(ids.INTEGRATION, integration_id)
+        found = await integrations.one(tx, service.vault, caller.project_id, key)
         if found is None or not await integrations.detach(tx, caller.project_id, resource, found.id):
             raise not_found("integration")
         await audit.note(
-            tx, caller.project_id, caller.who, "detached integration", called(found),
+            tx, caller.project_id, caller.who, "detached integration", base.called(found),
             {"uuid": integration_id, "from": uuid},
         )  # fmt: skip
 

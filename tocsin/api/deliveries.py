@@ -109,7 +109,7 @@ async def of_integration(
 
     Newest first.
     """
-    key = _key(ids.INTEGRATION, uuid, "integration")
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         if await integrations.one(tx, service.vault, caller.project_id, key) is None:
             raise not_found("integration")
@@ -127,7 +127,7 @@ async def of_incident(
 
     Newest first.
     """
-    key = _key(ids.INCIDENT, uuid, "incident")
+    key = ids.key_of(ids.INCIDENT, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         if await incidents.one(tx, caller.project_id, key) is None:
             raise not_found("incident")
@@ -141,7 +141,7 @@ async def of_incident(
 async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttempts:
     """Read one delivery with every attempt"""
     async with service.pool.acquire() as tx:
-        delivery = await deliveries.one(tx, caller.project_id, _key(ids.DELIVERY, uuid, "delivery"))
+        delivery = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
     if delivery is None:
         raise not_found("delivery")
     return shown_with_attempts(delivery)
@@ -157,7 +157,7 @@ async def redeliver(
     it needs `{"confirm": true}` and an incident that lasts.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        old = await deliveries.one(tx, caller.project_id, _key(ids.DELIVERY, uuid, "delivery"))
+        old = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
         if old is None:
             raise not_found("delivery")
         if old.status in ("pending", "sending"):
@@ -184,13 +184,6 @@ def _check_order(incident: Incident | None, *, confirmed: bool) -> None:
         raise forbidden_state("The incident of this delivery has been resolved: there is nothing to restart for")
     if not confirmed:
         raise invalid_field("confirm", 'must be true: this restarts the server. Send {"confirm": true}')
-
-
-def _key(prefix: str, uuid: str, noun: str) -> UUID:
-    key = ids.parse(prefix, uuid)
-    if key is None:
-        raise not_found(noun)
-    return key
 
 
 def _public(prefix: str, key: UUID | None) -> str | None:

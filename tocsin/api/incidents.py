@@ -260,7 +260,7 @@ async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> R
 async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
     """Read one incident"""
     async with service.pool.acquire() as tx:
-        incident = await incidents.one(tx, caller.project_id, _key(uuid))
+        incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
     if incident is None:
         raise not_found("incident")
     return shown(incident)
@@ -273,7 +273,7 @@ async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentSh
     One that is resolved already is answered as it is.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        incident = await incidents.one(tx, caller.project_id, _key(uuid))
+        incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
         if incident is None:
             raise not_found("incident")
         if incident.closed_at is None:
@@ -293,9 +293,9 @@ async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> I
     if not datetime.now(UTC) < data.until < LAST_MOMENT:
         raise invalid_field("until", "must be a moment that is to come, such as 2099-01-01T08:00:00Z")
     async with service.pool.acquire() as tx, tx.transaction():
-        snoozed = await incidents.snooze(tx, caller.project_id, _key(uuid), data.until)
+        snoozed = await incidents.snooze(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid), data.until)
         if snoozed is None:
-            if await incidents.one(tx, caller.project_id, _key(uuid)) is None:
+            if await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid)) is None:
                 raise not_found("incident")
             raise forbidden_state("The incident is resolved already; only an ongoing one can be snoozed")
         await _note(tx, caller, "snoozed incident", snoozed, {"until": seconds(snoozed.snooze_until)})
@@ -308,13 +308,6 @@ async def _note(
     uuid = ids.public(ids.INCIDENT, incident.id)
     subject = f"{incident.type} of {incident.resource_name}"
     await audit.note(tx, caller.project_id, caller.who, action, subject, {"uuid": uuid, **(details or {})})
-
-
-def _key(uuid: str) -> UUID:
-    key = ids.parse(ids.INCIDENT, uuid)
-    if key is None:
-        raise not_found("incident")
-    return key
 
 
 routes = [list_, open_, resolve, read, resolve_one, snooze]

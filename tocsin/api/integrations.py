@@ -90,26 +90,13 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),
         type=integration.type,
-        name=called(integration),
+        name=base.called(integration),
         settings=settings,
         editable=not integration.system and kind.editable,
         deletable=not integration.system,
         created_at=seconds(integration.created_at),
         updated_at=seconds(integration.updated_at),
     )
-
-
-def called(integration: Integration) -> str:
-    """What people call it."""
-    return integration.name or base.of(integration.type).name(integration.settings)
-
-
-def key_of(uuid: str) -> UUID:
-    """The key behind an integration's uuid, or 404."""
-    key = ids.parse(ids.INTEGRATION, uuid)
-    if key is None:
-        raise not_found("integration")
-    return key
 
 
 @get("/api/v1/integrations")
@@ -159,7 +146,7 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
 async def read(uuid: str, caller: Caller, service: Service) -> IntegrationShown:
     """Read one integration"""
     async with service.pool.acquire() as tx:
-        found = await integrations.one(tx, service.vault, caller.project_id, key_of(uuid))
+        found = await integrations.one(tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
     return shown(_there(found), reveal=service.settings.reveal_secrets)
 
 
@@ -173,7 +160,7 @@ async def change(
     """
     wished = data.integration
     headers: dict[str, str] = {}
-    key = key_of(uuid)
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
         before = _there(await integrations.one(tx, service.vault, caller.project_id, key))
     given: dict[str, Any] = {}
@@ -204,7 +191,7 @@ async def delete_(uuid: str, caller: Caller, service: Service) -> None:
 
     What is outstanding for it is suppressed.
     """
-    key = key_of(uuid)
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         stored = _there(await integrations.changing(tx, service.vault, caller.project_id, key))
         if stored.system:
@@ -219,7 +206,7 @@ async def test(uuid: str, caller: Caller, service: Service) -> deliveries.Delive
 
     Through the real path; the answer is the delivery, to be followed by its own address.
     """
-    key = key_of(uuid)
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         stored = _there(await integrations.changing(tx, service.vault, caller.project_id, key))
         await _note(tx, caller, "tested integration", stored)
@@ -233,7 +220,7 @@ async def rotate_secret(uuid: str, caller: Caller, service: Service) -> Secret:
     For 24 hours deliveries carry the signatures of both, so that receivers can change over.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        stored = await _changeable(tx, service, caller, key_of(uuid))
+        stored = await _changeable(tx, service, caller, ids.key_of(ids.INTEGRATION, uuid))
         kind = base.of(stored.type)
         settings = kind.rotated(stored.settings, time.time())
         await integrations.update(tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret)
@@ -249,7 +236,8 @@ async def attach_all(uuid: str, caller: Caller, service: Service) -> Integration
     Those that are made later are attached too.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        found = _there(await integrations.attach_all(tx, service.vault, caller.project_id, key_of(uuid)))
+        key = ids.key_of(ids.INTEGRATION, uuid)
+        found = _there(await integrations.attach_all(tx, service.vault, caller.project_id, key))
         await _note(tx, caller, "attached integration to everything", found)
     return shown(found, reveal=service.settings.reveal_secrets)
 
@@ -258,7 +246,7 @@ async def attach_all(uuid: str, caller: Caller, service: Service) -> Integration
 async def health(uuid: str, caller: Caller, service: Service) -> HealthShown:
     """See how an integration fares"""
     async with service.pool.acquire() as tx:
-        found = await integrations.health(tx, caller.project_id, key_of(uuid))
+        found = await integrations.health(tx, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
     if found is None:
         raise not_found("integration")
     return HealthShown(
@@ -272,7 +260,7 @@ async def enable(uuid: str, caller: Caller, service: Service) -> IntegrationShow
 
     Its past failures are forgotten.
     """
-    key = key_of(uuid)
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
         await fitness.enable(tx, caller.project_id, key)
         found = _there(await integrations.one(tx, service.vault, caller.project_id, key))
@@ -283,10 +271,8 @@ async def enable(uuid: str, caller: Caller, service: Service) -> IntegrationShow
 async def _note(
     tx: Tx, caller: Caller, action: str, found: Integration, details: Mapping[str, Any] | None = None
 ) -> None:
-    uuid = ids.public(ids.INTEGRATION, found.id)
-    await audit.note(
-        tx, caller.project_id, caller.who, action, called(found), {"uuid": uuid, "type": found.type, **(details or {})}
-    )
+    said = {"uuid": ids.public(ids.INTEGRATION, found.id), "type": found.type, **(details or {})}
+    await audit.note(tx, caller.project_id, caller.who, action, base.called(found), said)
 
 
 def _there(found: Integration | None) -> Integration:

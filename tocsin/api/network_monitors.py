@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -139,14 +138,14 @@ async def create(data: MonitorGiven, caller: Caller, service: Service) -> Respon
 async def one(uuid: str, caller: Caller, service: Service) -> MonitorShown:
     """One monitor with its settings."""
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, caller.project_id, _key(uuid))
+        found = await monitors.one(tx, caller.project_id, ids.key_of(ids.MONITOR, uuid))
     return _shown(found)
 
 
 @patch("/api/v1/network_monitors/{uuid:str}", summary="Change or pause a network monitor")
 async def change(uuid: str, data: MonitorGiven, caller: Caller, service: Service) -> Response[MonitorShown]:
     """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
-    given, key = data.network_monitor, _key(uuid)
+    given, key = data.network_monitor, ids.key_of(ids.MONITOR, uuid)
     headers: dict[str, str] = {}
     if not isinstance(given.url, UnsetType):
         async with service.pool.acquire() as tx:
@@ -170,7 +169,7 @@ async def change(uuid: str, data: MonitorGiven, caller: Caller, service: Service
 async def remove(uuid: str, caller: Caller, service: Service) -> None:
     """Deletes a monitor and resolves its incidents."""
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await monitors.one(tx, caller.project_id, _key(uuid))
+        found = await monitors.one(tx, caller.project_id, ids.key_of(ids.MONITOR, uuid))
         if found is None or not await monitors.delete(tx, caller.project_id, found.id):
             raise not_found("network_monitor")
         await audit.note(
@@ -231,13 +230,6 @@ async def _reachable(service: Service, wanted: Wanted) -> dict[str, str]:
     guard.check_given(host, "url")
     warning = await guard.warning(host)
     return {} if warning is None else {WARNING_HEADER: warning}
-
-
-def _key(uuid: str) -> UUID:
-    monitor_id = ids.parse(ids.MONITOR, uuid)
-    if monitor_id is None:
-        raise not_found("network_monitor")
-    return monitor_id
 
 
 def _figures(monitor: Monitor) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from litestar import delete, get, patch
@@ -120,7 +119,7 @@ async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerSha
 async def one(uuid: str, caller: Caller, service: Service) -> ServerShape:
     """One server with the latest value of each of its metrics."""
     async with service.pool.acquire() as tx:
-        found = await servers.one(tx, caller.project_id, _key(uuid))
+        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
     return _shape(_existing(found))
 
 
@@ -129,7 +128,7 @@ async def change(uuid: str, data: ServerChange, caller: Caller, service: Service
     """Changes when the server's readings, or its silence, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
     async with service.pool.acquire() as tx, tx.transaction():
-        found = _existing(await servers.change_alerts(tx, caller.project_id, _key(uuid), given))
+        found = _existing(await servers.change_alerts(tx, caller.project_id, ids.key_of(ids.SERVER, uuid), given))
         await audit.note(
             tx, caller.project_id, caller.who, "changed server", found.hostname or uuid,
             {"uuid": uuid, "alerts": given},
@@ -141,7 +140,7 @@ async def change(uuid: str, data: ServerChange, caller: Caller, service: Service
 async def remove(uuid: str, caller: Caller, service: Service) -> None:
     """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.one(tx, caller.project_id, _key(uuid))
+        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
         if found is None or not await servers.delete(tx, caller.project_id, found.id):
             raise not_found("server")
         await audit.note(
@@ -184,7 +183,7 @@ async def series(
         )
     raw_since = (now - timedelta(days=service.settings.retention_raw)).replace(minute=0, second=0, microsecond=0)
     async with service.pool.acquire() as tx:
-        server = _existing(await servers.one(tx, caller.project_id, _key(uuid)))
+        server = _existing(await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid)))
         points = await samples.series(
             tx, server.id, since, until, metrics=metrics, resolution=step, raw_since=raw_since
         )
@@ -219,13 +218,6 @@ def _metrics(asked: list[str] | None) -> frozenset[str]:
         if name not in domain.METRICS:
             raise invalid_field("metric", f"must be one of: {', '.join(domain.METRICS)}")
     return frozenset(named or domain.METRICS)
-
-
-def _key(uuid: str) -> UUID:
-    server_id = ids.parse(ids.SERVER, uuid)
-    if server_id is None:
-        raise not_found("server")
-    return server_id
 
 
 def _existing(server: Server | None) -> Server:

@@ -8,8 +8,9 @@ import msgspec
 from litestar import post
 
 from tocsin.api.caller import Caller
-from tocsin.api.integrations import IntegrationShown, key_of, shown
+from tocsin.api.integrations import IntegrationShown, shown
 from tocsin.api.service import Service
+from tocsin.domain import ids
 from tocsin.domain.errors import forbidden_state, not_found
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage import audit, integrations
@@ -30,7 +31,7 @@ async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Caller, servic
     """
     kind = SshServerRestartIntegration()
     async with service.pool.acquire() as tx, tx.transaction():
-        stored = await integrations.changing(tx, service.vault, caller.project_id, key_of(uuid))
+        stored = await integrations.changing(tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
         if stored is None:
             raise not_found("integration")
         if stored.type != kind.type:

@@ -11,8 +11,15 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from tocsin.domain.errors import not_found
+
 INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
 DELIVERY, PROJECT, USER, STATUS_PAGE = "DLV", "PRJ", "USR", "SP"
+
+_NOUNS = {
+    INTEGRATION: "integration", SERVER: "server", INCIDENT: "incident", MONITOR: "network_monitor",
+    DELIVERY: "delivery", PROJECT: "project",
+}  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
@@ -48,3 +55,11 @@ def parse(prefix: str, text: str) -> UUID | None:
     if number >> 128:
         return None
     return UUID(bytes=number.to_bytes(16)[::-1])
+
+
+def key_of(prefix: str, text: str) -> UUID:
+    """The key behind a public identifier; raises `Refused` (404) where `text` cannot be one."""
+    key = parse(prefix, text)
+    if key is None:
+        raise not_found(_NOUNS[prefix])
+    return key

@@ -21,6 +21,7 @@ from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Integration
 from tocsin.storage.leases import Lost
 from tocsin.storage.queue import Job
 from tocsin.storage.restarts import RESTART_LIMITS, Limits
@@ -203,3 +204,8 @@ def of(type_name: str) -> IntegrationType:
         message = f"{type_name!r} is not a known type; use one of: {', '.join(known)}"
         raise invalid(message, Detail("type", message))
     return known[type_name]
+
+
+def called(integration: Integration) -> str:
+    """What people call an integration: by the name that it was given, else by its type's own name for it."""
+    return integration.name or of(integration.type).name(integration.settings)

@@ -53,10 +53,8 @@ async def _change(
 ) -> Response[str]:
     """`do` is `attach`, `attach_all` (to all that there is and will be) or `detach`."""
     form = await fields(request, viewer)
-    resource_id = ids.parse(PREFIX[kind], uuid)
-    integration_id = ids.parse(ids.INTEGRATION, form.get("integration", ""))
-    if resource_id is None or integration_id is None:
-        raise not_found(kind if resource_id is None else "integration")
+    resource_id = ids.key_of(PREFIX[kind], uuid)
+    integration_id = ids.key_of(ids.INTEGRATION, form.get("integration", ""))
     async with service.pool.acquire() as tx, tx.transaction():
         if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
             raise not_found(kind)
@@ -70,7 +68,7 @@ async def _change(
 async def _do(
     tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, found: Integration
 ) -> str:
-    called, details = _called(found), {"uuid": ids.public(ids.INTEGRATION, found.id)}
+    called, details = base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id)}
     if wish == "detach":
         if await integrations.detach(tx, viewer.project_id, resource_id, found.id):
             await audit.note(
@@ -91,13 +89,9 @@ def _told(found: Integration, attached: bool) -> Told:
         "failing" if found.failing_since else ""
     )
     return Told(
-        ids.public(ids.INTEGRATION, found.id), _called(found), base.of(found.type).label, attached, found.system,
+        ids.public(ids.INTEGRATION, found.id), base.called(found), base.of(found.type).label, attached, found.system,
         found.attach_all, problem,
     )  # fmt: skip
-
-
-def _called(found: Integration) -> str:
-    return found.name or base.of(found.type).name(found.settings)
 
 
 routes = [of_server, of_monitor]

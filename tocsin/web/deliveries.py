@@ -29,15 +29,15 @@ async def log(
 ) -> Response[str]:
     """Newest first; what still waits says until when."""
     number, only = min(max(number, 1), LAST_PAGE), status if status in get_args(Status) else None
-    key = ids.parse(ids.INTEGRATION, uuid)
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
-        integration = await integrations.one(tx, service.vault, viewer.project_id, key) if key else None
+        integration = await integrations.one(tx, service.vault, viewer.project_id, key)
         if integration is None:
             raise not_found("integration")
         found, total = await deliveries.of_integration(
             tx, viewer.project_id, integration.id, status=only, limit=ROWS, offset=(number - 1) * ROWS
         )
-    name = integration.name or base.of(integration.type).name(integration.settings)
+    name = base.called(integration)
     return page(
         "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found, took=took, number=number,
         more=number * ROWS < total, only=only or "", statuses=get_args(Status),
@@ -47,15 +47,13 @@ async def log(
 @get("/deliveries/{uuid:str}", include_in_schema=False)
 async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     """When, how long, what was answered or what went wrong, for every try."""
-    key = ids.parse(ids.DELIVERY, uuid)
+    key = ids.key_of(ids.DELIVERY, uuid)
     async with service.pool.acquire() as tx:
-        delivery = await deliveries.one(tx, viewer.project_id, key) if key else None
+        delivery = await deliveries.one(tx, viewer.project_id, key)
         if delivery is None:
             raise not_found("delivery")
         integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
-    name = ""
-    if integration is not None:
-        name = integration.name or base.of(integration.type).name(integration.settings)
+    name = base.called(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
         tries=msgspec.convert(delivery.attempts, list[Try]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.params import QueryParameter
@@ -50,7 +49,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
             tx, viewer.project_id, incident.id, status=None, limit=MOST_DELIVERIES, offset=0
         )
         known = await integrations.list_(tx, service.vault, viewer.project_id)
-    names = {each.id: each.name or base.of(each.type).name(each.settings) for each in known}
+    names = {each.id: base.called(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
         uuid=uuid, watched=_address(incident), told=told[::-1], names=names, left_out=total - len(told),
@@ -92,8 +91,7 @@ def took(delivery: Delivery) -> float | None:
 
 
 async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:
-    key: UUID | None = ids.parse(ids.INCIDENT, uuid)
-    incident = await incidents.one(tx, viewer.project_id, key) if key else None
+    incident = await incidents.one(tx, viewer.project_id, ids.key_of(ids.INCIDENT, uuid))
     if incident is None:
         raise not_found("incident")
     return incident

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
@@ -45,7 +44,7 @@ async def _page(
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
     midnight = datetime.combine(first, time(), ZoneInfo(viewer.zone))
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, viewer.project_id, _key(uuid))
+        found = await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
         if found is None:
             raise not_found("network_monitor")
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
@@ -100,7 +99,7 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await monitors.one(tx, viewer.project_id, _key(uuid))
+        found = await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
         if found is None or not await monitors.delete(tx, viewer.project_id, found.id):
             raise not_found("network_monitor")
         await audit.note(
@@ -114,7 +113,7 @@ async def _store(
 ) -> bool:
     """Store what is wanted now, or only whether it is paused; whether there is such a monitor."""
     async with service.pool.acquire() as tx, tx.transaction():
-        before = await monitors.changing(tx, viewer.project_id, _key(uuid))
+        before = await monitors.changing(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
         if before is None:
             return False
         after = wanted or before
@@ -123,19 +122,12 @@ async def _store(
         )
         was, now = ({**monitor_form.values(each), "paused": each.paused} for each in (before, after))
         changed = [name for name in now if now[name] != was[name]]
-        await monitors.change(tx, viewer.project_id, _key(uuid), before, after)
+        await monitors.change(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid), before, after)
         await audit.note(
             tx, viewer.project_id, viewer.email, "changed network monitor", before.name,
             {"uuid": uuid, "fields": changed},
         )  # fmt: skip
     return True
-
-
-def _key(uuid: str) -> UUID:
-    monitor_id = ids.parse(ids.MONITOR, uuid)
-    if monitor_id is None:
-        raise not_found("network_monitor")
-    return monitor_id
 
 
 routes = [show, change, pause, delete]

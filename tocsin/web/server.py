@@ -51,7 +51,7 @@ async def _page(
     now = datetime.now(UTC)
     start = now - RANGES[over][1]
     async with service.pool.acquire() as tx:
-        watched = await server_list.one(tx, viewer.project_id, _key(uuid))
+        watched = await server_list.one(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid))
         if watched is None:
             raise not_found("server")
         past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
@@ -80,7 +80,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
     given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
     try:
         async with service.pool.acquire() as tx, tx.transaction():
-            found = await servers.change_alerts(tx, viewer.project_id, _key(uuid), given)
+            found = await servers.change_alerts(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid), given)
             if found is None:
                 raise not_found("server")
             await audit.note(
@@ -99,7 +99,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.one(tx, viewer.project_id, _key(uuid))
+        found = await servers.one(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid))
         if found is None or not await servers.delete(tx, viewer.project_id, found.id):
             raise not_found("server")
         await audit.note(
@@ -207,13 +207,6 @@ def _number(form: Form, name: str) -> object:
         return float(text)
     except ValueError:
         return text
-
-
-def _key(uuid: str) -> UUID:
-    server_id = ids.parse(ids.SERVER, uuid)
-    if server_id is None:
-        raise not_found("server")
-    return server_id
 
 
 routes = [show, change_alerts, delete]
