@@ -139,6 +139,11 @@ class Receiver:
 
     async def _close(self) -> None:
         if self._server is not None:
+            # What is accepted gets its transport first: asyncio forgets one whose server was closed in between.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            accepting = asyncio.all_tasks() - {asyncio.current_task()} - self._open_connections.keys()
+            await asyncio.gather(*accepting, return_exceptions=True)
             self._server.close()
             self._server = None
         # Also those that were accepted just now; one that is cancelled before it began to converse closes nothing.
