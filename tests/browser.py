@@ -48,7 +48,8 @@ async def findings(page: Page) -> list[str]:
 
     Source: https://github.com/dequelabs/axe-core/blob/develop/doc/API.md
     """
-    await page.evaluate(_axe())
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(_axe())
     found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{page.url} {each['id']}: {json.dumps([node['target'] for node in each['nodes']][:5])} {each['help']}"

@@ -90,8 +90,11 @@ class Ledger:
 
 
 class Chaos:
-    def __init__(self, seed: int, *, say: bool = False) -> None:
+    """`longest` is the longest pause before a kill, in seconds."""
+
+    def __init__(self, seed: int, *, longest: float = 1.5, say: bool = False) -> None:
         self.seed = seed
+        self.longest = longest
         self.chance = random.Random(seed)
         self.say = say
         self.ledger = Ledger()
@@ -129,7 +132,7 @@ class Chaos:
             self.receiver.answers[path] = self.chance.choice(MOODS)
         if self.chance.random() < 0.2:
             self.receiver.refuse()
-        await asyncio.sleep(self.chance.uniform(0.05, 1.5))
+        await asyncio.sleep(self.chance.uniform(0.05, self.longest))
         self.receiver.listen()
         victim = self.chance.choice(VICTIMS)
         if self.say and number % 20 == 0:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ import pytest_asyncio
 
 from tests.processes import Process, wait_ready
 from tests.receivers import Mailbox, Receiver, free_port
+from tests.slack_server import SlackServer, Workspace
+from tests.sshd import Machine, Relay, machine
+from tests.twilio import Twilio
 from tocsin import settings as configuration
 from tocsin.settings import Settings
 from tocsin.storage import accounts, embedded
@@ -30,12 +34,27 @@ from tocsin.storage.secrets import Vault
 KEY = "dGVzdHMgb25seTogMzIgYnl0ZXMgb2Ygbm8gc2VjcmU="
 """The key that test databases are sealed with."""
 
+PUBLIC_URL = "http://tocsin.test"
+"""Where the API in this process is."""
+
 QUICK = "0.2,0.3,0.4,0.5,0.5,0.5,0.5,0.5,0.5,0.5"
 """A retry schedule that a test can wait for."""
 
 TEMPLATE = "tocsin_template"
+ROOM = 4 << 30
+
+LONG = (
+    "test_promises", "test_ssh_kill", "test_demo", "test_console_pages", "test_leaks", "test_bad_input", "test_up",
+    "test_ssh_guard_rails", "test_ssh_restart", "test_slack", "test_deliver", "test_house", "test_http",
+)  # fmt: skip
+"""Modules whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 # ------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -73,7 +92,7 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for the whole run. What is in it need not outlive the machine, so nothing is flushed to the disk."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-tests-", dir=_memory()))
     running = embedded.start(folder)
     try:
         server = Postgres(running.dsn)
@@ -92,6 +111,15 @@ def postgres() -> Iterator[Postgres]:
     finally:
         running.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    """A folder in memory, if there is one with room: what comes and goes with every test need not reach a disk."""
+    folder = Path("/dev/shm")
+    with suppress(OSError):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM:
+            return folder
+    return None
 
 
 @pytest_asyncio.fixture
@@ -175,15 +203,26 @@ async def running(app: Any) -> AsyncIterator[None]:
 
 
 @pytest_asyncio.fixture
-async def app_client(settings: Settings, project: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client, signed in as `project`, of the API in this very process: fast, and without an engine."""
+async def application(settings: Settings) -> AsyncIterator[httpx.ASGITransport]:
+    """The way to the API in this very process: fast, and without an engine."""
     from tocsin import app
 
-    public_url = "http://tocsin.test"
-    application = app.api_app(settings, public_url)
-    async with running(application), _client(
-        public_url, project.api_token, transport=httpx.ASGITransport(app=application, raise_app_exceptions=False)
-    ) as client:
+    application = app.api_app(settings, PUBLIC_URL)
+    async with running(application):
+        yield httpx.ASGITransport(app=application, raise_app_exceptions=False)
+
+
+@pytest_asyncio.fixture
+async def app_client(application: httpx.ASGITransport, project: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of it, signed in as `project`."""
+    async with _client(PUBLIC_URL, project.api_token, transport=application) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def visitor(application: httpx.ASGITransport) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of it that is not signed in, and follows no redirect by itself."""
+    async with httpx.AsyncClient(base_url=PUBLIC_URL, transport=application) as client:
         yield client
 
 
@@ -274,23 +313,45 @@ def service_on(database: str, folder: Path, **environ: str) -> Service:
     )
 
 
-@pytest.fixture(scope="session")
-def _shared_service(
-    postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
+@contextmanager
+def shared_service(postgres: Postgres, folder: Path, mailbox: Mailbox, **environ: str) -> Iterator[Service]:
+    """A service that runs for more than one test."""
     database = asyncio.run(postgres.clone())
-    service = service_on(
-        database, tmp_path_factory.mktemp("service"),
-        TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com", TOCSIN_SMS_PROVIDER="outbox",
-        TOCSIN_SLACK_CLIENT_ID="1.2", TOCSIN_SLACK_CLIENT_SECRET="of-nothing", TOCSIN_SLACK_SIGNING_SECRET="of-nothing",
-        TOCSIN_SLACK_API_URL="http://127.0.0.1:1/",
-    )
+    service = service_on(database, folder, **mail_by(mailbox), **environ)
     try:
         service.start()
         yield service
     finally:
         service.stop()
         asyncio.run(postgres.drop(database))
+
+
+@asynccontextmanager
+async def started(service: Service) -> AsyncIterator[Service]:
+    """The service runs in here, with a project of the test's own."""
+    try:
+        service.start()
+        service.project = await service.new_project()
+        yield service
+    finally:
+        service.stop()
+
+
+def mail_by(mailbox: Mailbox) -> dict[str, str]:
+    """The settings that hand mail to it."""
+    return {"TOCSIN_SMTP_URL": mailbox.url, "TOCSIN_EMAIL_FROM": "tocsin@example.com"}
+
+
+@pytest.fixture(scope="session")
+def _shared_service(
+    postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    with shared_service(
+        postgres, tmp_path_factory.mktemp("service"), _mail_server, TOCSIN_SMS_PROVIDER="outbox",
+        TOCSIN_SLACK_CLIENT_ID="1.2", TOCSIN_SLACK_CLIENT_SECRET="of-nothing", TOCSIN_SLACK_SIGNING_SECRET="of-nothing",
+        TOCSIN_SLACK_API_URL="http://127.0.0.1:1/",
+    ) as service:
+        yield service
 
 
 @pytest_asyncio.fixture
@@ -303,15 +364,8 @@ async def service(_shared_service: Service) -> Service:
 @pytest_asyncio.fixture
 async def own_service(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncIterator[Service]:
     """A real service of the test's own, started; the test may kill it."""
-    service = service_on(
-        database, tmp_path, TOCSIN_SMTP_URL=mailbox.url, TOCSIN_EMAIL_FROM="tocsin@example.com"
-    )
-    try:
-        service.start()
-        service.project = await service.new_project()
+    async with started(service_on(database, tmp_path, **mail_by(mailbox))) as service:
         yield service
-    finally:
-        service.stop()
 
 
 @pytest_asyncio.fixture
@@ -357,6 +411,45 @@ def mailbox(_mail_server: Mailbox) -> Mailbox:
     """The mail server that the services hand their mail to, empty."""
     _mail_server.forget()
     return _mail_server
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackServer]:
+    """Slack, which nobody may ask wrongly."""
+    slack = SlackServer()
+    yield slack
+    slack.close()
+    assert not slack.mistakes
+
+
+@pytest.fixture
+def workspace(slack: SlackServer) -> Workspace:
+    return slack.workspace()
+
+
+@pytest.fixture
+def twilio() -> Iterator[Twilio]:
+    """Twilio, which nobody may ask wrongly: a test that does so on purpose takes the `mistakes` away."""
+    twilio = Twilio()
+    yield twilio
+    twilio.close()
+    assert not twilio.mistakes
+
+
+@pytest.fixture
+def target() -> Iterator[Machine]:
+    """A machine to restart over SSH."""
+    made = machine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def relay(target: Machine) -> Iterator[Relay]:
+    """The wire to it."""
+    made = Relay(target.port)
+    yield made
+    made.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.browser import Console, browser, findings, too_wide
+from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, too_wide
 from tests.conftest import Service
 from tests.receivers import Mailbox
 from tests.test_accounts import bearer
@@ -137,14 +138,13 @@ async def test_the_operator_sees_the_line_that_is_missing_and_tries_what_is_ther
 
 async def test_the_pages_of_settings_are_for_everybody(service: Service, page: Page) -> None:
     await as_operator(service)
-    for width in (360, 1280):
-        await page.set_viewport_size({"width": width, "height": 800})
-        for path in ("/settings", "/settings/members", "/settings/audit"):
-            for scheme in ("light", "dark"):
-                await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-                await page.goto(f"{service.url}{path}")
-                assert not await findings(page)
-                assert not await too_wide(page), f"{path} at {width}"
+    for path in ("/settings", "/settings/members", "/settings/audit"):
+        await page.goto(f"{service.url}{path}")
+        for width, scheme in itertools.product(WIDTHS, SCHEMES):
+            await page.set_viewport_size({"width": width, "height": 800})
+            await page.emulate_media(color_scheme=scheme)
+            assert not await findings(page)
+            assert not await too_wide(page), f"{path} at {width}"
 
 
 async def test_what_a_role_does_not_allow_is_refused_by_the_verbs_themselves(

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from tests import needed
 from tests.chaos import Chaos
-from tests.conftest import Service, service_on
+from tests.conftest import Service, service_on, started
 from tests.installation import Installation, Part
 from tests.processes import Process
 from tests.receivers import Answer, Mailbox, Receiver, Request
@@ -117,13 +117,8 @@ async def scene(client: httpx.AsyncClient, webhooks: dict[str, str]) -> Scene:
 @pytest_asyncio.fixture
 async def patient(database: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A service of the test's own whose retries do not run out."""
-    service = service_on(database, tmp_path, TOCSIN_RETRY_SCHEDULE=PATIENT)
-    try:
-        service.start()
-        service.project = await service.new_project()
+    async with started(service_on(database, tmp_path, TOCSIN_RETRY_SCHEDULE=PATIENT)) as service:
         yield service
-    finally:
-        service.stop()
 
 
 class Troubled:
@@ -333,7 +328,7 @@ async def test_the_clock_of_an_engine_may_jump(
 
 
 async def test_twenty_random_kills_lose_nothing(record_property: Callable[[str, str], None]) -> None:
-    result = await Chaos(SEED).run(KILLS)
+    result = await Chaos(SEED, longest=0.5).run(KILLS)
     record_property("said", str(result))
     assert result.good, str(result)
 
@@ -341,8 +336,8 @@ async def test_twenty_random_kills_lose_nothing(record_property: Callable[[str, 
 # ---------------------------------------------------------------------------- 3: opened is delivered before resolved
 
 
-async def test_a_resolve_never_overtakes_its_opening(own_service: Service, receiver: Receiver) -> None:
-    async with own_service.client() as client:
+async def test_a_resolve_never_overtakes_its_opening(service: Service, receiver: Receiver) -> None:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         receiver.otherwise = Answer(status=500)
         await stage.open(50)
@@ -357,8 +352,8 @@ async def test_a_resolve_never_overtakes_its_opening(own_service: Service, recei
     assert all(order == ["ongoing", "resolved"] for order in orders.values()), orders
 
 
-async def test_a_resolve_does_not_wait_for_another_incident(own_service: Service, receiver: Receiver) -> None:
-    async with own_service.client() as client:
+async def test_a_resolve_does_not_wait_for_another_incident(service: Service, receiver: Receiver) -> None:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         receiver.then(Answer(how="hang"))
         await stage.open(1)
@@ -401,8 +396,8 @@ async def test_a_dead_destination_delays_no_other(
 # --------------------------------------------------------------------- 5: nothing is dropped silently, all is on record
 
 
-async def test_every_attempt_is_on_record(own_service: Service, receiver: Receiver) -> None:
-    async with own_service.client() as client:
+async def test_every_attempt_is_on_record(service: Service, receiver: Receiver) -> None:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         receiver.then(Answer(status=500, body=b"out of paper"), Answer(how="cut"), Answer(how="reset"))
         await stage.open(1)
@@ -421,9 +416,9 @@ async def test_every_attempt_is_on_record(own_service: Service, receiver: Receiv
     assert attempts[2]["error"]
 
 
-async def test_a_delivery_whose_tries_run_out_is_dead_and_says_why(own_service: Service, receiver: Receiver) -> None:
+async def test_a_delivery_whose_tries_run_out_is_dead_and_says_why(service: Service, receiver: Receiver) -> None:
     receiver.otherwise = Answer(status=503, body=b"closed")
-    async with own_service.client() as client:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         await stage.open(1)
         [delivery] = await stage.ended("hook")
@@ -432,9 +427,9 @@ async def test_a_delivery_whose_tries_run_out_is_dead_and_says_why(own_service: 
     assert delivery["attempts_count"] == len(receiver.requests) == 11
 
 
-async def test_a_destination_that_says_gone_gets_nothing_more(own_service: Service, receiver: Receiver) -> None:
+async def test_a_destination_that_says_gone_gets_nothing_more(service: Service, receiver: Receiver) -> None:
     receiver.otherwise = Answer(status=410)
-    async with own_service.client() as client:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         await stage.open(1)
         [delivery] = await stage.ended("hook")
@@ -449,9 +444,9 @@ async def test_a_destination_that_says_gone_gets_nothing_more(own_service: Servi
     assert len(receiver.requests) == 1
 
 
-async def test_a_destination_that_refuses_is_tried_twice_more(own_service: Service, receiver: Receiver) -> None:
+async def test_a_destination_that_refuses_is_tried_twice_more(service: Service, receiver: Receiver) -> None:
     receiver.otherwise = Answer(status=404)
-    async with own_service.client() as client:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         await stage.open(1)
         [delivery] = await stage.ended("hook")
@@ -459,9 +454,9 @@ async def test_a_destination_that_refuses_is_tried_twice_more(own_service: Servi
     assert "404" in delivery["reason"]
 
 
-async def test_a_destination_that_asks_to_wait_is_waited_for(own_service: Service, receiver: Receiver) -> None:
+async def test_a_destination_that_asks_to_wait_is_waited_for(service: Service, receiver: Receiver) -> None:
     receiver.then(Answer(status=429, headers={"Retry-After": "2"}))
-    async with own_service.client() as client:
+    async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
         await stage.open(1)
         first, second = await receiver.arrivals(2)
@@ -470,11 +465,11 @@ async def test_a_destination_that_asks_to_wait_is_waited_for(own_service: Servic
 
 
 async def test_people_are_told_at_the_end_what_could_not_be_said_at_the_beginning(
-    own_service: Service, mailbox: Mailbox
+    service: Service, mailbox: Mailbox
 ) -> None:
     address = "on-call@example.com"
     mailbox.refusal = "451 not now"
-    async with own_service.client() as client:
+    async with service.client() as client:
         stage = await scene(client, {})
         settings = {"type": "Integrations::EmailIntegration", "settings": {"email": address}}
         created = (await client.post("/api/v1/integrations", json={"integration": settings})).json()
