@@ -26,17 +26,11 @@ class Ran:
 
 
 @pytest.fixture
-def slack() -> Iterator[SlackServer]:
-    slack = SlackServer()
-    yield slack
-    slack.close()
-
-
-@pytest.fixture
-def twilio() -> Iterator[Twilio]:
-    twilio = Twilio()
+def twilio(twilio: Twilio) -> Iterator[Twilio]:
+    """The doctor asks it to send to nobody, so that it says whether it would."""
     yield twilio
-    twilio.close()
+    assert set(twilio.mistakes) <= {"A 'To' phone number is required.", "Authenticate"}
+    twilio.mistakes.clear()
 
 
 async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> Ran:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Postgres, Service, service_on
+from tests.conftest import Postgres, Service, service_on, shared_service
 from tests.receivers import Mailbox
 from tests.slack_server import Posted, SlackServer, Workspace
 from tests.test_incidents_api import alarm, new_server, opened
@@ -42,34 +42,16 @@ def slack(_slack: SlackServer) -> Iterator[SlackServer]:
 def _slack_service(
     postgres: Postgres, _slack: SlackServer, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    database = asyncio.run(postgres.clone())
-    service = service_on(
-        database, tmp_path_factory.mktemp("slack"), **_slack.environ(), TOCSIN_PUBLIC_URL=PUBLIC_URL,
-        TOCSIN_SMTP_URL=_mail_server.url, TOCSIN_EMAIL_FROM="tocsin@example.com",
-    )  # fmt: skip
-    try:
-        service.start()
+    with shared_service(
+        postgres, tmp_path_factory.mktemp("slack"), _mail_server, **_slack.environ(), TOCSIN_PUBLIC_URL=PUBLIC_URL
+    ) as service:
         yield service
-    finally:
-        service.stop()
-        asyncio.run(postgres.drop(database))
 
 
 @pytest_asyncio.fixture
 async def service(_slack_service: Service) -> Service:
     _slack_service.project = await _slack_service.new_project()
     return _slack_service
-
-
-@pytest_asyncio.fixture
-async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with service.client() as client:
-        yield client
-
-
-@pytest.fixture
-def workspace(slack: SlackServer) -> Workspace:
-    return slack.workspace()
 
 
 async def connected(client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace) -> str:

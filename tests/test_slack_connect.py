@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -15,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.conftest import new_project, running
+from tests.conftest import PUBLIC_URL, new_project, running
 from tests.slack_server import CLIENT_ID, SlackServer, Workspace
 from tocsin import app
 from tocsin.domain import ids
@@ -24,16 +23,7 @@ from tocsin.settings import Settings
 from tocsin.storage import audit, sessions
 from tocsin.storage.secrets import Vault
 
-PUBLIC_URL = "http://tocsin.test"
 INITIATE = "/api/v1/integrations/slack/initiate"
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackServer]:
-    slack = SlackServer()
-    yield slack
-    slack.close()
-    assert not slack.mistakes
 
 
 @pytest.fixture
@@ -42,17 +32,9 @@ def environ(environ: dict[str, str], slack: SlackServer) -> dict[str, str]:
 
 
 @pytest.fixture
-def workspace(slack: SlackServer) -> Workspace:
-    return slack.workspace()
-
-
-@pytest_asyncio.fixture
-async def browser(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+def browser(visitor: httpx.AsyncClient) -> httpx.AsyncClient:
     """A browser that is not signed in."""
-    application = app.api_app(settings, PUBLIC_URL)
-    transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
-    async with running(application), httpx.AsyncClient(base_url=PUBLIC_URL, transport=transport) as client:
-        yield client
+    return visitor
 
 
 async def way(client: httpx.AsyncClient) -> dict[str, str]:

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
 from html import unescape
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 
-from tests.conftest import running
 from tests.slack_server import SlackServer
-from tocsin import app
-from tocsin.settings import Settings
+from tests.test_slack_connect import environ
 from tocsin.storage import sessions
 from tocsin.storage.secrets import Vault
 
-PUBLIC_URL = "http://tocsin.test"
+__all__ = ["environ"]
 
 
 @pytest.fixture
-def slack() -> Iterator[SlackServer]:
-    slack = SlackServer()
-    yield slack
-    slack.close()
-    assert not slack.mistakes
-
-
-@pytest.fixture
-def environ(environ: dict[str, str], slack: SlackServer) -> dict[str, str]:
-    return {**environ, **slack.environ()}
-
-
-@pytest_asyncio.fixture
-async def browser(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    application = app.api_app(settings, PUBLIC_URL)
-    transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
-    async with running(application), httpx.AsyncClient(
-        base_url=PUBLIC_URL, transport=transport, follow_redirects=True
-    ) as client:
-        yield client
+def browser(visitor: httpx.AsyncClient) -> httpx.AsyncClient:
+    visitor.follow_redirects = True
+    return visitor
 
 
 async def sign_in(

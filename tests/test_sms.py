@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -34,14 +34,6 @@ from tocsin.transports.smtp import Mailer
 
 NUMBER = "+1234567890"
 PUBLIC_URL = "https://tocsin.example.com"
-
-
-@pytest.fixture
-def twilio() -> Iterator[Twilio]:
-    twilio = Twilio()
-    yield twilio
-    assert not twilio.mistakes
-    twilio.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,6 @@ PHONE_NUMBER_REQUIRED = {
 @pytest.fixture
 def environ(environ: dict[str, str]) -> dict[str, str]:
     return {**environ, "TOCSIN_ENV": "production", "TOCSIN_SMS_PROVIDER": "outbox"}
-
-
-@pytest.fixture
-def twilio() -> Iterator[Twilio]:
-    twilio = Twilio()
-    yield twilio
-    twilio.close()
 
 
 def outbox(settings: Settings) -> list[str]:

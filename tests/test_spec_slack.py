@@ -10,20 +10,10 @@ import httpx
 
 from tests.conftest import Service
 from tests.slack_server import CLIENT_ID, SlackServer, Workspace
-from tests.test_slack import (  # fixtures
-    PUBLIC_URL,
-    _slack,  # noqa: F401
-    _slack_service,  # noqa: F401
-    client,  # noqa: F401
-    connected,
-    incident,
-    message,
-    press,
-    service,  # noqa: F401
-    slack,  # noqa: F401
-    workspace,  # noqa: F401
-)
+from tests.test_slack import PUBLIC_URL, _slack, _slack_service, connected, incident, message, press, service, slack
 from tests.test_spec import TIME, UUID, curl
+
+__all__ = ["_slack", "_slack_service", "service", "slack"]
 
 INITIATE = r"""
 curl -X POST https://app.uptinio.com/api/v1/integrations/slack/initiate \
@@ -36,7 +26,7 @@ PRINTED_FIELDS = [
 ]  # fmt: skip
 
 
-async def test_oauth_is_initiated_as_printed(service: Service, slack: SlackServer) -> None:  # noqa: F811
+async def test_oauth_is_initiated_as_printed(service: Service, slack: SlackServer) -> None:
     said = await curl(service, INITIATE)
     assert said.status == 200
     assert list(said.json) == ["oauth_url", "state", "redirect_uri"]
@@ -53,7 +43,7 @@ async def test_oauth_is_initiated_as_printed(service: Service, slack: SlackServe
 
 
 async def test_after_the_oauth_completion_the_integration_reads_as_printed(
-    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace  # noqa: F811
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:
     uuid = await connected(client, slack, workspace)
     said = (await client.get(f"/api/v1/integrations/{uuid}")).json()
@@ -74,7 +64,7 @@ async def test_after_the_oauth_completion_the_integration_reads_as_printed(
 
 
 async def test_note_after_authorization_the_user_is_redirected_to_the_integrations_page_and_the_integration_is_there(
-    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace  # noqa: F811
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:
     way = (await client.post("/api/v1/integrations/slack/initiate")).json()
     answer = await client.get(slack.consent(way["oauth_url"], workspace), headers={"Authorization": ""})
@@ -84,7 +74,7 @@ async def test_note_after_authorization_the_user_is_redirected_to_the_integratio
 
 
 async def test_note_slack_integrations_are_not_editable_after_creation(
-    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace  # noqa: F811
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:
     path = f"/api/v1/integrations/{await connected(client, slack, workspace)}"
     changed = await client.patch(path, json={"integration": {"settings": {"channel_id": "C2"}}})
@@ -94,7 +84,7 @@ async def test_note_slack_integrations_are_not_editable_after_creation(
 
 
 async def test_notifications_have_a_button_that_resolves_the_incident_and_are_updated_when_it_is_resolved(
-    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace  # noqa: F811
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:
     await connected(client, slack, workspace)
     opened = await incident(client)
@@ -109,7 +99,7 @@ async def test_notifications_have_a_button_that_resolves_the_incident_and_are_up
 
 
 async def test_the_settings_are_encrypted_in_the_database(
-    service: Service, client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace  # noqa: F811
+    service: Service, client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:
     await connected(client, slack, workspace)
     connection = await asyncpg.connect(service.database)

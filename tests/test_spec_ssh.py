@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import asyncpg
 import httpx
@@ -11,7 +10,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.ssh_scene import scene
-from tests.sshd import PASSWORD, Machine, machine
+from tests.sshd import PASSWORD, Machine
 from tests.test_spec import assert_as_printed, curl
 
 CREATE_SSH = r"""
@@ -48,13 +47,6 @@ SSH_RESPONSE = """
   "updated_at": "2024-01-01T00:00:00Z"
 }
 """
-
-
-@pytest.fixture
-def target() -> Iterator[Machine]:
-    made = machine()
-    yield made
-    made.close()
 
 
 async def test_an_ssh_server_restart_integration_is_created_as_printed(service: Service) -> None:

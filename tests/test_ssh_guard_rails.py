@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,19 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Service, service_on
+from tests.conftest import Service, mail_by, service_on
 from tests.receivers import Mailbox
 from tests.ssh_scene import Scene, scene
-from tests.sshd import Machine, Relay, machine
+from tests.sshd import Machine, Relay
 from tests.test_incidents_api import new_server
 from tests.waiting import poll, until
 from tocsin.domain import ids
 
 
 @pytest.fixture
-def target() -> Iterator[Machine]:
-    made = machine()
-    made.behave("password", then="stay")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def relay(target: Machine) -> Iterator[Relay]:
-    made = Relay(target.port)
-    yield made
-    made.close()
+def target(target: Machine) -> Machine:
+    target.behave("password", then="stay")
+    return target
 
 
 @pytest_asyncio.fixture
@@ -45,8 +36,7 @@ async def service_with(
     started: list[Service] = []
 
     def start(**environ: str) -> Service:
-        mail = {"TOCSIN_SMTP_URL": mailbox.url, "TOCSIN_EMAIL_FROM": "tocsin@example.com"}
-        service = service_on(database, tmp_path, **mail, **environ)
+        service = service_on(database, tmp_path, **mail_by(mailbox), **environ)
         started.append(service)
         service.start()
         return service

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -12,15 +11,8 @@ import pytest
 from tests.conftest import Service
 from tests.receivers import Mailbox, free_port
 from tests.ssh_scene import scene
-from tests.sshd import PASSWORD, USER, Machine, Relay, machine
+from tests.sshd import PASSWORD, USER, Machine, Relay
 from tests.waiting import until
-
-
-@pytest.fixture
-def target() -> Iterator[Machine]:
-    made = machine()
-    yield made
-    made.close()
 
 
 async def test_an_incident_restarts_the_server_once_and_the_cut_connection_is_its_delivery(
