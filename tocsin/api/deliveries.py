@@ -14,9 +14,8 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
-from tocsin.domain.errors import forbidden_state, invalid_field, not_found
-from tocsin.domain.incidents import Incident
-from tocsin.storage import audit, deliveries, incidents, integrations, queue
+from tocsin.domain.errors import not_found
+from tocsin.storage import deliveries, incidents, integrations, redeliveries
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.leases import Try
 
@@ -156,34 +155,12 @@ async def redeliver(
     As a new delivery that names the old one and has an identifier of its own. A server restart is ordered anew by this:
     it needs `{"confirm": true}` and an incident that lasts.
     """
+    key = ids.key_of(ids.DELIVERY, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
-        old = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
-        if old is None:
-            raise not_found("delivery")
-        if old.status in ("pending", "sending"):
-            raise forbidden_state("This delivery has not ended yet; wait until it is delivered or dead")
-        if old.event == "notice":
-            raise forbidden_state("A notice of the service's own is not sent again")
-        incident = await incidents.one(tx, caller.project_id, old.incident_id) if old.incident_id else None
-        if old.incident_id and incident is None:
-            raise forbidden_state("The incident of this delivery is no longer on record")
-        to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
-        if to is None:
-            raise forbidden_state("The integration of this delivery was deleted")
-        if not to.repeatable and old.event == "opened":
-            _check_order(incident, confirmed=data is not None and data.confirm)
-        made = shown(await deliveries.redeliver(tx, old, incident, to, service.public_url))
-        details = {"delivery": made.uuid, "incident": made.incident_uuid, "integration": made.integration_uuid}
-        await audit.note(tx, caller.project_id, caller.who, "ordered a redelivery", old.integration_type, details)
-        return made
-
-
-def _check_order(incident: Incident | None, *, confirmed: bool) -> None:
-    """Refuse what must not happen twice by itself, unless a person orders it while there is reason to."""
-    if incident is None or incident.closed_at is not None:
-        raise forbidden_state("The incident of this delivery has been resolved: there is nothing to restart for")
-    if not confirmed:
-        raise invalid_field("confirm", 'must be true: this restarts the server. Send {"confirm": true}')
+        made = await redeliveries.order(
+            tx, caller.project_id, caller.who, key, service.public_url, confirmed=data is not None and data.confirm
+        )
+    return shown(made)
 
 
 def _public(prefix: str, key: UUID | None) -> str | None:

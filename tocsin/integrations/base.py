@@ -1,8 +1,9 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-One file beside this is one type. `send` never sees the database, and the engine never sees what it delivers. A type
-that must remember something between tries says so with `admits`: the engine then asks it before each try (`admit`) and
-tells it afterwards (`settle`), each in a short transaction that is over before and begun after the wire.
+One file beside this is one type, but for what they share (`keeping`, `sms_code`). `send` never sees the database, and
+the engine never sees what it delivers. A type that must remember something between tries says so with `admits`: the
+engine then asks it before each try (`admit`) and tells it afterwards (`settle`), each in a short transaction that is
+over before and begun after the wire.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
@@ -76,6 +77,20 @@ class Maker:
     production: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
+    are values between commas. What need not be given and is left empty is not part of the settings.
+    """
+
+    name: str
+    label: str
+    kind: Literal["text", "url", "email", "tel", "number", "password", "lines", "list"] = "text"
+    hint: str = ""
+    placeholder: str = ""
+    required: bool = True
+
+
 @asynccontextmanager
 async def making(connection: Tx) -> AsyncIterator[Tx]:
     """The transaction in which `permit` is asked and the integration is made. It keeps what a refusal says to keep."""
@@ -101,6 +116,14 @@ class IntegrationType(ABC):
     """The specification's name, such as `Integrations::WebhookIntegration`."""
     label: ClassVar[str]
     """What people call it."""
+    about: ClassVar[str] = ""
+    """What it does, in one sentence for those who choose among the types."""
+    fields: ClassVar[tuple[Field, ...]] = ()
+    """The form of its settings; none where an integration comes about in another way."""
+    proof: ClassVar[Field | None] = None
+    """What is asked for in a second step, in production, after it was sent to the address of the first."""
+    trial: ClassVar[str] = "Send a test"
+    """What its test does, as a button says it."""
     for_people: ClassVar[bool] = False
     """People read it: an opening that was never delivered is folded into the resolve."""
     repeatable: ClassVar[bool] = True

@@ -18,7 +18,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
-from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.transports.smtp import MailRefused
 
 LONGEST_SUBJECT_NAME = 80
@@ -60,6 +60,8 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrati
 class EmailIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::EmailIntegration"
     label: ClassVar[str] = "email"
+    about: ClassVar[str] = "Writes a mail when an incident begins and ends."
+    fields: ClassVar[tuple[Field, ...]] = (Field("email", "Mail address", "email", placeholder="oncall@example.com"),)
     for_people: ClassVar[bool] = True
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -71,6 +71,7 @@ LONGEST_LINK = 500
 class SlackIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SlackIntegration"
     label: ClassVar[str] = "Slack"
+    about: ClassVar[str] = "Posts to a channel, with a button that resolves, and keeps its message true."
     for_people: ClassVar[bool] = True
     admits: ClassVar[bool] = True
     editable: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, 
 from tocsin.domain.errors import Detail, Refused, invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.short_text import fitted
-from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Maker, Wires
+from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Maker, Wires
 from tocsin.storage import phones, texts
 from tocsin.storage.database import Tx
 from tocsin.storage.queue import Job
@@ -31,6 +31,13 @@ OFF = "SMS is not set up here; the operator can choose a provider with TOCSIN_SM
 class SmsIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SmsIntegration"
     label: ClassVar[str] = "SMS"
+    about: ClassVar[str] = "Sends a text message to a phone; needs the paid plan."
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("phone_number", "Phone number", "tel", "With its country, and without spaces.", "+15005550006"),
+    )
+    proof: ClassVar[Field | None] = Field(
+        "verification_code", "Verification code", hint="The six digits that were sent to this number just now."
+    )
     for_people: ClassVar[bool] = True
     admits: ClassVar[bool] = True
 

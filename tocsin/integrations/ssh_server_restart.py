@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import MASK, NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import health, restarts
 from tocsin.storage.database import Tx
 from tocsin.storage.leases import Lost
@@ -57,6 +57,19 @@ class Attempt:
 class SshServerRestartIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SshServerRestartIntegration"
     label: ClassVar[str] = "SSH server restart"
+    about: ClassVar[str] = "Logs in and restarts the machine when an incident begins: at most once, within guard rails."
+    trial: ClassVar[str] = "Dry run: log in, restart nothing"
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("ip", "IP address or hostname", placeholder="203.0.113.7"),
+        Field("port", "Port", "number", placeholder="22", required=False),
+        Field("username", "User", placeholder="restarter", hint="Who may run sudo reboot there."),
+        Field("password", "Password", "password", "Or a private key, below.", required=False),
+        Field("private_key", "Private key", "lines", "In OpenSSH's form, without a passphrase.", required=False),
+        Field(
+            "incident_types", "Only for these types of incident", "list",
+            "Between commas, such as downtime, ram_usage. Left empty: for all.", required=False,
+        ),
+    )  # fmt: skip
     repeatable: ClassVar[bool] = False
     admits: ClassVar[bool] = True
     secret: ClassVar[frozenset[str]] = frozenset(SECRETS)

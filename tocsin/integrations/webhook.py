@@ -19,7 +19,7 @@ from tocsin import __version__
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.transports.http import Answer, Unreachable
 
 LONGEST_URL = 2048
@@ -48,6 +48,10 @@ class Payload(msgspec.Struct):
 class WebhookIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::WebhookIntegration"
     label: ClassVar[str] = "webhook"
+    about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident begins and ends."
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
+    )
     secret: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
     internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
     host_setting: ClassVar[str] = "webhook_url"

@@ -79,6 +79,27 @@ class Health:
     outstanding: int
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended."""
+
+    integration: Integration
+    unverified: bool
+    places: int
+    waiting: int
+    last_status: str | None
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server or monitor that an integration is, or may be, attached to."""
+
+    kind: Resource
+    id: UUID
+    name: str
+
+
 COLUMNS = """i.id, i.project_id, i.type, i.name, i.settings, i.sealed, i.version, i.system, i.attach_all,
     i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at"""
 
@@ -118,6 +139,29 @@ SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIE
                 (SELECT f.reason FROM finished f WHERE f.integration_id = i.id AND f.status = 'dead'
                  ORDER BY f.id DESC LIMIT 1)) AS last_failure
 FROM integrations i WHERE i.project_id = $1 AND i.id = $2
+"""
+
+MOST_WAITING = 1000
+OVERVIEW = f"""
+SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
+FROM integrations i
+LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
+LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
+                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MOST_WAITING}) first) w ON true
+LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
+                   ORDER BY id DESC LIMIT 1) f ON true
+WHERE i.project_id = $1 AND ($2::uuid IS NULL OR i.id = $2) ORDER BY i.id
+"""
+
+PLACES = """
+SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
+WHERE s.project_id = $1
+  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
+UNION ALL
+SELECT 'network_monitor', m.id, m.name FROM network_monitors m
+WHERE m.project_id = $1
+  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
+ORDER BY name, id LIMIT $4
 """
 
 SENDABLE = f"""
@@ -176,6 +220,23 @@ async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> I
     """The project's integration of that key."""
     row = await tx.fetchrow(ONE, project_id, integration_id)
     return row and _integration(vault, row)
+
+
+async def overview(tx: Tx, vault: Vault, project_id: UUID, only: UUID | None = None) -> list[Overview]:
+    """All of the project's, or the one of that key, at a glance; oldest first. `waiting` stops counting at 1,000."""
+    return [
+        Overview(
+            _integration(vault, row), row["unverified"], row["places"], row["waiting"], row["last_status"],
+            row["last_at"],
+        )
+        for row in await tx.fetch(OVERVIEW, project_id, only)
+    ]
+
+
+async def places(tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, limit: int) -> list[Place]:
+    """The project's servers and monitors that it is attached to (or not), by name."""
+    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit)
+    return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
 
 
 async def changing(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Annotated, get_args
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.domain import ids
 from tocsin.domain.deliveries import Status
-from tocsin.domain.errors import not_found
+from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
-from tocsin.storage import deliveries, integrations
+from tocsin.storage import deliveries, integrations, redeliveries
+from tocsin.storage.deliveries import Delivery
+from tocsin.storage.integrations import Integration
 from tocsin.storage.leases import Try
+from tocsin.web import texts
 from tocsin.web.incidents import took
 from tocsin.web.render import page
-from tocsin.web.session import Service, Viewer
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 ROWS = 50
 LAST_PAGE = 2_000
@@ -56,8 +59,33 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     name = base.called(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
+        again=_again(viewer, delivery, integration),
+        restarts=delivery.event == "opened" and not base.of(delivery.integration_type).repeatable,
         tries=msgspec.convert(delivery.attempts, list[Try]),
     )
 
 
-routes = [log, one]
+def _again(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
+    """Whether to offer sending it again."""
+    ended = delivery.status not in ("pending", "sending") and delivery.event != "notice"
+    return viewer.writes and ended and integration is not None
+
+
+@post("/deliveries/{uuid:str}/redeliver", include_in_schema=False)
+async def redeliver(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Once more, as a new delivery; that a restart was confirmed is in the form."""
+    form = await fields(request, viewer)
+    try:
+        async with service.pool.acquire() as tx, tx.transaction():
+            made = await redeliveries.order(
+                tx, viewer.project_id, viewer.email, ids.key_of(ids.DELIVERY, uuid), service.public_url,
+                confirmed=form.get("confirm") == "yes",
+            )  # fmt: skip
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return redirect(f"/deliveries/{uuid}", f"{refused.message}.", good=False)
+    return redirect(f"/deliveries/{ids.public(ids.DELIVERY, made.id)}", texts.REDELIVERED)
+
+
+routes = [log, one, redeliver]

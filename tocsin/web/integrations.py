@@ -1,25 +1,94 @@
-"""The project's integrations: the list of them."""
+"""The project's integrations: the list of them, and making another one, by a form per type."""
 
 from __future__ import annotations
 
-from litestar import Response, get
+from collections.abc import Mapping
 
-from tocsin.integrations import base
+from litestar import Response, get, post
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused, invalid
+from tocsin.integrations import base, keeping
+from tocsin.integrations.base import IntegrationType, Maker
+from tocsin.integrations.sms_code import send_code
 from tocsin.storage import integrations
+from tocsin.storage.integrations import Overview
+from tocsin.web import integration_form, texts
 from tocsin.web.render import page
-from tocsin.web.session import Service, Viewer
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+SLACK = "Integrations::SlackIntegration"
 
 
 @get("/integrations", include_in_schema=False)
 async def list_(viewer: Viewer, service: Service) -> Response[str]:
     async with service.pool.acquire() as tx:
-        found = await integrations.list_(tx, service.vault, viewer.project_id)
-    rows = [
-        (each.id, each.name or base.of(each.type).name(each.settings), base.of(each.type).label, each.disabled_reason)
-        for each in found
-    ]
-    slack = service.settings.slack is not None
-    return page("integrations.html", viewer, title="Integrations", integrations=rows, slack=slack)
+        found = await integrations.overview(tx, service.vault, viewer.project_id)
+    rows = [(each, base.called(each.integration), base.of(each.integration.type).label, fares(each)) for each in found]
+    return page("integrations.html", viewer, title="Integrations", rows=rows)
 
 
-routes = [list_]
+def fares(each: Overview) -> tuple[str, str]:
+    """How it fares, as a colour and a word."""
+    if each.integration.disabled_at:
+        return "bad", "disabled"
+    if each.unverified:
+        return "warn", "address not verified"
+    if each.integration.failing_since:
+        return "bad", "failing"
+    return ("ok", "works") if each.last_status == "delivered" else ("", "not used yet" if not each.last_status else "")
+
+
+@get("/integrations/new", include_in_schema=False)
+async def new(viewer: Viewer, service: Service, kind: str = "") -> Response[str]:
+    """The types to choose from, or the form of the chosen one."""
+    if kind not in base.types():
+        kinds = [each for each in base.types().values() if each.fields or each.type == SLACK]
+        return page(
+            "integration_types.html", viewer, title="Add an integration", kinds=kinds, slack=SLACK,
+            has_slack=service.settings.slack is not None,
+        )  # fmt: skip
+    return _form(viewer, base.of(kind), {})
+
+
+@post("/integrations", include_in_schema=False)
+async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Makes it; in production a number must be shown to be one's own first, which is the second step."""
+    form = await fields(request, viewer)
+    kind = base.of(form.get("kind", ""))
+    maker = Maker(viewer.project_id, viewer.plan, service.settings.production)
+    try:
+        if not kind.fields:
+            raise invalid(f"A {kind.label} integration is not made by a form")
+        given = integration_form.given(kind, form)
+        name = form.get("name", "").strip() or None
+        keeping.checked_name(name)
+        warning = await keeping.reachable(kind, kind.parse(given), service.settings.allow_networks)
+        if kind.proof and maker.production:
+            proof = form.get(kind.proof.name, "").strip()
+            if not proof:
+                await send_code(service.pool, service.vault, service.settings, maker, given["phone_number"])
+                return _form(viewer, kind, form, step=2)
+            given[kind.proof.name] = proof
+        async with service.pool.acquire() as connection:
+            made = await keeping.create(connection, service.vault, maker, viewer.email, kind, given, name)
+    except Refused as refused:
+        step = 2 if kind.proof and form.get(kind.proof.name) else 1
+        return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
+    said = texts.INTEGRATION_MADE.format(name=base.called(made))
+    to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
+    return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
+
+
+def _form(
+    viewer: Viewer, kind: IntegrationType, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
+    step: int = 1,
+) -> Response[str]:
+    hidden = {each.name for each in kind.fields if each.name in kind.secret}
+    return page(
+        "integration_new.html", viewer, title=f"Add: {kind.label}", status_code=422 if errors else 200, kind=kind,
+        values={name: value for name, value in values.items() if name not in hidden}, errors=errors or {}, step=step,
+    )
+
+
+routes = [list_, new, create]

@@ -1,0 +1,120 @@
+"""Keeping integrations: made, changed, deleted and tried out, each on record; for the API and the console alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
+from tocsin.integrations import base
+from tocsin.integrations.base import IntegrationType, Maker
+from tocsin.storage import audit, deliveries, integrations
+from tocsin.storage.database import Tx
+from tocsin.storage.deliveries import Delivery
+from tocsin.storage.integrations import Facts, Integration
+from tocsin.storage.secrets import Vault
+from tocsin.transports.guard import Guard
+
+LONGEST_NAME = 255
+CANNOT_BE_DELETED = "This integration cannot be deleted."
+
+
+async def create(
+    connection: Tx, vault: Vault, maker: Maker, who: UUID | str, kind: IntegrationType, given: Mapping[str, Any],
+    name: str | None,
+) -> Integration:
+    """A new integration from what was `given`, in a transaction of its own. Raises `Refused`."""
+    settings = kind.parse(given)
+    async with base.making(connection) as tx:
+        await kind.permit(tx, vault, maker, given)
+        made = await integrations.create(
+            tx, vault, maker.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
+            name=checked_name(name), settings=settings, secret=kind.secret,
+        )  # fmt: skip
+        await note(tx, who, "made integration", made)
+    return made
+
+
+async def held(tx: Tx, vault: Vault, project_id: UUID, key: UUID) -> Integration:
+    """The project's integration, held until the transaction ends; raises `Refused` (404)."""
+    return there(await integrations.changing(tx, vault, project_id, key))
+
+
+async def changeable(tx: Tx, vault: Vault, project_id: UUID, key: UUID) -> Integration:
+    """As `held`, or 422 where its settings are not for people to change."""
+    stored = await held(tx, vault, project_id, key)
+    if stored.system:
+        raise forbidden_state("This integration cannot be changed: it is the address of the project's owner")
+    kind = base.of(stored.type)
+    if not kind.editable:
+        raise forbidden_state(f"A {kind.label} integration cannot be changed: delete it and make it anew")
+    return stored
+
+
+async def change(
+    tx: Tx, vault: Vault, who: UUID | str, stored: Integration, given: Mapping[str, Any], name: str | None,
+    fields: Collection[str],
+) -> Integration:
+    """Change what `changeable` holds; `fields` are the names that go on record, never the values."""
+    kind = base.of(stored.type)
+    settings = kind.parse(given, stored.settings) if given else stored.settings
+    changed = await integrations.update(
+        tx, vault, stored, name=checked_name(name), settings=settings, secret=kind.secret
+    )
+    await note(tx, who, "changed integration", changed, {"fields": [*fields]})
+    return changed
+
+
+async def delete(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: UUID) -> Integration:
+    """What is outstanding for it is suppressed. Raises `Refused` (404, and 422 for the project's own)."""
+    stored = await held(tx, vault, project_id, key)
+    if stored.system:
+        raise Refused(422, "unprocessable_entity", CANNOT_BE_DELETED, body={"error": CANNOT_BE_DELETED})
+    await integrations.delete(tx, project_id, key)
+    await note(tx, who, "deleted integration", stored)
+    return stored
+
+
+async def try_out(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: UUID, public_url: str) -> Delivery:
+    """A test notification, through the real path."""
+    await note(tx, who, "tested integration", await held(tx, vault, project_id, key))
+    return await deliveries.enqueue_test(tx, key, public_url)
+
+
+async def reachable(
+    kind: IntegrationType, settings: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]
+) -> str | None:
+    """Refuse a host that may never be called; of one that cannot be called at present, say why."""
+    host = kind.host(settings)
+    if host is None:
+        return None
+    guard = Guard(networks)
+    guard.check_given(host, f"settings.{kind.host_setting}")
+    return await guard.warning(host)
+
+
+async def note(
+    tx: Tx, who: UUID | str, action: str, found: Integration, details: Mapping[str, Any] | None = None
+) -> None:
+    """Put on record who did what to it."""
+    said = {"uuid": ids.public(ids.INTEGRATION, found.id), "type": found.type, **(details or {})}
+    await audit.note(tx, found.project_id, who, action, base.called(found), said)
+
+
+def there(found: Integration | None) -> Integration:
+    """What was found, or 404."""
+    if found is None:
+        raise not_found("integration")
+    return found
+
+
+def checked_name(name: str | None) -> str | None:
+    """A name as it is stored: one line, or None for the type's own."""
+    if name is None:
+        return None
+    if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
+        raise invalid_field("name", f"must be one line of text, at most {LONGEST_NAME} characters long")
+    return name.strip()

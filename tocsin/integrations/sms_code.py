@@ -1,0 +1,82 @@
+"""The code that shows whose number it is, sent before an SMS integration is made with it."""
+
+from __future__ import annotations
+
+import math
+
+import asyncpg
+import structlog
+
+from tocsin.domain import phones as numbers
+from tocsin.domain.errors import Refused
+from tocsin.domain.short_text import fitted
+from tocsin.integrations.base import Maker
+from tocsin.integrations.sms import OFF, paid_plan_required
+from tocsin.settings import Settings
+from tocsin.storage import phones
+from tocsin.storage.phones import CODE_MINUTES, Wait
+from tocsin.storage.secrets import Vault
+from tocsin.transports import sms
+from tocsin.transports.sms import Texting, TextRefused
+
+log = structlog.get_logger(__name__)
+
+TRY_LATER = 60
+"""Seconds after which a caller may come back when the provider did not take the message."""
+
+
+async def send_code(pool: asyncpg.Pool, vault: Vault, settings: Settings, maker: Maker, number: object) -> None:
+    """Send a code to the number, good for one integration of the project.
+
+    Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan, 422 for the
+    number, 429 where too many were sent, 503 where none can be.
+    """
+    if maker.plan != "paid":
+        raise paid_plan_required()
+    if number is None or number == "":
+        raise _refused(422, "phone_number_required", "Phone number is required")
+    problem = numbers.problem(number)
+    if problem or not isinstance(number, str):
+        raise _refused(422, "phone_number_invalid", f"Phone number {problem}")
+    if refusal := numbers.outside(number, settings.sms_countries):
+        raise _refused(422, "phone_number_invalid", f"Phone number {number} {refusal}")
+    texting = sms.texting(settings)
+    if texting is None:
+        raise _refused(503, "sms_unavailable", OFF)
+    try:
+        await _send(pool, vault, texting, maker, number)
+    finally:
+        await texting.close()
+
+
+async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, maker: Maker, number: str) -> None:
+    async with pool.acquire() as tx, tx.transaction():
+        code = await phones.new_code(tx, vault, maker.project_id, number)
+    if isinstance(code, Wait):
+        seconds = math.ceil(code.seconds)
+        raise _refused(
+            429, "too_many_codes",
+            f"{phones.CODES_PER_NUMBER} codes an hour for a number and {phones.CODES_PER_PROJECT} a day for a project "
+            f"are the most; try again in {seconds} seconds",
+            wait=seconds,
+        )  # fmt: skip
+    said = fitted((f"{code} is your Tocsin verification code. It is valid for {CODE_MINUTES} minutes.",), ())
+    try:
+        await texting.send(number, said)
+    except TextRefused as error:
+        log.warning("a verification code could not be sent", error=str(error))
+        async with pool.acquire() as tx, tx.transaction():
+            await phones.forget_code(tx, maker.project_id, number)
+        if error.cure == "nothing":
+            raise _refused(422, "phone_number_invalid", f"Nothing can be sent to {number}: {error}") from error
+        message = f"The code could not be sent: {error}; try again in a minute"
+        raise _refused(503, "sms_unavailable", message, wait=TRY_LATER) from error
+
+
+def _refused(status: int, code: str, message: str, wait: int | None = None) -> Refused:
+    """A refusal in the shape that the specification prints for this call."""
+    return Refused(
+        status, code, message,
+        headers=None if wait is None else {"Retry-After": str(wait)},
+        body={"success": False, "error": code, "message": message},
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""One integration: how it fares, trying it out, where it is attached, its settings, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import get_args
+
+import msgspec
+from litestar import Response, get, post
+
+from tocsin.domain import ids
+from tocsin.domain.errors import Refused, not_found
+from tocsin.integrations import base, keeping
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.storage import deliveries, health, integrations
+from tocsin.storage.deliveries import Delivery
+from tocsin.storage.integrations import Integration, Resource
+from tocsin.storage.leases import Try
+from tocsin.web import attachments, integration_form, texts
+from tocsin.web.incidents import took
+from tocsin.web.integrations import fares
+from tocsin.web.network_monitors import called
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+
+MOST_PLACES = 100
+"""Servers and monitors that are listed, and that can be chosen from; others are attached on their own pages."""
+LATEST = 5
+
+
+@get("/integrations/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, viewer: Viewer, service: Service, tested: str = "") -> Response[str]:
+    return await _page(uuid, viewer, service, tested)
+
+
+async def _page(
+    uuid: str, viewer: Viewer, service: Service, tested: str = "", typed: Form | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response[str]:
+    key, test = ids.key_of(ids.INTEGRATION, uuid), ids.parse(ids.DELIVERY, tested)
+    async with service.pool.acquire() as tx:
+        found = await integrations.overview(tx, service.vault, viewer.project_id, key)
+        if not found:
+            raise not_found("integration")
+        fitness = await integrations.health(tx, viewer.project_id, key)
+        attached, free = [
+            await integrations.places(tx, viewer.project_id, key, attached=each, limit=MOST_PLACES)
+            for each in (True, False)
+        ]
+        latest, _ = await deliveries.of_integration(
+            tx, viewer.project_id, key, status=None, limit=LATEST, offset=0
+        )
+        trial = await deliveries.one(tx, viewer.project_id, test) if test else None
+    [each] = found
+    stored = each.integration
+    kind = base.of(stored.type)
+    return page(
+        "integration.html", viewer, title=base.called(stored), status_code=422 if errors else 200, uuid=uuid,
+        overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
+        free=free, most=MOST_PLACES, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
+        values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
+        shown=kind.shown(stored.settings, reveal=False), prefixes=attachments.PREFIX, public_url=service.public_url,
+    )  # fmt: skip
+
+
+def _last_try(trial: Delivery | None) -> Try | None:
+    return msgspec.convert(trial.attempts, list[Try])[-1] if trial is not None and trial.attempts else None
+
+
+@post("/integrations/{uuid:str}", include_in_schema=False)
+async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Its name and settings; secrets that are left empty stay."""
+    form = await fields(request, viewer)
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx:
+        before = keeping.there(await integrations.one(tx, service.vault, viewer.project_id, key))
+    kind = base.of(before.type)
+    try:
+        given = integration_form.given(kind, form, changing=True)
+        # Looked up before the transaction: no row is held while a name server thinks.
+        warning = await keeping.reachable(kind, kind.parse(given, before.settings), service.settings.allow_networks)
+        async with service.pool.acquire() as tx, tx.transaction():
+            stored = await keeping.changeable(tx, service.vault, viewer.project_id, key)
+            name = form.get("name", "").strip() or None
+            changed = _changed(stored, given, name)
+            await keeping.change(tx, service.vault, viewer.email, stored, given, name, changed)
+    except Refused as refused:
+        return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
+    said = texts.SETTINGS_CHANGED
+    return redirect(f"/integrations/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+
+
+def _changed(stored: Integration, given: Mapping[str, object], name: str | None) -> list[str]:
+    names = [field for field, value in given.items() if value != stored.settings.get(field)]
+    return names + (["name"] if name != stored.name else [])
+
+
+@post("/integrations/{uuid:str}/test", include_in_schema=False)
+async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Through the real path; the page that follows shows live what becomes of it."""
+    await fields(request, viewer)
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx, tx.transaction():
+        made = await keeping.try_out(tx, service.vault, viewer.project_id, viewer.email, key, service.public_url)
+    return redirect(f"/integrations/{uuid}?tested={ids.public(ids.DELIVERY, made.id)}#test")
+
+
+@post("/integrations/{uuid:str}/attach", include_in_schema=False)
+async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """`do` is `attach_all` (to all that there is and will be), `attach` or `detach` of the `place`, a server's or
+    monitor's uuid.
+    """
+    form = await fields(request, viewer)
+    key, wish, place = ids.key_of(ids.INTEGRATION, uuid), form.get("do", ""), form.get("place", "")
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await keeping.held(tx, service.vault, viewer.project_id, key)
+        if wish == "attach_all":
+            await integrations.attach_all(tx, service.vault, viewer.project_id, key)
+            await keeping.note(tx, viewer.email, "attached integration to everything", found)
+            return redirect(f"/integrations/{uuid}#places", texts.TOLD_OF_ALL)
+        kind = _kind_of(place)
+        resource_id = ids.key_of(attachments.PREFIX[kind], place)
+        if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
+            raise not_found(kind)
+        if wish == "detach":
+            if await integrations.detach(tx, viewer.project_id, resource_id, key):
+                await keeping.note(tx, viewer.email, "detached integration", found, {"from": place})
+        elif await integrations.attach(tx, resource_id, key):
+            await keeping.note(tx, viewer.email, "attached integration", found, {"to": place})
+    return redirect(f"/integrations/{uuid}#places", texts.DETACHED if wish == "detach" else texts.ATTACHED)
+
+
+def _kind_of(place: str) -> Resource:
+    for kind in get_args(Resource):
+        if place.startswith(attachments.PREFIX[kind]):
+            return kind  # type: ignore[no-any-return]
+    raise not_found("server")
+
+
+@post("/integrations/{uuid:str}/enable", include_in_schema=False)
+async def enable(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx, tx.transaction():
+        found = await keeping.held(tx, service.vault, viewer.project_id, key)
+        await health.enable(tx, viewer.project_id, key)
+        await keeping.note(tx, viewer.email, "enabled integration", found)
+    return redirect(f"/integrations/{uuid}", texts.ENABLED)
+
+
+@post("/integrations/{uuid:str}/trust", include_in_schema=False)
+async def trust(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """The host key that was offered last takes the place of the known one, because a person says so."""
+    form = await fields(request, viewer)
+    kind, wished = SshServerRestartIntegration(), form.get("fingerprint", "")
+    async with service.pool.acquire() as tx, tx.transaction():
+        stored = await keeping.held(tx, service.vault, viewer.project_id, ids.key_of(ids.INTEGRATION, uuid))
+        if stored.type != kind.type:
+            raise not_found("integration")
+        settings = kind.trusting(stored.settings, wished)
+        changed = await integrations.update(
+            tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret
+        )
+        await keeping.note(tx, viewer.email, "trusted host key", changed, {"fingerprint": wished})
+    return redirect(f"/integrations/{uuid}", texts.TRUSTED)
+
+
+@post("/integrations/{uuid:str}/delete", include_in_schema=False)
+async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx, tx.transaction():
+        gone = await keeping.delete(tx, service.vault, viewer.project_id, viewer.email, key)
+    return redirect("/integrations", texts.INTEGRATION_DELETED.format(name=called(base.called(gone))))
+
+
+routes = [show, change, try_out, attach, enable, trust, delete]

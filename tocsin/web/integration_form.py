@@ -1,0 +1,51 @@
+"""An integration's settings as a form has them, and back: what the type says of its fields, nothing of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tocsin.domain.errors import Refused
+from tocsin.integrations.base import Field, IntegrationType
+
+GENERAL = "form"
+"""The place of what is said of the form as a whole."""
+
+
+def given(kind: IntegrationType, form: Mapping[str, str], *, changing: bool = False) -> dict[str, Any]:
+    """The settings as a caller of the API would give them. A secret that is left empty is not given, so it stays;
+    when `changing`, anything else that is left empty is taken away.
+    """
+    found: dict[str, Any] = {}
+    for field in kind.fields:
+        text = form.get(field.name, "").replace("\r\n", "\n").strip()
+        if text:
+            found[field.name] = _value(field, text)
+        elif field.required or (changing and field.name not in kind.secret and field.kind != "number"):
+            found[field.name] = "" if field.required else None
+    return found
+
+
+def values(kind: IntegrationType, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The form of what is stored, without its secrets."""
+    return {
+        field.name: ", ".join(settings[field.name]) if field.kind == "list" else str(settings[field.name])
+        for field in kind.fields
+        if field.name not in kind.secret and settings.get(field.name) is not None
+    }
+
+
+def errors(kind: IntegrationType, refused: Refused) -> dict[str, str]:
+    """By field; what is said of no field stands under the first one. Raises what is no refusal of values."""
+    if refused.status not in (422, 429, 503):
+        raise refused
+    found = {each.field.removeprefix("settings."): each.message for each in refused.details}
+    return found or {(kind.fields[0].name if kind.fields else GENERAL): refused.message}
+
+
+def _value(field: Field, text: str) -> Any:
+    if field.kind == "number":
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
+    if field.kind == "list":
+        return [each.strip() for each in text.split(",") if each.strip()]
+    return f"{text}\n" if field.kind == "lines" else text
