@@ -75,6 +75,7 @@ let again = false;
 
 async function refresh() {
   if (refreshing) { again = true; return; }
+  if (document.querySelector("dialog[open]")) { setTimeout(refresh, 1000); return; }
   refreshing = true;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
@@ -116,9 +117,7 @@ function watch() {
   const every = [...parts].every((each) => each.dataset.live);
   const source = new EventSource(every ? `/live?of=${[...new Set(topics)].join(",")}` : "/live");
   source.addEventListener("changed", refresh);
-  let lost = false;
-  source.addEventListener("error", () => { lost = true; });
-  source.addEventListener("open", () => { if (lost) { lost = false; refresh(); } });
+  source.addEventListener("open", refresh);  // what happened since the page was made, or while the stream was lost
   window.addEventListener("pagehide", () => source.close());
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
