@@ -67,6 +67,7 @@ class Viewer:
         self.csrf: str = csrf
         self.zone: str = _zone(request)
         self.path: str = request.url.path
+        self.reads: bool = request.method == "GET"
         self.said: tuple[str, bool] | None = flash(request)
 
     @property

@@ -112,7 +112,8 @@ function replace(old, part) {
 
 function watch() {
   const parts = document.querySelectorAll("[data-live][id]");
-  if (!parts.length) return;
+  // What a refused form is answered with stays as it is: its address is the form's, not the page's.
+  if (!parts.length || !document.body.hasAttribute("data-current")) return;
   const topics = [...parts].flatMap((each) => each.dataset.live.split(" ")).filter(Boolean);
   const every = [...parts].every((each) => each.dataset.live);
   const source = new EventSource(every ? `/live?of=${[...new Set(topics)].join(",")}` : "/live");
