@@ -12,8 +12,8 @@ from tocsin.api.integrations import IntegrationShown, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.integrations import base
-from tocsin.storage import audit, integrations
+from tocsin.integrations import keeping
+from tocsin.storage import integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Resource
 
@@ -39,15 +39,8 @@ async def _attach(
     async with service.pool.acquire() as tx, tx.transaction():
         resource = await _held(tx, caller, kind, uuid)
         key = ids.key_of(ids.INTEGRATION, integration_id)
-        found = await integrations.changing(tx, service.vault, caller.project_id, key)
-        if found is None:
-            raise not_found("integration")
-        new = await integrations.attach(tx, resource, found.id)
-        if new:
-            await audit.note(
-                tx, caller.project_id, caller.who, "attached integration", base.called(found),
-                {"uuid": integration_id, "to": uuid},
-            )  # fmt: skip
+        found = await keeping.held(tx, service.vault, caller.project_id, key)
+        new = await keeping.attach(tx, caller.who, found, resource, uuid)
     return Response(shown(found, reveal=service.settings.reveal_secrets), status_code=201 if new else 200)
 
 
@@ -56,12 +49,8 @@ async def _detach(service: Service, caller: Caller, kind: Resource, uuid: str, i
         resource = await _held(tx, caller, kind, uuid)
         key = ids.key_of(ids.INTEGRATION, integration_id)
         found = await integrations.one(tx, service.vault, caller.project_id, key)
-        if found is None or not await integrations.detach(tx, caller.project_id, resource, found.id):
+        if found is None or not await keeping.detach(tx, caller.who, found, resource, uuid):
             raise not_found("integration")
-        await audit.note(
-            tx, caller.project_id, caller.who, "detached integration", base.called(found),
-            {"uuid": integration_id, "from": uuid},
-        )  # fmt: skip
 
 
 async def _held(tx: Tx, caller: Caller, kind: Resource, uuid: str) -> UUID:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,8 +19,7 @@ from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
 from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening
-from tocsin.storage import audit, incidents
-from tocsin.storage.database import Tx
+from tocsin.storage import incidents
 
 BATCH = 1000
 BATCH_LIMIT = 4 * 1024 * 1024
@@ -277,10 +276,7 @@ async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentSh
         if incident is None:
             raise not_found("incident")
         if incident.closed_at is None:
-            closing = Closing(caller.project_id, incident.resource_id, incident.type, BY_API, incident.id)
-            await incidents.resolve(tx, [closing])
-            await _note(tx, caller, "resolved incident", incident)
-            incident = await incidents.one(tx, caller.project_id, incident.id) or incident
+            incident = await incidents.resolve_by_hand(tx, incident, BY_API, caller.who)
     return shown(incident)
 
 
@@ -298,16 +294,10 @@ async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> I
             if await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid)) is None:
                 raise not_found("incident")
             raise forbidden_state("The incident is resolved already; only an ongoing one can be snoozed")
-        await _note(tx, caller, "snoozed incident", snoozed, {"until": seconds(snoozed.snooze_until)})
+        await incidents.note(
+            tx, snoozed, caller.who, "snoozed incident", {"until": seconds(snoozed.snooze_until)}
+        )
     return shown(snoozed)
-
-
-async def _note(
-    tx: Tx, caller: Caller, action: str, incident: Incident, details: Mapping[str, Any] | None = None
-) -> None:
-    uuid = ids.public(ids.INCIDENT, incident.id)
-    subject = f"{incident.type} of {incident.resource_name}"
-    await audit.note(tx, caller.project_id, caller.who, action, subject, {"uuid": uuid, **(details or {})})
 
 
 routes = [list_, open_, resolve, read, resolve_one, snooze]

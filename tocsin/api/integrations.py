@@ -112,11 +112,13 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
     """
     given = data.integration
     kind = base.of(given.type)
-    keeping.checked_name(given.name)
-    headers = await _warning(service, kind, kind.parse(given.settings))
+    settings, name = kind.parse(given.settings), keeping.checked_name(given.name)
+    headers = await _warning(service, kind, settings)
     maker = Maker(caller.project_id, caller.plan, service.settings.production)
     async with service.pool.acquire() as connection:
-        made = await keeping.create(connection, service.vault, maker, caller.who, kind, given.settings, given.name)
+        made = await keeping.create(
+            connection, service.vault, maker, caller.who, kind, given.settings, settings, name
+        )
     if kind.signing:
         headers[SECRET_HEADER] = made.settings[kind.signing]
     answer = shown(made, reveal=service.settings.reveal_secrets, sent=given.settings)

@@ -17,10 +17,10 @@ from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.domain.incidents import Closing, Incident
+from tocsin.domain.incidents import Incident
 from tocsin.integrations import slack as kind
 from tocsin.integrations.slack import OFF, RESOLVE, escaped
-from tocsin.storage import audit, incidents, slack
+from tocsin.storage import incidents, slack
 from tocsin.storage.database import Tx
 from tocsin.storage.queue import content
 from tocsin.storage.slack import Message
@@ -135,10 +135,7 @@ async def _resolve(tx: Tx, pressed: Press) -> str:
     closed = await slack.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
     if lasts:
         by = f"{pressed.person} in Slack"
-        await incidents.resolve(tx, [Closing(project_id, incident.resource_id, incident.type, by, incident.id)])
-        what = f"{incident.type} of {incident.resource_name}"
-        await audit.note(tx, project_id, by, "resolved incident", what, {"uuid": pressed.incident})
-        incident = await incidents.one(tx, project_id, incident_id) or incident
+        incident = await incidents.resolve_by_hand(tx, incident, by, by)
     if not closed:
         await slack.correct(tx, integration_id, incident_id, content(incident))
     return "" if lasts else _was_first(incident)

@@ -11,9 +11,7 @@ from tocsin.api.caller import Caller
 from tocsin.api.integrations import IntegrationShown, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
-from tocsin.domain.errors import forbidden_state, not_found
-from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
-from tocsin.storage import audit, integrations
+from tocsin.integrations import keeping
 
 
 class HostKeyToTrust(msgspec.Struct):
@@ -29,21 +27,12 @@ async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Caller, servic
     A restart or test that meets another host key than at first is refused, and names the fingerprint of both;
     `offered_host_key_fingerprint` among the settings is the one to repeat here.
     """
-    kind = SshServerRestartIntegration()
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
-        stored = await integrations.changing(tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
-        if stored is None:
-            raise not_found("integration")
-        if stored.type != kind.type:
-            raise forbidden_state("Only an SSH server restart integration has a host key")
-        settings = kind.trusting(stored.settings, data.fingerprint)
-        changed = await integrations.update(
-            tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret
+        changed = await keeping.trust_host_key(
+            tx, service.vault, caller.project_id, caller.who, key, data.fingerprint
         )
-        answer = shown(changed, reveal=service.settings.reveal_secrets)
-        details = {"uuid": uuid, "fingerprint": data.fingerprint}
-        await audit.note(tx, caller.project_id, caller.who, "trusted host key", answer.name, details)
-    return answer
+    return shown(changed, reveal=service.settings.reveal_secrets)
 
 
 routes = [trust_host_key]

@@ -11,6 +11,7 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import IntegrationType, Maker
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage import audit, deliveries, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
@@ -24,15 +25,17 @@ CANNOT_BE_DELETED = "This integration cannot be deleted."
 
 async def create(
     connection: Tx, vault: Vault, maker: Maker, who: UUID | str, kind: IntegrationType, given: Mapping[str, Any],
-    name: str | None,
+    settings: Mapping[str, Any], name: str | None,
 ) -> Integration:
-    """A new integration from what was `given`, in a transaction of its own. Raises `Refused`."""
-    settings = kind.parse(given)
+    """A new integration with the `settings` that were parsed from what was `given`, in a transaction of its own.
+
+    `name` is as `checked_name` gave it. Raises `Refused`.
+    """
     async with base.making(connection) as tx:
         await kind.permit(tx, vault, maker, given)
         made = await integrations.create(
             tx, vault, maker.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
-            name=checked_name(name), settings=settings, secret=kind.secret,
+            name=name, settings=settings, secret=kind.secret,
         )  # fmt: skip
         await note(tx, who, "made integration", made)
     return made
@@ -82,6 +85,43 @@ async def try_out(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: 
     """A test notification, through the real path."""
     await note(tx, who, "tested integration", await held(tx, vault, project_id, key))
     return await deliveries.enqueue_test(tx, key, public_url)
+
+
+async def attach(tx: Tx, who: UUID | str, found: Integration, resource_id: UUID, place: str) -> bool:
+    """Attach what are known to be of one project; `place` is the resource's public identifier. Whether it was news."""
+    if not await integrations.attach(tx, resource_id, found.id):
+        return False
+    await _note_briefly(tx, who, "attached integration", found, {"to": place})
+    return True
+
+
+async def detach(tx: Tx, who: UUID | str, found: Integration, resource_id: UUID, place: str) -> bool:
+    """Whether it was attached there."""
+    if not await integrations.detach(tx, found.project_id, resource_id, found.id):
+        return False
+    await _note_briefly(tx, who, "detached integration", found, {"from": place})
+    return True
+
+
+async def trust_host_key(
+    tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: UUID, wished: str
+) -> Integration:
+    """Trust the host key that was offered last, named by its fingerprint. Raises `Refused`."""
+    stored, kind = await held(tx, vault, project_id, key), SshServerRestartIntegration()
+    if stored.type != kind.type:
+        raise forbidden_state("Only an SSH server restart integration has a host key")
+    settings = kind.trusting(stored.settings, wished)
+    changed = await integrations.update(tx, vault, stored, name=stored.name, settings=settings, secret=kind.secret)
+    await _note_briefly(tx, who, "trusted host key", changed, {"fingerprint": wished})
+    return changed
+
+
+async def _note_briefly(
+    tx: Tx, who: UUID | str, action: str, found: Integration, details: Mapping[str, Any]
+) -> None:
+    """As `note`, without the type: it adds nothing to where or with which key."""
+    said = {"uuid": ids.public(ids.INTEGRATION, found.id), **details}
+    await audit.note(tx, found.project_id, who, action, base.called(found), said)
 
 
 async def reachable(

@@ -9,7 +9,7 @@ from litestar import Response, post
 
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.integrations import base
+from tocsin.integrations import base, keeping
 from tocsin.storage import audit, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Integration, Resource
@@ -58,9 +58,7 @@ async def _change(
     async with service.pool.acquire() as tx, tx.transaction():
         if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
             raise not_found(kind)
-        found = await integrations.changing(tx, service.vault, viewer.project_id, integration_id)
-        if found is None:
-            raise not_found("integration")
+        found = await keeping.held(tx, service.vault, viewer.project_id, integration_id)
         said = await _do(tx, service, viewer, form.get("do", ""), uuid, resource_id, found)
     return redirect(f"/{kind}s/{uuid}#told", said)
 
@@ -68,19 +66,16 @@ async def _change(
 async def _do(
     tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, found: Integration
 ) -> str:
-    called, details = base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id)}
+    called = base.called(found)
     if wish == "detach":
-        if await integrations.detach(tx, viewer.project_id, resource_id, found.id):
-            await audit.note(
-                tx, viewer.project_id, viewer.email, "detached integration", called, {**details, "from": uuid}
-            )
+        await keeping.detach(tx, viewer.email, found, resource_id, uuid)
         return f"{called} is not told any more."
     if wish == "attach_all":
         await integrations.attach_all(tx, service.vault, viewer.project_id, found.id)
+        details = {"uuid": ids.public(ids.INTEGRATION, found.id)}
         await audit.note(tx, viewer.project_id, viewer.email, "attached integration to everything", called, details)
         return f"{called} is told of every server and monitor from now on, future ones included."
-    if await integrations.attach(tx, resource_id, found.id):
-        await audit.note(tx, viewer.project_id, viewer.email, "attached integration", called, {**details, "to": uuid})
+    await keeping.attach(tx, viewer.email, found, resource_id, uuid)
     return f"{called} is told from now on."
 
 

@@ -10,9 +10,9 @@ from litestar.params import QueryParameter
 
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.domain.incidents import SERVER, Closing, Incident
+from tocsin.domain.incidents import SERVER, Incident
 from tocsin.integrations import base
-from tocsin.storage import audit, deliveries, incidents, integrations
+from tocsin.storage import deliveries, incidents, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
 from tocsin.web import texts
@@ -63,9 +63,7 @@ async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Servi
     async with service.pool.acquire() as tx, tx.transaction():
         incident = await _found(tx, viewer, uuid)
         if incident.closed_at is None:
-            closing = Closing(viewer.project_id, incident.resource_id, incident.type, viewer.email, incident.id)
-            await incidents.resolve(tx, [closing])
-            await _note(tx, viewer, "resolved incident", incident)
+            await incidents.resolve_by_hand(tx, incident, viewer.email, viewer.email)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_RESOLVED)
 
 
@@ -77,7 +75,7 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
         incident = await _found(tx, viewer, uuid)
         snoozed = await incidents.snooze(tx, viewer.project_id, incident.id, until)
         if snoozed is not None:
-            await _note(tx, viewer, "snoozed incident", incident)
+            await incidents.note(tx, incident, viewer.email, "snoozed incident")
     if snoozed is None:
         return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
@@ -95,13 +93,6 @@ async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:
     if incident is None:
         raise not_found("incident")
     return incident
-
-
-async def _note(tx: Tx, viewer: Viewer, action: str, incident: Incident) -> None:
-    subject = f"{incident.type} of {incident.resource_name}"
-    await audit.note(
-        tx, viewer.project_id, viewer.email, action, subject, {"uuid": ids.public(ids.INCIDENT, incident.id)}
-    )
 
 
 def _address(incident: Incident) -> str:

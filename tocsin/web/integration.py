@@ -11,7 +11,6 @@ from litestar import Response, get, post
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base, keeping
-from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage import deliveries, health, integrations
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.integrations import Integration, Resource
@@ -47,9 +46,7 @@ async def _page(
             await integrations.places(tx, viewer.project_id, key, attached=each, limit=MOST_PLACES)
             for each in (True, False)
         ]
-        latest, _ = await deliveries.of_integration(
-            tx, viewer.project_id, key, status=None, limit=LATEST, offset=0
-        )
+        latest = await deliveries.latest(tx, viewer.project_id, key, LATEST)
         trial = await deliveries.one(tx, viewer.project_id, test) if test else None
     [each] = found
     stored = each.integration
@@ -122,11 +119,8 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
         resource_id = ids.key_of(attachments.PREFIX[kind], place)
         if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
             raise not_found(kind)
-        if wish == "detach":
-            if await integrations.detach(tx, viewer.project_id, resource_id, key):
-                await keeping.note(tx, viewer.email, "detached integration", found, {"from": place})
-        elif await integrations.attach(tx, resource_id, key):
-            await keeping.note(tx, viewer.email, "attached integration", found, {"to": place})
+        do = keeping.detach if wish == "detach" else keeping.attach
+        await do(tx, viewer.email, found, resource_id, place)
     return redirect(f"/integrations/{uuid}#places", texts.DETACHED if wish == "detach" else texts.ATTACHED)
 
 
@@ -152,16 +146,11 @@ async def enable(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
 async def trust(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """The host key that was offered last takes the place of the known one, because a person says so."""
     form = await fields(request, viewer)
-    kind, wished = SshServerRestartIntegration(), form.get("fingerprint", "")
+    key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx, tx.transaction():
-        stored = await keeping.held(tx, service.vault, viewer.project_id, ids.key_of(ids.INTEGRATION, uuid))
-        if stored.type != kind.type:
-            raise not_found("integration")
-        settings = kind.trusting(stored.settings, wished)
-        changed = await integrations.update(
-            tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret
+        await keeping.trust_host_key(
+            tx, service.vault, viewer.project_id, viewer.email, key, form.get("fingerprint", "")
         )
-        await keeping.note(tx, viewer.email, "trusted host key", changed, {"fingerprint": wished})
     return redirect(f"/integrations/{uuid}", texts.TRUSTED)
 
 

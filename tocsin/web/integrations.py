@@ -10,14 +10,13 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
 from tocsin.integrations import base, keeping
 from tocsin.integrations.base import IntegrationType, Maker
+from tocsin.integrations.slack import SlackIntegration
 from tocsin.integrations.sms_code import send_code
 from tocsin.storage import integrations
 from tocsin.storage.integrations import Overview
 from tocsin.web import integration_form, texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
-
-SLACK = "Integrations::SlackIntegration"
 
 
 @get("/integrations", include_in_schema=False)
@@ -43,9 +42,9 @@ def fares(each: Overview) -> tuple[str, str]:
 async def new(viewer: Viewer, service: Service, kind: str = "") -> Response[str]:
     """The types to choose from, or the form of the chosen one."""
     if kind not in base.types():
-        kinds = [each for each in base.types().values() if each.fields or each.type == SLACK]
+        kinds = [each for each in base.types().values() if each.fields or each.type == SlackIntegration.type]
         return page(
-            "integration_types.html", viewer, title="Add an integration", kinds=kinds, slack=SLACK,
+            "integration_types.html", viewer, title="Add an integration", kinds=kinds, slack=SlackIntegration.type,
             has_slack=service.settings.slack is not None,
         )  # fmt: skip
     return _form(viewer, base.of(kind), {})
@@ -61,9 +60,8 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         if not kind.fields:
             raise invalid(f"A {kind.label} integration is not made by a form")
         given = integration_form.given(kind, form)
-        name = form.get("name", "").strip() or None
-        keeping.checked_name(name)
-        warning = await keeping.reachable(kind, kind.parse(given), service.settings.allow_networks)
+        settings, name = kind.parse(given), keeping.checked_name(form.get("name", "").strip() or None)
+        warning = await keeping.reachable(kind, settings, service.settings.allow_networks)
         if kind.proof and maker.production:
             proof = form.get(kind.proof.name, "").strip()
             if not proof:
@@ -71,7 +69,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
                 return _form(viewer, kind, form, step=2)
             given[kind.proof.name] = proof
         async with service.pool.acquire() as connection:
-            made = await keeping.create(connection, service.vault, maker, viewer.email, kind, given, name)
+            made = await keeping.create(connection, service.vault, maker, viewer.email, kind, given, settings, name)
     except Refused as refused:
         step = 2 if kind.proof and form.get(kind.proof.name) else 1
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
