@@ -10,8 +10,10 @@ from uuid import UUID
 import asyncpg
 import click
 
+from tocsin import settings as configuration
 from tocsin.domain import ids
-from tocsin.storage import embedded, retention
+from tocsin.storage import accounts, database, embedded, retention, sessions
+from tocsin.storage.secrets import Vault
 
 OTHER_PROJECTS = 1_000
 OWN_SHARE = 10
@@ -104,12 +106,59 @@ SELECT id, now(), 'infinity' FROM servers
 ON CONFLICT DO NOTHING
 """
 
+# What the pages of a server and of a monitor draw: 30 days of those that stand first in their lists.
+MONITORS = """
+INSERT INTO network_monitors (id, project_id, number, name, url, check_type, interval, timeout, confirmations)
+SELECT new_id(), $1, n, 'site-' || n, 'https://site-' || n || '.example.com/', 'http', 60, 10, 2
+FROM generate_series(1, $2::int) AS n
+"""
+MONITOR_STATES = """
+INSERT INTO monitor_states (monitor_id, due_at, last_check_at, last_ok, last_response_ms)
+SELECT id, now() + interval '10 days', now(), true, 87 FROM network_monitors
+"""
+SAMPLES = """
+INSERT INTO samples (server_id, at, cpu_used, mem_used_b, disk_used_b, net_sent_b, net_recv_b)
+SELECT s.id, at, 30 + 20 * sin(extract(epoch FROM at) / 5000), 4e9, 1e11, extract(epoch FROM at), extract(epoch FROM at)
+FROM (SELECT id FROM servers WHERE project_id = $1 ORDER BY hostname LIMIT 5) s
+CROSS JOIN generate_series(now() - interval '30 days', now(), interval '1 minute') AS at
+ON CONFLICT DO NOTHING
+"""
+CHECKS = """
+INSERT INTO checks (monitor_id, at, ok, status_code, response_ms)
+SELECT m.id, at, true, 200, 80 + 20 * sin(extract(epoch FROM at) / 5000)
+FROM (SELECT id FROM network_monitors WHERE project_id = $1 ORDER BY number DESC LIMIT 30) m
+CROSS JOIN generate_series(now() - interval '1 day', now(), interval '1 minute') AS at
+"""
+HOURS_OF_CHECKS = """
+INSERT INTO checks_hourly (monitor_id, at, total, ok, response_ms)
+SELECT m.id, at, 60, 60, 80 + 20 * sin(extract(epoch FROM at) / 5000)
+FROM (SELECT id FROM network_monitors WHERE project_id = $1 ORDER BY number DESC LIMIT 30) m
+CROSS JOIN (SELECT date_trunc('hour', now()) - hours * interval '1 hour' AS at
+            FROM generate_series(1, 720) AS hours) AS past
+ON CONFLICT DO NOTHING
+"""
+
 ALERTS = "SELECT (alerts || '{\"downtime\": null}')::text FROM servers LIMIT 1"
 
 
-def history(folder: Path, project: str, deliveries: int, integrations: int) -> None:
-    """Old, finished deliveries with their incidents, and integrations attached to servers, most of other projects."""
-    asyncio.run(_history(folder, _key(project), deliveries, integrations))
+def history(
+    folder: Path, project: str, deliveries: int, integrations: int, own_share: int = OWN_SHARE
+) -> None:
+    """Old, finished deliveries with their incidents, and integrations, each attached to a server of its own.
+
+    One in `own_share` belongs to the project, the others to a thousand other ones.
+    """
+    asyncio.run(_history(folder, _key(project), deliveries, integrations, own_share))
+
+
+def readings(folder: Path, project: str, monitors: int) -> None:
+    """Monitors, none of them due soon, and 30 days of what the first few of servers and monitors were like."""
+    asyncio.run(_readings(folder, _key(project), monitors))
+
+
+def signed_in(folder: Path, project: str) -> str:
+    """The cookie of somebody who owns the project."""
+    return asyncio.run(_signed_in(folder, _key(project)))
 
 
 def servers(folder: Path, project: str, count: int) -> None:
@@ -117,7 +166,7 @@ def servers(folder: Path, project: str, count: int) -> None:
     asyncio.run(_servers(folder, _key(project), count))
 
 
-async def _history(folder: Path, project: UUID, deliveries: int, integrations: int) -> None:
+async def _history(folder: Path, project: UUID, deliveries: int, integrations: int, own_share: int) -> None:
     connection = await asyncpg.connect(embedded.dsn_of(folder))
     try:
         alerts = await connection.fetchval(ALERTS) or "{}"
@@ -127,7 +176,7 @@ async def _history(folder: Path, project: UUID, deliveries: int, integrations: i
             for statement, values in (
                 (PROJECTS, (OTHER_PROJECTS,)),
                 (STORE_PROJECTS, ()),
-                (INTEGRATIONS, (integrations, project, OWN_SHARE, OTHER_PROJECTS)),
+                (INTEGRATIONS, (integrations, project, own_share, OTHER_PROJECTS)),
                 (STORE_INTEGRATIONS, ()),
                 (STORE_SERVERS_OF_INTEGRATIONS, (alerts,)),
                 (STORE_ATTACHMENTS, ()),
@@ -152,6 +201,32 @@ async def _servers(folder: Path, project: UUID, count: int) -> None:
         await _settle(connection)
     finally:
         await connection.close()
+
+
+async def _readings(folder: Path, project: UUID, monitors: int) -> None:
+    connection = await asyncpg.connect(embedded.dsn_of(folder))
+    try:
+        async with connection.transaction():
+            await connection.execute(MONITORS, project, monitors)
+            await connection.execute(MONITOR_STATES)
+            for statement in (SAMPLES, CHECKS, HOURS_OF_CHECKS):
+                await connection.execute(statement, project, timeout=600)
+        await _settle(connection)
+    finally:
+        await connection.close()
+
+
+async def _signed_in(folder: Path, project: UUID) -> str:
+    vault = Vault(configuration.load(folder, environ={}).secret_keys)
+    pool = await database.pool(embedded.dsn_of(folder), size=1, name="bench")
+    try:
+        async with pool.acquire() as tx, tx.transaction():
+            user = await accounts.ensure_user(tx, "ann@example.com")
+            await tx.execute(accounts.INSERT_MEMBER, project, user.id, "owner")
+            await accounts.switch(tx, user.id, project)
+            return await sessions.begin(tx, vault, user.id, "Chromium on Linux")
+    finally:
+        await pool.close()
 
 
 async def _make_partitions(connection: asyncpg.Connection) -> None:

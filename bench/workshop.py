@@ -35,13 +35,16 @@ class Sizes:
     old_deliveries: int = 1_000_000
     old_integrations: int = 100_000
     many_servers: int = 100_000
+    console: int = 10_000
+    looks: int = 7
     idle_seconds: int = 10
 
 
 FULL = Sizes()
 QUICK = Sizes(
     incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=5_000, check_seconds=4, reports=500,
-    old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, idle_seconds=2,
+    old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, console=200, looks=3,
+    idle_seconds=2,
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from tocsin.cli import ssh_host
 from tocsin.cli.far_ends import PATIENCE, Failed, FarEnds, Site, Status, Where
+from tocsin.cli.listening import free_port
 from tocsin.storage.embedded import die_with_parent
 
 START = 30.0
@@ -58,7 +59,7 @@ class Demo:
         self.began = time.monotonic()
         self.far_ends = FarEnds()
         self.site = Site()
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.children: list[subprocess.Popen[bytes]] = []
         self.machine = ExitStack()
         self.environ: dict[str, str] = {}
@@ -339,10 +340,6 @@ def _python(program: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-c", program], preexec_fn=die_with_parent(signal.SIGKILL)
     )
 
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def _ready(http: httpx.AsyncClient, url: str) -> bool:

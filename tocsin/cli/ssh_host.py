@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tocsin.cli.listening import free_port
 from tocsin.storage.embedded import die_with_parent
 
 FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))
@@ -73,7 +74,7 @@ def host(folder: Path) -> Iterator[Host]:
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)  # noqa: S603
     (folder / "session").write_text(SESSION)
     (folder / "session").chmod(0o755)
-    user, port = getpass.getuser(), _free_port()
+    user, port = getpass.getuser(), free_port()
     key = (folder / "user_key.pub").read_text()
     (folder / "authorized_keys").write_text(f'restrict,command="{folder}/session" {key}')
     (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, user=user))
@@ -106,8 +107,3 @@ def _wait(running: subprocess.Popen[bytes], port: int, log: Path) -> None:
         time.sleep(0.02)
     lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
     raise Unavailable(f"OpenSSH's server does not start here: {lines[-1]}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

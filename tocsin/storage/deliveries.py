@@ -214,9 +214,11 @@ async def of_integration(
     return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INTEGRATION, integration_id, project_id, status)
 
 
-async def latest(tx: Tx, project_id: UUID, integration_id: UUID, limit: int) -> list[Delivery]:
-    """An integration's newest deliveries, without counting what may be a million."""
-    return [*map(_delivery, await tx.fetch(OF_INTEGRATION, integration_id, project_id, None, limit, 0))]
+async def latest(
+    tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None = None, limit: int, offset: int = 0
+) -> list[Delivery]:
+    """As `of_integration`, without counting what may be a million."""
+    return [*map(_delivery, await tx.fetch(OF_INTEGRATION, integration_id, project_id, status, limit, offset))]
 
 
 async def of_incident(

@@ -81,7 +81,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended."""
+    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended.
+
+    `waiting` stops counting at 1,000.
+    """
 
     integration: Integration
     unverified: bool
@@ -103,6 +106,7 @@ class Place:
 COLUMNS = """i.id, i.project_id, i.type, i.name, i.settings, i.sealed, i.version, i.system, i.attach_all,
     i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at"""
 
+THESE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = ANY($2::uuid[])"
 LIST = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 ORDER BY id"
 ONE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = $2"
 CHANGING = f"{ONE} FOR UPDATE"
@@ -142,25 +146,30 @@ FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
 MOST_WAITING = 1000
-OVERVIEW = f"""
+FITNESS = "(disabled_at IS NULL AND failing_since IS NULL)"
+GLANCE = f"""
 SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
-FROM integrations i
+FROM (SELECT * FROM integrations WHERE {{which}}) i
 LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
 LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
                    (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MOST_WAITING}) first) w ON true
 LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
                    ORDER BY id DESC LIMIT 1) f ON true
-WHERE i.project_id = $1 AND ($2::uuid IS NULL OR i.id = $2) ORDER BY i.id
+ORDER BY {FITNESS}, i.id
 """
+AT_A_GLANCE = GLANCE.format(which="project_id = $1 AND id = $2")
+OVERVIEW = GLANCE.format(which=f"project_id = $1 ORDER BY {FITNESS}, id LIMIT $2 OFFSET $3")
 
 PLACES = """
 SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
 WHERE s.project_id = $1
   AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
+  AND ($5 = '' OR position(lower($5) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
 UNION ALL
 SELECT 'network_monitor', m.id, m.name FROM network_monitors m
 WHERE m.project_id = $1
   AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
+  AND ($5 = '' OR position(lower($5) IN lower(m.name)) > 0)
 ORDER BY name, id LIMIT $4
 """
 
@@ -178,6 +187,13 @@ OWNED: Mapping[Resource, str] = {
 ATTACHED = f"""
 SELECT {COLUMNS} FROM attachments a JOIN integrations i ON i.id = a.integration_id
 WHERE i.project_id = $1 AND a.resource_id = $2 ORDER BY i.id
+"""
+
+ATTACHABLE = f"""
+SELECT {COLUMNS} FROM integrations i
+WHERE i.project_id = $1
+  AND NOT EXISTS (SELECT FROM attachments a WHERE a.resource_id = $2 AND a.integration_id = i.id)
+ORDER BY i.id LIMIT $3
 """
 
 ATTACH = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1"
@@ -222,20 +238,33 @@ async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> I
     return row and _integration(vault, row)
 
 
-async def overview(tx: Tx, vault: Vault, project_id: UUID, only: UUID | None = None) -> list[Overview]:
-    """All of the project's, or the one of that key, at a glance; oldest first. `waiting` stops counting at 1,000."""
-    return [
-        Overview(
-            _integration(vault, row), row["unverified"], row["places"], row["waiting"], row["last_status"],
-            row["last_at"],
-        )
-        for row in await tx.fetch(OVERVIEW, project_id, only)
-    ]
+async def these(tx: Tx, vault: Vault, project_id: UUID, keys: Iterable[UUID]) -> list[Integration]:
+    """Those of the project's that have these keys, in any order."""
+    return [_integration(vault, row) for row in await tx.fetch(THESE, project_id, [*keys])]
 
 
-async def places(tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, limit: int) -> list[Place]:
-    """The project's servers and monitors that it is attached to (or not), by name."""
-    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit)
+async def overview(tx: Tx, vault: Vault, project_id: UUID, *, limit: int, offset: int) -> list[Overview]:
+    """A page of the project's at a glance, those in trouble first, then oldest."""
+    return [_overview(vault, row) for row in await tx.fetch(OVERVIEW, project_id, limit, offset)]
+
+
+async def at_a_glance(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Overview | None:
+    """The project's integration of that key as a list of them shows it."""
+    row = await tx.fetchrow(AT_A_GLANCE, project_id, integration_id)
+    return row and _overview(vault, row)
+
+
+def _overview(vault: Vault, row: Record) -> Overview:
+    return Overview(
+        _integration(vault, row), row["unverified"], row["places"], row["waiting"], row["last_status"], row["last_at"]
+    )
+
+
+async def places(
+    tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, search: str, limit: int
+) -> list[Place]:
+    """The project's servers and monitors that it is attached to (or not), with `search` in their names, by name."""
+    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit, search)
     return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
 
 
@@ -331,6 +360,13 @@ async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: U
 async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:
     """What is attached to a server or monitor, oldest integration first."""
     return [_integration(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
+
+
+async def attachable(
+    tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID, *, limit: int
+) -> Sequence[Integration]:
+    """The oldest of the project's integrations that are not attached to the resource."""
+    return [_integration(vault, row) for row in await tx.fetch(ATTACHABLE, project_id, resource_id, limit)]
 
 
 async def attach(tx: Tx, resource_id: UUID, integration_id: UUID) -> bool:

@@ -27,6 +27,10 @@ _EMBEDDING = tuple(ipaddress.IPv6Network(cidr) for cidr in ("::/96", "64:ff9b::/
 _NOT_PUBLIC = tuple(ipaddress.ip_network(cidr) for cidr in ("192.88.99.0/24", "3fff::/20"))
 
 
+EVERYWHERE: tuple[Network, ...] = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"))
+"""For addresses that the operator chose and no project can change."""
+
+
 class Blocked(OSError):
     """An address that may not be reached. The text names it and says what the operator can do."""
 

@@ -5,7 +5,6 @@ https://docs.slack.dev/apis/web-api/, https://docs.slack.dev/authentication/inst
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tocsin import settings
 from tocsin.domain.deliveries import RESPONSE_LIMIT
-from tocsin.transports.guard import Guard
+from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 
 BOT_SCOPES = "chat:write,incoming-webhook"
@@ -24,7 +23,6 @@ USER_SCOPES = "channels:write"
 ANSWER_LIMIT = 256 << 10
 """Bytes of an answer that are read: a message comes back with all its blocks."""
 
-_EVERYWHERE = tuple(ipaddress.ip_network(all_of_them) for all_of_them in ("0.0.0.0/0", "::/0"))
 
 
 class SlackRefused(Exception):
@@ -62,7 +60,7 @@ class Slack:
 
     def __init__(self, app: settings.Slack) -> None:
         self._app = app
-        self._http = Http(Guard(_EVERYWHERE), keep=ANSWER_LIMIT)
+        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT)
 
     async def call(self, method: str, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """One call of a method that takes JSON, on behalf of `token`. Raises `SlackRefused`."""

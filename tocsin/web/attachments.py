@@ -15,6 +15,8 @@ from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Integration, Resource
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
+MOST_OFFERED = 100
+"""Integrations that can be chosen from; others are attached on their own pages."""
 PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
 
 
@@ -32,10 +34,10 @@ class Told:
 
 
 async def beside(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Told]:
-    """All integrations of the project, those that are attached to this server or monitor first."""
-    attached = {each.id for each in await integrations.attached(tx, service.vault, project_id, resource_id)}
-    found = [_told(each, each.id in attached) for each in await integrations.list_(tx, service.vault, project_id)]
-    return sorted(found, key=lambda each: not each.attached)
+    """What is attached to this server or monitor, then what could be, oldest first."""
+    attached = await integrations.attached(tx, service.vault, project_id, resource_id)
+    free = await integrations.attachable(tx, service.vault, project_id, resource_id, limit=MOST_OFFERED)
+    return [_told(each, True) for each in attached] + [_told(each, False) for each in free]
 
 
 @post("/servers/{uuid:str}/integrations", include_in_schema=False)

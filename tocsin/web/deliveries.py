@@ -37,13 +37,13 @@ async def log(
         integration = await integrations.one(tx, service.vault, viewer.project_id, key)
         if integration is None:
             raise not_found("integration")
-        found, total = await deliveries.of_integration(
-            tx, viewer.project_id, integration.id, status=only, limit=ROWS, offset=(number - 1) * ROWS
+        found = await deliveries.latest(
+            tx, viewer.project_id, integration.id, status=only, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
     name = base.called(integration)
     return page(
-        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found, took=took, number=number,
-        more=number * ROWS < total, only=only or "", statuses=get_args(Status),
+        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], took=took,
+        number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status),
     )
 
 

@@ -32,12 +32,11 @@ async def list_(
 ) -> Response[str]:
     number = min(max(number, 1), LAST_PAGE)
     async with service.pool.acquire() as tx:
-        found, total = await incidents.list_(
-            tx, viewer.project_id, ongoing=None, limit=ROWS, offset=(number - 1) * ROWS
-        )
+        found = await incidents.latest(tx, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS)
+    rows = found[:ROWS]
     return page(
-        "incidents.html", viewer, title="Incidents", ongoing=[each for each in found if each.closed_at is None],
-        ended=[each for each in found if each.closed_at is not None], number=number, more=number * ROWS < total,
+        "incidents.html", viewer, title="Incidents", ongoing=[each for each in rows if each.closed_at is None],
+        ended=[each for each in rows if each.closed_at is not None], number=number, more=len(found) > ROWS,
     )
 
 
@@ -48,7 +47,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         told, total = await deliveries.of_incident(
             tx, viewer.project_id, incident.id, status=None, limit=MOST_DELIVERIES, offset=0
         )
-        known = await integrations.list_(tx, service.vault, viewer.project_id)
+        known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in told})
     names = {each.id: base.called(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,

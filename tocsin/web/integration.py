@@ -23,38 +23,37 @@ from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 MOST_PLACES = 100
-"""Servers and monitors that are listed, and that can be chosen from; others are attached on their own pages."""
+"""Servers and monitors that are listed, and that can be chosen from; others are found by their names."""
 LATEST = 5
 
 
 @get("/integrations/{uuid:str}", include_in_schema=False)
-async def show(uuid: str, viewer: Viewer, service: Service, tested: str = "") -> Response[str]:
-    return await _page(uuid, viewer, service, tested)
+async def show(uuid: str, viewer: Viewer, service: Service, tested: str = "", find: str = "") -> Response[str]:
+    return await _page(uuid, viewer, service, tested, find.strip()[:200])
 
 
 async def _page(
-    uuid: str, viewer: Viewer, service: Service, tested: str = "", typed: Form | None = None,
+    uuid: str, viewer: Viewer, service: Service, tested: str = "", search: str = "", typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response[str]:
     key, test = ids.key_of(ids.INTEGRATION, uuid), ids.parse(ids.DELIVERY, tested)
     async with service.pool.acquire() as tx:
-        found = await integrations.overview(tx, service.vault, viewer.project_id, key)
-        if not found:
+        each = await integrations.at_a_glance(tx, service.vault, viewer.project_id, key)
+        if each is None:
             raise not_found("integration")
         fitness = await integrations.health(tx, viewer.project_id, key)
         attached, free = [
-            await integrations.places(tx, viewer.project_id, key, attached=each, limit=MOST_PLACES)
-            for each in (True, False)
+            await integrations.places(tx, viewer.project_id, key, attached=is_so, search=search, limit=MOST_PLACES)
+            for is_so in (True, False)
         ]
-        latest = await deliveries.latest(tx, viewer.project_id, key, LATEST)
+        latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
         trial = await deliveries.one(tx, viewer.project_id, test) if test else None
-    [each] = found
     stored = each.integration
     kind = base.of(stored.type)
     return page(
         "integration.html", viewer, title=base.called(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
-        free=free, most=MOST_PLACES, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
+        free=free, most=MOST_PLACES, search=search, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.shown(stored.settings, reveal=False), prefixes=attachments.PREFIX, public_url=service.public_url,
     )  # fmt: skip

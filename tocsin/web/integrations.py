@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from litestar import Response, get, post
+from litestar.params import QueryParameter
 
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
@@ -18,13 +20,26 @@ from tocsin.web import integration_form, texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
+ROWS = 50
+LAST_PAGE = 2_000
+
 
 @get("/integrations", include_in_schema=False)
-async def list_(viewer: Viewer, service: Service) -> Response[str]:
+async def list_(
+    viewer: Viewer, service: Service, number: Annotated[int, QueryParameter(name="page")] = 1
+) -> Response[str]:
+    number = min(max(number, 1), LAST_PAGE)
     async with service.pool.acquire() as tx:
-        found = await integrations.overview(tx, service.vault, viewer.project_id)
-    rows = [(each, base.called(each.integration), base.of(each.integration.type).label, fares(each)) for each in found]
-    return page("integrations.html", viewer, title="Integrations", rows=rows)
+        found = await integrations.overview(
+            tx, service.vault, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS
+        )
+    rows = [
+        (each, base.called(each.integration), base.of(each.integration.type).label, fares(each))
+        for each in found[:ROWS]
+    ]
+    return page(
+        "integrations.html", viewer, title="Integrations", rows=rows, number=number, more=len(found) > ROWS
+    )
 
 
 def fares(each: Overview) -> tuple[str, str]:

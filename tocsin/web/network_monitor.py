@@ -18,8 +18,8 @@ from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.marks import Day, day_bars
 from tocsin.web.network_monitors import STATES, called
+from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
-from tocsin.web.server import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 MOST_CHECKS = 10

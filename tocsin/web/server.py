@@ -20,17 +20,11 @@ from tocsin.storage.servers import Server
 from tocsin.web import attachments, readings
 from tocsin.web.amounts import rate, size
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
+from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
-RANGES = {
-    "1h": ("1 h", timedelta(hours=1), 15), "24h": ("24 h", timedelta(days=1), 360),
-    "7d": ("7 d", timedelta(days=7), 3_600), "30d": ("30 d", timedelta(days=30), 10_800),
-}  # fmt: skip
-"""By its name in the address: what a range is called, how long it is, and the seconds of one point."""
-USUAL = "24h"
 SHOWN = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b")
-MOST_INCIDENTS = 10
 LIMITED = ("cpu", "ram", "disk")
 
 
@@ -160,11 +154,6 @@ def _charts(
         for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
     ]
     return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
-
-
-def mean_of(resolution: int) -> str:
-    """What is to be said of points that hide what was short."""
-    return f"each point is the mean of {resolution // 3_600} h" if resolution >= 3_600 else ""
 
 
 def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 from base64 import b64encode
@@ -19,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
-from tocsin.transports.guard import Guard
+from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 from tocsin.transports.sms import Forged, Provider, Report, Taken, TextRefused
 
@@ -38,7 +37,6 @@ FINAL = {"delivered": None, "read": None, "undelivered": "could not be delivered
 
 _SID = re.compile(r'"sid":\s*"((?:SM|MM)[0-9a-fA-F]{32})"')
 _STATUS = re.compile(r'"status":\s*"([a-z_]+)"')
-_EVERYWHERE = tuple(ipaddress.ip_network(all_of_them) for all_of_them in ("0.0.0.0/0", "::/0"))
 
 
 class Twilio(Provider):
@@ -48,7 +46,7 @@ class Twilio(Provider):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._http = Http(Guard(_EVERYWHERE))
+        self._http = Http(Guard(EVERYWHERE))
         self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
         credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
         self._headers = {
