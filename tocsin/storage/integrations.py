@@ -79,30 +79,6 @@ class Health:
     outstanding: int
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended.
-
-    `waiting` stops counting at 1,000.
-    """
-
-    integration: Integration
-    unverified: bool
-    places: int
-    waiting: int
-    last_status: str | None
-    last_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A server or monitor that an integration is, or may be, attached to."""
-
-    kind: Resource
-    id: UUID
-    name: str
-
-
 COLUMNS = """i.id, i.project_id, i.type, i.name, i.settings, i.sealed, i.version, i.system, i.attach_all,
     i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at"""
 
@@ -145,34 +121,6 @@ SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIE
 FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
-MOST_WAITING = 1000
-FITNESS = "(disabled_at IS NULL AND failing_since IS NULL)"
-GLANCE = f"""
-SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
-FROM (SELECT * FROM integrations WHERE {{which}}) i
-LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
-LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
-                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MOST_WAITING}) first) w ON true
-LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
-                   ORDER BY id DESC LIMIT 1) f ON true
-ORDER BY {FITNESS}, i.id
-"""
-AT_A_GLANCE = GLANCE.format(which="project_id = $1 AND id = $2")
-OVERVIEW = GLANCE.format(which=f"project_id = $1 ORDER BY {FITNESS}, id LIMIT $2 OFFSET $3")
-
-PLACES = """
-SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
-WHERE s.project_id = $1
-  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
-  AND ($5 = '' OR position(lower($5) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
-UNION ALL
-SELECT 'network_monitor', m.id, m.name FROM network_monitors m
-WHERE m.project_id = $1
-  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
-  AND ($5 = '' OR position(lower($5) IN lower(m.name)) > 0)
-ORDER BY name, id LIMIT $4
-"""
-
 SENDABLE = f"""
 SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified
 FROM integrations i WHERE i.id = ANY($1::uuid[])
@@ -187,13 +135,6 @@ OWNED: Mapping[Resource, str] = {
 ATTACHED = f"""
 SELECT {COLUMNS} FROM attachments a JOIN integrations i ON i.id = a.integration_id
 WHERE i.project_id = $1 AND a.resource_id = $2 ORDER BY i.id
-"""
-
-ATTACHABLE = f"""
-SELECT {COLUMNS} FROM integrations i
-WHERE i.project_id = $1
-  AND NOT EXISTS (SELECT FROM attachments a WHERE a.resource_id = $2 AND a.integration_id = i.id)
-ORDER BY i.id LIMIT $3
 """
 
 ATTACH = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1"
@@ -229,49 +170,24 @@ ON CONFLICT DO NOTHING
 
 async def list_(tx: Tx, vault: Vault, project_id: UUID) -> list[Integration]:
     """All of the project's, oldest first."""
-    return [_integration(vault, row) for row in await tx.fetch(LIST, project_id)]
+    return [of_row(vault, row) for row in await tx.fetch(LIST, project_id)]
 
 
 async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
     """The project's integration of that key."""
     row = await tx.fetchrow(ONE, project_id, integration_id)
-    return row and _integration(vault, row)
+    return row and of_row(vault, row)
 
 
 async def these(tx: Tx, vault: Vault, project_id: UUID, keys: Iterable[UUID]) -> list[Integration]:
     """Those of the project's that have these keys, in any order."""
-    return [_integration(vault, row) for row in await tx.fetch(THESE, project_id, [*keys])]
-
-
-async def overview(tx: Tx, vault: Vault, project_id: UUID, *, limit: int, offset: int) -> list[Overview]:
-    """A page of the project's at a glance, those in trouble first, then oldest."""
-    return [_overview(vault, row) for row in await tx.fetch(OVERVIEW, project_id, limit, offset)]
-
-
-async def at_a_glance(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Overview | None:
-    """The project's integration of that key as a list of them shows it."""
-    row = await tx.fetchrow(AT_A_GLANCE, project_id, integration_id)
-    return row and _overview(vault, row)
-
-
-def _overview(vault: Vault, row: Record) -> Overview:
-    return Overview(
-        _integration(vault, row), row["unverified"], row["places"], row["waiting"], row["last_status"], row["last_at"]
-    )
-
-
-async def places(
-    tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, search: str, limit: int
-) -> list[Place]:
-    """The project's servers and monitors that it is attached to (or not), with `search` in their names, by name."""
-    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit, search)
-    return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
+    return [of_row(vault, row) for row in await tx.fetch(THESE, project_id, [*keys])]
 
 
 async def changing(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
     """The project's integration of that key, held until the transaction ends so that nobody else changes it."""
     row = await tx.fetchrow(CHANGING, project_id, integration_id)
-    return row and _integration(vault, row)
+    return row and of_row(vault, row)
 
 
 async def create(
@@ -291,7 +207,7 @@ async def create(
     row = await tx.fetchrow(
         INSERT, new, project_id, type_name, name, shown, sealed, facts.for_people, facts.repeatable, False
     )
-    return _integration(vault, row)
+    return of_row(vault, row)
 
 
 async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
@@ -308,7 +224,7 @@ async def update(
 ) -> Integration:
     """Change an integration that `changing` holds."""
     shown, sealed = _sealed(vault, stored.project_id, stored.id, settings, secret)
-    return _integration(vault, await tx.fetchrow(UPDATE, stored.project_id, stored.id, name, shown, sealed))
+    return of_row(vault, await tx.fetchrow(UPDATE, stored.project_id, stored.id, name, shown, sealed))
 
 
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
@@ -359,14 +275,7 @@ async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: U
 
 async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:
     """What is attached to a server or monitor, oldest integration first."""
-    return [_integration(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
-
-
-async def attachable(
-    tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID, *, limit: int
-) -> Sequence[Integration]:
-    """The oldest of the project's integrations that are not attached to the resource."""
-    return [_integration(vault, row) for row in await tx.fetch(ATTACHABLE, project_id, resource_id, limit)]
+    return [of_row(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
 
 
 async def attach(tx: Tx, resource_id: UUID, integration_id: UUID) -> bool:
@@ -386,7 +295,7 @@ async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUI
     if row is None:
         return None
     await tx.execute(ATTACH_EXISTING, project_id, integration_id)
-    return _integration(vault, row)
+    return of_row(vault, row)
 
 
 async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
@@ -416,7 +325,7 @@ def _opened(vault: Vault, row: Record) -> tuple[dict[str, Any], str | None]:
     return {**row["settings"], **msgspec.json.decode(plain)}, None
 
 
-def _integration(vault: Vault, row: Record) -> Integration:
+def of_row(vault: Vault, row: Record) -> Integration:
     settings, _ = _opened(vault, row)
     return Integration(
         id=key(row["id"]),

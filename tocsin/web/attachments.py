@@ -10,7 +10,7 @@ from litestar import Response, post
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base, keeping
-from tocsin.storage import audit, integrations
+from tocsin.storage import audit, integration_list, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Integration, Resource
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -36,7 +36,7 @@ class Told:
 async def beside(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Told]:
     """What is attached to this server or monitor, then what could be, oldest first."""
     attached = await integrations.attached(tx, service.vault, project_id, resource_id)
-    free = await integrations.attachable(tx, service.vault, project_id, resource_id, limit=MOST_OFFERED)
+    free = await integration_list.attachable(tx, service.vault, project_id, resource_id, limit=MOST_OFFERED)
     return [_told(each, True) for each in attached] + [_told(each, False) for each in free]
 
 

@@ -11,7 +11,7 @@ from litestar import Response, get, post
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base, keeping
-from tocsin.storage import deliveries, health, integrations
+from tocsin.storage import deliveries, health, integration_list, integrations
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.integrations import Integration, Resource
 from tocsin.storage.leases import Try
@@ -38,12 +38,12 @@ async def _page(
 ) -> Response[str]:
     key, test = ids.key_of(ids.INTEGRATION, uuid), ids.parse(ids.DELIVERY, tested)
     async with service.pool.acquire() as tx:
-        each = await integrations.at_a_glance(tx, service.vault, viewer.project_id, key)
+        each = await integration_list.one(tx, service.vault, viewer.project_id, key)
         if each is None:
             raise not_found("integration")
         fitness = await integrations.health(tx, viewer.project_id, key)
         attached, free = [
-            await integrations.places(tx, viewer.project_id, key, attached=is_so, search=search, limit=MOST_PLACES)
+            await integration_list.places(tx, viewer.project_id, key, attached=is_so, search=search, limit=MOST_PLACES)
             for is_so in (True, False)
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)

@@ -14,8 +14,8 @@ from tocsin.integrations import base, keeping
 from tocsin.integrations.base import IntegrationType, Maker
 from tocsin.integrations.slack import SlackIntegration
 from tocsin.integrations.sms_code import send_code
-from tocsin.storage import integrations
-from tocsin.storage.integrations import Overview
+from tocsin.storage import integration_list
+from tocsin.storage.integration_list import Overview
 from tocsin.web import integration_form, texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -30,7 +30,7 @@ async def list_(
 ) -> Response[str]:
     number = min(max(number, 1), LAST_PAGE)
     async with service.pool.acquire() as tx:
-        found = await integrations.overview(
+        found = await integration_list.page(
             tx, service.vault, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
     rows = [

@@ -1,0 +1,107 @@
+"""The integrations of a project as people look at them: a page at a time, with where each is attached and how it fares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tocsin.storage.database import Tx, key
+from tocsin.storage.integrations import COLUMNS, UNVERIFIED, Integration, Resource, of_row
+from tocsin.storage.secrets import Vault
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+MOST_WAITING = 1000
+FITNESS = "(disabled_at IS NULL AND failing_since IS NULL)"
+GLANCE = f"""
+SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
+FROM (SELECT * FROM integrations WHERE {{which}}) i
+LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
+LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
+                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MOST_WAITING}) first) w ON true
+LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
+                   ORDER BY id DESC LIMIT 1) f ON true
+ORDER BY {FITNESS}, i.id
+"""
+AT_A_GLANCE = GLANCE.format(which="project_id = $1 AND id = $2")
+OVERVIEW = GLANCE.format(which=f"project_id = $1 ORDER BY {FITNESS}, id LIMIT $2 OFFSET $3")
+
+PLACES = """
+SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
+WHERE s.project_id = $1
+  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
+  AND ($5 = '' OR position(lower($5) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
+UNION ALL
+SELECT 'network_monitor', m.id, m.name FROM network_monitors m
+WHERE m.project_id = $1
+  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
+  AND ($5 = '' OR position(lower($5) IN lower(m.name)) > 0)
+ORDER BY name, id LIMIT $4
+"""
+
+ATTACHABLE = f"""
+SELECT {COLUMNS} FROM integrations i
+WHERE i.project_id = $1
+  AND NOT EXISTS (SELECT FROM attachments a WHERE a.resource_id = $2 AND a.integration_id = i.id)
+ORDER BY i.id LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended.
+
+    `waiting` stops counting at 1,000.
+    """
+
+    integration: Integration
+    unverified: bool
+    places: int
+    waiting: int
+    last_status: str | None
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server or monitor that an integration is, or may be, attached to."""
+
+    kind: Resource
+    id: UUID
+    name: str
+
+
+async def page(tx: Tx, vault: Vault, project_id: UUID, *, limit: int, offset: int) -> list[Overview]:
+    """A page of the project's at a glance, those in trouble first, then oldest."""
+    return [_overview(vault, row) for row in await tx.fetch(OVERVIEW, project_id, limit, offset)]
+
+
+async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Overview | None:
+    """The project's integration of that key as a list of them shows it."""
+    row = await tx.fetchrow(AT_A_GLANCE, project_id, integration_id)
+    return row and _overview(vault, row)
+
+
+async def places(
+    tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, search: str, limit: int
+) -> list[Place]:
+    """The project's servers and monitors that it is attached to (or not), with `search` in their names, by name."""
+    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit, search)
+    return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
+
+
+async def attachable(
+    tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID, *, limit: int
+) -> Sequence[Integration]:
+    """The oldest of the project's integrations that are not attached to the resource."""
+    return [of_row(vault, row) for row in await tx.fetch(ATTACHABLE, project_id, resource_id, limit)]
+
+
+def _overview(vault: Vault, row: Record) -> Overview:
+    return Overview(
+        of_row(vault, row), row["unverified"], row["places"], row["waiting"], row["last_status"], row["last_at"]
+    )
