@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -100,3 +102,21 @@ async def test_the_pages_are_for_everybody(
         await page.goto(service.url + path)
         assert not await findings(page), path
         assert not await too_wide(page), path
+
+
+async def test_a_person_snoozes_until_a_moment_of_their_choice(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    answer = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client), "disk_failure")})
+    uuid = answer.json()["uuid"]
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    await page.locator("#until").fill("2001-02-03T04:05")
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("Choose a moment that is to come")).to_be_visible()
+    moment = (datetime.now(UTC) + timedelta(days=2)).replace(second=0, microsecond=0)
+    zone = await page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    await page.locator("#until").fill(moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M"))
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("Nothing more is said of it until then")).to_be_visible()
+    until = (await client.get(f"/api/v1/incidents/{uuid}")).json()["snooze_until"]
+    assert datetime.fromisoformat(until) == moment

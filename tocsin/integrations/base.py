@@ -152,6 +152,10 @@ class IntegrationType(ABC):
     def name(self, settings: Mapping[str, Any]) -> str:
         """What the integration is called unless its owner says otherwise."""
 
+    def said(self, notification: Notification) -> str:
+        """What goes out for it, for the log of deliveries: nothing secret; empty where nothing goes out."""
+        return ""
+
     @abstractmethod
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE

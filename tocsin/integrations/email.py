@@ -70,6 +70,10 @@ class EmailIntegration(IntegrationType):
     def name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["email"])
 
+    def said(self, notification: Notification) -> str:
+        said = words(notification)
+        return f"Subject: {said.subject}\n\n{_text(said, None)}"
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:

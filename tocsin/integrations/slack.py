@@ -104,6 +104,9 @@ class SlackIntegration(IntegrationType):
             "messages": await slack.messages(tx, job.integration_id, incident),
         }
 
+    def said(self, notification: Notification) -> str:
+        return str(written(notification, Standing(), "")["text"])
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:

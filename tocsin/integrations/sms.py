@@ -76,6 +76,9 @@ class SmsIntegration(IntegrationType):
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
         return await texts.ask(tx, job, settings["phone_number"])
 
+    def said(self, notification: Notification) -> str:
+        return text(notification)
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:

@@ -169,6 +169,9 @@ class SshServerRestartIntegration(IntegrationType):
 
     # ------------------------------------------------------------------------------------------------------ the wire
 
+    def said(self, notification: Notification) -> str:
+        return {"opened": "sudo reboot", "test": "sudo -l reboot"}.get(notification.event, "")
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:

@@ -76,6 +76,9 @@ class WebhookIntegration(IntegrationType):
             "signing_secret": new_secret(),
         }
 
+    def said(self, notification: Notification) -> str:
+        return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:

@@ -45,6 +45,11 @@ COLUMNS = ", ".join(FIELDS)
 
 ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 
+TOLD = """
+SELECT EXISTS (SELECT FROM finished
+               WHERE incident_id = $1 AND integration_id = $2 AND event = 'opened' AND status = 'delivered')
+"""
+
 # The newest of a view over two tables: each side gives its newest by index, then the few are merged.
 NEWEST = """
 SELECT {columns} FROM (
@@ -204,6 +209,11 @@ async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
     """The project's delivery of that key, with its attempts."""
     row = await tx.fetchrow(ONE, delivery_id, project_id)
     return row and _delivery(row)
+
+
+async def told_of_beginning(tx: Tx, incident_id: UUID, integration_id: UUID) -> bool:
+    """Whether the news that the incident began arrived there."""
+    return bool(await tx.fetchval(TOLD, incident_id, integration_id))
 
 
 async def of_integration(

@@ -1,4 +1,4 @@
-"""The integrations of a project as people look at them: a page at a time, with where each is attached and how it fares."""
+"""The integrations of a project as people look at them: with where each is attached and how it fares."""
 
 from __future__ import annotations
 

@@ -112,20 +112,24 @@ class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def notification(self) -> Notification:
-        said = self.content
-        return Notification(
-            delivery_id=ids.public(ids.DELIVERY, self.id),
-            event=self.event,
-            incident_id=ids.public(ids.INCIDENT, said.incident_id) if said.incident_id else None,
-            resource_type=said.resource_type,
-            resource_name=said.resource_name,
-            resource_url=said.resource_url,
-            incident_type=said.incident_type,
-            message=said.message,
-            started_at=said.started_at,
-            closed_at=said.closed_at if self.event == "resolved" else None,
-            first_notice_failed=self.first_notice_failed,
-        )
+        return notification(self.id, self.event, self.content, self.first_notice_failed)
+
+
+def notification(delivery_id: UUID, event: Event, said: Content, first_notice_failed: bool) -> Notification:
+    """What a delivery tells its integration."""
+    return Notification(
+        delivery_id=ids.public(ids.DELIVERY, delivery_id),
+        event=event,
+        incident_id=ids.public(ids.INCIDENT, said.incident_id) if said.incident_id else None,
+        resource_type=said.resource_type,
+        resource_name=said.resource_name,
+        resource_url=said.resource_url,
+        incident_type=said.incident_type,
+        message=said.message,
+        started_at=said.started_at,
+        closed_at=said.closed_at if event == "resolved" else None,
+        first_notice_failed=first_notice_failed,
+    )
 
 
 @dataclass(frozen=True, slots=True)

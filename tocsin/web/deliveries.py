@@ -12,7 +12,8 @@ from tocsin.domain import ids
 from tocsin.domain.deliveries import Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
-from tocsin.storage import deliveries, integrations, redeliveries
+from tocsin.storage import deliveries, incidents, integrations, queue, redeliveries
+from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.integrations import Integration
 from tocsin.storage.leases import Try
@@ -56,13 +57,30 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         if delivery is None:
             raise not_found("delivery")
         integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
+        sent = await _sent(tx, service, delivery)
     name = base.called(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
         again=_again(viewer, delivery, integration),
         restarts=delivery.event == "opened" and not base.of(delivery.integration_type).repeatable,
-        tries=msgspec.convert(delivery.attempts, list[Try]),
+        tries=msgspec.convert(delivery.attempts, list[Try]), sent=sent,
     )
+
+
+async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
+    """What was sent, or will be; empty where nothing went out and nothing will, and where its incident is gone."""
+    ended_untried = delivery.finished_at is not None and not delivery.attempts
+    incident_id = delivery.incident_id
+    incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
+    if ended_untried or (incident is None and delivery.event != "test"):
+        return ""
+    content = queue.content(incident) if incident else queue.test_content(service.public_url, delivery.created_at)
+    kind = base.of(delivery.integration_type)
+    says_both = (
+        incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
+        and not await deliveries.told_of_beginning(tx, incident.id, delivery.integration_id)
+    )  # fmt: skip
+    return kind.said(queue.notification(delivery.id, delivery.event, content, says_both))
 
 
 def _again(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:

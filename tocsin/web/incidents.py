@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 from litestar.params import QueryParameter
@@ -17,13 +18,14 @@ from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 ROWS = 25
 MOST_DELIVERIES = 100
 LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
 """Hours that a person may choose."""
+LONGEST_SNOOZE = timedelta(days=366)
 
 
 @get("/incidents", include_in_schema=False)
@@ -68,8 +70,11 @@ async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Servi
 
 @post("/incidents/{uuid:str}/snooze", include_in_schema=False)
 async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    """For some hours, or until a moment in the reader's time zone."""
     form = await fields(request, viewer)
-    until = datetime.now(UTC) + SNOOZES.get(form.get("hours", ""), SNOOZES["1"])
+    until = _until(form, viewer.zone)
+    if until is None:
+        return redirect(f"/incidents/{uuid}", texts.SNOOZE_WHEN, good=False)
     async with service.pool.acquire() as tx, tx.transaction():
         incident = await _found(tx, viewer, uuid)
         snoozed = await incidents.snooze(tx, viewer.project_id, incident.id, until)
@@ -85,6 +90,18 @@ def took(delivery: Delivery) -> float | None:
     if delivery.status != "delivered" or delivery.finished_at is None:
         return None
     return float((delivery.finished_at - delivery.created_at).total_seconds())
+
+
+def _until(form: Form, zone: str) -> datetime | None:
+    """The moment that a form asks for; None for one that is none, has been, or is more than a year away."""
+    now = datetime.now(UTC)
+    if not (wished := form.get("until", "")):
+        return now + SNOOZES.get(form.get("hours", ""), SNOOZES["1"])
+    try:
+        until = datetime.fromisoformat(wished).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return until if now < until < now + LONGEST_SNOOZE else None
 
 
 async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:

@@ -79,6 +79,7 @@ LEFT = "You have left {name}."
 
 INCIDENT_RESOLVED = "The incident is resolved. Those who heard of it are told."
 INCIDENT_SNOOZED = "Nothing more is said of it until then. If it still lasts, there will be a reminder."
+SNOOZE_WHEN = "Choose a moment that is to come, within a year."
 INCIDENT_OVER = "It was over already, so there is nothing to snooze."
 
 INTEGRATION_MADE = "{name} is made. Attach it, then try it out."
