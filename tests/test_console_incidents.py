@@ -49,6 +49,7 @@ async def test_an_incident_is_seen_live_its_notice_read_and_it_is_resolved(
     await page.get_by_role("button", name="Resolve").click()
     await expect(page.get_by_text("The incident is resolved")).to_be_visible()
     await expect(page.get_by_text("end: delivered after")).to_be_visible(timeout=10_000)
+    await expect(page.get_by_text("Resolved, by: ann@example.com")).to_be_visible()
     assert not await page.get_by_role("button", name="Resolve").count()
     await page.get_by_role("link", name=receiver.url()).first.click()
     await expect(page.get_by_text("delivered, answered 200")).to_be_visible()

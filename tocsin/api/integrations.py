@@ -210,8 +210,7 @@ async def attach_all(uuid: str, caller: Caller, service: Service) -> Integration
     """
     async with service.pool.acquire() as tx, tx.transaction():
         key = ids.key_of(ids.INTEGRATION, uuid)
-        found = keeping.there(await integrations.attach_all(tx, service.vault, caller.project_id, key))
-        await keeping.note(tx, caller.who, "attached integration to everything", found)
+        found = await keeping.attach_all(tx, service.vault, caller.project_id, caller.who, key)
     return shown(found, reveal=service.settings.reveal_secrets)
 
 

@@ -103,6 +103,19 @@ async def detach(tx: Tx, who: UUID | str, found: Integration, resource_id: UUID,
     return True
 
 
+async def attach_all(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: UUID) -> Integration:
+    """Attach to every server and monitor, those to come included. Raises `Refused`."""
+    found = there(await integrations.attach_all(tx, vault, project_id, key))
+    await note(tx, who, "attached integration to everything", found)
+    return found
+
+
+async def spare_new_ones(tx: Tx, who: UUID | str, found: Integration) -> None:
+    """What it is attached to stays; servers and monitors that are made later are not attached any more."""
+    await integrations.spare_new_ones(tx, found.project_id, found.id)
+    await note(tx, who, "keeps integration from what is to come", found)
+
+
 async def trust_host_key(
     tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, key: UUID, wished: str
 ) -> Integration:

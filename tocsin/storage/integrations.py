@@ -153,6 +153,8 @@ MARK_ALL = f"""
 UPDATE integrations i SET attach_all = true, updated_at = now() WHERE project_id = $1 AND id = $2 RETURNING {COLUMNS}
 """
 
+UNMARK_ALL = "UPDATE integrations SET attach_all = false, updated_at = now() WHERE project_id = $1 AND id = $2"
+
 ATTACH_EXISTING = """
 INSERT INTO attachments (resource_id, integration_id)
 SELECT id, $2::uuid FROM servers WHERE project_id = $1
@@ -296,6 +298,11 @@ async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUI
         return None
     await tx.execute(ATTACH_EXISTING, project_id, integration_id)
     return of_row(vault, row)
+
+
+async def spare_new_ones(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+    """Undo of `attach_all` for what is to come: attachments that there are stay."""
+    await tx.execute(UNMARK_ALL, project_id, integration_id)
 
 
 async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:

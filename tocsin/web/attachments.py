@@ -10,7 +10,7 @@ from litestar import Response, post
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base, keeping
-from tocsin.storage import audit, integration_list, integrations
+from tocsin.storage import integration_list, integrations
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Integration, Resource
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -60,25 +60,22 @@ async def _change(
     async with service.pool.acquire() as tx, tx.transaction():
         if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
             raise not_found(kind)
-        found = await keeping.held(tx, service.vault, viewer.project_id, integration_id)
-        said = await _do(tx, service, viewer, form.get("do", ""), uuid, resource_id, found)
+        said = await _do(tx, service, viewer, form.get("do", ""), uuid, resource_id, integration_id)
     return redirect(f"/{kind}s/{uuid}#told", said)
 
 
 async def _do(
-    tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, found: Integration
+    tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, integration_id: UUID
 ) -> str:
-    called = base.called(found)
+    if wish == "attach_all":
+        found = await keeping.attach_all(tx, service.vault, viewer.project_id, viewer.email, integration_id)
+        return f"{base.called(found)} is told of every server and monitor from now on, future ones included."
+    found = await keeping.held(tx, service.vault, viewer.project_id, integration_id)
     if wish == "detach":
         await keeping.detach(tx, viewer.email, found, resource_id, uuid)
-        return f"{called} is not told any more."
-    if wish == "attach_all":
-        await integrations.attach_all(tx, service.vault, viewer.project_id, found.id)
-        details = {"uuid": ids.public(ids.INTEGRATION, found.id)}
-        await audit.note(tx, viewer.project_id, viewer.email, "attached integration to everything", called, details)
-        return f"{called} is told of every server and monitor from now on, future ones included."
+        return f"{base.called(found)} is not told any more."
     await keeping.attach(tx, viewer.email, found, resource_id, uuid)
-    return f"{called} is told from now on."
+    return f"{base.called(found)} is told from now on."
 
 
 def _told(found: Integration, attached: bool) -> Told:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, get_args
 from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.domain import ids
+from tocsin.domain.deliveries import Status
 from tocsin.domain.errors import not_found
 from tocsin.domain.incidents import SERVER, Incident
 from tocsin.integrations import base
@@ -22,6 +23,8 @@ from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redire
 
 ROWS = 25
 MOST_DELIVERIES = 100
+FEW = 5
+"""Deliveries that need no filter."""
 LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
 """Hours that a person may choose."""
@@ -43,18 +46,20 @@ async def list_(
 
 
 @get("/incidents/{uuid:str}", include_in_schema=False)
-async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> Response[str]:
+    only = status if status in get_args(Status) else None
     async with service.pool.acquire() as tx:
         incident = await _found(tx, viewer, uuid)
         told, total = await deliveries.of_incident(
-            tx, viewer.project_id, incident.id, status=None, limit=MOST_DELIVERIES, offset=0
+            tx, viewer.project_id, incident.id, status=only, limit=MOST_DELIVERIES, offset=0
         )
         known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in told})
     names = {each.id: base.called(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
         uuid=uuid, watched=_address(incident), told=told[::-1], names=names, left_out=total - len(told),
-        lasted=_lasted(incident), took=took,
+        lasted=_lasted(incident), took=took, news=_news,
+        only=only or "", statuses=get_args(Status), few=FEW,
     )
 
 
@@ -83,6 +88,13 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
     if snoozed is None:
         return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
+
+
+def _news(delivery: Delivery) -> str:
+    """What it was about, in a word."""
+    if delivery.event == "opened":
+        return "beginning" if base.of(delivery.integration_type).repeatable else "restart"
+    return "end" if delivery.event == "resolved" else delivery.event
 
 
 def took(delivery: Delivery) -> float | None:

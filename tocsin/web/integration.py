@@ -103,17 +103,19 @@ async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Servi
 
 @post("/integrations/{uuid:str}/attach", include_in_schema=False)
 async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """`do` is `attach_all` (to all that there is and will be), `attach` or `detach` of the `place`, a server's or
-    monitor's uuid.
+    """`do` is `attach_all` (to all that there is and will be), `spare_new_ones` (its undo for what will be), or
+    `attach` or `detach` of the `place`, a server's or monitor's uuid.
     """
     form = await fields(request, viewer)
     key, wish, place = ids.key_of(ids.INTEGRATION, uuid), form.get("do", ""), form.get("place", "")
     async with service.pool.acquire() as tx, tx.transaction():
-        found = await keeping.held(tx, service.vault, viewer.project_id, key)
         if wish == "attach_all":
-            await integrations.attach_all(tx, service.vault, viewer.project_id, key)
-            await keeping.note(tx, viewer.email, "attached integration to everything", found)
+            await keeping.attach_all(tx, service.vault, viewer.project_id, viewer.email, key)
             return redirect(f"/integrations/{uuid}#places", texts.TOLD_OF_ALL)
+        found = await keeping.held(tx, service.vault, viewer.project_id, key)
+        if wish == "spare_new_ones":
+            await keeping.spare_new_ones(tx, viewer.email, found)
+            return redirect(f"/integrations/{uuid}#places", texts.NEW_ONES_SPARED)
         kind = _kind_of(place)
         resource_id = ids.key_of(attachments.PREFIX[kind], place)
         if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):

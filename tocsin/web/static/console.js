@@ -94,9 +94,13 @@ async function refresh() {
   }
 }
 
+// Whether somebody types there, or has typed what is not sent yet.
 function busy(element) {
-  const at = document.activeElement;
-  return at && element.contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
+  const changed = (each) => each.tagName === "SELECT"
+    ? [...each.options].some((option, place) => option.selected && !option.defaultSelected && place > 0)
+    : each.value !== each.defaultValue || each.checked !== each.defaultChecked;
+  return [...element.querySelectorAll("input, select, textarea")]
+    .some((each) => each === document.activeElement || changed(each));
 }
 
 function replace(old, part) {
