@@ -22,7 +22,8 @@ _NOUNS = {
 }  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""From our letters to those of `int(…, 32)`."""
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 26
 
@@ -46,12 +47,10 @@ def parse(prefix: str, text: str) -> UUID | None:
     """The key behind a public identifier, or None where `text` cannot be one (then nothing has it)."""
     if len(text) != len(prefix) + _LENGTH or not text.startswith(prefix):
         return None
-    number = 0
-    for letter in text[len(prefix) :]:
-        value = _VALUES.get(letter)
-        if value is None:
-            return None
-        number = number << 5 | value
+    digits = text[len(prefix) :]
+    if digits.strip(_ALPHABET):  # something is left between the first and the last letter of another kind
+        return None
+    number = int(digits.translate(_DIGITS), 32)
     if number >> 128:
         return None
     return UUID(bytes=number.to_bytes(16)[::-1])
