@@ -78,6 +78,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public)
+    environment.globals["texts"] = texts
     return environment
 
 
