@@ -1,4 +1,4 @@
-"""How soon a page of the console is on the screen, in a real browser, on an installation with years behind it."""
+"""How soon a page of the console is on the screen, in a real browser, on a full database."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 
 TOLD = """
 SELECT EXISTS (SELECT FROM finished
-               WHERE incident_id = $1 AND integration_id = $2 AND event = 'opened' AND status = 'delivered')
+               WHERE incident_id = $1 AND integration_id = $2 AND event = 'opened' AND status = 'delivered'
+                 AND id < $3)
 """
 
 # The newest of a view over two tables: each side gives its newest by index, then the few are merged.
@@ -211,9 +212,9 @@ async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
     return row and _delivery(row)
 
 
-async def told_of_beginning(tx: Tx, incident_id: UUID, integration_id: UUID) -> bool:
-    """Whether the news that the incident began arrived there."""
-    return bool(await tx.fetchval(TOLD, incident_id, integration_id))
+async def told_of_beginning(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
+    """Whether the news that the incident began arrived where its `end` is told, by a delivery made before that one."""
+    return bool(await tx.fetchval(TOLD, incident_id, end.integration_id, end.id))
 
 
 async def of_integration(

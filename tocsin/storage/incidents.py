@@ -144,8 +144,9 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
 async def resolve_by_hand(tx: Tx, incident: Incident, by: str, who: UUID | str) -> Incident:
     """End one that lasts: `by` is who its record names, `who` whom the audit log names. How it is now."""
     closing = Closing(incident.project_id, incident.resource_id, incident.type, by, incident.id)
-    await resolve(tx, [closing])
-    await note(tx, incident, who, "resolved incident")
+    [ended] = await resolve(tx, [closing])
+    if ended:  # nobody else was first
+        await note(tx, incident, who, "resolved incident")
     return await one(tx, incident.project_id, incident.id) or incident
 
 

@@ -33,15 +33,17 @@ OVERVIEW = GLANCE.format(which=f"project_id = $1 ORDER BY {FITNESS}, id LIMIT $2
 PLACES = """
 SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
 WHERE s.project_id = $1
-  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
-  AND ($5 = '' OR position(lower($5) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
+  AND {has} (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
+  AND ($3 = '' OR position(lower($3) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
 UNION ALL
 SELECT 'network_monitor', m.id, m.name FROM network_monitors m
 WHERE m.project_id = $1
-  AND $3 = EXISTS (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
-  AND ($5 = '' OR position(lower($5) IN lower(m.name)) > 0)
+  AND {has} (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
+  AND ($3 = '' OR position(lower($3) IN lower(m.name)) > 0)
 ORDER BY name, id LIMIT $4
 """
+# Two texts rather than a parameter: only so does the first start from what is attached.
+ATTACHED_PLACES, FREE_PLACES = PLACES.format(has="EXISTS"), PLACES.format(has="NOT EXISTS")
 
 ATTACHABLE = f"""
 SELECT {COLUMNS} FROM integrations i
@@ -76,7 +78,7 @@ class Place:
 
 
 async def page(tx: Tx, vault: Vault, project_id: UUID, *, limit: int, offset: int) -> list[Overview]:
-    """A page of the project's at a glance, those in trouble first, then oldest."""
+    """A page of the project's at a glance, those that are disabled or failing first, then oldest."""
     return [_overview(vault, row) for row in await tx.fetch(OVERVIEW, project_id, limit, offset)]
 
 
@@ -90,7 +92,8 @@ async def places(
     tx: Tx, project_id: UUID, integration_id: UUID, *, attached: bool, search: str, limit: int
 ) -> list[Place]:
     """The project's servers and monitors that it is attached to (or not), with `search` in their names, by name."""
-    rows = await tx.fetch(PLACES, project_id, integration_id, attached, limit, search)
+    statement = ATTACHED_PLACES if attached else FREE_PLACES
+    rows = await tx.fetch(statement, project_id, integration_id, search, limit)
     return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
 
 

@@ -68,17 +68,16 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
 
 
 async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
-    """What was sent, or will be; empty where nothing went out and nothing will, and where its incident is gone."""
-    ended_untried = delivery.finished_at is not None and not delivery.attempts
+    """What it says, sent or not; empty where it was decided to say nothing, and where its incident is gone."""
     incident_id = delivery.incident_id
     incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
-    if ended_untried or (incident is None and delivery.event != "test"):
+    if delivery.status == "suppressed" or (incident is None and delivery.event != "test"):
         return ""
     content = queue.content(incident) if incident else queue.test_content(service.public_url, delivery.created_at)
     kind = base.of(delivery.integration_type)
     says_both = (
         incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
-        and not await deliveries.told_of_beginning(tx, incident.id, delivery.integration_id)
+        and not await deliveries.told_of_beginning(tx, incident.id, delivery)
     )  # fmt: skip
     return kind.said(queue.notification(delivery.id, delivery.event, content, says_both))
 

@@ -84,7 +84,9 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
         incident = await _found(tx, viewer, uuid)
         snoozed = await incidents.snooze(tx, viewer.project_id, incident.id, until)
         if snoozed is not None:
-            await incidents.note(tx, incident, viewer.email, "snoozed incident")
+            await incidents.note(
+                tx, incident, viewer.email, "snoozed incident", {"until": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            )
     if snoozed is None:
         return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
@@ -110,10 +112,11 @@ def _until(form: Form, zone: str) -> datetime | None:
     if not (wished := form.get("until", "")):
         return now + SNOOZES.get(form.get("hours", ""), SNOOZES["1"])
     try:
-        until = datetime.fromisoformat(wished).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+        moment = datetime.fromisoformat(wished)
+        until = moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return until if now < until < now + LONGEST_SNOOZE else None
+    return until if moment.tzinfo is None and now < until < now + LONGEST_SNOOZE else None
 
 
 async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:

@@ -96,9 +96,13 @@ async function refresh() {
 
 // Whether somebody types there, or has typed what is not sent yet.
 function busy(element) {
-  const changed = (each) => each.tagName === "SELECT"
-    ? [...each.options].some((option, place) => option.selected && !option.defaultSelected && place > 0)
-    : each.value !== each.defaultValue || each.checked !== each.defaultChecked;
+  const changed = (each) => {
+    if (each.tagName === "SELECT") {
+      return each.selectedIndex !== Math.max(0, [...each.options].findIndex((option) => option.defaultSelected));
+    }
+    if (/^(checkbox|radio)$/.test(each.type)) return each.checked !== each.defaultChecked;
+    return each.value !== each.defaultValue;
+  };
   return [...element.querySelectorAll("input, select, textarea")]
     .some((each) => each === document.activeElement || changed(each));
 }
