@@ -11,8 +11,7 @@ from tocsin.settings import Settings, Unusable
 from tocsin.storage import embedded
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp
-
+    from tocsin.api.server import Front
     from tocsin.api.service import Service
 
 API_CONNECTIONS = 8
@@ -53,7 +52,7 @@ def require_keys(settings: Settings) -> None:
     raise Unusable("TOCSIN_SECRET_KEYS", f"is not set, and {settings.keys_file} is made by: tocsin up")
 
 
-def api_app(settings: Settings, public_url: str) -> ASGIApp:
+def api_app(settings: Settings, public_url: str) -> Front:
     """API and pages as one ASGI application, which opens its database when it starts and closes it when it stops.
 
     Raises `Unusable` without keys.

@@ -1,55 +1,64 @@
-"""The few routes that machines call thousands of times a second, answered without the framework's detour.
+"""The few routes that machines call thousands of times a second, answered by the connection itself.
 
-A handler that is marked `opt={"hot": True}`, and takes `data`, `caller` and `service` and nothing else, is called
-directly: same reading, same refusals, same documentation, a third of the CPU (0.07 s instead of 0.23 per 1,000).
+A handler that is marked `opt={"hot": True}`, and takes `data`, `caller` and `service` and nothing else, is called as
+soon as the request is there, and its answer leaves in one write: same reading, same refusals, same documentation, half
+the CPU. What is unusual about a request (a query, `Expect`, an upgrade, HTTP/1.0, one that does not wait for the answer
+before) is left to the framework, which answers all of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tocsin.api import body, refusals
 from tocsin.api.caller import caller_of
 from tocsin.api.service import Service
-from tocsin.domain.errors import Refused
 
-Address = tuple[str, str]
-"""Method and path."""
+Address = tuple[bytes, bytes]
+"""Method and path, as they stand in a request's first line."""
+
+Answer = tuple[int, bytes, Mapping[str, str]]
+"""Status, body, and headers beside those that every answer has."""
 
 
 class Hot:
     """One such route."""
 
-    def __init__(self, handler: HTTPRouteHandler) -> None:
+    def __init__(self, handler: HTTPRouteHandler, method: str, path: str) -> None:
         assert handler.parsed_data_field is not None
+        self.limit = handler.resolve_request_max_body_size() or body.LIMIT
         self._act = handler.fn
         self._read = body.reader(handler.parsed_data_field.annotation)
-        self._limit = handler.resolve_request_max_body_size() or body.LIMIT
         self._status = handler.status_code
+        self._scope = cast(HTTPScope, {"method": method, "path": path})
 
-    async def __call__(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, service: Service, authorization: str | None, content: bytes) -> Answer:
+        """What to answer; it never raises."""
         try:
-            caller = await caller_of(_authorization(scope), service)
-            content = await _received(receive, self._limit)
+            caller = await caller_of(authorization, service)
+            if len(content) > self.limit:
+                raise refusals.too_large()
             answer = await self._act(data=self._read(content), caller=caller, service=service)
         except Exception as error:
-            await refusals.send(send, refusals.refused_request(scope, error))
-            return
+            refusal = refusals.refused_request(self._scope, error)
+            return refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers or {}
         status = self._status
         if isinstance(answer, Response):
             status, answer = answer.status_code or status, answer.content
-        await refusals.send_json(send, status, msgspec.json.encode(answer))
+        return status, msgspec.json.encode(answer), {}
 
 
 def shortcuts(app: Litestar) -> dict[Address, Hot]:
     """The hot ones of an application's routes."""
     return {
-        (method, route.path): Hot(handler)
+        (method.encode(), route.path.encode()): Hot(handler, method, route.path)
         for route in app.routes
         for handler in getattr(route, "route_handlers", ())
         if handler.opt.get("hot")
@@ -57,21 +66,86 @@ def shortcuts(app: Litestar) -> dict[Address, Hot]:
     }
 
 
-def _authorization(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return value.decode("latin-1")
-    return None
+class Protocol(HttpToolsProtocol):
+    """A connection of the server. It takes hot requests upon itself and leaves all others as they are."""
+
+    shortcuts: ClassVar[Mapping[Address, Hot]] = {}
+    app_of: ClassVar[Litestar]
+
+    def on_headers_complete(self) -> None:
+        hot = self.shortcuts.get((self.parser.get_method(), self.url))
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if (
+            hot is None
+            or busy
+            or self.expect_100_continue
+            or self.parser.should_upgrade()
+            or self.parser.get_http_version() != "1.1"
+        ):
+            super().on_headers_complete()
+        else:
+            self.cycle = Exchange(self, hot)  # type: ignore[assignment]  # in its place, and with what is used of it
 
 
-async def _received(receive: Receive, limit: int) -> bytes:
-    content: bytes = b""
-    while True:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "invalid_request", "The connection was closed before the body was complete")
-        content += message.get("body", b"")
-        if len(content) > limit:
-            raise refusals.too_large()
-        if not message.get("more_body"):
-            return content
+class Exchange:
+    """One hot request and its answer: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
+
+    def __init__(self, connection: Protocol, hot: Hot) -> None:
+        self._connection = connection
+        self._hot = hot
+        self._begun = False
+        self._authorization: str | None = None
+        for name, value in connection.headers:
+            if name == b"authorization":
+                self._authorization = value.decode("latin-1")
+                break
+        self.keep_alive = connection.parser.should_keep_alive()
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+
+    @property
+    def message_event(self) -> Exchange:
+        return self
+
+    def set(self) -> None:
+        """Something has come: a part of the body, its end, or the end of the connection."""
+        if self._begun or self.disconnected:
+            return
+        if self.more_body and len(self.body) <= self._hot.limit:
+            self._connection.flow.resume_reading()
+            return
+        self._begun = True
+        self._connection._start_asgi_task(self, self._connection.app)  # type: ignore[arg-type]  # that the end waits for
+
+    async def run_asgi(self, app: Any) -> None:
+        connection = self._connection
+        service = connection.app_of.state.service
+        status, content, headers = await self._hot.answer(service, self._authorization, bytes(self.body))
+        if connection.flow.write_paused:
+            await connection.flow.drain()
+        if self.disconnected:
+            return
+        connection.transport.write(self._whole(status, content, headers))
+        self.response_complete = True
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.on_response_complete()
+
+    def _whole(self, status: int, content: bytes, headers: Mapping[str, str]) -> bytes:
+        parts = [STATUS_LINE[status]]
+        for name, value in self._connection.server_state.default_headers:
+            parts += name, b": ", value, b"\r\n"
+        for named, said in headers.items():
+            parts.append(f"{named.lower()}: {said}\r\n".encode("latin-1"))
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content))
+        parts.append(content)
+        return b"".join(parts)
+
+
+def protocol(app: Litestar) -> type[Protocol]:
+    """The server's protocol for this application."""
+    return type("HotProtocol", (Protocol,), {"app_of": app, "shortcuts": shortcuts(app)})

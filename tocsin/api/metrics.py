@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from tocsin import __version__
 from tocsin.api.service import Service
-from tocsin.domain.tallies import COUNTS, HISTOGRAMS, LARGEST, SUM, Histogram, Tally
+from tocsin.domain.tallies import COUNTS, HISTOGRAMS, SUM, Histogram, Tally
 from tocsin.integrations.base import types
 from tocsin.storage import tallies
 from tocsin.storage.database import Tx
@@ -95,7 +95,7 @@ def _buckets(
     totals: Mapping[Tally, float], name: str, labels: tuple[str, ...], what: Histogram
 ) -> list[tuple[str, float]]:
     """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
-    bounds = [*map(str, what.bounds), LARGEST]
+    bounds = what.buckets
     return list(zip(bounds, accumulate(totals.get((name, (*labels, bound)), 0.0) for bound in bounds), strict=True))
 
 

@@ -68,14 +68,10 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 async def send(send: Send, refusal: Refused) -> None:
     """The way to it where Litestar is not involved."""
-    await send_json(send, refusal.status, msgspec.json.encode(body(refusal)), refusal.headers)
-
-
-async def send_json(send: Send, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
-    """A whole answer."""
+    content = msgspec.json.encode(body(refusal))
     raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 

@@ -15,9 +15,9 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, hot, refusals, server_metrics, shapes
+from tocsin.api import body, caller, docs, refusals, server_metrics, shapes
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, invalid
 
@@ -31,7 +31,7 @@ def build(
     extra_routes: Sequence[ControllerRouterHandler] = (),
     dependencies: Mapping[str, Provide] | None = None,
     as_page: AsPage | None = None,
-) -> ASGIApp:
+) -> Front:
     """The application. `open_service` is entered when the server starts and left when it has stopped; `extra_routes`
     (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them, and further
     `dependencies`. `as_page` answers a refused request with a page, or with None where the caller wants JSON.
@@ -55,7 +55,7 @@ def build(
     app = application([*nouns(), *extra_routes], dependencies, answer, lifespan=[lifespan])
     # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
     app.state.description = cache(lambda: docs.describe(application([*nouns()], openapi_config=docs.config())))
-    return _front(app)
+    return Front(app)
 
 
 def application(
@@ -132,24 +132,20 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
-def _front(app: Litestar) -> ASGIApp:
-    """What every request meets first: HEAD is GET without the body, no address has a NUL in it, hot routes go ahead."""
-    shortcuts = hot.shortcuts(app)
+class Front:
+    """What every request meets first: HEAD is GET without the body, and no address has a NUL in it."""
 
-    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: Litestar) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
-            shortcut = shortcuts.get((scope["method"], scope["path"].rstrip("/")))
-            if shortcut:
-                await shortcut(app.state.service, scope, receive, send)
-                return
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
                 await refusals.send(send, invalid("The address must not contain a NUL character"))
                 return
             if scope["method"] == "HEAD":
                 scope, send = cast(HTTPScope, {**scope, "method": "GET"}), _without_body(send)
-        await app(scope, receive, send)
-
-    return front
+        await self.app(scope, receive, send)
 
 
 def _without_body(send: Send) -> Send:

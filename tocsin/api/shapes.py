@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Generic, TypeVar, overload
 
 import msgspec
@@ -29,7 +30,12 @@ def seconds(moment: datetime) -> str: ...
 def seconds(moment: None) -> None: ...
 def seconds(moment: datetime | None) -> str | None:
     """`2024-01-01T00:00:00Z`: how the specification's resources show a moment."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    return None if moment is None else _seconds(moment)
+
+
+@lru_cache(maxsize=64)  # what was opened by one commit has one time
+def _seconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 @overload

@@ -17,7 +17,7 @@ from tocsin.cli.options import host_option, port_option, settings_option
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp
+    from tocsin.api.server import Front
 
 FINISH = 5
 """Seconds that requests under way are given at the end."""
@@ -77,10 +77,11 @@ def stop_on_signals() -> asyncio.Future[None]:
     return stop
 
 
-async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.Future[None]) -> bool:
+async def _answer(application: Front, listening: socket.socket, stop: asyncio.Future[None]) -> bool:
     """Serve until `stop`; False where the application could not start."""
     import uvicorn
 
+    from tocsin.api import hot
     from tocsin.web import live
 
     class Server(uvicorn.Server):
@@ -98,7 +99,7 @@ async def _answer(application: ASGIApp, listening: socket.socket, stop: asyncio.
     server = Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            http=hot.protocol(application.app),
             lifespan="on",
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=FINISH,

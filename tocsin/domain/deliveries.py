@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 Event = Literal["opened", "resolved", "test", "notice"]
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
@@ -19,8 +20,7 @@ LONGEST_RETRY_AFTER = 3600.0
 TRIES_AFTER_REFUSAL = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The destination has it. `receipt` is what its type wants to remember of it (`IntegrationType.settle`)."""
 
     status_code: int | None = None
@@ -28,8 +28,7 @@ class Delivered:
     receipt: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The destination does not have it, as far as is known.
 
     `cure` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
@@ -45,15 +44,13 @@ class Failed:
     receipt: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Suppressed:
+class Suppressed(msgspec.Struct, frozen=True, gc=False):
     """It was decided not to send, and why."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(msgspec.Struct, frozen=True, gc=False):
     """The engine stopped in the middle of the try. Nothing is known; it does not count against the schedule."""
 
     error: str = "Interrupted: the engine was stopped during this try"
@@ -62,15 +59,13 @@ class Interrupted:
 Outcome = Delivered | Failed | Suppressed | Interrupted
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """Try again in `wait` seconds."""
 
     wait: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """The end, with its reason; `disable` is why the whole integration shall get nothing more."""
 
     status: Literal["delivered", "dead", "suppressed"]

@@ -26,6 +26,7 @@ _DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 """From our letters to those of `int(…, 32)`."""
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 26
+_SIX = 2**30 - 1
 
 
 def new() -> UUID:
@@ -35,12 +36,14 @@ def new() -> UUID:
 
 def public(prefix: str, key: UUID) -> str:
     """What the outside sees of `key`: `public("INT", key)` is `INT` and 26 characters."""
-    number = int.from_bytes(key.bytes[::-1])
-    pairs = []
-    for _ in range(_LENGTH // 2):
-        pairs.append(_PAIRS[number & 1023])
-        number >>= 10
-    return prefix + "".join(reversed(pairs))
+    number, pair = int.from_bytes(key.int.to_bytes(16, "little")), _PAIRS
+    # In steps of six digits: the interpreter is quick with numbers below 2**30, and this is done for every delivery.
+    a, b, c, d = number >> 100, number >> 70 & _SIX, number >> 40 & _SIX, number >> 10 & _SIX
+    return (
+        f"{prefix}{pair[a >> 20]}{pair[a >> 10 & 1023]}{pair[a & 1023]}{pair[b >> 20]}{pair[b >> 10 & 1023]}"
+        f"{pair[b & 1023]}{pair[c >> 20]}{pair[c >> 10 & 1023]}{pair[c & 1023]}{pair[d >> 20]}{pair[d >> 10 & 1023]}"
+        f"{pair[d & 1023]}{pair[number & 1023]}"
+    )
 
 
 def parse(prefix: str, text: str) -> UUID | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+import msgspec
 
 from tocsin.domain.deliveries import Event
 
 SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """What a check saw when it opened the incident."""
 
     request: str | None = None
@@ -22,8 +22,7 @@ class Evidence:
     response_headers: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True, gc=False):
     """A wish to open an incident of this type for this resource of this project."""
 
     project_id: UUID
@@ -34,8 +33,7 @@ class Opening:
     evidence: Evidence | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(msgspec.Struct, frozen=True, gc=False):
     """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it.
 
     `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
@@ -48,8 +46,7 @@ class Closing:
     only: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(msgspec.Struct, frozen=True, gc=False):
     """An incident as it is stored. Name and address of its resource are those of when it began."""
 
     id: UUID
@@ -72,21 +69,18 @@ class Incident:
     response_headers: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """The incident that now lasts; `new` where this call opened it."""
 
     incident: Incident
     new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(msgspec.Struct, frozen=True, gc=False):
     """The project has no such resource."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(msgspec.Struct, frozen=True, gc=False):
     """What one delivery says. Built from the incident's row; integrations turn it into a body.
 
     `delivery_id` (`DLV…`) is the same on every try. `started_at` and `closed_at` bound the incident; `closed_at` is

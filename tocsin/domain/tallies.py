@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 Tally = tuple[str, tuple[str, ...]]
 """What is counted, and the values of its labels; of a histogram, the last is the bucket's upper bound, or `SUM`."""
@@ -23,13 +24,18 @@ class Count:
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Histogram:
     """Durations in seconds, by buckets with these upper bounds."""
 
     help: str
     labels: tuple[str, ...]
     bounds: tuple[float, ...]
+
+    @cached_property
+    def buckets(self) -> tuple[str, ...]:
+        """What the buckets are called, the one without a bound last."""
+        return *map(str, self.bounds), LARGEST
 
 
 COUNTS = {
@@ -57,9 +63,8 @@ class Tallies:
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
         """One more duration of `HISTOGRAMS[name]`."""
-        bounds = HISTOGRAMS[name].bounds
-        at = bisect_left(bounds, seconds)
-        self._amounts[name, (*labels, str(bounds[at]) if at < len(bounds) else LARGEST)] += 1
+        histogram = HISTOGRAMS[name]
+        self._amounts[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
         self._amounts[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
 
     def take(self) -> dict[Tally, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from msgspec.structs import replace
 
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
 from tocsin.domain.incidents import Notification

@@ -10,16 +10,15 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import structlog
-from msgspec.structs import replace as replace_fields
+from msgspec.structs import replace
 
 from tocsin.domain.deliveries import (
     TRY_TIMEOUT,
@@ -33,6 +32,7 @@ from tocsin.domain.deliveries import (
 )
 from tocsin.domain.tallies import Tallies
 from tocsin.engine.admitted import Admitted
+from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
 from tocsin.integrations.base import Wires, types
 from tocsin.storage import health, leases, links
 from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
@@ -45,9 +45,6 @@ log = structlog.get_logger(__name__)
 
 SLOTS = 4096
 """Tries under way at once, over all destinations: enough for hundreds that hang."""
-FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
-"""Tries under way at once to one destination: at first, after a failure, and at best."""
-DEFAULT_ROOM = 4 * FIRST_CAP
 CLAIM_LIMIT = 500
 POLL = 0.5
 """Seconds between looks at the queue where no notification came."""
@@ -66,34 +63,19 @@ UNSPEAKABLE = "What was answered could not be stored"
 NOBODY = UUID(int=0)
 
 
-@dataclass(slots=True)
-class Destination:
-    """What this engine knows of one integration's far end. `waiting` holds jobs with the moment they must start by."""
+class UnderWay(msgspec.Struct, eq=False):
+    """A try from its beginning until its end is on record. `began` is monotonic time."""
 
-    id: UUID
-    type: str = "unknown"
-    cap: int = FIRST_CAP
-    under_way: int = 0
-    waiting: deque[tuple[float, Job]] = field(default_factory=deque)
-    more: bool = False
-    """Whether the last claim left something due in the queue, as far as is known: then it is worth claiming again."""
-
-    @property
-    def room(self) -> int:
-        """How many more to claim: a good stretch ahead for one that does well, no more than its cap for another."""
-        ahead = 4 if self.cap >= FIRST_CAP else 1
-        return max(0, ahead * self.cap - self.under_way - len(self.waiting))
-
-    def learn(self, outcome: Outcome) -> None:
-        match outcome:
-            case Delivered():
-                self.cap = min(MOST_CAP, self.cap + 1)
-            case Failed():
-                self.cap = LEAST_CAP
+    job: Job
+    destination: Destination
+    began: float
+    task: asyncio.Task[None] | None = None
+    admitted: Admitted | None = None
+    sending: bool = True
+    overdue: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """A try that is to be put on record, with its leave where it had one."""
 
     tried: Tried
@@ -122,7 +104,7 @@ class Deliverer:
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[Lease, asyncio.Task[None]] = {}
+        self._tries: dict[UnderWay, None] = {}  # oldest first
         self._claiming = asyncio.Lock()
         self._late: list[Job] = []
         self._short_of_slots: dict[UUID, Destination] = {}
@@ -130,9 +112,6 @@ class Deliverer:
         self._stopping = False
         self._succeeded: dict[UUID, int] = {}
         self._failed: Counter[UUID] = Counter()
-        self._admitted: dict[Lease, Admitted] = {}
-        self._sending: dict[Lease, tuple[float, asyncio.Task[None]]] = {}
-        self._overdue: set[Lease] = set()
 
     # ---------------------------------------------------------------------------------------------- jobs come in
 
@@ -158,13 +137,14 @@ class Deliverer:
                 return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
-            if self._stopping or time.monotonic() > start_by:
+            now = time.monotonic()
+            if self._stopping or now > start_by:
                 self._late.append(job)
                 continue
             destination.under_way += 1
-            task = asyncio.create_task(self._try(job, destination))
-            self._tries[job.id, job.attempt] = task
-            self._sending[job.id, job.attempt] = time.monotonic(), task
+            trying = UnderWay(job, destination, now)
+            trying.task = asyncio.create_task(self._try(trying))
+            self._tries[trying] = None
 
     @property
     def accepting(self) -> bool:
@@ -172,8 +152,9 @@ class Deliverer:
 
     @property
     def _holding(self) -> set[Lease]:
-        waiting = {(job.id, job.attempt) for each in self._destinations.values() for _, job in each.waiting}
-        return waiting | set(self._tries) | {(job.id, job.attempt) for job in self._late}
+        waiting = [job for each in self._destinations.values() for _, job in each.waiting]
+        trying = [each.job for each in self._tries]
+        return {(job.id, job.attempt) for job in [*waiting, *trying, *self._late]}
 
     async def return_forgotten(self, connection: asyncpg.Connection) -> None:
         """Return what is leased to this engine without its knowing, as after a lost connection."""
@@ -243,28 +224,28 @@ class Deliverer:
     def _stop_overdue(self) -> None:
         """End tries that their type did not end in time. One look at all costs less than a timer for each."""
         latest = time.monotonic() - TRY_TIMEOUT - TRY_GRACE
-        for lease, (began, task) in list(self._sending.items()):
-            if began > latest:
+        for each in self._tries:
+            if each.began > latest:
                 return
-            if lease not in self._overdue:
-                self._overdue.add(lease)
-                task.cancel()
+            if each.sending and not each.overdue and each.task is not None:
+                each.overdue = True
+                each.task.cancel()
 
     # ------------------------------------------------------------------------------------------------- one try
 
-    async def _try(self, job: Job, destination: Destination) -> None:
-        started_at, began, lease = datetime.now(UTC), time.perf_counter(), (job.id, job.attempt)
+    async def _try(self, trying: UnderWay) -> None:
+        job, destination = trying.job, trying.destination
+        started_at, began = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
-            outcome = await self._send(job, destination)
+            outcome = await self._send(trying)
         except asyncio.CancelledError:
-            if lease in self._overdue:
+            if trying.overdue:
                 outcome = Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
             elif not self._stopping:
                 raise
         finally:
-            del self._sending[lease]
-            self._overdue.discard(lease)
+            trying.sending = False
             duration = round((time.perf_counter() - began) * 1000, 1)
             destination.under_way -= 1
             destination.learn(outcome)
@@ -272,18 +253,18 @@ class Deliverer:
             if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
                 self.wake.set()
         try:
-            admitted = self._admitted.pop(lease, None)
-            if admitted is not None:
-                outcome = admitted.ended(outcome)
+            if trying.admitted is not None:
+                outcome = trying.admitted.ended(outcome)
             tried = self._tried(job, outcome, started_at, duration)
-            recorded = await self._put_on_record(Ended(tried, outcome, admitted))
+            recorded = await self._put_on_record(Ended(tried, outcome, trying.admitted))
             self._count(job, destination.type, tried, recorded)
         finally:
-            del self._tries[lease]
+            del self._tries[trying]
             while self._short_of_slots and len(self._tries) < SLOTS:
                 self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
-    async def _send(self, job: Job, destination: Destination) -> Outcome:
+    async def _send(self, trying: UnderWay) -> Outcome:
+        job = trying.job
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
@@ -293,7 +274,7 @@ class Deliverer:
             return Failed(f"Internal error: {type(error).__name__}")
         if to is None:
             return Suppressed("integration deleted")
-        destination.type = to.type
+        trying.destination.type = to.type
         if to.blocked is not None:
             return Suppressed(to.blocked)
         if to.failure is not None:
@@ -304,9 +285,8 @@ class Deliverer:
                 stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
                 said = replace(said, unsubscribe_url=stop)
             if kind.admits:
-                admitted = Admitted(self._pool, kind, job, to.settings)
-                self._admitted[job.id, job.attempt] = admitted
-                return await admitted.send(said, self._wires)
+                trying.admitted = Admitted(self._pool, kind, job, to.settings)
+                return await trying.admitted.send(said, self._wires)
             return await kind.send(to.settings, said, self._wires)
         except Exception as error:
             log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
@@ -392,8 +372,8 @@ class Deliverer:
             self._backlog = 0
         with contextlib.suppress(*UNAVAILABLE):
             await self._give_back()
-        if self._tries:
-            _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
+        if trying := [each.task for each in self._tries if each.task is not None]:
+            _, unfinished = await asyncio.wait(trying, timeout=seconds)
             for task in unfinished:
                 task.cancel()
             if unfinished:
@@ -418,7 +398,7 @@ async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
 
 def _without_words(tried: Tried) -> Tried:
     """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace_fields(tried.what, response=None, error=UNSPEAKABLE)
+    what = replace(tried.what, response=None, error=UNSPEAKABLE)
     then = tried.then
     if isinstance(then, Finish) and then.reason is not None:
         then = replace(then, reason=UNSPEAKABLE)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
-from standardwebhooks import Webhook
 from yarl import URL
 
 from tocsin import __version__
@@ -119,13 +118,13 @@ def headers(
     if "retired_secret" in settings and now < settings["retired_at"] + ROTATION_SECONDS:
         secrets.append(settings["retired_secret"])
     moment = int(now)
-    at, text = datetime.fromtimestamp(moment, UTC), said.decode()
+    signed = f"{notification.delivery_id}.{moment}.".encode() + said
     made = {
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",
         "webhook-id": notification.delivery_id,
         "webhook-timestamp": str(moment),
-        "webhook-signature": " ".join(_signer(each).sign(notification.delivery_id, at, text) for each in secrets),
+        "webhook-signature": " ".join([_signature(_key(each), signed) for each in secrets]),
     }
     if notification.incident_id:
         made["Tocsin-Incident"] = notification.incident_id
@@ -163,9 +162,14 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(os.urandom(SECRET_BYTES)).decode()
 
 
+def _signature(key: bytes, signed: bytes) -> str:
+    """Standard Webhooks, "Signature scheme": HMAC-SHA256 of identifier, time and body, with dots between them."""
+    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
 @lru_cache(maxsize=4096)
-def _signer(secret: str) -> Webhook:
-    return Webhook(secret)
+def _key(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix("whsec_"))
 
 
 def _checked_url(value: object) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 
-FIELDS = tuple(Incident.__dataclass_fields__)
+FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
 ON_TIME = deliveries.Overtaken(behind=None, failed=False)

@@ -6,7 +6,6 @@ The attempt's number fences everything: what an engine says of a try counts only
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -39,8 +38,7 @@ class Try(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True, gc=False):
     """A try that has ended, and what follows from it. `failed` counts against the schedule."""
 
     id: UUID
@@ -52,8 +50,7 @@ class Tried:
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True, gc=False):
     """A delivery that ended because its engine died behind the point of no return."""
 
     id: UUID
@@ -64,8 +61,7 @@ class Lost:
     event: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """Whether what was said of a try counts (it does not where a later one had taken over), and the delivery's end."""
 
     counts: bool
@@ -117,20 +113,20 @@ LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = t.incident_id LIMIT 1) i O
 
 FINISH = """
 WITH given AS (
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[])
-        AS g(id, attempt, final, reason, try)
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[]) WITH ORDINALITY
+        AS g(id, attempt, final, reason, try, n)
 ), gone AS (
     DELETE FROM outstanding o USING given g
     WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
-    RETURNING o.*, g.final, g.reason, o.attempts || g.try AS tries
+    RETURNING o.*, g.n, g.final, g.reason, o.attempts || g.try AS tries, clock_timestamp() AS ended_at
 ), kept AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
                           status, reason, attempt, attempts, created_at, finished_at)
     SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-           final, reason, attempt, tries, created_at, clock_timestamp()
-    FROM gone RETURNING id, finished_at
+           final, reason, attempt, tries, created_at, ended_at
+    FROM gone
 )
-SELECT gone.id, gone.followed, kept.finished_at FROM gone JOIN kept ON kept.id = gone.id
+SELECT n, followed, ended_at FROM gone
 """
 
 AGAIN = """
@@ -141,10 +137,10 @@ SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempt
     due_at = greatest(now() + g.wait * interval '1 s',
                       CASE WHEN o.event = 'opened' AND NOT o.followed
                            THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
-FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[])
-    AS g(id, attempt, wait, failed, retry_after, try)
+FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[]) WITH ORDINALITY
+    AS g(id, attempt, wait, failed, retry_after, try, n)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
-RETURNING o.id, o.followed AND o.for_people AS overtaken
+RETURNING g.n, o.followed AND o.for_people AS overtaken
 """
 
 # What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
@@ -228,48 +224,52 @@ def _job(row: Record, public_url: str) -> Job:
 
 async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
     """Put the ends of tries on record, and let go on what waited for them."""
-    tried_in_order = sorted(tried, key=lambda each: each.id)
-    finished = [(each, each.then) for each in tried_in_order if isinstance(each.then, Finish)]
-    again = [(each, each.then) for each in tried_in_order if isinstance(each.then, Retry)]
+    in_order = sorted(enumerate(tried), key=lambda each: each[1].id.int)
+    finished = [(at, each, each.then) for at, each in in_order if isinstance(each.then, Finish)]
+    again = [(at, each, each.then) for at, each in in_order if isinstance(each.then, Retry)]
+    recorded = [Recorded(False)] * len(tried)
     followed: dict[UUID, bool] = {}
-    ended: dict[UUID, datetime] = {}
-    counted: set[UUID] = set()
     if finished and again:
-        await tx.execute(IN_ORDER, [each.id for each in tried_in_order])
+        await tx.execute(IN_ORDER, [each.id for _, each in in_order])
     if finished:
         rows = await tx.fetch(
             FINISH,
-            [each.id for each, _ in finished],
-            [each.attempt for each, _ in finished],
-            [then.status for _, then in finished],
-            [then.reason for _, then in finished],
-            [each.what for each, _ in finished],
+            [each.id for _, each, _ in finished],
+            [each.attempt for _, each, _ in finished],
+            [then.status for _, _, then in finished],
+            [then.reason for _, _, then in finished],
+            [each.what for _, each, _ in finished],
         )
-        delivered = {each.id for each, then in finished if then.status == "delivered"}
-        ended = {key(row["id"]): row["finished_at"] for row in rows}
-        followed = {key(row["id"]): key(row["id"]) in delivered for row in rows if row["followed"]}
-        counted |= ended.keys()
+        for number, has_followers, ended_at in rows:
+            at, each, then = finished[number - 1]
+            recorded[at] = Recorded(True, ended_at)
+            if has_followers:
+                followed[each.id] = then.status == "delivered"
     if again:
         rows = await tx.fetch(
             AGAIN,
-            [each.id for each, _ in again],
-            [each.attempt for each, _ in again],
-            [then.wait for _, then in again],
-            [each.failed for each, _ in again],
-            [each.retry_after for each, _ in again],
-            [each.what for each, _ in again],
+            [each.id for _, each, _ in again],
+            [each.attempt for _, each, _ in again],
+            [then.wait for _, _, then in again],
+            [each.failed for _, each, _ in again],
+            [each.retry_after for _, each, _ in again],
+            [each.what for _, each, _ in again],
         )
-        counted |= {key(row["id"]) for row in rows}
-        overtaken = [key(row["id"]) for row in rows if row["overtaken"]]
+        overtaken = []
+        for number, is_overtaken in rows:
+            at, each, _ = again[number - 1]
+            recorded[at] = Recorded(True)
+            if is_overtaken:
+                overtaken.append(each.id)
         if overtaken:
             await deliveries.suppress(tx, overtaken, deliveries.OVERTAKEN)
             followed |= dict.fromkeys(overtaken, False)
-    for each, then in finished:
+    for _, each, then in finished:
         if then.disable is not None:
             await health.disable(tx, each.integration_id, then.disable)
     if followed:
         await tx.execute(RELEASE, list(followed), list(followed.values()), WAKE_CHANNEL)
-    return [Recorded(each.id in counted, ended.get(each.id)) for each in tried]
+    return recorded
 
 
 async def give_back(tx: Tx, jobs: Collection[Job]) -> None:

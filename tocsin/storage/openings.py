@@ -6,14 +6,14 @@ jobs itself, because what it knows (who is attached, what is new) would cost rou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Evidence, Incident, Missing, Opened, Opening
 from tocsin.storage import incidents, queue
-from tocsin.storage.database import Tx, key
+from tocsin.storage.database import Tx
 from tocsin.storage.incidents import Wish
 from tocsin.storage.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
 
@@ -22,15 +22,24 @@ if TYPE_CHECKING:
 
 NO_EVIDENCE = Evidence()
 
+
+class Asked(NamedTuple):
+    """One opening that is wished for, by the caller of that number, with the key that it gets if it is new."""
+
+    id: UUID
+    unit: int
+    opening: Opening
+
+
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
 OPEN = f"""
 WITH engine AS MATERIALIZED (
     {queue.ENGINE}
 ), asked AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::jsonb[], $11::text[], $12::jsonb[])
+                         $9::text[], $10::jsonb[], $11::text[], $12::jsonb[]) WITH ORDINALITY
         AS g(id, unit, project_id, resource_type, resource_id, server_url, type, message,
-             request, request_headers, response, response_headers)
+             request, request_headers, response, response_headers, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
     FROM asked a LEFT JOIN LATERAL (
@@ -95,7 +104,7 @@ WITH engine AS MATERIALIZED (
     SELECT pg_notify('{WAKE_CHANNEL}', '')
     WHERE EXISTS (SELECT FROM told WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
 )
-SELECT f.id, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
        (SELECT count(*) FROM handed) + (SELECT count(*) FROM woken) AS notified
 FROM found f LEFT JOIN begun b ON b.incident_id = f.id
 """
@@ -110,26 +119,25 @@ async def open_units(
     one is answered with `Missing`, its neighbours with None). One that is ongoing already (same resource, same type)
     is answered as it is. Results are in the order of the wishes.
     """
-    asked = {ids.new(): (number, opening) for number, unit in enumerate(units) for opening in unit}
+    left = [Asked(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
     lasting: dict[Wish, Opened] = {}
     missing: dict[int, set[UUID]] = {}
-    left = asked
     while left:
-        conflicts: dict[UUID, tuple[int, Opening]] = {}
+        conflicts = []
         for row in await tx.fetch(OPEN, *_columns(left, public_url)):
-            number, opening = left[new := key(row["id"])]
+            asked = left[row["n"] - 1]
             if row["new"]:
-                lasting[_wish(opening)] = Opened(_begun(new, opening, row), new=True)
+                lasting[_wish(asked.opening)] = Opened(_begun(asked, row), new=True)
             elif row["name"] is None:
-                missing.setdefault(number, set()).add(opening.resource_id)
+                missing.setdefault(asked.unit, set()).add(asked.opening.resource_id)
             elif row["whole"]:
-                conflicts[new] = number, opening
-        wanted = {_wish(opening) for _, opening in conflicts.values()} - lasting.keys()
+                conflicts.append(asked)
+        wanted = {_wish(asked.opening) for asked in conflicts} - lasting.keys()
         if wanted:
             found = await incidents.ongoing(tx, wanted)
             lasting |= {wish: Opened(incident, new=False) for wish, incident in found.items()}
         # What another transaction has ended in between is opened after all.
-        left = {new: (number, each) for new, (number, each) in conflicts.items() if _wish(each) not in lasting}
+        left = [asked for asked in conflicts if _wish(asked.opening) not in lasting]
     return [
         [Missing() if opening.resource_id in missing[number] else None for opening in unit]
         if number in missing
@@ -156,10 +164,10 @@ def _answer(lasting: dict[Wish, Opened], wish: Wish) -> Opened:
     return answer
 
 
-def _columns(asked: Mapping[UUID, tuple[int, Opening]], public_url: str) -> list[list[Any]]:
+def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
     pages = f"{public_url}/servers/"
     rows = []
-    for new, (number, opening) in asked.items():
+    for new, number, opening in asked:
         seen = opening.evidence or NO_EVIDENCE
         page = pages + ids.public(ids.SERVER, opening.resource_id) if opening.resource_type == SERVER else None
         rows.append((
@@ -169,10 +177,11 @@ def _columns(asked: Mapping[UUID, tuple[int, Opening]], public_url: str) -> list
     return [*map(list, zip(*rows, strict=True))]
 
 
-def _begun(new: UUID, opening: Opening, row: Record) -> Incident:
-    now, seen = row["now"], opening.evidence or NO_EVIDENCE
+def _begun(asked: Asked, row: Record) -> Incident:
+    opening, now = asked.opening, row["now"]
+    seen = opening.evidence or NO_EVIDENCE
     return Incident(
-        id=new,
+        id=asked.id,
         project_id=opening.project_id,
         resource_type=opening.resource_type,
         resource_id=opening.resource_id,

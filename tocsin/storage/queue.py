@@ -8,7 +8,6 @@ lives, the destination is failing, a type that may not repeat, too much text) is
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -33,8 +32,7 @@ HAND_OFF_CHANNEL = "tocsin_engine_"
 """With an engine's number behind it: where that engine listens for what is handed to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(msgspec.Struct, frozen=True, gc=False):
     """An integration, as far as the queue is concerned."""
 
     id: UUID
@@ -132,8 +130,7 @@ def notification(delivery_id: UUID, event: Event, said: Content, first_notice_fa
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A delivery to be queued. `behind` names the delivery whose end it waits for."""
 
     to: Recipient

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from socket import getaddrinfo
 
 import httptools
+import msgspec
 from yarl import URL
 
 from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
@@ -25,11 +27,12 @@ KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
 PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
+LOOK = 0.1
+"""Seconds between two looks at what waits for an answer or is idle: one for all costs a tenth of a timer for each."""
 HEADERS_LIMIT = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a destination answered: header names in lower case, `text` the start of its body, without NUL."""
 
     status: int
@@ -87,7 +90,8 @@ class Http:
         self._connection = partial(Connection, keep)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._asked: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post `body` with exactly `headers` (and what HTTP needs); the answer within 10 seconds, whatever its status.
@@ -99,16 +103,16 @@ class Http:
         except ValueError as error:
             message = "The address cannot be used: its host is not a name or a usual address"
             raise Unreachable(message, refused=True) from error
-        said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
         try:
-            return await self._exchange(there, request, asyncio.get_running_loop().time() + TRY_TIMEOUT)
+            return await self._exchange(there, request, time.monotonic() + TRY_TIMEOUT)
         except (OSError, Unresolved, httptools.HttpParserError) as error:
             raise _unreachable(there, error) from error
 
     async def close(self) -> None:
-        if self._sweep is not None:
-            self._sweep.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for connections in self._idle.values():
             for connection in connections:
                 connection.transport.close()
@@ -120,39 +124,48 @@ class Http:
             connection = idle.pop()
             if connection.transport.is_closing():
                 continue
-            connection.idle = asyncio.get_running_loop().time() - connection.idle_since
+            connection.idle = time.monotonic() - connection.idle_since
             try:
                 return await self._ask(there, connection, request, deadline)
             except ConnectionError:
                 # Closed by the other side for having been idle, at the moment of asking: the place itself may be well.
                 if connection.answered or connection.idle < PATIENCE:
                     raise
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(deadline - time.monotonic()):
             _, connection = await self._dialer.connect(self._connection, there.host, there.port, tls=there.tls)
         return await self._ask(there, connection, request, deadline)
 
     async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+        self._asked.add(connection)
         try:
             answer = await connection.ask(request, deadline)
         except BaseException:
             connection.transport.abort()
             raise
+        finally:
+            self._asked.discard(connection)
         if connection.reusable:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = time.monotonic()
             self._idle.setdefault(there, []).append(connection)
-            self._sweep = self._sweep or asyncio.get_running_loop().call_later(KEEP_IDLE, self._close_idle)
         else:
             connection.transport.close()
         return answer
 
-    def _close_idle(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _look(self) -> None:
+        """Give up what has not been answered in time, and close what nobody has used."""
+        now = time.monotonic()
+        for connection in self._asked:
+            if connection.deadline < now:
+                connection.expire()
         for there, connections in list(self._idle.items()):
-            while connections and connections[0].idle_since < loop.time() - KEEP_IDLE:
+            while connections and connections[0].idle_since < now - KEEP_IDLE:
                 connections.pop(0).transport.close()
             if not connections:
                 del self._idle[there]
-        self._sweep = loop.call_later(1, self._close_idle) if self._idle else None
+        busy = self._asked or self._idle
+        self._timer = asyncio.get_running_loop().call_later(LOOK, self._look) if busy else None
 
 
 class Connection(asyncio.Protocol):
@@ -162,14 +175,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, keep: int = RESPONSE_LIMIT) -> None:
         self._keep = keep
-        self.idle_since = self.idle = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.idle_since = self.idle = self.deadline = 0.0
         self.reusable = False
         self._done: asyncio.Future[Answer] | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
     def _begin(self) -> None:
         self.answered = False
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._head_size = 0
         self._status = 0
@@ -177,21 +191,18 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, deadline: float) -> Answer:
         """Raises `ConnectionError` where it ends before an answer, `HttpParserError` for what is no HTTP, and
-        `TimeoutError` at `deadline` (the loop's time).
+        `TimeoutError` where `expire` is called first, which is due at `deadline` (monotonic time).
         """
         self._begin()
-        loop = asyncio.get_running_loop()
-        self._done = loop.create_future()
+        self.deadline = deadline
+        self._done = self._loop.create_future()
         self.transport.write(request)
-        timer = loop.call_at(deadline, self._expire, self._done)  # a third of what asyncio.timeout costs
-        try:
-            return await self._done
-        finally:
-            timer.cancel()
+        return await self._done
 
-    def _expire(self, done: asyncio.Future[Answer]) -> None:
-        if not done.done():
-            done.set_exception(TimeoutError())
+    def expire(self) -> None:
+        """Its time is over."""
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(TimeoutError())
 
     # What the connection says.
 
