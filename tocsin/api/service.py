@@ -61,8 +61,8 @@ def of(pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) ->
         settings=settings,
         vault=vault,
         public_url=public_url,
-        open_incidents=GroupCommit(pool, open_units, begin=False),
-        resolve_incidents=GroupCommit(pool, _resolve_units),
+        open_incidents=GroupCommit(pool, open_units, begin=False, weigh=len),
+        resolve_incidents=GroupCommit(pool, _resolve_units, weigh=len),
         report=GroupCommit(pool, record, limit=REPORTS),
     )
 

@@ -132,12 +132,17 @@ class Deliverer:
 
     def _begin(self, destination: Destination) -> None:
         while destination.waiting and destination.under_way < destination.cap:
+            now = time.monotonic()
             if len(self._tries) >= SLOTS:
                 self._short_of_slots[destination.id] = destination
                 return
+            if now < destination.rests_until:
+                if destination.alarm is None:
+                    rest = destination.rests_until - now
+                    destination.alarm = asyncio.get_running_loop().call_later(rest, self._rested, destination)
+                return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
-            now = time.monotonic()
             if self._stopping or now > start_by:
                 self._late.append(job)
                 continue
@@ -145,6 +150,10 @@ class Deliverer:
             trying = UnderWay(job, destination, now)
             trying.task = asyncio.create_task(self._try(trying))
             self._tries[trying] = None
+
+    def _rested(self, destination: Destination) -> None:
+        destination.alarm = None
+        self._begin(destination)
 
     @property
     def accepting(self) -> bool:
@@ -248,7 +257,7 @@ class Deliverer:
             trying.sending = False
             duration = round((time.perf_counter() - began) * 1000, 1)
             destination.under_way -= 1
-            destination.learn(outcome)
+            destination.learn(outcome, time.monotonic())
             self._begin(destination)
             if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
                 self.wake.set()

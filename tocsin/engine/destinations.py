@@ -1,9 +1,8 @@
-"""Far ends as an engine knows them: how much goes there at once, so that a dead one holds few slots and a good one never
-waits for it.
-"""
+"""Far ends as an engine knows them: how much may go there at once, so that a dead one holds few slots."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -15,6 +14,8 @@ FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""
 DEFAULT_ROOM = 4 * FIRST_CAP
 """How many to claim for one that nothing is known of."""
+REST = 0.02
+"""Seconds that one which has just failed is left in peace: thousands that wait for a dead one cost others nothing."""
 
 
 @dataclass(slots=True)
@@ -28,6 +29,9 @@ class Destination:
     waiting: deque[tuple[float, Job]] = field(default_factory=deque)
     more: bool = False
     """Whether the last claim left something due in the queue, as far as is known: then it is worth claiming again."""
+    rests_until: float = 0.0
+    alarm: asyncio.TimerHandle | None = None
+    """What goes on after the rest, where something waits for that."""
 
     @property
     def room(self) -> int:
@@ -35,9 +39,10 @@ class Destination:
         ahead = 4 if self.cap >= FIRST_CAP else 1
         return max(0, ahead * self.cap - self.under_way - len(self.waiting))
 
-    def learn(self, outcome: Outcome) -> None:
+    def learn(self, outcome: Outcome, now: float) -> None:
+        """What a try that ended at `now` (monotonic time) says about the far end."""
         match outcome:
             case Delivered():
-                self.cap = min(MOST_CAP, self.cap + 1)
+                self.cap, self.rests_until = min(MOST_CAP, self.cap + 1), 0.0
             case Failed():
-                self.cap = LEAST_CAP
+                self.cap, self.rests_until = LEAST_CAP, now + REST

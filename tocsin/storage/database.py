@@ -18,6 +18,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GROUP_LIMIT = 500
+"""Rows in one commit: measured, half and twice as many are 10 % slower each."""
+
+QUIET_TURNS = 3
+"""Turns of the event loop without a new call after which the next commit is begun: answering a call, reading its
+caller's next and having that call again take as many.
+"""
 
 UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
@@ -82,8 +88,9 @@ class GroupCommit(Generic[Item, Result]):
     `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. Where it
     fails for several, each is run again alone, so that one bad item fails only its own caller. A call returns when its
     work is committed. With `begin=False` no transaction is begun: for a `run` that is a single statement, which saves
-    two of three round trips. `pause` is for work that nobody waits for: while it keeps coming, commits are so many
-    seconds apart, and larger.
+    two of three round trips. At most `limit` items share a commit, or as many as weigh that much by `weigh`: large
+    groups cost less for each, and keep waiting those who come next and all that follows. `pause` is for work that
+    nobody waits for: while it keeps coming, commits are so many seconds apart, and larger.
     """
 
     def __init__(
@@ -94,12 +101,14 @@ class GroupCommit(Generic[Item, Result]):
         limit: int = GROUP_LIMIT,
         begin: bool = True,
         pause: float = 0.0,
+        weigh: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         self._pool = pool
         self._run = run
         self._limit = limit
         self._begin = begin
         self._pause = pause
+        self._weigh = weigh
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -113,12 +122,31 @@ class GroupCommit(Generic[Item, Result]):
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                await self._commit(group)
-                if self._pause and 0 < len(self._waiting) < self._limit:
-                    await asyncio.sleep(self._pause)
+                await self._commit(self._take())
+                await self._gather()
         finally:
             self._worker = None
+
+    async def _gather(self) -> None:
+        """Let those who were just answered come back, while others still do: then they share the next commit."""
+        if self._pause and 0 < len(self._waiting) < self._limit:
+            await asyncio.sleep(self._pause)
+        quiet = 0
+        while quiet < QUIET_TURNS and len(self._waiting) < self._limit:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == before else 0
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        """What shares the next commit."""
+        weight = count = 0
+        for item, _ in self._waiting:
+            weight += self._weigh(item)
+            if count and weight > self._limit:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
 
     async def _commit(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
