@@ -251,6 +251,25 @@ async def test_many_incidents_in_one_transaction_each_arrive_once(
     assert len({request.id for request in receiver.requests}) == 2000
 
 
+async def test_what_waits_for_a_far_end_that_is_down_stays_in_the_queue_and_arrives_when_it_is_back(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    await start()
+    receiver.refuse()
+    await world.open(*(f"type_{number}" for number in range(300)))
+
+    async def handed_back() -> bool:
+        return await world.pool.fetchval(
+            "SELECT count(*) FILTER (WHERE status = 'sending') <= 8 AND max(attempt) > 0 FROM outstanding"
+        )
+
+    await until(handed_back, what="the engine to hold no more than a few")
+    receiver.listen()
+    assert {each.status for each in await world.ended(hook, 300)} == {"delivered"}
+    assert len(receiver.requests) == 300
+
+
 async def test_stopping_hands_back_what_waits_and_nothing_stays_leased(
     world: World, settings: Settings, database: str, receiver: Receiver
 ) -> None:

@@ -155,7 +155,7 @@ async def test_a_caller_who_leaves_in_the_middle_harms_nobody(
         await line.writer.drain()
         line.writer.transport.abort()
     async with connected(service) as line:
-        line.send(line.request(OPEN, one(server, "unheard")))
+        line.send(line.request(OPEN, one(server, "unheard")) + line.request(OPEN, one(server, "pipelined")))
         await line.writer.drain()
         line.writer.transport.abort()
 

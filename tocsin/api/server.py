@@ -110,7 +110,7 @@ def nouns() -> Iterator[ControllerRouterHandler]:
 
 
 async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Ask who calls before anything else is read, where a handler wants to know."""
+    """Ask who calls before a body is read, where a handler wants to know."""
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:

@@ -69,7 +69,6 @@ class UnderWay(msgspec.Struct, eq=False):
     job: Job
     destination: Destination
     began: float
-    task: asyncio.Task[None] | None = None
     admitted: Admitted | None = None
     sending: bool = True
     overdue: bool = False
@@ -104,7 +103,7 @@ class Deliverer:
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[UnderWay, None] = {}  # oldest first
+        self._tries: dict[UnderWay, asyncio.Task[None]] = {}  # oldest first
         self._claiming = asyncio.Lock()
         self._late: list[Job] = []
         self._short_of_slots: dict[UUID, Destination] = {}
@@ -136,11 +135,6 @@ class Deliverer:
             if len(self._tries) >= SLOTS:
                 self._short_of_slots[destination.id] = destination
                 return
-            if now < destination.rests_until:
-                if destination.alarm is None:
-                    rest = destination.rests_until - now
-                    destination.alarm = asyncio.get_running_loop().call_later(rest, self._rested, destination)
-                return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
             if self._stopping or now > start_by:
@@ -148,12 +142,7 @@ class Deliverer:
                 continue
             destination.under_way += 1
             trying = UnderWay(job, destination, now)
-            trying.task = asyncio.create_task(self._try(trying))
-            self._tries[trying] = None
-
-    def _rested(self, destination: Destination) -> None:
-        destination.alarm = None
-        self._begin(destination)
+            self._tries[trying] = asyncio.create_task(self._try(trying))
 
     @property
     def accepting(self) -> bool:
@@ -199,7 +188,8 @@ class Deliverer:
     async def _claim(self, number: int, start: UUID) -> list[Job]:
         if self._stopping:
             return []
-        busy = {each.id: each.room for each in self._destinations.values() if each.under_way or each.waiting}
+        known = self._destinations.values()
+        busy = {each.id: each.room for each in known if each.under_way or each.waiting or each.down}
         async with self._pool.acquire() as tx, tx.transaction():
             jobs = await leases.claim(
                 tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
@@ -233,18 +223,18 @@ class Deliverer:
     def _stop_overdue(self) -> None:
         """End tries that their type did not end in time. One look at all costs less than a timer for each."""
         latest = time.monotonic() - TRY_TIMEOUT - TRY_GRACE
-        for each in self._tries:
+        for each, task in self._tries.items():
             if each.began > latest:
                 return
-            if each.sending and not each.overdue and each.task is not None:
+            if each.sending and not each.overdue:
                 each.overdue = True
-                each.task.cancel()
+                task.cancel()
 
     # ------------------------------------------------------------------------------------------------- one try
 
     async def _try(self, trying: UnderWay) -> None:
         job, destination = trying.job, trying.destination
-        started_at, began = datetime.now(UTC), time.perf_counter()
+        started_at, started = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
             outcome = await self._send(trying)
@@ -255,11 +245,17 @@ class Deliverer:
                 raise
         finally:
             trying.sending = False
-            duration = round((time.perf_counter() - began) * 1000, 1)
+            duration = round((time.perf_counter() - started) * 1000, 1)
             destination.under_way -= 1
-            destination.learn(outcome, time.monotonic())
+            was_down = destination.down
+            destination.learn(outcome)
+            if destination.down:
+                self._late += [job for _, job in destination.waiting]
+                self._backlog -= len(destination.waiting)
+                destination.waiting.clear()
             self._begin(destination)
-            if destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP):
+            up_again = was_down and not destination.down
+            if up_again or (destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP)):
                 self.wake.set()
         try:
             if trying.admitted is not None:
@@ -381,8 +377,8 @@ class Deliverer:
             self._backlog = 0
         with contextlib.suppress(*UNAVAILABLE):
             await self._give_back()
-        if trying := [each.task for each in self._tries if each.task is not None]:
-            _, unfinished = await asyncio.wait(trying, timeout=seconds)
+        if self._tries:
+            _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
             for task in unfinished:
                 task.cancel()
             if unfinished:

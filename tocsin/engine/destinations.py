@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -14,8 +13,6 @@ FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""
 DEFAULT_ROOM = 4 * FIRST_CAP
 """How many to claim for one that nothing is known of."""
-REST = 0.02
-"""Seconds that one which has just failed is left in peace: thousands that wait for a dead one cost others nothing."""
 
 
 @dataclass(slots=True)
@@ -29,9 +26,8 @@ class Destination:
     waiting: deque[tuple[float, Job]] = field(default_factory=deque)
     more: bool = False
     """Whether the last claim left something due in the queue, as far as is known: then it is worth claiming again."""
-    rests_until: float = 0.0
-    alarm: asyncio.TimerHandle | None = None
-    """What goes on after the rest, where something waits for that."""
+    failures: int = 0
+    """In a row, up to now."""
 
     @property
     def room(self) -> int:
@@ -39,10 +35,14 @@ class Destination:
         ahead = 4 if self.cap >= FIRST_CAP else 1
         return max(0, ahead * self.cap - self.under_way - len(self.waiting))
 
-    def learn(self, outcome: Outcome, now: float) -> None:
-        """What a try that ended at `now` (monotonic time) says about the far end."""
+    @property
+    def down(self) -> bool:
+        """Whether nothing has reached it for a while: then what waits is better off in the queue."""
+        return self.failures >= FIRST_CAP
+
+    def learn(self, outcome: Outcome) -> None:
         match outcome:
             case Delivered():
-                self.cap, self.rests_until = min(MOST_CAP, self.cap + 1), 0.0
+                self.cap, self.failures = min(MOST_CAP, self.cap + 1), 0
             case Failed():
-                self.cap, self.rests_until = LEAST_CAP, now + REST
+                self.cap, self.failures = LEAST_CAP, self.failures + 1

@@ -20,9 +20,9 @@ Result = TypeVar("Result")
 GROUP_LIMIT = 500
 """Rows in one commit: measured, half and twice as many are 10 % slower each."""
 
-QUIET_TURNS = 3
-"""Turns of the event loop without a new call after which the next commit is begun: answering a call, reading its
-caller's next and having that call again take as many.
+QUIET_TURNS, MOST_TURNS = 3, 50
+"""Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway. To
+answer a call, to read what its caller asks next, and to call again are three.
 """
 
 UNAVAILABLE: tuple[type[BaseException], ...] = (
@@ -83,14 +83,14 @@ def key(value: uuid.UUID) -> uuid.UUID:
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Lets calls that arrive while a commit is under way share the next one.
+    """Lets calls that arrive while a commit is under way, and those who call again after it, share the next one.
 
     `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. Where it
     fails for several, each is run again alone, so that one bad item fails only its own caller. A call returns when its
     work is committed. With `begin=False` no transaction is begun: for a `run` that is a single statement, which saves
-    two of three round trips. At most `limit` items share a commit, or as many as weigh that much by `weigh`: large
-    groups cost less for each, and keep waiting those who come next and all that follows. `pause` is for work that
-    nobody waits for: while it keeps coming, commits are so many seconds apart, and larger.
+    two of three round trips. Items share a commit up to `limit`, by number or by what they `weigh` together; one that
+    is heavier goes alone. `pause` is for work that nobody waits for: while it keeps coming, commits are so many
+    seconds apart, and larger.
     """
 
     def __init__(
@@ -110,11 +110,13 @@ class GroupCommit(Generic[Item, Result]):
         self._pause = pause
         self._weigh = weigh
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._weight = 0  # of what waits
         self._worker: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        self._weight += self._weigh(item)
         if self._worker is None:
             self._worker = asyncio.create_task(self._commit_all())
         return await future
@@ -128,24 +130,27 @@ class GroupCommit(Generic[Item, Result]):
             self._worker = None
 
     async def _gather(self) -> None:
-        """Let those who were just answered come back, while others still do: then they share the next commit."""
-        if self._pause and 0 < len(self._waiting) < self._limit:
+        """Wait for company. A group that had to wait for nothing is one commit; those who take turns would be two."""
+        if self._pause and 0 < self._weight < self._limit:
             await asyncio.sleep(self._pause)
         quiet = 0
-        while quiet < QUIET_TURNS and len(self._waiting) < self._limit:
-            before = len(self._waiting)
+        for _ in range(MOST_TURNS):
+            if quiet == QUIET_TURNS or self._weight >= self._limit:
+                return
+            before = self._weight
             await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._waiting) == before else 0
+            quiet = quiet + 1 if self._weight == before else 0
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """What shares the next commit."""
-        weight = count = 0
+        count = weight = 0
         for item, _ in self._waiting:
-            weight += self._weigh(item)
-            if count and weight > self._limit:
+            heavier = weight + self._weigh(item)
+            if count and heavier > self._limit:
                 break
-            count += 1
+            count, weight = count + 1, heavier
         group, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._weight -= weight
         return group
 
     async def _commit(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:

@@ -90,7 +90,7 @@ class Http:
         self._connection = partial(Connection, keep)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
-        self._asked: set[Connection] = set()
+        self._asked: dict[Connection, float] = {}  # with the moment by which they must have answered
         self._timer: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -113,6 +113,7 @@ class Http:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         for connections in self._idle.values():
             for connection in connections:
                 connection.transport.close()
@@ -138,14 +139,14 @@ class Http:
     async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
-        self._asked.add(connection)
+        self._asked[connection] = deadline
         try:
-            answer = await connection.ask(request, deadline)
+            answer = await connection.ask(request)
         except BaseException:
             connection.transport.abort()
             raise
         finally:
-            self._asked.discard(connection)
+            del self._asked[connection]
         if connection.reusable:
             connection.idle_since = time.monotonic()
             self._idle.setdefault(there, []).append(connection)
@@ -156,8 +157,8 @@ class Http:
     def _look(self) -> None:
         """Give up what has not been answered in time, and close what nobody has used."""
         now = time.monotonic()
-        for connection in self._asked:
-            if connection.deadline < now:
+        for connection, deadline in self._asked.items():
+            if deadline < now + LOOK:
                 connection.expire()
         for there, connections in list(self._idle.items()):
             while connections and connections[0].idle_since < now - KEEP_IDLE:
@@ -176,25 +177,24 @@ class Connection(asyncio.Protocol):
     def __init__(self, keep: int = RESPONSE_LIMIT) -> None:
         self._keep = keep
         self._loop = asyncio.get_running_loop()
-        self.idle_since = self.idle = self.deadline = 0.0
+        self.idle_since = self.idle = 0.0
         self.reusable = False
         self._done: asyncio.Future[Answer] | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
     def _begin(self) -> None:
         self.answered = False
+        self._parser = httptools.HttpResponseParser(self)  # what came too much after the answer before ends with it
         self._headers: dict[str, str] = {}
         self._head_size = 0
         self._status = 0
         self._body = b""
 
-    async def ask(self, request: bytes, deadline: float) -> Answer:
+    async def ask(self, request: bytes) -> Answer:
         """Raises `ConnectionError` where it ends before an answer, `HttpParserError` for what is no HTTP, and
-        `TimeoutError` where `expire` is called first, which is due at `deadline` (monotonic time).
+        `TimeoutError` where `expire` is called first.
         """
         self._begin()
-        self.deadline = deadline
         self._done = self._loop.create_future()
         self.transport.write(request)
         return await self._done
@@ -222,7 +222,9 @@ class Connection(asyncio.Protocol):
                 raise httptools.HttpParserError("the headers do not end")
         except httptools.HttpParserUpgrade:
             self._finish(reusable=False)
+            self.reusable = False
         except httptools.HttpParserError as error:
+            self.reusable = False
             if not self._done.done():
                 self._done.set_exception(error)
 
