@@ -261,9 +261,13 @@ async def full() -> None:
     raise asyncpg.DiskFullError("could not extend file")
 
 
-@post("/hot", opt={"hot": True})
-async def hot(data: Flat, caller: Any, service: Any) -> None:
+async def surprise(service: Any, caller: Any, data: Flat) -> tuple[int, None]:
     raise RuntimeError("password is hunter2")
+
+
+@post("/hot", opt={"hot": surprise})
+async def hot(data: Flat, caller: Any, service: Any) -> None:
+    await surprise(service, caller, data)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ STATEMENTS = {
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.RELEASE, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.GIVE_BACK, [EMPTY, EMPTY, "'x'"]),
-    "open": (openings.OPEN, [EMPTY] * 12),
+    "open": (openings.OPEN, [EMPTY] * 9),
     "ongoing": (incidents.ONGOING, [EMPTY, EMPTY]),
     "end": (incidents.END, [EMPTY] * 4),
     "close": (incidents.CLOSE, [EMPTY, EMPTY]),

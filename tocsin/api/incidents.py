@@ -234,7 +234,7 @@ async def list_(
     return Listed([*map(shown, found)], asked.meta(total))
 
 
-@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": True})
+@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": open_all})
 async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
@@ -245,7 +245,7 @@ async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Respon
     return Response(answer, status_code=status)
 
 
-@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": True})
+@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": resolve_all})
 async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 

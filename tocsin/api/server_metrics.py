@@ -74,18 +74,24 @@ class ReportAnswer(msgspec.Struct):
     errors: list[Detail] | UnsetType = UNSET
 
 
-@post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": True})
+async def take(service: Service, caller: Caller, data: ReportShape) -> tuple[int, ReportAnswer]:
+    """Store what of a report can be stored: always 201."""
+    received, count, errors = parse(data, caller.project_id, datetime.now(UTC))
+    await service.report(received)
+    if not errors:
+        return 201, ReportAnswer(count, 0, "All metrics were successfully created")
+    message = "Some metrics could not be created" if count else "No metrics could be created"
+    return 201, ReportAnswer(count, len(errors), message, errors[:MOST_ERRORS])
+
+
+@post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take})
 async def report(data: ReportShape, caller: Caller, service: Service) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
     Of more than 5,000 samples the newest 5,000 are taken.
     """
-    received, count, errors = parse(data, caller.project_id, datetime.now(UTC))
-    await service.report(received)
-    if not errors:
-        return ReportAnswer(count, 0, "All metrics were successfully created")
-    message = "Some metrics could not be created" if count else "No metrics could be created"
-    return ReportAnswer(count, len(errors), message, errors[:MOST_ERRORS])
+    _, answer = await take(service, caller, data)
+    return answer
 
 
 def parse(data: ReportShape, project_id: UUID, now: datetime) -> tuple[Report, int, list[Detail]]:

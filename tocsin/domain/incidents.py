@@ -13,8 +13,8 @@ from tocsin.domain.deliveries import Event
 SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
 
 
-class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """What a check saw when it opened the incident."""
+class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a check saw when it opened the incident. What it did not see is left out where it travels as JSON."""
 
     request: str | None = None
     request_headers: Mapping[str, str] | None = None

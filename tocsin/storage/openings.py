@@ -37,9 +37,8 @@ WITH engine AS MATERIALIZED (
     {queue.ENGINE}
 ), asked AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::jsonb[], $11::text[], $12::jsonb[]) WITH ORDINALITY
-        AS g(id, unit, project_id, resource_type, resource_id, server_url, type, message,
-             request, request_headers, response, response_headers, n)
+                         $9::jsonb[]) WITH ORDINALITY
+        AS g(id, unit, project_id, resource_type, resource_id, server_url, type, message, seen, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
     FROM asked a LEFT JOIN LATERAL (
@@ -61,7 +60,7 @@ WITH engine AS MATERIALIZED (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
                            request, request_headers, response, response_headers, created_at, updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, message,
-           request, request_headers, response, response_headers, now(), now()
+           seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
     FROM begun JOIN found ON id = incident_id
 ), told AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
@@ -168,11 +167,10 @@ def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
     pages = f"{public_url}/servers/"
     rows = []
     for new, number, opening in asked:
-        seen = opening.evidence or NO_EVIDENCE
         page = pages + ids.public(ids.SERVER, opening.resource_id) if opening.resource_type == SERVER else None
         rows.append((
             new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
-            opening.message, seen.request, seen.request_headers, seen.response, seen.response_headers,
+            opening.message, opening.evidence,
         ))  # fmt: skip
     return [*map(list, zip(*rows, strict=True))]
 
