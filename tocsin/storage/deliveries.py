@@ -145,13 +145,13 @@ async def overtake(tx: Tx, told: Mapping[UUID, Collection[UUID]], people: Collec
     People are spared an opening that is over: it is suppressed, and the resolve says both.
     """
     rows = await tx.fetch(OVERTAKE, list(told))
-    late = [row["id"] for row in rows if row["for_people"] and row["status"] == "pending"]
+    late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
     if late:
-        await suppress(tx, late, OVERTAKEN)
+        await suppress(tx, list(late), OVERTAKEN)
     found = {
         (key(row["incident_id"]), key(row["integration_id"])): Overtaken(key(row["id"]), failed=False)
         for row in sorted(rows, key=lambda row: row["id"])
-        if row["id"] not in set(late)
+        if row["id"] not in late
     }
     if people:
         for row in await tx.fetch(UNTOLD, list(told), list(people)):
