@@ -151,7 +151,8 @@ def test_the_token_may_lie_in_a_file_or_in_the_environment(receiver: Receiver, t
     file.write_text("from-file\n")
     assert once("--url", receiver.url(""), "--token-file", str(file)).returncode == 0
     assert once("--url", receiver.url(""), TOCSIN_TOKEN="from-environment").returncode == 0
-    assert [each.headers["authorization"] for each in receiver.requests] == ["from-file", "from-environment"]
+    told = [each.headers["authorization"] for each in receiver.to("/api/v1/server_metrics")]
+    assert told == ["from-file", "from-environment"]
 
 
 @pytest.mark.parametrize(
