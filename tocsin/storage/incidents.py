@@ -32,19 +32,18 @@ JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 """
 
-END = """
-DELETE FROM ongoing o
-USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS g(project_id, resource_id, type, incident_id)
-WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
-  AND coalesce(g.incident_id, o.incident_id) = o.incident_id
-RETURNING o.resource_id, o.type, o.incident_id, o.told
-"""
-
-CLOSE = f"""
-UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = g.by
-FROM unnest($1::uuid[], $2::text[]) AS g(incident_id, by)
-WHERE i.id = g.incident_id AND i.id = ANY($1)
-RETURNING {INCIDENT}
+END = f"""
+WITH ended AS (
+    DELETE FROM ongoing o
+    USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+        AS g(project_id, resource_id, type, incident_id, by)
+    WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
+      AND coalesce(g.incident_id, o.incident_id) = o.incident_id
+    RETURNING o.incident_id, o.told, g.by
+)
+UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
+FROM ended WHERE i.id = ended.incident_id
+RETURNING {INCIDENT}, ended.told
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
@@ -116,13 +115,12 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
     wishes = sorted(by)
     ended = await tx.fetch(
         END, [by[wish].project_id for wish in wishes], [wish[0] for wish in wishes], [wish[1] for wish in wishes],
-        [by[wish].only for wish in wishes],
+        [by[wish].only for wish in wishes], [by[wish].by for wish in wishes],
     )  # fmt: skip
     if not ended:
         return [[] for _ in closings]
-    told = {key(row["incident_id"]): [key(to) for to in row["told"]] for row in ended}
-    words = [by[key(row["resource_id"]), row["type"]].by for row in ended]
-    closed = [_incident(row) for row in await tx.fetch(CLOSE, list(told), words)]
+    closed = [_incident(row) for row in ended]
+    told = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in told.values() for to in everyone})
     waiting = await deliveries.overtake(tx, told, [to.id for to in known.values() if to.for_people])
     entries = []
