@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GROUP_LIMIT = 500
-"""Rows in one commit: measured, half and twice as many are 10 % slower each."""
+"""Rows in one commit. Measured with batches: 200 are 5 % slower, 1,000 are 10 %."""
 
 QUIET_TURNS, MOST_TURNS = 3, 50
 """Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway. To
@@ -131,7 +131,7 @@ class GroupCommit(Generic[Item, Result]):
             self._worker = None
 
     async def _gather(self) -> None:
-        """Wait for company. A group that had to wait for nothing is one commit; those who take turns would be two."""
+        """Wait for those who were just answered: with them the next commit is one, without them two that take turns."""
         if self._pause and 0 < self._weight < self._limit:
             await asyncio.sleep(self._pause)
         quiet = 0

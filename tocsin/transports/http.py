@@ -28,7 +28,7 @@ KEEP_IDLE = 4.5
 PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
 LOOK = 0.1
-"""Seconds between two looks at what waits for an answer or is idle: one for all costs a tenth of a timer for each."""
+"""Seconds between two looks at what waits for an answer or is idle. One for all costs less than a timer for each."""
 HEADERS_LIMIT = 64 << 10
 
 
