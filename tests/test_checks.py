@@ -22,7 +22,7 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
-from tocsin.transports.http import place
+from tocsin.transports.place import place
 
 AGENT = "Tocsin/test"
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))

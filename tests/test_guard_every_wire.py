@@ -13,9 +13,10 @@ import pytest
 
 from tocsin.checks import base as checks
 from tocsin.domain.monitors import Target
-from tocsin.transports.dial import Dialer, Resolve
+from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
+from tocsin.transports.resolver import Resolve
 from tocsin.transports.ssh import Login, Ssh, SshFailed
 
 Call = Callable[[Guard, Resolve, str, int], Awaitable[str]]

@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import platformdirs
 from dotenv import dotenv_values
 
+from tocsin.domain import hosts, urls
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Plan = Literal["free", "paid"]
 
@@ -200,6 +202,8 @@ def _schedule(value: str) -> tuple[float, ...]:
 
 
 def _networks(value: str, production: bool) -> tuple[Network, ...]:
+    if "%" in value:
+        raise Unusable("TOCSIN_ALLOW_NETWORKS", f"is {value!r}, but a network has no zone (%…)")
     try:
         named = tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError as error:
@@ -210,16 +214,23 @@ def _networks(value: str, production: bool) -> tuple[Network, ...]:
 def _database_url(value: str) -> str | None:
     if not value:
         return None
-    if urlsplit(value).scheme not in ("postgresql", "postgres"):
-        raise Unusable("TOCSIN_DATABASE_URL", "must start with postgresql://, such as postgresql://user@host/tocsin")
+    name = "TOCSIN_DATABASE_URL"
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        raise Unusable(name, "cannot be read; the form is postgresql://user@host/tocsin") from None
+    if url.scheme not in ("postgresql", "postgres"):
+        raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
+    if "[" in url.netloc and "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
+        raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
     return value
 
 
 def _public_url(value: str) -> str | None:
     if not value:
         return None
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+    _api_url("PUBLIC_URL", value)
+    if "?" in value or "#" in value:
         raise Unusable("TOCSIN_PUBLIC_URL", f"is {value!r}, but must be an address such as https://tocsin.example.com")
     return value.rstrip("/")
 
@@ -290,8 +301,11 @@ def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:
 
 
 def _api_url(name: str, value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urls.read(value)
+    except ValueError as error:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, which cannot be used: {error}") from None
+    if url.scheme not in urls.PORTS:
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be an address that starts with https://")
     return value
 
@@ -309,17 +323,17 @@ def _smtp(value: str) -> Smtp | None:
     shape = "smtp://user:password@mail.example.com:587 or smtps://…:465"
     try:
         url = urlsplit(value)
-        port = url.port
-    except ValueError:
-        raise Unusable(name, f"cannot be read; the form is {shape}") from None
-    if url.scheme not in ("smtp", "smtps") or not url.hostname:
+        host, port = hosts.read(url.hostname or ""), url.port
+    except ValueError as error:
+        raise Unusable(name, f"cannot be read ({error}); the form is {shape}") from None
+    if url.scheme not in ("smtp", "smtps"):
         raise Unusable(name, f"cannot be read; the form is {shape}")
     starttls = parse_qs(url.query).get("starttls", ["auto"])[-1]
     if starttls not in ("auto", "always", "never"):
         raise Unusable(name, f"says starttls={starttls}, but it must be auto, always or never")
     tls = url.scheme == "smtps"
     return Smtp(
-        host=url.hostname,
+        host=host,
         port=port or (465 if tls else 587),
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,

@@ -16,13 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
-from urllib.parse import urlsplit
 
+from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
+from tocsin.domain.hosts import Unreadable
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import Problem, Result, Target
-from tocsin.transports.dial import Dialer, Unresolved
+from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked
+from tocsin.transports.resolver import Unresolved
 
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Failures that say something about this machine and nothing about the site."""
@@ -72,6 +74,8 @@ async def perform(target: Target, wires: Wires) -> Result:
         problem: Problem = "timeout"
     except Unresolved as error:
         problem, said = "dns_error", str(error)
+    except Unreadable as error:  # it was stored by an older version
+        problem, said = "connection_error", f"The address cannot be used: {error}"
     except Blocked as error:
         problem, said = "connection_error", str(error)
     except ssl.SSLError as error:
@@ -134,5 +138,5 @@ def of(check_type: str | None, url: str) -> CheckType:
 
 
 def host_of(url: str) -> str:
-    """The host that a validated URL names, as text; IPv6 literals without brackets."""
-    return urlsplit(url).hostname or ""
+    """The host that a validated URL names, as `hosts.read` writes it."""
+    return urls.read(url).host

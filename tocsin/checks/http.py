@@ -11,9 +11,9 @@ from dataclasses import replace
 from time import perf_counter
 
 import httptools
-from yarl import URL
 
 from tocsin.checks.base import CheckType, Wires
+from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
@@ -26,7 +26,8 @@ from tocsin.domain.monitors import (
     parse_expected,
     worded,
 )
-from tocsin.transports.http import HEADERS_LIMIT, Place, place
+from tocsin.transports.http import HEADERS_LIMIT
+from tocsin.transports.place import Place, place
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -48,13 +49,11 @@ class Http(CheckType):
         shape = "must be a full address such as https://example.com/health"
         if len(target.url) > LONGEST_URL:
             raise invalid_field("url", f"must have at most {LONGEST_URL} characters")
-        if any(c.isspace() or not c.isprintable() for c in target.url):
-            raise invalid_field("url", f"{shape}, without spaces or control characters")
         try:
             place(target.url, "GET")
-        except ValueError:
-            raise invalid_field("url", shape) from None
-        if URL(target.url).raw_authority.rpartition("@")[1]:
+        except ValueError as error:
+            raise invalid_field("url", f"{shape}: {error}") from None
+        if urls.read(target.url).has_login:
             raise invalid_field("url", "must not contain a user name or password: it is shown in every notification")
         return replace(target, expected_status=expected)
 
@@ -89,10 +88,10 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
             answer.problem = "http_status", f"HTTP status {answer.status}, redirected more than {MOST_REDIRECTS} times"
             break
         try:
-            following = str(URL(url).join(URL(location)))
+            following = urls.follow(url, location)
             place(following, "GET")
         except ValueError:
-            answer.problem = "connection_error", f"Redirected to {location[:200]}, which cannot be followed"
+            answer.problem = "connection_error", f"Redirected to {_text(location)[:200]}, which cannot be followed"
             break
         url = following
     return url, answer
@@ -146,9 +145,8 @@ class _Answer(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     @property
-    def location(self) -> str | None:
-        found = self._header(b"location")
-        return None if found is None else found.decode("utf-8", "replace")
+    def location(self) -> bytes | None:
+        return self._header(b"location")
 
     @property
     def status_line(self) -> str | None:

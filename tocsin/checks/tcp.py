@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import perf_counter
-from urllib.parse import urlsplit
 
 from tocsin.checks.base import CheckType, Wires
+from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import Result, Target
@@ -21,26 +21,22 @@ class Tcp(CheckType):
         """`tcp://host:port`, nothing more."""
         shape = "must have the form tcp://host:port"
         try:
-            url = urlsplit(target.url)
-            host, port = url.hostname, url.port
-        except ValueError:
-            raise invalid_field("url", shape) from None
-        if url.scheme != "tcp" or not host or not port or url.path not in ("", "/") or url.query or url.fragment:
-            raise invalid_field("url", shape)
-        if url.username is not None or any(c.isspace() or not c.isprintable() for c in target.url):
+            url = urls.read(target.url)
+        except ValueError as error:
+            raise invalid_field("url", f"{shape}: {error}") from None
+        authority = target.url.partition("://")[2].removesuffix("/")
+        if url.scheme != "tcp" or not url.port or url.has_login or any(mark in authority for mark in "/?#"):
             raise invalid_field("url", shape)
         if target.keyword is not None:
             raise invalid_field("keyword", "is for http checks only: a tcp check reads nothing")
         if target.expected_status is not None:
             raise invalid_field("expected_status", "is for http checks only: a tcp check reads nothing")
-        return replace(target, url=f"tcp://{url.netloc}")
+        return replace(target, url=f"tcp://{authority}")
 
     async def check(self, target: Target, wires: Wires) -> Result:
-        url = urlsplit(target.url)
-        assert url.hostname
-        assert url.port
+        url = urls.read(target.url)
         began = perf_counter()
-        transport, _ = await wires.dialer.connect(asyncio.Protocol, url.hostname, url.port)
+        transport, _ = await wires.dialer.connect(asyncio.Protocol, url.host, url.port)
         transport.close()
         return Result(response_ms=(perf_counter() - began) * 1000)
 

@@ -7,12 +7,11 @@ that is tried again; what fails behind it never is. A password goes to sudo on i
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tocsin.domain import hosts
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import Notification
@@ -38,8 +37,6 @@ LONGEST_KEY = 16_384
 MOST_TYPES = 50
 ORDER = ("ip", "username", "password", "private_key", "port", "incident_types")
 SECRETS = ("password", "private_key")
-
-_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(slots=True)
@@ -83,7 +80,7 @@ class SshServerRestartIntegration(IntegrationType):
         wished = {name: given.get(name, old.get(name)) for name in ORDER}
         ip, username = _host(wished["ip"]), _username(wished["username"])
         port = _port(wished["port"] if "port" in given or old else DEFAULT_PORT)
-        elsewhere = bool(old) and (ip, port) != (old["ip"], old["port"])
+        elsewhere = bool(old) and place(ip, port) != place(old["ip"], old["port"])
         if old and (elsewhere or username != old["username"]):
             for name in SECRETS:
                 if old.get(name) and name not in given:
@@ -104,7 +101,7 @@ class SshServerRestartIntegration(IntegrationType):
         return f"{settings['ip']} ({settings['username']})"
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        return str(settings["ip"])
+        return hosts.read(settings["ip"])
 
     def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """As everywhere, in the specification's order; host keys by their fingerprints, once there are any."""
@@ -349,12 +346,11 @@ def _text(name: str, value: object, longest: int) -> str:
 
 
 def _host(value: object) -> str:
-    host = _text("ip", value, 253)
+    host = _text("ip", value, hosts.LONGEST + 1)
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        if not _HOSTNAME.fullmatch(host):
-            raise invalid_field("settings.ip", "must be an IP address or a hostname, without port") from None
+        hosts.read(host)
+    except hosts.Unreadable as error:
+        raise invalid_field("settings.ip", f"must be an IP address or a hostname, without port: {error}") from None
     return host
 
 

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
-from yarl import URL
 
 from tocsin import __version__
+from tocsin.domain import urls
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
@@ -65,7 +65,7 @@ class WebhookIntegration(IntegrationType):
         return str(settings["webhook_url"])
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        return URL(settings["webhook_url"]).raw_host
+        return urls.read(settings["webhook_url"]).host
 
     def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {
@@ -180,17 +180,12 @@ def _checked_url(value: object) -> str:
         raise invalid_field(field, "must be a string")
     if len(value) > LONGEST_URL:
         raise invalid_field(field, f"is longer than {LONGEST_URL} characters")
-    if any(character.isspace() or not character.isprintable() for character in value):
-        raise invalid_field(field, "must be one address without spaces")
     try:
-        url = URL(value)
-        host = url.host
-    except (ValueError, UnicodeError):
-        host = None
-    if not host or url.scheme not in ("http", "https"):
-        raise invalid_field(field, "must be an address that starts with https:// or http://, and a host")
-    if not url.port:
-        raise invalid_field(field, "must not name port 0")
-    if url.user is not None or url.password is not None:
+        url = urls.read(value)
+    except ValueError as error:
+        raise invalid_field(field, f"must be an address such as https://example.com/hook: {error}") from None
+    if url.scheme not in urls.PORTS:
+        raise invalid_field(field, "must be an address that starts with https:// or http://")
+    if url.has_login:
         raise invalid_field(field, "must not hold a user name or password, which would be shown wherever it is")
     return value

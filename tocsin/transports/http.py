@@ -11,17 +11,16 @@ import errno
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from socket import getaddrinfo
+from functools import partial
 
 import httptools
 import msgspec
-from yarl import URL
 
 from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
-from tocsin.transports.dial import Dialer, Resolve, Unresolved
+from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked, Guard
+from tocsin.transports.place import Place, place
+from tocsin.transports.resolver import Resolve, Unresolved
 
 KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
@@ -51,32 +50,6 @@ class Unreachable(Exception):
         self.refused = refused
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a URL leads, and the start of every request there."""
-
-    host: str
-    port: int
-    tls: bool
-    start: bytes
-
-    @property
-    def name(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@lru_cache(maxsize=4096)
-def place(address: str, method: str = "POST") -> Place:
-    """Where to, and how requests by that method start. Raises `ValueError` for what is no http or https address."""
-    url = URL(address)
-    if url.scheme not in ("http", "https") or not url.raw_host or not url.port:
-        raise ValueError(address)
-    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
-    name = host if url.is_default_port() else f"{host}:{url.port}"
-    start = f"{method} {url.raw_path_qs} HTTP/1.1\r\nHost: {name}\r\n".encode("ascii")
-    return Place(url.raw_host, url.port, url.scheme == "https", start)
-
-
 class Http:
     """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables.
 
@@ -84,7 +57,7 @@ class Http:
     """
 
     def __init__(
-        self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve = getaddrinfo,
+        self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
         keep: int = RESPONSE_LIMIT,
     ) -> None:
         self._connection = partial(Connection, keep)
@@ -101,8 +74,7 @@ class Http:
         try:
             there = place(url)
         except ValueError as error:
-            message = "The address cannot be used: its host is not a name or a usual address"
-            raise Unreachable(message, refused=True) from error
+            raise Unreachable(f"The address cannot be used: {error}", refused=True) from error
         said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
         try:

@@ -16,8 +16,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tocsin.transports.dial import Dialer, Unresolved
+from tocsin.domain import hosts
+from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked
+from tocsin.transports.resolver import Unresolved
 
 if TYPE_CHECKING:
     import asyncssh
@@ -43,12 +45,13 @@ class SshFailed(Exception):
 def place(host: str, port: int) -> str:
     """Host and port in one way of writing, so that what is equal looks equal."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+        name = hosts.read(host.partition("%")[0]).removesuffix(".")
+    except hosts.Unreadable:  # it was stored by an older version
         return f"{host.lower().rstrip('.')}:{port}"
-    if isinstance(address, ipaddress.IPv6Address):
-        return f"{address.ipv4_mapped}:{port}" if address.ipv4_mapped else f"[{address}]:{port}"
-    return f"{address}:{port}"
+    if ":" not in name:
+        return f"{name}:{port}"
+    mapped = ipaddress.IPv6Address(name).ipv4_mapped
+    return f"{mapped}:{port}" if mapped else f"[{name}]:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,9 @@ class Ssh:
 
     async def _open(self, to: Login) -> Any:
         try:
-            return await self._dialer.open(to.host, to.port)
+            return await self._dialer.open(hosts.read(to.host), to.port)
+        except hosts.Unreadable as error:
+            raise SshFailed(f"The address cannot be used: {error}", "nothing") from None
         except Unresolved as error:
             raise SshFailed(str(error)) from None
         except Blocked as error:

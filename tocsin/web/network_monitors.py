@@ -91,7 +91,10 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 def called(name: str) -> str:
     """The name for a sentence: of an address, its host."""
-    return urlsplit(name).hostname or name if "://" in name else name
+    try:
+        return urlsplit(name).hostname or name if "://" in name else name
+    except ValueError:  # a name may be anything
+        return name
 
 
 def _form(

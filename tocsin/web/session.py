@@ -236,7 +236,7 @@ def check_origin(request: AnyRequest) -> None:
     origin = request.headers.get("origin")
     service: Service = request.app.state.service
     ours = {urlsplit(service.public_url).netloc, request.headers.get("host", "")}
-    strange = origin is not None and origin != "null" and urlsplit(origin).netloc not in ours
+    strange = origin is not None and origin != "null" and origin.partition("://")[2] not in ours
     if (fetched or "same-origin") not in ("same-origin", "none") or strange:
         raise Refused(403, "forbidden", texts.FOREIGN_FORM)
 
