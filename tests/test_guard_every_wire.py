@@ -118,6 +118,8 @@ async def test_no_way_of_writing_this_machine_reaches_it(call: Call, host: str) 
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "::1", "fe80::1", "fd00::1",
+     "168.63.129.16", "100.100.100.200", "192.0.0.8", "192.0.0.192", "192.0.0.9", "fd00:ec2::254", "fd20:ce::254",
+     "::ffff:168.63.129.16", "64:ff9b::168.63.129.16", "64:ff9b:1::8.8.8.8", "2001:4:112::1", "::8.8.8.8",
      "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::10.0.0.1", "2002:a00:1::1", "2001:0:808:808:0:0:f5ff:fffe"],
 )  # fmt: skip
 async def test_a_name_that_stands_for_a_private_address_in_any_form_is_refused(call: Call, address: str) -> None:
@@ -126,6 +128,26 @@ async def test_a_name_that_stands_for_a_private_address_in_any_form_is_refused(c
     assert visitors == []
     assert "is not public" in said
     assert "TOCSIN_ALLOW_NETWORKS=" in said
+
+
+@every_wire
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"])
+async def test_a_name_that_stands_for_this_machine_s_own_public_address_is_refused(call: Call, address: str) -> None:
+    own = frozenset([ipaddress.ip_address(address)])
+    async with door() as (port, visitors):
+        said = await call(Guard(own=lambda: own), answering(iter([address])), "own.example", port)
+    assert visitors == []
+    assert f"{address} is this machine's own" in said
+    assert "TOCSIN_ALLOW_NETWORKS=" in said
+
+
+@every_wire
+@pytest.mark.parametrize("host", ["fe80::1%lo", "::1%lo", "2606:4700::1111%eth0"])
+async def test_a_zone_is_refused(call: Call, host: str) -> None:
+    async with door() as (port, visitors):
+        said = await call(Guard([ipaddress.ip_network("::/0")]), socket.getaddrinfo, host, port)
+    assert visitors == []
+    assert "names a zone" in said
 
 
 @every_wire

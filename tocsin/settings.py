@@ -221,7 +221,7 @@ def _database_url(value: str) -> str | None:
         raise Unusable(name, "cannot be read; the form is postgresql://user@host/tocsin") from None
     if url.scheme not in ("postgresql", "postgres"):
         raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
-    if "[" in url.netloc and "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
+    if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
         raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
     return value
 

@@ -109,13 +109,10 @@ class Guard:
         return None if None in refusals else refusals[0]
 
     def _allows(self, given: Address, end: Address) -> bool:
-        secret = end in METADATA
-        return any(
-            address.version == network.version and address in network
-            and (not secret or network.prefixlen in (0, network.max_prefixlen))
-            for network in self._allowed
-            for address in (given, end)
-        )  # fmt: skip
+        within = [each for each in self._allowed if given in each or (end is not given and end in each)]
+        if within and end in METADATA:
+            return any(network.prefixlen in (0, network.max_prefixlen) for network in within)
+        return bool(within)
 
 
 def _unwrapped(address: Address) -> Address:

@@ -173,7 +173,7 @@ class Resolver:
             self._hanging += 1
             self._stuck[look.lane] += 1
             self._remember(look.name, "silent")
-            why = f"no name server answered within {self._patience:g} seconds"
+            why = f"no name server answered for {self._patience:g} seconds"
         else:
             self._drop(look)
             why = "too many names cannot be resolved at present"

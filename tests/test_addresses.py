@@ -1,0 +1,480 @@
+"""Hosts and URLs: read as browsers and curl read them, sent as they were given, refused before anything is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import ssl
+import string
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+import trustme
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.browser import chromium
+from tests.needed import program
+from tocsin import settings as our_settings
+from tocsin.checks import base as checks
+from tocsin.checks.base import Wires
+from tocsin.domain import hosts, urls
+from tocsin.domain.errors import Refused
+from tocsin.domain.monitors import Target
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.integrations.webhook import WebhookIntegration
+from tocsin.transports.dial import Dialer
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Http, Unreachable
+from tocsin.transports.place import LONGEST_REMEMBERED, place
+from tocsin.transports.ssh import Login, Ssh, SshFailed
+from tocsin.transports.ssh import place as ssh_place
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def here(host: str, port: int, **_: Any) -> Any:
+    """A name server to whom every name is this machine."""
+    return socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
+
+
+@asynccontextmanager
+async def recorder(*answers: bytes) -> AsyncIterator[tuple[int, list[tuple[bytes, bytes]]]]:
+    """A site that keeps the request line and the `Host` of all who ask; answers in turn, then 204."""
+    asked: list[tuple[bytes, bytes]] = []
+    left = list(answers)
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line, *headers = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+            asked.append((line.split(b" ", 1)[1], next(each for each in headers if each.lower().startswith(b"host:"))))
+            writer.write(left.pop(0) if left else b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(record, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+
+
+async def curl(port: int, *addresses: str) -> None:
+    """Let curl ask them all, in this order, wherever they lead."""
+    command = [program("curl"), "--silent", "--globoff", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}"]
+    for each in addresses:
+        command += ["--output", os.devnull, each]
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    assert await process.wait() in (0, 3, 52, 56), "curl is not well"
+
+
+async def post(port: int, *addresses: str) -> None:
+    http = Http(Guard(LOOPBACK), resolve=here)
+    for each in addresses:
+        await http.post(each, b"", {"Connection": "close"})
+    await http.close()
+
+
+# ------------------------------------------------------------------------------------------------- path, query, Host
+
+SENT = [
+    ("/a%3Ab?back=https%3A%2F%2Fx", "/a%3Ab?back=https%3A%2F%2Fx"),
+    ("", "/"),
+    ("?q=1", "/?q=1"),
+    ("/?", "/?"),
+    ("/a?#part", "/a?"),
+    ("/%7euser/%e4%E4", "/%7euser/%e4%E4"),
+    ("/a+b?c+d=%20&&=", "/a+b?c+d=%20&&="),
+    ("/a//b//", "/a//b//"),
+    ("/a/../b/./c/..", "/b/"),
+    ("/../..", "/"),
+    ("/a/%2e%2e/b", "/a/%2e%2e/b"),
+    ("/a;x=1/..;y/b;z?q=../..", "/a;x=1/..;y/b;z?q=../.."),
+    ("/a@b:c!$&'()*,=", "/a@b:c!$&'()*,="),
+    ("/\"<>{}|^`?\"<>{}|^`'", "/\"<>{}|^`?\"<>{}|^`'"),
+    ("/%", "/%"),
+    ("/%zz?%", "/%zz?%"),
+    ("/a\\b", "/a\\b"),
+    ("/ä?x", "/%C3%A4?x"),
+    ("/…/👩‍💻", "/%E2%80%A6/%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB"),
+]
+
+
+async def test_an_address_goes_out_as_it_was_given_and_as_curl_sends_it() -> None:
+    async with recorder() as (port, asked):
+        addresses = [f"http://example.com:{port}{given}" for given, _ in SENT]
+        await post(port, *addresses)
+        ours, asked[:] = list(asked), []
+        await curl(port, *addresses)
+    assert [line for line, _ in ours] == [f"{sent} HTTP/1.1".encode() for _, sent in SENT]
+    escapes_small = [(line.replace(b"%c3%a4", b"%C3%A4"), host) for line, host in asked]
+    for (wished, _), mine, theirs in zip(SENT, ours, escapes_small, strict=True):
+        assert (mine[0].lower(), mine[1]) == (theirs[0].lower(), theirs[1]), wished
+
+
+async def test_what_cannot_travel_in_a_query_is_percent_encoded_as_browsers_do() -> None:
+    async with recorder() as (port, asked):
+        await post(port, f"http://example.com:{port}/?q=ö&r=例")
+    assert asked[0][0] == b"/?q=%C3%B6&r=%E4%BE%8B HTTP/1.1"
+
+
+HOSTS = {
+    "example.com": "example.com",
+    "example.com.": "example.com.",
+    "a_b.example": "a_b.example",
+    "a-.example": "a-.example",
+    "ab--c.example": "ab--c.example",
+    "straße.example": "xn--strae-oqa.example",
+    "faß.example": "xn--fa-hia.example",
+    "xn--strae-oqa.example": "xn--strae-oqa.example",
+    "例え.invalid": "xn--r8jz45g.invalid",
+    "例え。example": "xn--r8jz45g.example",
+    "ｅｘａｍｐｌｅ.com": "example.com",
+    "BÜCHER.example": "xn--bcher-kva.example",
+    "☃.example": "xn--n3h.example",
+    "a\u00adb.example": "ab.example",
+    "2130706433": "127.0.0.1",
+    "0x7f.1": "127.0.0.1",
+    "017700000001": "127.0.0.1",
+    "127.1": "127.0.0.1",
+    "１２７.0.0.1": "127.0.0.1",
+    "[::1]": "[::1]",
+    "[0:0:0:0:0:0:0:1]": "[::1]",
+    "[2001:DB8::1]": "[2001:db8::1]",
+}
+"""As they are given, and as the `Host` header has them."""
+
+
+async def test_a_host_is_the_one_that_curl_asks_for() -> None:
+    async with recorder() as (port, asked):
+        addresses = [f"http://{host}:{port}/" for host in HOSTS]
+        await curl(port, *addresses)
+    theirs = [host.decode().lower().removeprefix("host: ").removesuffix(f":{port}") for _, host in asked]
+    assert dict(zip(HOSTS, theirs, strict=True)) == HOSTS
+    assert {host: urls.read(f"http://{host}/").authority for host in HOSTS} == HOSTS
+
+
+async def test_a_host_is_the_one_that_a_browser_goes_to() -> None:
+    """Besides curl's: joiners by their context, and numbers that are no address."""
+    asked = [*HOSTS, "نامه\u200cای.example", "a\u200db.example", "👩‍💻.example", "1.2.3.256", "1.2.3.4.5", "a.0x4",
+             "09", "1.2.3.08", "4294967296", "א1.example", "1א.example", "l·l.example", "127.0.0.1."]  # fmt: skip
+    read = "hosts => hosts.map(host => { try { return new URL(`http://${host}/`).host } catch { return null } })"
+    async with chromium() as browser:
+        theirs = await (await browser.new_page()).evaluate(read, asked)
+    ours = []
+    for host in asked:
+        try:
+            ours.append(urls.read(f"http://{host}/").authority)
+        except hosts.Unreadable:
+            ours.append(None)
+    assert dict(zip(asked, ours, strict=True)) == dict(zip(asked, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    "host", [*HOSTS, "xn--r8jz45g.example", "FE80::1".lower(), "1.2.3.4", "fd00::1", "::ffff:1.2.3.4"]
+)
+def test_a_host_in_its_own_form_stays_as_it_is(host: str) -> None:
+    own = hosts.read(host)
+    assert own.isascii()
+    assert hosts.read(own) == own
+
+
+# ------------------------------------------------------------------------------------------------------- refused: 422
+
+NO_HOSTS = [
+    "", 'exa"mple.com', "<b>", "a|b.com", "{a}.com", "a{}.com", "a..b.com", ".", "..", ".com", "example.com..",
+    "a" * 64 + ".com", ".".join(["a" * 62] * 5), "-a.com", "a%41b.com", "exam ple.com", "a\\b.com", "a`b.com",
+    "a$b.com", "a^b.com", "a*b.com", "a,b.com", "a;b.com", "a=b.com", "a+b.com", "a~b.com", "a!b.com", "a'b.com",
+    "a(b).com", "a&b.com", "ex\x00ample.com", "ex\u200bample\u202e.com", "℀.com", "＜b＞.com", "a\u200db.com",
+    "\ud800.com", "1.2.3.256", "1.2.3.4.5", "1..2", "256.256.256.256", "0x100000000", "[fe80::1%25eth0]",
+    "[fe80::1%eth0]", "[::1%25lo]", "[::1%lo]", "[::1", "::1]", "[]", "[1.2.3.4]", "[v1.a]", "[::g]", "ä" * 60 + ".com", "ä" * 300,
+    "𝔞" * 255,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_what_is_no_host_is_refused_by_every_type(host: str) -> None:
+    for refuse in (
+        lambda: WebhookIntegration().parse({"webhook_url": f"https://{host}/hook"}),
+        lambda: checks.of("http", "").validate(Target(f"https://{host}/", "http", 10)),
+        lambda: checks.of("tcp", "").validate(Target(f"tcp://{host}:25", "tcp", 10)),
+        lambda: SshServerRestartIntegration().parse({"ip": host, "username": "root", "password": "x"}),
+    ):
+        with pytest.raises(Refused) as refused:
+            refuse()
+        assert refused.value.status == 422
+        assert refused.value.details[0].field in ("settings.webhook_url", "url", "settings.ip")
+        assert refused.value.message.encode("utf-8", "strict")
+
+
+async def test_a_host_that_cannot_be_is_refused_before_anything_is_stored(app_client: httpx.AsyncClient) -> None:
+    for path, body in (
+        ("network_monitors", {"network_monitor": {"url": 'https://exa"mple.com/'}}),
+        ("network_monitors", {"network_monitor": {"url": "tcp://a..b.com:25"}}),
+        ("integrations", {"integration": {"type": WebhookIntegration.type, "settings": {"webhook_url": "http://<b>/"}}}),
+    ):
+        answer = await app_client.post(f"/api/v1/{path}", json=body)
+        assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request"), body
+        assert WebhookIntegration.type not in str((await app_client.get(f"/api/v1/{path}")).json())
+    assert (await app_client.get("/api/v1/network_monitors")).json()["data"] == []
+
+
+@pytest.mark.parametrize("url", ["http://例え.invalid/", "tcp://例え.invalid:25", "http://xn--r8jz45g.invalid/"])
+async def test_a_name_outside_ascii_is_made_and_warned_of_in_one_form(app_client: httpx.AsyncClient, url: str) -> None:
+    answer = await app_client.post("/api/v1/network_monitors", json={"network_monitor": {"url": url}})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["url"] == url
+    assert "xn--r8jz45g.invalid" in answer.headers.get("Tocsin-Warning", "xn--r8jz45g.invalid")
+    changed = await app_client.patch(
+        f"/api/v1/network_monitors/{answer.json()['uuid']}", json={"network_monitor": {"url": url}}
+    )
+    assert changed.status_code == 200
+
+
+@pytest.mark.parametrize("url", ["http://例え.invalid/", "https://straße.invalid/hook"])
+async def test_a_webhook_outside_ascii_is_made_and_warned_of(app_client: httpx.AsyncClient, url: str) -> None:
+    wanted = {"type": WebhookIntegration.type, "settings": {"webhook_url": url}}
+    answer = await app_client.post("/api/v1/integrations", json={"integration": wanted})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["settings"]["webhook_url"] == url
+    assert answer.headers.get("Tocsin-Warning", "").isascii()
+
+
+async def test_what_an_older_version_stored_and_is_no_host_fails_in_words() -> None:
+    for url in ("http://a..b.example/", "tcp://a|b.example:25"):
+        target = Target(url, checks.of(None, url).check_type, 5)
+        result = await checks.perform(target, Wires(Dialer(Guard()), "Tocsin/test"))
+        assert (result.problem, "its host is no name" in (result.message or "")) == ("connection_error", True)
+    http = Http(Guard())
+    with pytest.raises(Unreachable, match="its host is no name") as failed:
+        await http.post("http://a..b.example/", b"", {})
+    assert failed.value.refused
+    with pytest.raises(SshFailed, match="names a zone"):
+        async with Ssh(Dialer(Guard())).login(Login("fe80::1%eth0", 22, "root", password="x"), None):
+            pass
+    assert ssh_place("a..b.example.", 22) == "a..b.example:22"
+
+
+def test_a_name_means_one_host_by_every_type() -> None:
+    name, own = "Straße.Example", "xn--strae-oqa.example"
+    assert WebhookIntegration().host({"webhook_url": f"https://{name}/"}) == own
+    assert checks.host_of(f"http://{name}/") == checks.host_of(f"tcp://{name}:25") == own
+    assert SshServerRestartIntegration().host({"ip": name}) == own
+    assert ssh_place(name, 22) == ssh_place(f"{own}.", 22) == f"{own}:22"
+
+
+async def test_an_ip_in_brackets_is_read_by_ssh(app_client: httpx.AsyncClient) -> None:
+    wanted = {"ip": "[2001:db8::7]", "username": "root", "password": "x"}
+    body = {"type": SshServerRestartIntegration.type, "settings": wanted}
+    answer = await app_client.post("/api/v1/integrations", json={"integration": body})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["settings"]["ip"] == "[2001:db8::7]"
+    assert ssh_place("[2001:db8::7]", 22) == ssh_place("2001:DB8:0::7", 22) == "[2001:db8::7]:22"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOW_NETWORKS", "fe80::%eth0/64"), ("ALLOW_NETWORKS", "10.0.0.0/8,fe80::1%eth0"),
+        ("PUBLIC_URL", "http://[fe80::1%25eth0]:8000"), ("SMTP_URL", "smtp://[fe80::1%25eth0]:25"),
+        ("SMTP_URL", "smtp://[fe80::1%eth0]"), ("TWILIO_API_URL", "http://[fe80::1%25eth0]/"),
+        ("SLACK_API_URL", "http://[fe80::1%eth0]/"), ("SLACK_AUTHORIZE_URL", "http://[fe80::1%eth0]/"),
+        ("DATABASE_URL", "postgresql://user@[fe80::1%25eth0]/tocsin"),
+    ],
+)  # fmt: skip
+def test_zones_are_refused_in_every_setting(name: str, value: str, tmp_path: Path) -> None:
+    others = {
+        "EMAIL_FROM": "tocsin@example.com", "SMS_PROVIDER": "twilio",
+        "TWILIO_ACCOUNT_SID": "AC1",
+        "TWILIO_FROM": "+1555", "TWILIO_AUTH_TOKEN": "x", "SLACK_CLIENT_ID": "1",
+        "SLACK_CLIENT_SECRET": "2", "SLACK_SIGNING_SECRET": "3",
+    }  # fmt: skip
+    environ = {f"TOCSIN_{each}": text for each, text in others.items()}
+    our_settings.load(tmp_path, environ)
+    with pytest.raises(our_settings.Unusable, match=f"TOCSIN_{name}.*zone"):
+        our_settings.load(tmp_path, environ | {f"TOCSIN_{name}": value})
+
+
+# ----------------------------------------------------------------------------------------------------------- redirects
+
+BASE = "http://example.com/b/c/d;p?q"
+JOINED = [
+    ("g", "http://example.com/b/c/g"), ("./g", "http://example.com/b/c/g"), ("g/", "http://example.com/b/c/g/"),
+    ("/g", "http://example.com/g"), ("//other.example/g", "http://other.example/g"), ("?y", "http://example.com/b/c/d;p?y"),
+    ("g?y", "http://example.com/b/c/g?y"), ("#s", "http://example.com/b/c/d;p?q"), ("g#s", "http://example.com/b/c/g"),
+    (";x", "http://example.com/b/c/;x"), ("", "http://example.com/b/c/d;p?q"), (".", "http://example.com/b/c/"),
+    ("..", "http://example.com/b/"), ("../g", "http://example.com/b/g"), ("../../../g", "http://example.com/g"),
+    ("g?y/../x", "http://example.com/b/c/g?y/../x"), ("/a%3Ab?u=https%3A%2F%2Fx", "http://example.com/a%3Ab?u=https%3A%2F%2Fx"),
+    ("https://user:pw@other.example:443/%2F", "https://other.example/%2F"), ("HTTP://EXAMPLE.com:80", "http://example.com/"),
+    (" /with blanks ", "http://example.com/with%20blanks"), ("/?", "http://example.com/?"),
+    ("http://straße.example/ß", "http://xn--strae-oqa.example/%C3%9F"),
+]  # fmt: skip
+"""RFC 3986, 5.4, and what sites send."""
+
+
+@pytest.mark.parametrize(("location", "leads"), JOINED)
+def test_a_redirect_leads_where_the_standard_says(location: str, leads: str) -> None:
+    assert urls.follow(BASE, location.encode()) == leads
+
+
+def test_bytes_of_any_charset_in_a_redirect_travel_on_as_they_are() -> None:
+    assert urls.follow(BASE, b"/caf\xe9?\xc3\xa9") == "http://example.com/caf%E9?%C3%A9"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [b"javascript:alert(1)", b"mailto:a@example.com", b"http://", b"http:///x", b"http://\xff/", b"http://[fe80::1%25a]/",
+     b"http://a..b/", b"//<b>/", b"http://example.com:0/", b"http://example.com:99999/", b"/" + b"a" * 8192],
+)  # fmt: skip
+def test_a_redirect_to_what_is_no_address_is_not_followed(location: bytes) -> None:
+    with pytest.raises(hosts.Unreadable):
+        urls.follow(BASE, location)
+
+
+@pytest.mark.parametrize("location", ["/a%3Ab", "a%3Ab?x=%2F", "/caf\xe9", "/with blank", "../%2e/x?y", "?only=query"])
+async def test_a_check_follows_a_redirect_to_where_curl_does(location: str) -> None:
+    moved = b"HTTP/1.1 302 Found\r\nLocation: " + location.encode("latin-1") + b"\r\nConnection: close\r\n\r\n"
+    async with recorder(moved) as (port, asked):
+        url = f"http://example.com:{port}/x/y"
+        target = checks.of(None, url).validate(Target(url, "http", 20))
+        result = await checks.perform(target, Wires(Dialer(Guard(LOOPBACK), resolve=here), "Tocsin/test"))
+    assert result.ok, result.message
+    ours = list(asked)
+    async with recorder(moved) as (port, asked):
+        command = [program("curl"), "--silent", "--location", "--connect-to", f"::127.0.0.1:{port}"]
+        process = await asyncio.create_subprocess_exec(*command, f"http://example.com:{port}/x/y")
+        assert await process.wait() == 0
+    assert [line.lower() for line, _ in ours] == [line.lower() for line, _ in asked]
+
+
+async def test_an_escape_in_a_redirect_makes_no_loop() -> None:
+    """The site sends everybody to the escaped form, and would do so again to whoever asks for another."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+        good = line.startswith(b"GET /a%3Ab ")
+        writer.write(b"HTTP/1.1 204 Fine\r\n\r\n" if good else b"HTTP/1.1 301 Moved\r\nLocation: /a%3Ab\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a:b"
+    result = await checks.perform(Target(url, "http", 20), Wires(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
+    server.close()
+    assert result.ok, result.message
+
+
+# ------------------------------------------------------------------------------------------------------- trailing dots
+
+
+async def test_a_trailing_dot_is_for_name_servers_and_for_host_alone() -> None:
+    """Asked for with it; SNI and certificate have none, as curl has it too."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("site.example").configure_cert(context)
+    names: list[str | None] = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    looked_up: list[str] = []
+
+    def resolve(host: str, port: int, **_: Any) -> Any:
+        looked_up.append(host)
+        return here(host, port)
+
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 Fine\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    url = f"https://site.example.:{port}/"
+    http = Http(Guard(LOOPBACK), tls=trusting, resolve=resolve)
+    assert (await http.post(url, b"", {})).status == 204
+    wires = Wires(Dialer(Guard(LOOPBACK), trusting, resolve), "Tocsin/test")
+    result = await checks.perform(Target(url, "http", 20), wires)
+    assert result.ok, result.message
+    await http.close()
+    with authority.cert_pem.tempfile() as bundle:
+        command = [program("curl"), "--silent", "--cacert", bundle, "--connect-to", f"::127.0.0.1:{port}", url]
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
+    server.close()
+    assert names == ["site.example"] * 3
+    assert looked_up == ["site.example."] * 2
+    assert [f"Host: site.example.:{port}".encode() in each for each in asked] == [True] * 3
+
+
+# ------------------------------------------------------------------------------------------------- whatever is accepted
+
+LETTERS = string.printable + "äß例\u200d。％＠\u202e\x7f\ud800%%//..??##::@[]"
+SOME_TEXT = st.text(alphabet=st.sampled_from(LETTERS), max_size=40)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(host=SOME_TEXT | st.sampled_from(list(HOSTS)), rest=SOME_TEXT)
+@example(host="example.com\\", rest="@127.0.0.1/")
+@example(host="a.com", rest=" HTTP/1.1\r\nX: y")
+def test_what_is_accepted_is_what_goes_out(host: str, rest: str) -> None:
+    """One request line without blanks, one host that is its own form, escapes untouched, nothing decoded."""
+    address = f"http://{host}{rest}"
+    try:
+        kept = WebhookIntegration().parse({"webhook_url": address})["webhook_url"]
+    except Refused:
+        return
+    assert kept == address
+    there = place(address)
+    line, named, *nothing = there.start.decode("ascii").split("\r\n")
+    method, target, version = line.split(" ")
+    assert (method, version, nothing) == ("POST", "HTTP/1.1", [""])
+    assert hosts.read(there.host) == there.host == urls.read(address).host
+    assert named.removeprefix("Host: ").removesuffix(f":{there.port}").strip("[]") == there.host
+    sent, asked = target, address.partition("://")[2].partition("#")[0]
+    start = min((asked.find(mark) for mark in "/?" if mark in asked), default=len(asked))
+    wished = asked[start:] if asked[start : start + 1] == "/" else f"/{asked[start:]}"
+    if "/." not in wished.partition("?")[0]:
+        assert sent == quote(wished, safe=string.printable)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ä" * 1_000_000, "a." * 500_000, "ﷺ" * 254, "." * 254, "ab\u200c" * 84, "xn--" + "a" * 250, "[" + ":" * 1_000_000,
+     "0x" + "f" * 252, "ا\u200c" * 127],
+    ids=lambda text: text[:8],
+)  # fmt: skip
+def test_no_host_takes_long_to_judge(text: str) -> None:
+    def follow(location: str) -> str:
+        return urls.follow(BASE, location.encode())
+
+    def judge() -> float:
+        began = time.perf_counter()
+        for read, written in ((hosts.read, text), (urls.read, f"http://{text}/"), (follow, f"//{text}/")):
+            with suppress(hosts.Unreadable):
+                read(written)
+        return time.perf_counter() - began
+
+    judge()
+    assert min(judge() for _ in range(3)) < 0.02
+
+
+def test_only_short_addresses_are_remembered_and_only_so_many() -> None:
+    from tocsin.transports.place import _remembered
+
+    before = _remembered.cache_info()
+    place("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    place("http://example.com/ä")
+    assert _remembered.cache_info().currsize == before.currsize
+    assert before.maxsize == 4096
