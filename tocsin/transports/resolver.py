@@ -25,14 +25,14 @@ Resolve = Callable[..., Sequence[tuple[int, int, int, str, Any]]]
 
 PATIENCE = 8.0
 """Seconds that a name is waited for: the second name server is asked after 5 of silence (resolv.conf(5))."""
-THREADS = 64
+THREADS = 128
 """Look-ups at the same time."""
-OF_ALL = {"answered": THREADS, "new": 48, "silent": 32}
+OF_ALL = {"answered": THREADS, "new": 96, "silent": 64}
 """Up to how many threads in use another look-up begins, by what came of the name the last time."""
 OF_A_ZONE = {"answered": 16, "new": 8, "silent": 1}
 """Look-ups at the same time in one zone, likewise."""
-MOST_WAITING, MOST_WAITING_FOR_ONE = 512, 16
-"""Names that wait for their turn: in all, and for each thread that their zone may have."""
+MOST_WAITING = 4096
+"""Names that wait for their turn."""
 MOST_REMEMBERED = 4096
 """Names whose last end is kept in mind: about 1 MiB."""
 
@@ -63,7 +63,8 @@ class Resolver:
         self._resolve = resolve
         self._patience = patience
         self._under_way: dict[str, _LookUp] = {}
-        self._waiting: dict[str, _LookUp] = {}  # a part of those under way, in the order of asking
+        self._waiting: dict[Lane, dict[str, _LookUp]] = {}  # by lane, in the order of asking
+        self._waiting_count = 0
         self._threads = self._hanging = 0
         self._running: Counter[Lane] = Counter()
         self._stuck: Counter[Lane] = Counter()  # those of the running that are overdue
@@ -93,10 +94,11 @@ class Resolver:
             self._start(look)
         elif self._stuck[look.lane] >= OF_A_ZONE[look.lane[1]]:
             raise Unresolved(f"Could not resolve {name}: the name servers of {look.lane[0]} do not answer")
-        elif self._hanging >= OF_ALL[look.lane[1]] or not self._may_wait(look):
+        elif self._hanging >= OF_ALL[look.lane[1]] or self._waiting_count >= MOST_WAITING:
             raise Unresolved(f"Could not resolve {name}: too many names cannot be resolved at present")
         else:
-            self._waiting[name] = look
+            self._waiting.setdefault(look.lane, {})[name] = look
+            self._waiting_count += 1
         look.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be nobody's any more
         self._watch(look)
         return look
@@ -108,10 +110,6 @@ class Resolver:
     def _may_start(self, look: _LookUp) -> bool:
         standing = look.lane[1]
         return self._threads < OF_ALL[standing] and self._running[look.lane] < OF_A_ZONE[standing]
-
-    def _may_wait(self, look: _LookUp) -> bool:
-        before = sum(each.lane == look.lane for each in self._waiting.values())
-        return len(self._waiting) < MOST_WAITING and before < MOST_WAITING_FOR_ONE * OF_A_ZONE[look.lane[1]]
 
     def _start(self, look: _LookUp) -> None:
         loop = asyncio.get_running_loop()
@@ -153,12 +151,15 @@ class Resolver:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Start what waits and may start now, the longest waiting first."""
-        for look in list(self._waiting.values()):
+        """Start what waits and may start now, one of each lane in turn."""
+        for lane in list(self._waiting):
             if self._threads >= THREADS:
                 return
+            look = next(iter(self._waiting[lane].values()))
             if self._may_start(look):
                 self._drop(look)
+                if lane in self._waiting:
+                    self._waiting[lane] = self._waiting.pop(lane)
                 try:
                     self._start(look)
                 except OSError as error:
@@ -184,7 +185,10 @@ class Resolver:
         if look.timer is not None:
             look.timer.cancel()
         self._under_way.pop(look.name, None)
-        self._waiting.pop(look.name, None)
+        if (waiting := self._waiting.get(look.lane)) is not None and waiting.pop(look.name, None) is not None:
+            self._waiting_count -= 1
+            if not waiting:
+                del self._waiting[look.lane]
 
     def _remember(self, name: str, standing: Standing) -> None:
         self._last[name] = standing
