@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
 
 import aiosmtplib
 
@@ -53,12 +52,6 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
     _leave(client)
 
 
-def to_this_machine(client: aiosmtplib.SMTP) -> bool:
-    """Whether what is said leaves no network card."""
-    peer = str(client.get_transport_info("peername")[0])
-    return ip_address(peer.partition("%")[0]).is_loopback
-
-
 async def _introduce(client: aiosmtplib.SMTP) -> None:
     try:
         await client.ehlo()
@@ -77,7 +70,7 @@ async def _encrypt(client: aiosmtplib.SMTP, smtp: Smtp) -> None:
         await _introduce(client)
     elif smtp.starttls == "always":
         raise InClear("it does not offer STARTTLS, and TOCSIN_SMTP_URL says starttls=always")
-    elif smtp.username is not None and not to_this_machine(client):
+    elif smtp.username is not None and smtp.exposure:
         raise InClear(
             "it does not offer STARTTLS, so the password would be sent in clear: use smtps:// in TOCSIN_SMTP_URL, or "
             "say there ?starttls=never if that network is to be trusted"
