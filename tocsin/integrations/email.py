@@ -86,7 +86,8 @@ def words(notification: Notification) -> Words:
     """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
     name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
     short = names.cut(name, LONGEST_SUBJECT_NAME)
-    link = notification.resource_url if notification.resource_url.startswith(("http://", "https://")) else None
+    url = names.line(notification.resource_url)
+    link = url if url.startswith(("http://", "https://")) else None
     began, length = _moment(notification.started_at), lasted(notification.duration or 0)
     facts = (("Where", name), ("What", kind), ("Since", began))
     match notification.event:
@@ -115,7 +116,7 @@ def _text(said: Words, unsubscribe_url: str | None) -> str:
     if said.facts:
         parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in said.facts))
     if said.link:
-        parts.append(names.line(said.link))
+        parts.append(said.link)
     if unsubscribe_url:
         parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
     return "\n\n".join(parts) + "\n"
