@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tocsin.domain import names
 from tocsin.transports.dial import Dialer, Unresolved
 from tocsin.transports.guard import Blocked
 
@@ -233,4 +234,4 @@ async def _read(stream: Any, said: list[str]) -> None:
 
 
 def _line(text: str) -> str:
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:300]
+    return names.line(text)[:300]
