@@ -108,6 +108,9 @@ def words(notification: Notification) -> Words:
             headline = f"Resolved: {kind} on {name}"
             return Words(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
                          facts + ended, link)  # fmt: skip
+        case "reminder":
+            subject, headline = f"Reminder: {kind} on {short} since {began}", f"Still ongoing: {kind} on {name}"
+            return Words(subject, headline, (text,), facts, link)
     return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 

@@ -288,10 +288,11 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
             "type": "button", "action_id": RESOLVE, "value": notification.incident_id, "style": "primary",
             "text": {"type": "plain_text", "text": "Resolve"},
         }  # fmt: skip
+        again = "Reminder: " if notification.event == "reminder" else ""
         return {
-            "text": f"{what} on {where}: {more}",
+            "text": f"{again}{what} on {where}: {more}",
             "blocks": [
-                _section(f":red_circle: *{what}* on {linked}\n{more}"),
+                _section(f":red_circle: *{again}{what}* on {linked}\n{more}"),
                 _context(f"Ongoing {since} · <{link}|Open the incident>"),
                 {"type": "actions", "elements": [button]},
             ],
