@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.waiting import poll
@@ -61,6 +61,10 @@ class Refusal:
     headers: Mapping[str, str]
 
 
+Ending = Literal["whole", "garbage", "cut", "stuck"]
+"""What becomes of an answer's body, once its head was sent."""
+
+
 class Twilio:
     """The server, on a thread of its own. `messages` are those that it took, `mistakes` what was asked wrongly."""
 
@@ -69,6 +73,8 @@ class Twilio:
         self.mistakes: list[str] = []
         self.refusals: deque[Refusal] = deque()
         self.next_sid: str | None = None
+        self.ending: Ending = "whole"
+        self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -119,6 +125,7 @@ class Twilio:
         return urlsplit(url).path, headers, urlencode(form).encode()
 
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
@@ -193,7 +200,17 @@ class Twilio:
                 for name, value in more.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
-                self.wfile.write(encoded)
+                match twilio.ending:
+                    case "whole":
+                        self.wfile.write(encoded)
+                    case "garbage":
+                        self.wfile.write(b"\xff" * len(encoded))
+                    case "cut":
+                        self.wfile.write(encoded[:20])
+                        self.close_connection = True
+                    case "stuck":
+                        twilio._closing.wait(30)
+                        self.close_connection = True
 
             def log_message(self, format: str, *arguments: Any) -> None:
                 """Nothing: pytest has its own ways to tell."""
