@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -16,10 +17,12 @@ from tests.receivers import Mailbox
 from tests.smtp_server import Script, Then, listening
 from tests.waiting import until
 from tocsin import settings as configuration
+from tocsin.cli import doctor
 from tocsin.domain.greeting import greeting, is_greeting
 from tocsin.domain.mail import Letter
 from tocsin.settings import Smtp, Unusable
 from tocsin.transports.smtp import Mailer, MailRefused
+from tocsin.web import channels
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 LETTER = Letter("oncall@example.com", "Trouble", "There is some.\n", NOW, "DLV1@example.org")
@@ -218,6 +221,26 @@ def test_the_settings_know_where_mail_may_go_in_clear(url: str, exposed: bool, t
     smtp = configuration.load(tmp_path, {"TOCSIN_SMTP_URL": url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"}).smtp
     assert smtp
     assert (smtp.exposure is not None) == exposed
+
+
+async def test_the_doctor_and_the_settings_page_warn_where_mail_may_go_in_clear(tmp_path: Path) -> None:
+    async with listening(Script()) as script:
+        for host, verdict in ((ANOTHER_MACHINE, "warn"), ("127.0.0.1", "ok")):
+            settings = replace(configuration.load(tmp_path, {}), smtp=Smtp(host, script.port))
+            finding = await doctor._mail(settings)
+            [mail, *_] = channels.of(settings, "http://tocsin.test")
+            assert (finding.verdict, mail.look) == (verdict, verdict)
+            for said in (finding.words, mail.said):
+                assert ("starttls=always" in said) == (verdict == "warn")
+
+
+async def test_the_doctor_says_that_the_password_would_go_in_clear(tmp_path: Path) -> None:
+    async with listening(Script(offers=("AUTH PLAIN",))) as script:
+        smtp = Smtp(ANOTHER_MACHINE, script.port, username="t", password="s3cret")
+        finding = await doctor._mail(replace(configuration.load(tmp_path, {}), smtp=smtp))
+        assert finding.verdict == "fail"
+        assert "starttls=never" in finding.words
+        assert not [each for each in script.said if each.startswith("AUTH")]
 
 
 async def test_a_real_server_takes_every_line_as_it_is() -> None:

@@ -61,7 +61,7 @@ class Refusal:
     headers: Mapping[str, str]
 
 
-Ending = Literal["whole", "garbage", "cut", "stuck"]
+Ending = Literal["whole", "garbage", "cut"]
 """What becomes of an answer's body, once its head was sent."""
 
 
@@ -74,7 +74,6 @@ class Twilio:
         self.refusals: deque[Refusal] = deque()
         self.next_sid: str | None = None
         self.ending: Ending = "whole"
-        self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -125,7 +124,6 @@ class Twilio:
         return urlsplit(url).path, headers, urlencode(form).encode()
 
     def close(self) -> None:
-        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
@@ -207,9 +205,6 @@ class Twilio:
                         self.wfile.write(b"\xff" * len(encoded))
                     case "cut":
                         self.wfile.write(encoded[:20])
-                        self.close_connection = True
-                    case "stuck":
-                        twilio._closing.wait(30)
                         self.close_connection = True
 
             def log_message(self, format: str, *arguments: Any) -> None:

@@ -115,7 +115,6 @@ def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
 
 
 def _taken(answer: Answer) -> Taken:
-    """By the status alone: a message that was taken is paid for, whatever becomes of the rest of the answer."""
     if 200 <= answer.status < 300:
         sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
         if sid is None:
