@@ -45,9 +45,11 @@ def checked(field: str, text: str, longest: int = LONGEST) -> str:
 
 def line(text: str) -> str:
     """Any text in one line, as people are shown it: breaks become blanks, what turns text around is left out."""
-    if not text.isprintable():
+    if not text.isprintable():  # what is printable has nothing of either
         text = _breaking.sub(" ", _turning.sub("", text))
-    return _spaces.sub(" ", text).strip(" ")
+    if "  " in text:
+        text = _spaces.sub(" ", text)
+    return text.strip(" ")
 
 
 def cut(text: str, most: int, mark: str = "…") -> str:
