@@ -17,6 +17,7 @@ from tests.receivers import Mailbox, free_port
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
+from tocsin.domain.mail import composed
 from tocsin.integrations.base import Wires
 from tocsin.integrations.email import EmailIntegration, mail
 from tocsin.settings import Smtp
@@ -37,8 +38,11 @@ RESOLVED = replace(OPENED, delivery_id="DLV2", event="resolved", closed_at=BEGAN
 
 def written(notification: Notification, address: str = "alerts@example.com") -> EmailMessage:
     """The mail as a mail program reads it."""
-    message = mail(address, notification, domain="example.org", now=BEGAN)
-    return message_from_bytes(message.as_bytes(), policy=policy.default)
+    return message_from_bytes(on_the_wire(notification, address), policy=policy.default)
+
+
+def on_the_wire(notification: Notification, address: str = "alerts@example.com") -> bytes:
+    return composed(mail(address, notification, domain="example.org", now=BEGAN), "tocsin@example.org")
 
 
 def part(message: EmailMessage, kind: str) -> str:
@@ -108,7 +112,7 @@ def test_headers_that_mail_programs_go_by() -> None:
 
 
 def test_the_link_to_unsubscribe_stands_unencoded_in_one_line() -> None:
-    raw = mail("alerts@example.com", OPENED, domain="example.org", now=BEGAN).as_bytes()
+    raw = on_the_wire(OPENED)
     assert f"\r\nList-Unsubscribe: <{LINK}>\r\n".encode() in raw
 
 
@@ -152,7 +156,7 @@ def test_what_looks_encoded_arrives_as_it_was() -> None:
 
 def test_no_address_can_add_a_header() -> None:
     address = "=?utf-8?q?=0D=0ABcc=3Ax=40example=2Enet?=@example.com"
-    raw = mail(EMAIL.parse({"email": address})["email"], OPENED, domain="example.org", now=BEGAN).as_bytes()
+    raw = on_the_wire(OPENED, EMAIL.parse({"email": address})["email"])
     assert f"To: {address}\r\n".encode() in raw
     assert b"\r\nBcc" not in raw
 

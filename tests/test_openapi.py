@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -19,6 +19,7 @@ from schemathesis.checks import CHECKS
 from tests import test_spec as specification
 from tests.conftest import Service
 from tocsin.api import docs, server
+from tocsin.domain.deliveries import Event
 
 APPLICATION = server.application([*server.nouns()], openapi_config=docs.config())
 DOCUMENT: dict[str, Any] = json.loads(docs.describe(APPLICATION))
@@ -52,6 +53,13 @@ def test_every_call_of_the_application_is_described() -> None:
         for method in route.methods - {"OPTIONS"}:
             if route.path not in undescribed:
                 assert (method, route.path.replace(":str}", "}")) in described
+
+
+def test_every_event_of_deliveries_is_described() -> None:
+    for shape in ("DeliveryShown", "DeliveryWithAttempts"):
+        event = DOCUMENT["components"]["schemas"][shape]["properties"]["event"]
+        assert set(event["enum"]) == set(get_args(Event))
+        assert all(f"`{each}`" in event["description"] for each in event["enum"])
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.conftest import new_project
 from tests.test_incidents_api import alarm, new_server, opened
-from tests.twilio import FROM, SERVICE_SID, Message, Twilio
+from tests.twilio import FROM, SERVICE_SID, Ending, Message, Twilio
 from tests.waiting import until
 from tocsin.domain import ids
 from tocsin.domain.deliveries import Delivered, Failed, Suppressed
@@ -282,6 +282,17 @@ async def test_what_twilio_s_errors_mean(
     assert isinstance(outcome, Failed)
     assert (outcome.cure, outcome.status_code, outcome.retry_after) == (cure, status, None)
     assert f"error {code}: In words" in outcome.error
+
+
+@pytest.mark.parametrize("ending", ["garbage", "cut"])
+async def test_a_message_that_twilio_took_is_delivered_whatever_becomes_of_the_rest_of_its_answer(
+    wires: Wires, twilio: Twilio, ending: Ending
+) -> None:
+    twilio.ending = ending
+    outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
+    assert isinstance(outcome, Delivered), "another try would be another message, and paid for"
+    assert outcome.status_code == 201
+    assert len(twilio.messages) == 1
 
 
 async def test_the_wait_that_twilio_asks_for_is_honoured(wires: Wires, twilio: Twilio) -> None:

@@ -248,7 +248,7 @@ async def test_a_reminder_of_an_incident_does_not_restart_a_second_time(
             return found[0] if len(found) == 2 and found[0]["finished_at"] else None
 
         reminder = await until(reminded, what="the reminder to end")
-        assert (reminder["status"], target.reboots) == ("suppressed", 1)
+        assert (reminder["event"], reminder["status"], target.reboots) == ("reminder", "suppressed", 1)
         assert "has had its restart" in reminder["reason"]
 
 

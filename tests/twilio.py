@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.waiting import poll
@@ -61,6 +61,10 @@ class Refusal:
     headers: Mapping[str, str]
 
 
+Ending = Literal["whole", "garbage", "cut"]
+"""What becomes of an answer's body, once its head was sent."""
+
+
 class Twilio:
     """The server, on a thread of its own. `messages` are those that it took, `mistakes` what was asked wrongly."""
 
@@ -69,6 +73,7 @@ class Twilio:
         self.mistakes: list[str] = []
         self.refusals: deque[Refusal] = deque()
         self.next_sid: str | None = None
+        self.ending: Ending = "whole"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -193,7 +198,14 @@ class Twilio:
                 for name, value in more.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
-                self.wfile.write(encoded)
+                match twilio.ending:
+                    case "whole":
+                        self.wfile.write(encoded)
+                    case "garbage":
+                        self.wfile.write(b"\xff" * len(encoded))
+                    case "cut":
+                        self.wfile.write(encoded[:20])
+                        self.close_connection = True
 
             def log_message(self, format: str, *arguments: Any) -> None:
                 """Nothing: pytest has its own ways to tell."""

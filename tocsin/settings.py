@@ -16,6 +16,7 @@ import platformdirs
 from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
+from tocsin.domain.greeting import is_greeting
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Plan = Literal["free", "paid"]
@@ -34,7 +35,10 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """Where mail is handed in. `tls` is from the first byte (smtps); `starttls` is `auto`, `always` or `never`."""
+    """Where mail is handed in. `tls` is from the first byte (smtps); `starttls` is `auto`, `always` or `never`.
+
+    `helo` is what we call ourselves there; where it is None, the connection shows what is right.
+    """
 
     host: str
     port: int
@@ -42,6 +46,17 @@ class Smtp:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     starttls: Literal["auto", "always", "never"] = "auto"
+    helo: str | None = None
+
+    @property
+    def exposure(self) -> str | None:
+        """Why mail may go in clear over a network, and what to do, in one sentence; None where it may not, or shall."""
+        if self.tls or self.starttls != "auto" or _is_here(self.host):
+            return None
+        return (
+            "TOCSIN_SMTP_URL leaves encryption to the server, so whoever stands between could have mail sent in clear: "
+            "add ?starttls=always to it, or starttls=never where that network is to be trusted"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
 
     env = _choice("ENV", text("ENV", "production"), "production", "development", "test")
     production = env == "production"
-    smtp = _smtp(text("SMTP_URL"))
+    smtp = _smtp(text("SMTP_URL"), _helo(text("SMTP_HELO")))
     if smtp and not text("EMAIL_FROM"):
         raise Unusable("TOCSIN_EMAIL_FROM", "is needed where TOCSIN_SMTP_URL is set, such as tocsin@example.com")
     return Settings(
@@ -311,12 +326,28 @@ def _api_url(name: str, value: str) -> str:
 
 
 def _address(name: str, value: str) -> str:
-    if value.count("@") != 1 or any(character.isspace() or character in "<>," for character in value):
+    if value.count("@") != 1 or not value.isprintable() or any(character in ' <>,;:()"\\' for character in value):
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one bare mail address")
     return value
 
 
-def _smtp(value: str) -> Smtp | None:
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _helo(value: str) -> str | None:
+    if value and not is_greeting(value):
+        raise Unusable(
+            "TOCSIN_SMTP_HELO",
+            f"is {value!r}, but must be a full host name such as tocsin.example.com, or an address such as [192.0.2.1]",
+        )
+    return value or None
+
+
+def _smtp(value: str, helo: str | None) -> Smtp | None:
     if not value:
         return None
     name = "TOCSIN_SMTP_URL"
@@ -339,4 +370,5 @@ def _smtp(value: str) -> Smtp | None:
         password=unquote(url.password) if url.password else None,
         tls=tls,
         starttls=starttls,  # type: ignore[arg-type]
+        helo=helo,
     )

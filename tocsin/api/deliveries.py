@@ -22,11 +22,22 @@ from tocsin.storage.leases import Try
 Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
 
 
+Event = Annotated[
+    rules.Event,
+    msgspec.Meta(
+        description="What it is for. `opened`: an incident began. `reminder`: it still lasts, now that its snooze is "
+        "over. `resolved`: it ended. `test`: somebody asked for a test. `notice`: what Tocsin itself tells a project's "
+        "people, such as that an integration was disabled, or that a machine did not come back from a restart; it has "
+        "no incident, and machines do not get it."
+    ),
+]
+
+
 class DeliveryShown(msgspec.Struct):
     """One notification to one integration."""
 
     uuid: str
-    event: rules.Event
+    event: Event
     status: rules.Status
     reason: str | None
     incident_uuid: str | None

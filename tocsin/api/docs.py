@@ -54,7 +54,8 @@ ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
 
 WEBHOOK: dict[str, Any] = {
     "summary": "What a webhook receives when an incident begins and when it ends",
-    "description": "With the headers of Standard Webhooks: `webhook-id` is the same on every try of one delivery, and "
+    "description": "And once more, as it began, when its snooze is over and it lasts (the delivery's `reminder`). "
+    "With the headers of Standard Webhooks: `webhook-id` is the same on every try of one delivery, and "
     "`webhook-signature` is made with the secret that creation answered in `Tocsin-Webhook-Secret`.",
     "requestBody": {
         "content": {

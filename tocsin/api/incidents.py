@@ -18,7 +18,7 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
-from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening, told
 from tocsin.storage import incidents
 
 BATCH = 1000
@@ -30,7 +30,9 @@ PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
 
 ResourceType = Literal["Server", "NetworkMonitor"]
 IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
-Message = Annotated[str, Meta(min_length=1, max_length=2000, pattern=VISIBLE)]
+Message = Annotated[
+    str, Meta(min_length=1, pattern=VISIBLE, description="What is over 2,000 characters is cut, with an ellipsis.")
+]
 
 
 class IncidentShown(msgspec.Struct):
@@ -142,7 +144,7 @@ async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tup
     wishes = _wishes(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
     unit = [
-        Opening(caller.project_id, wish.resource_type, key, wish.incident_type, wish.message)
+        Opening(caller.project_id, wish.resource_type, key, wish.incident_type, told(wish.message))
         for wish, key in zip(wishes, _keys(wishes, single), strict=True)
     ]
     answers = await service.open_incidents(unit)

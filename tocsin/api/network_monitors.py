@@ -14,7 +14,7 @@ from tocsin.api.integrations import WARNING_HEADER
 from tocsin.api.service import Service
 from tocsin.api.shapes import Meta, Page, seconds
 from tocsin.checks import base
-from tocsin.domain import ids
+from tocsin.domain import ids, names
 from tocsin.domain import monitors as domain
 from tocsin.domain.errors import invalid, invalid_field, not_found
 from tocsin.domain.monitors import Target, Wanted
@@ -23,7 +23,6 @@ from tocsin.storage import audit, monitors
 from tocsin.storage.monitors import Monitor
 from tocsin.transports.guard import Guard
 
-LONGEST_NAME = 200
 LONGEST_SEARCH = 200
 
 Number = int | float
@@ -218,10 +217,7 @@ def _name(given: str | UnsetType | None, url: str, start: Wanted) -> str:
     """The name, which is the URL unless its owner chose another."""
     if isinstance(given, UnsetType):
         return url if start.name == start.target.url else start.name
-    name = (given or "").strip()
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise invalid_field("name", f"must be one line of at most {LONGEST_NAME} characters")
-    return name or url
+    return names.checked("name", given) if given and given.strip() else url
 
 
 async def _reachable(service: Service, wanted: Wanted) -> dict[str, str]:

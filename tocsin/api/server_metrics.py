@@ -19,6 +19,7 @@ from msgspec import UNSET, UnsetType
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
+from tocsin.domain import names
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field
 from tocsin.storage import silence
@@ -100,7 +101,7 @@ def parse(data: ReportShape, project_id: UUID, now: datetime) -> tuple[Report, i
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
     for name in TEXTS:
-        if text := _text(getattr(given, name)):
+        if text := names.line(_text(getattr(given, name))):
             attributes[name] = text[:LONGEST_TEXT]
     for name in NUMBERS:
         number = _whole(getattr(given, name))

@@ -15,7 +15,7 @@ from litestar.background_tasks import BackgroundTask
 from tocsin import settings as configuration
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
-from tocsin.domain import ids
+from tocsin.domain import ids, names
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Incident
 from tocsin.integrations import slack as kind
@@ -109,7 +109,7 @@ def press(body: bytes) -> Press | None:
         person = user.get("name") or user.get("username") or user["id"]
         found = Press(
             team_id, said["container"]["channel_id"], said["container"]["message_ts"],
-            " ".join(str(person).split())[:LONGEST_NAME], action["value"], said.get("response_url") or "",
+            names.line(str(person))[:LONGEST_NAME], action["value"], said.get("response_url") or "",
         )  # fmt: skip
         # In a channel that two workspaces share, people of the other see the button, too.
         if user.get("team_id", team_id) != team_id:

@@ -16,7 +16,7 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
 from tocsin.checks import base
 from tocsin.domain import accounts as rules
-from tocsin.domain import letters
+from tocsin.domain import letters, names
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
 from tocsin.storage import accounts, audit, links, monitors, passwords, throttle
@@ -80,7 +80,7 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     given = data.user
     site = _first_site(given.first_website.strip(), service) if given.first_website else None
     email = rules.address("email", given.email)
-    name = rules.name("name", given.name) if given.name.strip() else ""
+    name = names.checked("name", given.name) if given.name.strip() else ""
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
@@ -90,7 +90,7 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
         user = await accounts.create_user(tx, email, name, password_hash)
         if user is None:
             raise invalid_field("email", "has already been taken")
-        name = f"{user.name or user.email}'s project"[: rules.LONGEST_NAME]
+        name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
         project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
         if site:
             await monitors.create(tx, project.id, site)

@@ -17,16 +17,15 @@ from tocsin import app
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
 from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
-from tocsin.settings import Settings, Smtp, Unusable, load
+from tocsin.settings import Settings, Unusable, load
 from tocsin.storage import accounts, database, migrate
 from tocsin.storage.secrets import Unopenable, Vault
 from tocsin.transports import sms
 from tocsin.transports.slack import Slack, SlackRefused
+from tocsin.transports.smtp_session import session
 
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 """Seconds that this machine's clock may be away from the database's."""
-
-START_TLS = {"auto": None, "always": True, "never": False}
 
 ENGINES = "SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s'"
 A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
@@ -149,12 +148,13 @@ async def _mail(settings: Settings) -> Finding:
         return Finding(verdict, "mail", f"TOCSIN_SMTP_URL is not set: mail is written to {settings.outbox}")
     smtp = settings.smtp
     try:
-        await _greet(smtp)
+        async with session(smtp, CONNECT_TIMEOUT) as client:
+            await client.noop()
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
         words = " ".join(str(error).split()) or type(error).__name__
         return Finding("fail", "mail", f"{smtp.host}:{smtp.port} does not take our mail: {words}")
-    accepted = " and accepts the password" if smtp.username else ""
-    return Finding("ok", "mail", f"{smtp.host}:{smtp.port} answers{accepted}")
+    words = f"{smtp.host}:{smtp.port} answers{' and accepts the password' if smtp.username else ''}"
+    return Finding("warn", "mail", f"{words}; {smtp.exposure}") if smtp.exposure else Finding("ok", "mail", words)
 
 
 async def _sms(settings: Settings) -> Finding:
@@ -182,18 +182,3 @@ async def _slack(settings: Settings) -> Finding:
     if not (settings.public_url or "").startswith("https:") and settings.production:
         return Finding("warn", "slack", f"{words}; it sends people back to https only, so set TOCSIN_PUBLIC_URL")
     return Finding("ok", "slack", words)
-
-
-async def _greet(smtp: Smtp) -> None:
-    """Connect, sign in, leave: all but the mail."""
-    client = aiosmtplib.SMTP(
-        hostname=smtp.host,
-        port=smtp.port,
-        username=smtp.username,
-        password=smtp.password,
-        use_tls=smtp.tls,
-        start_tls=False if smtp.tls else START_TLS[smtp.starttls],
-        timeout=CONNECT_TIMEOUT,
-    )
-    async with client:
-        await client.noop()

@@ -13,7 +13,7 @@ from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.domain import accounts as rules
-from tocsin.domain import ids, letters
+from tocsin.domain import ids, letters, names
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage import accounts, audit, links
@@ -40,7 +40,7 @@ def _checked(rule: Callable[[str, str], str]) -> Callable[[click.Context, click.
 
 
 @project.command()
-@click.argument("name", callback=_checked(rules.name))
+@click.argument("name", callback=_checked(names.checked))
 @click.option("--plan", type=PLANS, help="What the project may use.  [default: TOCSIN_DEFAULT_PLAN]")
 @click.option("--owner", metavar="EMAIL", callback=_checked(rules.address), help="Whose project it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

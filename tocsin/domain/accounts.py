@@ -1,8 +1,6 @@
-"""What names, addresses and passwords are accepted."""
+"""What addresses and passwords are accepted."""
 
 from __future__ import annotations
-
-import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -10,7 +8,6 @@ from tocsin.domain.errors import invalid_field
 
 SHORTEST_PASSWORD = 6
 LONGEST_PASSWORD = 1_000
-LONGEST_NAME = 200
 
 
 def address(field: str, text: str) -> str:
@@ -19,16 +16,6 @@ def address(field: str, text: str) -> str:
         return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
     except (EmailNotValidError, UnicodeError) as error:
         raise invalid_field(field, f"is not a mail address such as alerts@example.com ({error})") from None
-
-
-def name(field: str, text: str) -> str:
-    """A name for people: one line, not blank. Raises `Refused` (422) naming `field`."""
-    stripped = text.strip()
-    if not stripped or len(stripped) > LONGEST_NAME:
-        raise invalid_field(field, f"must have 1 to {LONGEST_NAME} characters")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in stripped):
-        raise invalid_field(field, "must be one line of plain text")
-    return stripped
 
 
 def password(field: str, text: str, confirmation: str | None) -> str:

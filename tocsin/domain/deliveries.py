@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 
-Event = Literal["opened", "resolved", "test", "notice"]
+Event = Literal["opened", "reminder", "resolved", "test", "notice"]
+"""What a delivery is for: an incident's beginning; that it still lasts after its snooze; its end; a test that somebody
+asked for; or what the service itself tells people, such as that an integration was disabled.
+"""
+
+LASTS: frozenset[Event] = frozenset({"opened", "reminder"})
+"""Events that say that an incident lasts."""
+
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
 
 TRY_TIMEOUT = 10.0

@@ -8,9 +8,13 @@ from uuid import UUID
 
 import msgspec
 
+from tocsin.domain import names
 from tocsin.domain.deliveries import Event
 
 SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
+
+LONGEST_MESSAGE = 2000
+"""Characters, the ellipsis included."""
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -110,6 +114,11 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     def duration(self) -> int | None:
         """Whole seconds that the incident lasted, or None while it lasts."""
         return None if self.closed_at is None else max(0, int((self.closed_at - self.started_at).total_seconds()))
+
+
+def told(message: str) -> str:
+    """The message as it is stored: told at length, it is cut, since nobody shall miss an incident for that."""
+    return names.cut(message, LONGEST_MESSAGE)
 
 
 def lasted(seconds: float) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
+
+from tocsin.domain import names
+from tocsin.domain.mail import Letter
 
 VERIFY_TEXT = """\
 Somebody, most likely you, gave this address to Tocsin, which tells people when their servers and sites are in trouble.
@@ -50,41 +50,34 @@ because you asked for it on the page of settings.
 ROLES = {"owner": "an owner", "member": "a member", "reader": "a reader"}
 
 
-def verification(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
-    """Asks the owner of an address to open the link once. Complete but for its sender; `domain` is the sender's."""
+def verification(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+    """Asks the owner of an address to open the link once. `domain` is the sender's."""
     text = VERIFY_TEXT.format(link=link)
     return _letter("verify", recipient, "Please confirm your mail address for Tocsin", text, link, domain, now)
 
 
 def invitation(
     recipient: str, link: str, *, inviter: str, project: str, role: str, domain: str, now: datetime
-) -> EmailMessage:
-    """Invites the owner of an address into a project. Complete but for its sender."""
-    text = INVITE_TEXT.format(inviter=inviter, project=project, role=ROLES[role], link=link)
+) -> Letter:
+    """Invites the owner of an address into a project."""
+    project = names.line(project)
+    text = INVITE_TEXT.format(inviter=names.line(inviter), project=project, role=ROLES[role], link=link)
     return _letter("invite", recipient, f"You are invited to {project} on Tocsin", text, link, domain, now)
 
 
-def reset(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
-    """Lets the owner of an account choose a new password. Complete but for its sender."""
+def reset(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+    """Lets the owner of an account choose a new password."""
     text = RESET_TEXT.format(email=recipient, link=link)
     return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
 
 
-def trial(recipient: str, link: str, *, domain: str, now: datetime) -> EmailMessage:
-    """Shows that mail arrives. Complete but for its sender."""
+def trial(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+    """Shows that mail arrives."""
     kind, text = f"trial-{now:%Y%m%d%H%M%S%f}", TRIAL_TEXT.format(link=link)
     return _letter(kind, recipient, "A test mail of Tocsin", text, link, domain, now)
 
 
-def _letter(
-    kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime
-) -> EmailMessage:
-    message = EmailMessage(policy=SMTP)
-    message["To"] = recipient
-    message["Subject"] = " ".join(subject.split())
-    message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{kind}-{hashlib.sha256(link.encode()).hexdigest()[:32]}@{domain}>"
-    message["Auto-Submitted"] = "auto-generated"
-    # Not folded: an operator without mail server copies the link from the file.
-    message.set_content(text, cte="7bit" if text.isascii() else "8bit")
-    return message
+def _letter(kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime) -> Letter:
+    """The link makes it one of its kind: sent again, it can be known as the same."""
+    name = hashlib.sha256(link.encode()).hexdigest()[:32]
+    return Letter(recipient, subject, text, now, f"{kind}-{name}@{domain}")

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.header import Header
-from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
-from email.message import EmailMessage
-from email.policy import SMTP, Policy
-from email.utils import format_datetime
 from typing import Any, ClassVar
 
 import jinja2
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
+from tocsin.domain import names
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
+from tocsin.domain.mail import Letter
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.transports.smtp import MailRefused
 
@@ -28,32 +25,6 @@ for _name in {"local", "test"} & set(SPECIAL_USE_DOMAIN_NAMES):
     SPECIAL_USE_DOMAIN_NAMES.remove(_name)
 
 
-class _Plain(UnstructuredHeader, BaseHeader):
-    """A header that is what it was given. The standard library would decode `=?…?=` in it, line breaks included."""
-
-    @classmethod
-    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
-        kwds["parse_tree"], kwds["decoded"] = cls.value_parser(""), value
-
-    def fold(self, *, policy: Policy) -> str:
-        """One line: the standard library would encode a long link, and mail programs would not find it."""
-        return f"{self.name}: {self}{policy.linesep}"
-
-
-class _Subject(_Plain):
-    """Encoded (RFC 2047) where it is more than plain text, and where it only looks as if it were encoded."""
-
-    def fold(self, *, policy: Policy) -> str:
-        charset = "us-ascii" if self.isascii() and "=?" not in self else "utf-8"
-        encoded = Header(str(self), charset, header_name=self.name).encode(linesep=policy.linesep)
-        return f"{self.name}: {encoded}{policy.linesep}"
-
-
-_headers = HeaderRegistry()
-_headers.map_to_type("subject", _Subject)
-_headers.map_to_type("to", _Plain)
-_headers.map_to_type("list-unsubscribe", _Plain)
-_policy = SMTP.clone(header_factory=_headers)
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrations"), autoescape=True)
 
 
@@ -84,28 +55,20 @@ class EmailIntegration(IntegrationType):
             return Failed(str(error), cure="doubt" if error.permanent else "wait", status_code=error.code)
 
 
-def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> EmailMessage:
-    """The mail for one notification, complete but for its sender.
-
-    Its Message-ID comes of the delivery, so that a mail which is sent twice can be known as one; mails about one
-    incident refer to it, so that programs show them together.
-    """
+def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> Letter:
+    """The mail for one notification; `domain` is its sender's."""
     said = words(notification)
-    message = EmailMessage(policy=_policy)
-    message["To"] = _ascii(address)
-    message["Subject"] = said.subject
-    message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{notification.delivery_id}@{domain}>"
-    if notification.incident_id:
-        message["References"] = f"<{notification.incident_id}@{domain}>"
-    message["Auto-Submitted"] = "auto-generated"
-    if notification.unsubscribe_url:
-        message["List-Unsubscribe"] = f"<{notification.unsubscribe_url}>"
-        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    message.set_content(_text(said, notification.unsubscribe_url))
-    html = _templates.get_template("email.html").render(said=said, unsubscribe_url=notification.unsubscribe_url)
-    message.add_alternative(html, subtype="html")
-    return message
+    unsubscribe_url = notification.unsubscribe_url
+    return Letter(
+        to=address,
+        subject=said.subject,
+        text=_text(said, unsubscribe_url),
+        html=_templates.get_template("email.html").render(said=said, unsubscribe_url=unsubscribe_url),
+        at=now,
+        message_id=f"{notification.delivery_id}@{domain}",
+        thread=notification.incident_id and f"{notification.incident_id}@{domain}",
+        unsubscribe_url=unsubscribe_url,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +84,10 @@ class Words:
 
 def words(notification: Notification) -> Words:
     """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
-    name, kind, text = _line(notification.resource_name), _line(notification.incident_type), _line(notification.message)
-    short = name if len(name) <= LONGEST_SUBJECT_NAME else name[: LONGEST_SUBJECT_NAME - 1] + "…"
-    link = notification.resource_url if notification.resource_url.startswith(("http://", "https://")) else None
+    name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
+    short = names.cut(name, LONGEST_SUBJECT_NAME)
+    url = names.line(notification.resource_url)
+    link = url if url.startswith(("http://", "https://")) else None
     began, length = _moment(notification.started_at), lasted(notification.duration or 0)
     facts = (("Where", name), ("What", kind), ("Since", began))
     match notification.event:
@@ -144,6 +108,9 @@ def words(notification: Notification) -> Words:
             headline = f"Resolved: {kind} on {name}"
             return Words(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
                          facts + ended, link)  # fmt: skip
+        case "reminder":
+            subject, headline = f"Reminder: {kind} on {short} since {began}", f"Still ongoing: {kind} on {name}"
+            return Words(subject, headline, (text,), facts, link)
     return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 
@@ -152,7 +119,7 @@ def _text(said: Words, unsubscribe_url: str | None) -> str:
     if said.facts:
         parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in said.facts))
     if said.link:
-        parts.append(_line(said.link))
+        parts.append(said.link)
     if unsubscribe_url:
         parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
     return "\n\n".join(parts) + "\n"
@@ -160,11 +127,6 @@ def _text(said: Words, unsubscribe_url: str | None) -> str:
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _line(text: str) -> str:
-    """One line: control characters, among them all line breaks, and halves of characters become spaces."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _checked_address(value: object) -> str:
@@ -178,11 +140,3 @@ def _checked_address(value: object) -> str:
     except EmailNotValidError as error:
         raise invalid_field(field, f"is not a mail address: {error}") from None
     return found.normalized
-
-
-def _ascii(address: str) -> str:
-    """The address in ASCII where it can be, so that every mail server understands it."""
-    if address.isascii():
-        return address
-    found = validate_email(address, check_deliverability=False)
-    return found.ascii_email or found.normalized

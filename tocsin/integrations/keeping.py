@@ -7,8 +7,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
 
-from tocsin.domain import ids
-from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
+from tocsin.domain import ids, names
+from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import IntegrationType, Maker
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
@@ -165,9 +165,5 @@ def there(found: Integration | None) -> Integration:
 
 
 def checked_name(name: str | None) -> str | None:
-    """A name as it is stored: one line, or None for the type's own."""
-    if name is None:
-        return None
-    if not name.isprintable() or not name.strip() or len(name) > LONGEST_NAME:
-        raise invalid_field("name", f"must be one line of text, at most {LONGEST_NAME} characters long")
-    return name.strip()
+    """A name as it is stored, or None for the type's own."""
+    return None if name is None else names.checked("name", name, LONGEST_NAME)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from tocsin import settings as configuration
-from tocsin.domain import ids
+from tocsin.domain import ids, names
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.incidents import Notification, lasted
@@ -277,7 +277,8 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
         text = escaped(notification.message, LONGEST_SECTION - 10)
         return {"text": text, "blocks": [_section(text)]}
     ended = notification.closed_at or standing.closed_at
-    what, where = escaped(notification.incident_type, 200), escaped(notification.resource_name, 300)
+    what = escaped(names.line(notification.incident_type), 200)
+    where = escaped(names.line(notification.resource_name), 300)
     link = f"{public_url}/incidents/{notification.incident_id}"
     linked = _link(notification.resource_url, where)
     more = escaped(notification.message, 1500)
@@ -287,10 +288,11 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
             "type": "button", "action_id": RESOLVE, "value": notification.incident_id, "style": "primary",
             "text": {"type": "plain_text", "text": "Resolve"},
         }  # fmt: skip
+        again = "Reminder: " if notification.event == "reminder" else ""
         return {
-            "text": f"{what} on {where}: {more}",
+            "text": f"{again}{what} on {where}: {more}",
             "blocks": [
-                _section(f":red_circle: *{what}* on {linked}\n{more}"),
+                _section(f":red_circle: *{again}{what}* on {linked}\n{more}"),
                 _context(f"Ongoing {since} · <{link}|Open the incident>"),
                 {"type": "actions", "elements": [button]},
             ],

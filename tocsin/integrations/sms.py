@@ -115,6 +115,8 @@ def text(notification: Notification) -> str:
         case "resolved":
             took = f" after {lasted(notification.duration or 0)}, since {since}"
             return fitted(("Resolved: ", " on ", took), (kind, name))
+        case "reminder":
+            return fitted(("Reminder: ", " on ", f" since {since}: ", ""), (kind, name, message))
         case "opened":
             return fitted(("", " on ", f" since {since}: ", ""), (kind, name, message))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tocsin.domain import hosts
-from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.deliveries import LASTS, TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
@@ -137,7 +137,7 @@ class SshServerRestartIntegration(IntegrationType):
         attempt = Attempt(place(settings["ip"], settings["port"]), wires.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
-        if job.event != "opened":
+        if job.event not in LASTS:
             return Suppressed(NOTHING_TO_DO)
         targets = [attempt.target]
         await restarts.hold(tx, targets)
@@ -167,12 +167,12 @@ class SshServerRestartIntegration(IntegrationType):
     # ------------------------------------------------------------------------------------------------------ the wire
 
     def said(self, notification: Notification) -> str:
-        return {"opened": "sudo reboot", "test": "sudo -l reboot"}.get(notification.event, "")
+        return {"test": "sudo -l reboot", **dict.fromkeys(LASTS, "sudo reboot")}.get(notification.event, "")
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
     ) -> Outcome:
-        if notification.event not in ("opened", "test"):
+        if notification.event not in LASTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
         if wires.ssh is None:
             return Failed("This process cannot speak SSH")
@@ -217,7 +217,7 @@ class SshServerRestartIntegration(IntegrationType):
             await restarts.pin(tx, job.integration_id, receipt["host_key"], settings["ip"], settings["port"])
         if "offered_host_key" in receipt:
             await restarts.note_offered(tx, job.integration_id, receipt["offered_host_key"])
-        if job.event != "opened" or isinstance(then, Retry) or then.status == "suppressed":
+        if job.event not in LASTS or isinstance(then, Retry) or then.status == "suppressed":
             return
         watched = await restarts.watch(tx, job.id) if receipt.get("restarting", True) else None
         if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):

@@ -47,8 +47,8 @@ ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 
 TOLD = """
 SELECT EXISTS (SELECT FROM finished
-               WHERE incident_id = $1 AND integration_id = $2 AND event = 'opened' AND status = 'delivered'
-                 AND id < $3)
+               WHERE incident_id = $1 AND integration_id = $2 AND event IN ('opened', 'reminder')
+                 AND status = 'delivered' AND id < $3)
 """
 
 # The newest of a view over two tables: each side gives its newest by index, then the few are merged.
@@ -103,7 +103,7 @@ OVERTAKE = """
 UPDATE outstanding o
 SET followed = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
-FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened'
+FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN ('opened', 'reminder')
       ORDER BY id FOR UPDATE) waiting
 WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
@@ -111,18 +111,19 @@ RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
 
 UNTOLD = """
 SELECT incident_id, integration_id FROM finished
-WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event = 'opened'
+WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event IN ('opened', 'reminder')
 GROUP BY incident_id, integration_id HAVING NOT bool_or(status = 'delivered')
 """
 
 POSTPONE = """
 UPDATE outstanding SET due_at = greatest(due_at, $2)
-WHERE incident_id = $1 AND event = 'opened' AND status = 'pending'
+WHERE incident_id = $1 AND event IN ('opened', 'reminder') AND status = 'pending'
 """
 
-OPENINGS = (
-    "SELECT incident_id, integration_id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event = 'opened'"
-)
+OPENINGS = """
+SELECT incident_id, integration_id FROM outstanding
+WHERE incident_id = ANY($1::uuid[]) AND event IN ('opened', 'reminder')
+"""
 
 OVERTAKEN = "resolved before this could be delivered: the resolve says both"
 

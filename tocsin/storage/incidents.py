@@ -213,7 +213,7 @@ async def remind(tx: Tx, limit: int) -> int:
     await queue.put(
         tx,
         [
-            Entry(known[key(to)], "opened", content(_incident(row)))
+            Entry(known[key(to)], "reminder", content(_incident(row)))
             for row in rows
             for to in row["told"]
             if key(to) in known and (key(row["id"]), key(to)) not in waiting

@@ -135,7 +135,7 @@ SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempt
     failures = o.failures + g.failed::int, crossed = false,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event = 'opened' AND NOT o.followed
+                      CASE WHEN o.event IN ('opened', 'reminder') AND NOT o.followed
                            THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[]) WITH ORDINALITY
     AS g(id, attempt, wait, failed, retry_after, try, n)
@@ -148,7 +148,8 @@ RELEASE = """
 UPDATE outstanding o
 SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
     behind = (SELECT max(p.id::text)::uuid FROM outstanding p
-              WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id AND p.event = 'opened')
+              WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id
+                AND p.event IN ('opened', 'reminder'))
 FROM unnest($1::uuid[], $2::bool[]) AS g(id, delivered)
 WHERE o.behind = g.id
 RETURNING pg_notify($3, '')

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.incidents import NETWORK_MONITOR, Closing, Opening
+from tocsin.domain.incidents import NETWORK_MONITOR, Closing, Opening, told
 from tocsin.domain.monitors import Open, Resolve, Result, Target, Wanted
 from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
@@ -309,7 +309,7 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], p
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
                 wishes.append(
-                    Opening(project_id, NETWORK_MONITOR, monitor_id, problem, found.message or "", found.evidence)
+                    Opening(project_id, NETWORK_MONITOR, monitor_id, problem, told(found.message or ""), found.evidence)
                 )
             case Resolve(problems):
                 closings += [Closing(project_id, monitor_id, each, "A check was good again") for each in problems]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.domain import ids
+from tocsin.domain.deliveries import LASTS
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.storage import audit, deliveries, incidents, queue
@@ -33,7 +34,7 @@ async def order(
     to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
     if to is None:
         raise forbidden_state("The integration of this delivery was deleted")
-    if not to.repeatable and old.event == "opened":
+    if not to.repeatable and old.event in LASTS:
         _check(incident, confirmed=confirmed)
     made = await deliveries.redeliver(tx, old, incident, to, public_url)
     details = {

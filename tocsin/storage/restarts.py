@@ -40,7 +40,7 @@ SET target = excluded.target, reached = NULL, boot_id = NULL, begun_at = now(), 
 UNDER_WAY = """
 SELECT EXISTS (SELECT FROM restarts r JOIN outstanding o ON o.id = r.delivery_id AND o.status = 'sending'
                WHERE (r.target = ANY($2::text[]) OR r.reached = ANY($2)) AND r.delivery_id <> $1
-                 AND o.event = 'opened' AND o.leased_until > now())
+                 AND o.event IN ('opened', 'reminder') AND o.leased_until > now())
 """
 
 SENT = """

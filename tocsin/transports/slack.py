@@ -13,12 +13,16 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from tocsin import settings
+from tocsin.domain import names
 from tocsin.domain.deliveries import RESPONSE_LIMIT
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 
 BOT_SCOPES = "chat:write,incoming-webhook"
 USER_SCOPES = "channels:write"
+
+NAMES = frozenset({"team_name", "channel"})
+"""What people in Slack have named; the rest of a grant is of Slack's own making."""
 
 ANSWER_LIMIT = 256 << 10
 """Bytes of an answer that are read: a message comes back with all its blocks."""
@@ -132,13 +136,16 @@ class Slack:
                 "Slack did not grant all that is needed: a workspace (not a whole organization), a channel, "
                 f"the bot scopes {BOT_SCOPES} and the user scope {USER_SCOPES}",
             ) from None
-        if not all(isinstance(value, str) and value and value.isprintable() for value in values.values()):
+        if not all(
+            isinstance(value, str) and value and (value.isprintable() or field in NAMES)
+            for field, value in values.items()
+        ):
             raise SlackRefused("unreadable", "Slack's answer is not of its documented form")
         if "refresh_token" in said:
             raise SlackRefused("unreadable", "The Slack app has token rotation switched on; it must be off")
         if not is_slack_s(self._app, values["webhook_url"]):
             raise SlackRefused("unreadable", "The webhook address that came with the consent is not on Slack's host")
-        return Grant(**values)
+        return Grant(**values | {field: names.line(values[field]) for field in NAMES})
 
 
 def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:

@@ -6,20 +6,20 @@ import asyncio
 import os
 import re
 import tempfile
-from email.message import EmailMessage
-from email.policy import SMTPUTF8
-from email.utils import parseaddr
+from dataclasses import replace
 from pathlib import Path
 
 import aiosmtplib
 import structlog
+from email_validator import EmailNotValidError, validate_email
 
+from tocsin.domain import names
 from tocsin.domain.deliveries import TRY_TIMEOUT
+from tocsin.domain.mail import Letter, composed
 from tocsin.settings import Smtp
+from tocsin.transports.smtp_session import session
 
 log = structlog.get_logger(__name__)
-
-_START_TLS = {"auto": None, "always": True, "never": False}
 
 
 class MailRefused(Exception):
@@ -39,7 +39,7 @@ class Mailer:
 
     def __init__(self, smtp: Smtp | None, email_from: str, outbox: Path) -> None:
         self._smtp = smtp
-        self._from = email_from
+        self._from = _ascii(email_from)
         self._outbox = outbox
 
     @property
@@ -47,54 +47,50 @@ class Mailer:
         """What the right-hand side of a Message-ID shall be."""
         return self._from.rpartition("@")[2]
 
-    async def send(self, message: EmailMessage) -> str:
-        """Hand in `message`, which names its recipient in `To`; `From` is added here. Returns what the server said.
+    async def send(self, letter: Letter) -> str:
+        """Hand in `letter`. Returns what the server said: from then on it is responsible for the mail (RFC 5321, 6.1).
 
         Ends within 10 seconds. Raises `MailRefused`.
         """
-        message["From"] = f"Tocsin <{self._from}>"
+        letter = replace(letter, to=_ascii(letter.to))
         if self._smtp is None:
             try:
-                path = await asyncio.to_thread(_write, self._outbox, message)
+                path = await asyncio.to_thread(_write, self._outbox, letter, self._from)
             except OSError as error:
                 raise MailRefused(f"The outbox {self._outbox} cannot be written: {error.strerror}") from error
-            log.info("No TOCSIN_SMTP_URL is set: mail was written to the outbox", path=str(path), to=str(message["To"]))
+            log.info("No TOCSIN_SMTP_URL is set: mail was written to the outbox", path=str(path), to=letter.to)
             return f"Written to the outbox: {path.name}"
-        return await self._hand_in(self._smtp, message)
+        return await self._hand_in(self._smtp, letter)
 
-    async def _hand_in(self, smtp: Smtp, message: EmailMessage) -> str:
+    async def _hand_in(self, smtp: Smtp, letter: Letter) -> str:
         target = f"{smtp.host}:{smtp.port}"
+        sent = False
+
+        def doubt() -> str:
+            return "; it may have taken the mail all the same" if sent else ""
+
         try:
-            async with asyncio.timeout(TRY_TIMEOUT):
-                _, said = await aiosmtplib.send(
-                    message,
-                    sender=self._from,
-                    recipients=[parseaddr(str(message["To"]))[1]],
-                    hostname=smtp.host,
-                    port=smtp.port,
-                    username=smtp.username,
-                    password=smtp.password,
-                    use_tls=smtp.tls,
-                    start_tls=False if smtp.tls else _START_TLS[smtp.starttls],
-                    timeout=TRY_TIMEOUT,
-                )
-        except aiosmtplib.SMTPRecipientsRefused as error:
-            first = error.recipients[0]
-            raise _refused(first.code, first.message, recipient=True) from error
-        except aiosmtplib.SMTPSenderRefused as error:
-            raise _refused(error.code, error.message, recipient=False) from error
+            async with asyncio.timeout(TRY_TIMEOUT), session(smtp, TRY_TIMEOUT) as client:
+                utf8 = not f"{self._from}{letter.to}".isascii()
+                if utf8 and not client.supports_extension("smtputf8"):
+                    raise MailRefused(f"{target} takes no addresses such as {letter.to} (SMTPUTF8)", permanent=True)
+                options, encoding = (["SMTPUTF8"], "utf-8") if utf8 else ([], "ascii")
+                await client.mail(self._from, options=options, encoding=encoding)
+                await client.rcpt(letter.to, encoding=encoding)
+                sent = True
+                said = (await client.data(composed(letter, self._from))).message
         except aiosmtplib.SMTPAuthenticationError as error:
             raise MailRefused(f"{target} does not accept the user name and password of TOCSIN_SMTP_URL") from error
-        except aiosmtplib.SMTPDataError as error:
+        except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
             raise _refused(error.code, error.message, recipient=True) from error
-        except aiosmtplib.SMTPNotSupported as error:
-            raise MailRefused(f"{target} cannot do what is needed: {error}", permanent=True) from error
         except TimeoutError as error:
-            raise MailRefused(f"No answer from {target} within {TRY_TIMEOUT:g} seconds") from error
+            raise MailRefused(f"No answer from {target} within {TRY_TIMEOUT:g} seconds{doubt()}") from error
         except aiosmtplib.SMTPResponseException as error:
             raise _refused(error.code, error.message, recipient=False) from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise MailRefused(f"No mail could be handed in at {target}: {_line(str(error))}") from error
+            raise MailRefused(f"No mail could be handed in at {target}: {_line(str(error))}{doubt()}") from error
+        except ValueError as error:
+            raise MailRefused(f"No mail can be sent to {letter.to}: {_line(str(error))}", permanent=True) from error
         return _line(said)
 
 
@@ -104,19 +100,30 @@ def _refused(code: int, said: str, *, recipient: bool) -> MailRefused:
 
 def _line(text: str) -> str:
     # The client hands on bytes that are no UTF-8 as halves of characters, which nothing can store.
-    return " ".join(text.encode("utf-8", "replace").decode().replace("\x00", "").split())[:500]
+    return names.line(text)[:500]
 
 
-def _write(outbox: Path, message: EmailMessage) -> Path:
+def _ascii(address: str) -> str:
+    """The address with its domain in ASCII (IDNA), so that every mail server can find it."""
+    if address.isascii():
+        return address
+    try:
+        found = validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return address
+    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
+
+
+def _write(outbox: Path, letter: Letter, sender: str) -> Path:
     """One mail, one file, there in whole or not at all; sent again it takes the same place."""
     outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = re.sub(r"[^A-Za-z0-9.@_-]", "", str(message["Message-ID"] or "")) or f"mail-{os.urandom(8).hex()}"
+    name = re.sub(r"[^A-Za-z0-9.@_-]", "", letter.message_id)
     path = outbox / f"{name[:200]}.eml"
     # mkstemp makes the file readable by its owner alone.
     handle, temporary = tempfile.mkstemp(dir=outbox, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(message.as_bytes(policy=SMTPUTF8))
+            file.write(composed(letter, sender, wide=True))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

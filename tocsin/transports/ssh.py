@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tocsin.domain import hosts
+from tocsin.domain import hosts, names
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked
 from tocsin.transports.resolver import Unresolved
@@ -238,4 +238,4 @@ async def _read(stream: Any, said: list[str]) -> None:
 
 
 def _line(text: str) -> str:
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:300]
+    return names.line(text)[:300]

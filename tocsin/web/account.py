@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import Response, get, post
 
 from tocsin.domain import accounts as rules
+from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.storage import accounts, passwords, sessions, throttle
 from tocsin.storage.throttle import Limit
@@ -34,7 +35,7 @@ async def _page(viewer: Viewer, service: Service, errors: dict[str, str] | None 
 async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     form = await fields(request, viewer, readers=True)
     try:
-        name = rules.name("name", form.get("name", ""))
+        name = names.checked("name", form.get("name", ""))
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
     async with service.pool.acquire() as tx, tx.transaction():

@@ -78,6 +78,8 @@ def _mail(settings: Settings) -> Channel:
         said = f"No mail leaves this machine: each one is written to {settings.outbox}."
         return Channel("mail", "Mail", "warn", "not set up", said, SMTP_LINES)
     said = f"By {settings.smtp.host}:{settings.smtp.port}, from {settings.email_from}."
+    if settings.smtp.exposure:
+        return Channel("mail", "Mail", "warn", "may go in clear", f"{said} {settings.smtp.exposure}.")
     return Channel("mail", "Mail", "ok", "set up", said)
 
 

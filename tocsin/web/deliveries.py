@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.domain import ids
-from tocsin.domain.deliveries import Status
+from tocsin.domain.deliveries import LASTS, Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
 from tocsin.storage import deliveries, incidents, integrations, queue, redeliveries
@@ -62,7 +62,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
         again=_again(viewer, delivery, integration),
-        restarts=delivery.event == "opened" and not base.of(delivery.integration_type).repeatable,
+        restarts=delivery.event in LASTS and not base.of(delivery.integration_type).repeatable,
         tries=msgspec.convert(delivery.attempts, list[Try]), sent=sent,
     )
 

@@ -6,6 +6,7 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
+from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.storage import operator, passwords
 from tocsin.storage.operator import Operator
@@ -37,7 +38,7 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
         return _over()
     try:
         email = rules.address("email", form.get("email", ""))
-        name = rules.name("name", form.get("name", ""))
+        name = names.checked("name", form.get("name", ""))
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
         password_hash = await passwords.hash_of(password)
         async with service.pool.acquire() as tx, tx.transaction():

@@ -10,7 +10,7 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.domain import ids
-from tocsin.domain.deliveries import Status
+from tocsin.domain.deliveries import LASTS, Status
 from tocsin.domain.errors import not_found
 from tocsin.domain.incidents import SERVER, Incident
 from tocsin.integrations import base
@@ -94,8 +94,10 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
 
 def _news(delivery: Delivery) -> str:
     """What it was about, in a word."""
+    if delivery.event in LASTS and not base.of(delivery.integration_type).repeatable:
+        return "restart"
     if delivery.event == "opened":
-        return "beginning" if base.of(delivery.integration_type).repeatable else "restart"
+        return "beginning"
     return "end" if delivery.event == "resolved" else delivery.event
 
 

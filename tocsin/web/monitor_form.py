@@ -7,12 +7,12 @@ from typing import Any
 
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
+from tocsin.domain import names
 from tocsin.domain.errors import Refused, invalid, invalid_field
 from tocsin.domain.monitors import Target, Wanted
 from tocsin.settings import Settings
 from tocsin.transports.guard import Guard
 
-LONGEST_NAME = 200
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
     "confirmations": str(domain.DEFAULT_CONFIRMATIONS), "expected_status": "2xx",
@@ -40,13 +40,12 @@ async def wanted(form: Mapping[str, str], settings: Settings, *, paused: bool = 
             keyword=form.get("keyword", "").strip() or None if web else None,
         )
     )
-    name = form.get("name", "").strip()
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise invalid_field("name", f"must be one line of at most {LONGEST_NAME} characters")
+    given = form.get("name", "").strip()
+    name = names.checked("name", given) if given else target.url
     confirmations = _number(form, "confirmations")
     if not confirmations.is_integer():
         raise invalid_field("confirmations", "must be a whole number")
-    made = Wanted(name or target.url, target, _number(form, "interval"), int(confirmations), paused)
+    made = Wanted(name, target, _number(form, "interval"), int(confirmations), paused)
     if wrong := domain.check_numbers(made, least_interval(settings)):
         raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
     guard, host = Guard(settings.allow_networks), base.host_of(target.url)

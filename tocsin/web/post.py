@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.message import EmailMessage
 
 import structlog
 
 from tocsin.domain import letters
+from tocsin.domain.mail import Letter
 from tocsin.storage import links, members
 from tocsin.storage.accounts import User
 from tocsin.storage.members import Invitation
@@ -45,7 +45,7 @@ def reset_state(user: User) -> str:
     return f"{user.email} {user.password_hash}"
 
 
-async def _send(service: Service, write: Callable[[str, datetime], EmailMessage]) -> None:
+async def _send(service: Service, write: Callable[[str, datetime], Letter]) -> None:
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     try:

@@ -7,6 +7,7 @@ from uuid import UUID
 from litestar import Response, get, post
 
 from tocsin.domain import accounts as rules
+from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.storage import accounts, audit, members, passwords
 from tocsin.storage.database import Tx
@@ -39,7 +40,7 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
     if not _makes(service, person):
         raise Refused(403, "forbidden", texts.NO_PROJECTS)
     try:
-        name = rules.name("name", form.get("name", ""))
+        name = names.checked("name", form.get("name", ""))
     except Refused as refused:
         return await _page(request, person, service, refused.details[0].message)
     plan = "paid" if person.operator else service.settings.default_plan
@@ -105,7 +106,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
             await _enter(tx, invitation, user.id)
         return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
     try:
-        name = rules.name("name", form.get("name", ""))
+        name = names.checked("name", form.get("name", ""))
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         errors = {each.field: each.message for each in refused.details}

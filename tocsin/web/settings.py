@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Response, get, post
 
-from tocsin.domain import accounts as rules
+from tocsin.domain import names
 from tocsin.domain.errors import Refused, not_found
 from tocsin.storage import accounts, audit, members, operator
 from tocsin.web import channels, texts
@@ -38,7 +38,7 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     form = await fields(request, viewer)
     given = form.get("name", "")
     try:
-        name = rules.name("name", given)
+        name = names.checked("name", given)
     except Refused as refused:
         return await _page(viewer, service, name=given, error=refused.details[0].message)
     async with service.pool.acquire() as tx, tx.transaction():

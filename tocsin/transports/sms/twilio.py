@@ -115,7 +115,7 @@ def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
 
 
 def _taken(answer: Answer) -> Taken:
-    if answer.status == 201:
+    if 200 <= answer.status < 300:
         sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
         if sid is None:
             # Taken all the same: another try would be another message.
