@@ -12,6 +12,10 @@ from tocsin.domain.deliveries import Event
 
 SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
 
+CLOCK = "clock"
+WARNINGS = frozenset({CLOCK})
+"""Types of incident that only warn: nothing has failed that a restart could mend."""
+
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a check saw when it opened the incident. What it did not see is left out where it travels as JSON."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
-from tocsin.domain.incidents import Notification
+from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import health, restarts
 from tocsin.storage.database import Tx
@@ -254,6 +254,8 @@ async def _objection(
     types = settings.get("incident_types")
     if types is not None and situation.type not in types:
         return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
+    if types is None and situation.type in WARNINGS:
+        return Suppressed(f"{situation.type} is a warning, which no restart mends; nothing was restarted")
     barred = await restarts.barred(tx, job.id, targets, limits)
     return None if barred is None else Suppressed(barred)
 
