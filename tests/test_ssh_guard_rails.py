@@ -107,6 +107,52 @@ async def test_one_restart_of_a_target_at_a_time(
         assert (await here.ended(second["uuid"]))["status"] == "delivered"
 
 
+# ------------------------------------------------------------------------------------------------ of several projects
+
+
+@pytest_asyncio.fixture
+async def stranger(service: Service, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of another project on the shared service."""
+    other = await service.new_project()
+    async with service.client(other.api_token) as theirs:
+        yield theirs
+
+
+async def test_a_project_that_cannot_log_in_disturbs_no_other_and_learns_nothing_of_it(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, target: Machine, relay: Relay
+) -> None:
+    here = await scene(client, relay.port)
+    there = await scene(stranger, relay.port, password="guessed")
+    relay.hold()
+    guessing = [await there.open(f"guess_{number}") for number in range(3)]
+    await asyncio.to_thread(poll, lambda: relay.connected >= 1, timeout=60, what="the stranger to connect")
+    before = relay.connected
+    mine = await here.open()
+    await asyncio.to_thread(poll, lambda: relay.connected > before, timeout=60, what="the owner to connect")
+    relay.let_go()
+    done = await here.ended(mine)
+    assert (done["status"], target.reboots) == ("delivered", 1)
+    guessing.append(await there.open("after_the_restart"))
+    for uuid in guessing:
+        failed = await there.ended(uuid)
+        assert failed["status"] == "dead"
+        said = " ".join(str(each["error"]) for each in failed["attempts"])
+        assert "Authentication failed" in said
+        assert "restarted" not in said
+    assert target.reboots == 1
+
+
+async def test_projects_that_can_log_in_share_the_guard_rails_without_hearing_of_each_other(
+    service: Service, client: httpx.AsyncClient, stranger: httpx.AsyncClient, target: Machine
+) -> None:
+    here, there = await scene(client, target.port), await scene(stranger, target.port)
+    assert (await here.restart())["status"] == "delivered"
+    done = await there.restart()
+    assert (done["status"], target.reboots) == ("suppressed", 1)
+    assert done["reason"].endswith(" was restarted as often as is allowed for now; nothing was restarted")
+    assert "sudo -S -p '' -l reboot" in target.texts, "they were logged in"
+
+
 # --------------------------------------------------------------------------------------------------- which incidents
 
 

@@ -136,7 +136,7 @@ class SshServerRestartIntegration(IntegrationType):
     async def ask(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """The intent, committed before the connection; or why nothing is restarted (now)."""
+        """The intent, committed before the connection; or why nothing is restarted (now), by what the project did."""
         attempt = Attempt(place(settings["ip"], settings["port"]), wires.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
@@ -144,9 +144,9 @@ class SshServerRestartIntegration(IntegrationType):
             return Suppressed(NOTHING_TO_DO)
         targets = [attempt.target]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=False):
             return refused
-        if await restarts.under_way(tx, job.id, targets):
+        if await restarts.under_way(tx, job, targets, logged_in=False):
             return Failed(f"another restart of {attempt.target} is under way")
         await restarts.intend(tx, job, attempt.target)
         return {"attempt": attempt}
@@ -154,13 +154,13 @@ class SshServerRestartIntegration(IntegrationType):
     async def cross(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Everything once more, now that the address is known; then there is no way back."""
+        """Everything once more, now that the login worked and the address is known; then there is no way back."""
         attempt: Attempt = known["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
             return refused
-        if await restarts.under_way(tx, job.id, targets):
+        if await restarts.under_way(tx, job, targets, logged_in=True):
             return Suppressed(f"another restart of {attempt.reached} is under way")
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
         if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
@@ -244,7 +244,7 @@ class SshServerRestartIntegration(IntegrationType):
 
 
 async def _objection(
-    tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits
+    tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits, *, logged_in: bool
 ) -> Suppressed | None:
     situation = await restarts.situation(tx, job.id)
     if situation is None:
@@ -256,7 +256,7 @@ async def _objection(
         return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
     if types is None and situation.type in WARNINGS:
         return Suppressed(f"{situation.type} is a warning, which no restart mends; nothing was restarted")
-    barred = await restarts.barred(tx, job.id, targets, limits)
+    barred = await restarts.barred(tx, job, targets, limits, logged_in=logged_in)
     return None if barred is None else Suppressed(barred)
 
 
