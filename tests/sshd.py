@@ -73,6 +73,7 @@ elif words[-1:] == ["reboot"]:
 """
 
 SESSION = """#!/bin/sh
+. {folder}/bashrc
 printf '%s\\n' "$SSH_ORIGINAL_COMMAND" >> {folder}/texts
 exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
@@ -209,6 +210,10 @@ class Machine:
         self._boots += 1
         self._state("boot_id", f"00000000-0000-4000-8000-{self._boots:012}\n")
 
+    def say_at_login(self, script: str) -> None:
+        """What the account's `.bashrc` does, which runs before every command."""
+        self._state("bashrc", script)
+
     def new_host_key(self) -> None:
         """What setting it up anew does."""
         self.stop()
@@ -254,6 +259,7 @@ class Machine:
             self._state(name, "")
             (folder / name).chmod(0o666)
         self._state("password", PASSWORD)
+        self._state("bashrc", "")
         self.behave("password")
 
     def _state(self, name: str, text: str) -> None:

@@ -11,8 +11,10 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, ClassVar
 
+from tocsin.domain import boots
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import WARNINGS, Notification
@@ -27,9 +29,6 @@ from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fing
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
 ENDED_WITHIN = TRY_TIMEOUT - 0.5
-
-BOOT_ID = "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime"
-"""What a machine says differently after each start: Linux's random(4), or the moment of the start on BSD and macOS."""
 
 NOTHING_TO_DO = "nothing to do"
 DEFAULT_PORT = 22
@@ -271,12 +270,13 @@ def login(settings: Mapping[str, Any]) -> Login:
 
 
 async def boot_id(session: Session) -> str | None:
-    """What names the machine's present run, or None where it does not say."""
+    """What names the machine's present run, or None where it does not say. What a login prints besides is no answer."""
+    mark = token_hex(16)
     try:
-        ran = await session.run(BOOT_ID)
+        ran = await session.run(boots.question(mark))
     except NotBegun:
         return None
-    return ran.said if ran.status == 0 and ran.said else None
+    return boots.answered(ran.out, mark) if ran.status == 0 else None
 
 
 def _sudo(to: Login, command: str) -> str:
