@@ -16,6 +16,8 @@ from tests.sshd import Machine
 from tests.waiting import until
 from tocsin.domain import boots, ids
 
+pytestmark = pytest.mark.timeout(300)
+
 UUID = "0b8f6c5e-3c3f-4d4e-9a3b-111111111111"
 MARK = "m" * 32
 
@@ -86,7 +88,7 @@ async def test_a_login_that_prints_something_else_each_time_is_no_return(
     async def looked_again() -> bool:
         return len(target.texts) >= looks + 2
 
-    await until(looked_again, timeout=90, what="two more looks at the machine")
+    await until(looked_again, what="two more looks at the machine")
     connection = await asyncpg.connect(service.database)
     try:
         row = await connection.fetchrow(
@@ -102,4 +104,4 @@ async def test_a_login_that_prints_something_else_each_time_is_no_return(
     async def back() -> str | None:
         return (await here.delivery(done["uuid"]))["reason"]
 
-    assert (await until(back, timeout=90, what="its return")).startswith("back after ")
+    assert (await until(back, what="its return")).startswith("back after ")
