@@ -24,6 +24,7 @@ from tests.receivers import Mailbox, Receiver, free_port
 from tests.slack_server import SlackServer, Workspace
 from tests.sshd import Machine, Relay, machine
 from tests.twilio import Twilio
+from tests.waiting import PATIENCE
 from tocsin import settings as configuration
 from tocsin.settings import Settings
 from tocsin.storage import accounts, embedded
@@ -228,7 +229,7 @@ async def visitor(application: httpx.ASGITransport) -> AsyncIterator[httpx.Async
 
 def _client(url: str, token: str, **options: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False, **options
+        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE, trust_env=False, **options
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.waiting import poll
+from tests.waiting import PATIENCE, poll
 from tocsin.storage.embedded import die_with_parent
 
 
@@ -48,7 +48,7 @@ class Process:
             )
         return self
 
-    def wait_for_line(self, start: str, *, timeout: float = 30.0) -> str:
+    def wait_for_line(self, start: str, *, timeout: float = PATIENCE) -> str:
         """The latest line printed that begins with `start`, once there is one."""
 
         def look() -> str | None:
@@ -69,7 +69,7 @@ class Process:
         """kill -9, this process alone; back when it is gone."""
         if self.alive:
             self.signal(signal.SIGKILL)
-        self.wait(10)
+        self.wait(PATIENCE)
 
     def kill_tree(self) -> None:
         """kill -9 of this process and all its descendants, at one moment as nearly as can be."""
@@ -80,10 +80,10 @@ class Process:
                     member.kill()
                 except psutil.NoSuchProcess:
                     continue
-            psutil.wait_procs(family[1:], timeout=10)
-        self.wait(10)
+            psutil.wait_procs(family[1:], timeout=PATIENCE)
+        self.wait(PATIENCE)
 
-    def stop(self, timeout: float = 15.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM; the exit status once it is gone."""
         if self.alive:
             self.signal(signal.SIGTERM)
@@ -100,7 +100,7 @@ class Process:
         return [member for member in family if _says(member, name)]
 
 
-def wait_ready(url: str, *, timeout: float = 30.0, process: Process | None = None) -> None:
+def wait_ready(url: str, *, timeout: float = PATIENCE, process: Process | None = None) -> None:
     """Until the service at `url` says that its database and an engine work."""
     answer = ["nothing"]
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.waiting import poll
+from tests.waiting import PATIENCE, poll
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[Mail] = []
         self.refusal: str | None = None
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=10)
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=PATIENCE)
         self._controller.start()
         self.port: int = self._controller.port
 
@@ -241,14 +241,14 @@ class Mailbox:
     def to(self, address: str) -> list[Mail]:
         return [mail for mail in list(self.mails) if address in mail.recipients]
 
-    def wait_for(self, count: int = 1, *, to: str, timeout: float = 15.0) -> list[Mail]:
+    def wait_for(self, count: int = 1, *, to: str, timeout: float = PATIENCE) -> list[Mail]:
         """The mails to that address, once there are `count` of them. Blocks; `arrivals` is for async tests."""
         return poll(
             lambda: found if len(found := self.to(to)) >= count else None,
             timeout=timeout, what=lambda: f"{count} mails to {to}; there are {len(self.to(to))}",
         )
 
-    async def arrivals(self, count: int = 1, *, to: str, timeout: float = 15.0) -> list[Mail]:
+    async def arrivals(self, count: int = 1, *, to: str, timeout: float = PATIENCE) -> list[Mail]:
         return await asyncio.to_thread(self.wait_for, count, to=to, timeout=timeout)
 
     def forget(self) -> None:

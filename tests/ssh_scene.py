@@ -9,7 +9,7 @@ import httpx
 
 from tests.sshd import PASSWORD, USER
 from tests.test_incidents_api import alarm, new_server
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 TYPE = "Integrations::SshServerRestartIntegration"
 
@@ -50,7 +50,7 @@ class Scene:
     async def delivery(self, uuid: str) -> dict[str, Any]:
         return dict((await self.client.get(f"/api/v1/deliveries/{uuid}")).json())
 
-    async def ended(self, uuid: str, timeout: float = 20.0) -> dict[str, Any]:
+    async def ended(self, uuid: str, timeout: float = PATIENCE) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         async def look() -> dict[str, Any] | None:
@@ -67,7 +67,7 @@ class Scene:
             ends = [each for each in found["attempts"] if each["outcome"] != "sending"]
             return found if len(ends) >= times else None
 
-        return await until(look, timeout=20, what=f"{times} tries of {uuid}")
+        return await until(look, what=f"{times} tries of {uuid}")
 
     async def settings(self) -> dict[str, Any]:
         return dict((await self.client.get(f"/api/v1/integrations/{self.integration}")).json()["settings"])

@@ -28,8 +28,8 @@ USER, PASSWORD = "admin", "hunter2-$'\"-secret"
 UID = 10_001
 
 Mode = Literal["password", "free", "denied", "hesitant", "silent", "broken"]
-"""What sudo does: wants the password, wants none, forbids reboot, thinks for a second before it says whether it would,
-never ends, ends with a strange error."""
+"""What sudo does: wants the password, wants none, forbids reboot, thinks about whether it would until it is told to do
+something else, never ends, ends with a strange error."""
 Then = Literal["cut", "stay"]
 """What follows a reboot: the session's own server process is killed, or everything stays as it is."""
 
@@ -44,8 +44,9 @@ if asks and mode in ("password", "hesitant", "silent"):
     typed = sys.stdin.readline().rstrip("\\n")
 with open("{folder}/calls", "a") as calls:
     calls.write(json.dumps({{"words": words, "typed": typed, "at": time.time()}}) + "\\n")
-if mode == "hesitant" and "-l" in words:
-    time.sleep(1)
+until = time.time() + 60
+while mode == "hesitant" and "-l" in words and state("mode") == "hesitant" and time.time() < until:
+    time.sleep(0.02)
 if mode == "silent" and "-l" not in words:
     time.sleep(60)
 if mode == "broken":
@@ -73,6 +74,7 @@ elif words[-1:] == ["reboot"]:
 """
 
 SESSION = """#!/bin/sh
+. {folder}/bashrc
 printf '%s\\n' "$SSH_ORIGINAL_COMMAND" >> {folder}/texts
 exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
@@ -201,13 +203,17 @@ class Machine:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-            self._running.wait(10)
+            self._running.wait(60)
             self._running = None
 
     def new_boot(self) -> None:
         """What a start does: another boot id."""
         self._boots += 1
         self._state("boot_id", f"00000000-0000-4000-8000-{self._boots:012}\n")
+
+    def say_at_login(self, script: str) -> None:
+        """What the account's `.bashrc` does, which runs before every command."""
+        self._state("bashrc", script)
 
     def new_host_key(self) -> None:
         """What setting it up anew does."""
@@ -254,6 +260,7 @@ class Machine:
             self._state(name, "")
             (folder / name).chmod(0o666)
         self._state("password", PASSWORD)
+        self._state("bashrc", "")
         self.behave("password")
 
     def _state(self, name: str, text: str) -> None:
@@ -288,10 +295,12 @@ def _new_key(path: Path) -> None:
 
 
 class Relay:
-    """A wire to a machine. While it is held nothing goes on to the machine; what its sender dies over never does."""
+    """A wire to a machine, which listens at the port `to`. While it is held nothing goes on to the machine; what its
+    sender dies over never does.
+    """
 
     def __init__(self, port: int) -> None:
-        self._to = port
+        self.to = port
         self._flow = threading.Event()
         self._flow.set()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -321,7 +330,7 @@ class Relay:
     def _join(self, near: socket.socket) -> None:
         self._flow.wait()
         try:
-            far = socket.create_connection(("127.0.0.1", self._to), timeout=10)
+            far = socket.create_connection(("127.0.0.1", self.to), timeout=10)
         except OSError:
             near.close()
             return

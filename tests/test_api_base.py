@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -24,8 +25,10 @@ from tocsin.api import body, refusals, server
 from tocsin.api import service as services
 from tocsin.api.hot import shortcuts
 from tocsin.api.shapes import Page, millis, seconds
+from tocsin.checks import base as checks
 from tocsin.domain.errors import Refused
-from tocsin.domain.tallies import Tallies
+from tocsin.domain.tallies import COUNTS, HISTOGRAMS, Tallies
+from tocsin.integrations.base import types
 from tocsin.storage import database as storage
 from tocsin.storage import tallies
 
@@ -395,6 +398,19 @@ async def test_metrics_add_up_what_several_engines_counted(app_client: httpx.Asy
     assert f'tocsin_delivery_seconds_bucket{{le="+Inf",type="{webhook}"}} 4.0' in lines
     assert f'tocsin_delivery_seconds_count{{type="{webhook}"}} 4.0' in lines
     assert "tocsin_engines 0.0" in lines
+
+
+async def test_every_metric_is_there_from_the_start(app_client: httpx.AsyncClient) -> None:
+    lines = (await app_client.get("/metrics")).text.splitlines()
+    for name, what in COUNTS.items():
+        kinds = checks.types() if name == "checks" else types()
+        for kind, outcome in itertools.product(kinds, what.outcomes):
+            assert f'tocsin_{name}_total{{outcome="{outcome}",type="{kind}"}} 0.0' in lines
+    for name in HISTOGRAMS:
+        for kind in types():
+            assert f'tocsin_{name}_count{{type="{kind}"}} 0.0' in lines
+    announced = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+    assert {name for name in announced if not any(line.startswith(name) for line in lines)} == set()
 
 
 async def test_metrics_need_no_token_and_name_no_project(

@@ -64,6 +64,15 @@ def test_that_a_threshold_was_never_reached_is_not_claimed_of_means() -> None:
     assert drawn(calm, threshold=90.0, shaded=shaded).words.endswith("now 4 %; 1 incident")
 
 
+def test_no_label_hides_what_it_stands_beside() -> None:
+    picture = parsed(drawn(Line("CPU", minutes(3, 99, 12)), Line("other", minutes(1, 2, 3)), threshold=90.0).svg)
+    *before, plot = picture
+    assert plot.tag.endswith("svg"), "the lines are drawn over all letters"
+    [legend] = [each for each in before if each.find("tspan") is not None]
+    assert "".join(legend.itertext()) == "limit 90 % CPU other"
+    assert float(legend.get("y") or 0) < float(plot.get("y") or 0), "above the lines"
+
+
 def test_a_line_is_broken_where_readings_are_missing() -> None:
     whole = drawn(Line("CPU", minutes(*[5.0] * 20)))
     broken = drawn(Line("CPU", minutes(*[5.0] * 10, *[None] * 10, *[5.0] * 10)))

@@ -59,6 +59,25 @@ async def test_an_incident_is_seen_live_its_notice_read_and_it_is_resolved(
     assert record["status"] == "resolved"
 
 
+async def test_what_lasts_stands_out_in_the_list_by_word_shape_and_colour(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    server = await new_server(client)
+    for kind in ("disk_failure", "clock"):
+        await client.post("/api/v1/incidents", json={"incident": alarm(server, kind)})
+    await page.goto(f"{service.url}/incidents")
+    colours = {}
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for kind in ("disk_failure", "clock"):
+            badge = page.locator("li", has_text=f"{kind} on").locator(".badge")
+            await expect(badge).to_have_text("Ongoing")
+            await expect(badge.locator(".dot")).to_be_visible()
+            colours[scheme, kind] = await badge.evaluate("each => getComputedStyle(each).color")
+    assert colours["light", "disk_failure"] == "rgb(179, 32, 28)"
+    assert len(set(colours.values())) == 4, "a warning is another colour, and each suits its ground"
+
+
 async def test_the_log_says_what_went_wrong_and_can_be_filtered(
     service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
 ) -> None:

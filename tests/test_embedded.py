@@ -194,6 +194,16 @@ def test_four_processes_migrate_at_once_and_each_step_is_applied_once(server: em
     assert asyncio.run(migrate.is_current(server.dsn))
 
 
+async def test_migrations_are_applied_in_the_order_of_their_numbers(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        applied = await connection.fetch("SELECT migration_id FROM _pogo_migration ORDER BY applied, ctid")
+    finally:
+        await connection.close()
+    names = [row["migration_id"] for row in applied]
+    assert names == sorted(path.stem for path in migrate.FILES.glob("*.sql"))
+
+
 def test_a_database_that_is_not_migrated_is_not_current(server: embedded.Server) -> None:
     assert not asyncio.run(migrate.is_current(server.dsn))
     assert asyncio.run(migrate.migrate(server.dsn))

@@ -310,7 +310,7 @@ async def test_the_hot_queries_look_up_by_key_however_many_servers_there_are(
         assert "Seq Scan" not in found, found
         assert "servers_project_id_motherboard_id_key" in found
         assert "server_states_pkey" in found
-        store = await plan(tx, servers.STORE, *([[]] * 12))
+        store = await plan(tx, servers.STORE, *([[]] * 13))
         assert "Scan on s" not in store, store
         assert "Hash" not in store
 

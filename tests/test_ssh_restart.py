@@ -14,14 +14,16 @@ from tests.ssh_scene import scene
 from tests.sshd import PASSWORD, USER, Machine, Relay
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(300)
+
 
 async def test_an_incident_restarts_the_server_once_and_the_cut_connection_is_its_delivery(
     client: httpx.AsyncClient, target: Machine
 ) -> None:
     here = await scene(client, target.port)
     done = await here.restart()
-    assert (done["status"], done["attempts_count"]) == ("delivered", 1)
-    assert "connection cut" in done["attempts"][0]["response"]
+    assert done["status"] == "delivered"
+    assert "connection cut" in done["attempts"][-1]["response"]
     assert target.reboots == 1
 
 
@@ -30,7 +32,7 @@ async def test_the_command_is_sudo_reboot_and_the_password_travels_on_standard_i
 ) -> None:
     here = await scene(client, target.port)
     await here.restart()
-    asked, sent = target.calls
+    asked, sent = target.calls[-2:]
     assert asked.words == ["-S", "-p", "", "-l", "reboot"]
     assert sent.words == ["-S", "-p", "", "reboot"]
     assert asked.typed == sent.typed == PASSWORD
@@ -44,7 +46,7 @@ async def test_a_command_that_is_accepted_without_a_cut_is_delivered(
 ) -> None:
     target.behave("password", then="stay")
     done = await (await scene(client, target.port)).restart()
-    assert (done["status"], done["attempts"][0]["response"]) == ("delivered", "The command was sent and accepted")
+    assert (done["status"], done["attempts"][-1]["response"]) == ("delivered", "The command was sent and accepted")
 
 
 async def test_a_resolve_restarts_nothing(client: httpx.AsyncClient, target: Machine) -> None:
@@ -62,7 +64,7 @@ async def test_a_private_key_serves_instead_of_the_password(client: httpx.AsyncC
     target.behave("free")
     here = await scene(client, target.port, password=None, private_key=target.private_key)
     assert (await here.restart())["status"] == "delivered"
-    assert target.commands == ["-n -l reboot", "-n reboot"]
+    assert target.commands[-2:] == ["-n -l reboot", "-n reboot"]
 
 
 async def test_a_key_logs_in_while_the_password_is_for_sudo(client: httpx.AsyncClient, target: Machine) -> None:
@@ -170,13 +172,13 @@ async def test_a_conversation_that_breaks_off_before_the_login_is_said(client: h
 
 
 async def test_what_fails_before_the_command_is_tried_again_and_then_restarts_once(
-    client: httpx.AsyncClient, target: Machine
+    client: httpx.AsyncClient, target: Machine, relay: Relay
 ) -> None:
-    here = await scene(client, target.port)
-    target.stop()
+    relay.to = free_port()  # nothing listens there
+    here = await scene(client, relay.port)
     uuid = await here.open()
     await here.tried(uuid, times=2)
-    target.start()
+    relay.to = target.port
     done = await here.ended(uuid)
     assert done["status"] == "delivered"
     assert [each["outcome"] for each in done["attempts"][:2]] == ["failed", "failed"]
@@ -249,7 +251,7 @@ async def test_a_machine_that_comes_back_with_another_boot_is_put_on_record(
     async def back() -> str | None:
         return (await here.delivery(done["uuid"]))["reason"]
 
-    reason = await until(back, timeout=20, what="its return on record")
+    reason = await until(back, what="its return on record")
     assert reason.startswith("back after ")
     assert (await here.delivery(done["uuid"]))["status"] == "delivered"
 

@@ -10,9 +10,11 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 PAUSE = 0.02
+PATIENCE = 60.0
+"""Seconds that a test waits for what takes a fraction of one: a machine that is busy with other things is no fault."""
 
 
-def poll(look: Callable[[], Found | None], *, timeout: float = 15.0, what: Callable[[], str] | str = "it") -> Found:
+def poll(look: Callable[[], Found | None], *, timeout: float = PATIENCE, what: Callable[[], str] | str = "it") -> Found:
     """What `look` finds, once it is neither None nor False; an AssertionError that says `what` after `timeout` s."""
     deadline = time.monotonic() + timeout
     while True:
@@ -25,7 +27,7 @@ def poll(look: Callable[[], Found | None], *, timeout: float = 15.0, what: Calla
 
 
 async def until(
-    look: Callable[[], Awaitable[Found | None]], *, timeout: float = 15.0, what: Callable[[], str] | str = "it"
+    look: Callable[[], Awaitable[Found | None]], *, timeout: float = PATIENCE, what: Callable[[], str] | str = "it"
 ) -> Found:
     """`poll` for an async look."""
     deadline = time.monotonic() + timeout

@@ -1,7 +1,8 @@
 """The few routes that machines call thousands of times a second, answered by the connection itself.
 
 A handler that takes `data`, `caller` and `service`, and nothing else, may name what it does: `opt={"hot": deed}`. The
-deed, `await deed(service, caller, data)`, returns status and answer. It is called as soon as the request is there, and
+deed, `await deed(service, caller, data)`, returns status and answer; with `hot_header`, the name of a header, that
+header's value (or None) is given to it, too. It is called as soon as the request is there, and
 the answer leaves in one write: same reading, same refusals, same documentation, half the CPU. Unusual requests (a long
 body or one of unknown length, a query, `Expect`, an upgrade, HTTP/1.0, one that does not wait for the answer before)
 are left to the framework, which answers all of them.
@@ -39,14 +40,16 @@ class Hot:
     def __init__(self, handler: HTTPRouteHandler, method: str, path: str) -> None:
         assert handler.parsed_data_field is not None
         self._deed = handler.opt["hot"]
+        self.header: bytes | None = handler.opt.get("hot_header")
         self._read = body.reader(handler.parsed_data_field.annotation)
         self._scope = cast(HTTPScope, {"method": method, "path": path})
 
-    async def answer(self, service: Service, authorization: str | None, content: bytes) -> Answer:
+    async def answer(self, service: Service, authorization: str | None, header: str | None, content: bytes) -> Answer:
         """What to answer, whatever happens."""
         try:
             caller = await caller_of(authorization, service)
-            status, answer = await self._deed(service, caller, self._read(content))
+            more = () if self.header is None else (header,)
+            status, answer = await self._deed(service, caller, self._read(content), *more)
             return status, msgspec.json.encode(answer), {}
         except Exception as error:
             refusal = refusals.refused_request(self._scope, error)
@@ -77,15 +80,18 @@ class Protocol(HttpToolsProtocol):
         parser, hot = self.parser, self.shortcuts.get((self.parser.get_method(), self.url))
         busy = self.cycle is not None and not self.cycle.response_complete
         if hot is not None and not busy and not self.expect_100_continue and parser.get_http_version() == "1.1":
-            authorization, length = None, b""
+            authorization, wanted, length = None, None, b""
             for name, value in reversed(self.headers):  # the first of a name counts
                 if name == b"authorization":
                     authorization = value.decode("latin-1")
                 elif name == b"content-length":
                     length = value
+                elif name == hot.header:
+                    wanted = value.decode("latin-1")
             # A longer body is for the framework, which asks who calls before it keeps more than that.
             if length.isdigit() and int(length) <= HIGH_WATER_LIMIT and not parser.should_upgrade():
-                self.cycle = Exchange(self, hot, authorization)  # type: ignore[assignment]  # all that is used of one
+                exchange = Exchange(self, hot, authorization, wanted)
+                self.cycle = exchange  # type: ignore[assignment]  # all that is used of one
                 return
         super().on_headers_complete()
 
@@ -122,11 +128,12 @@ class Protocol(HttpToolsProtocol):
 class Exchange:
     """One hot request and its answer: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
-    def __init__(self, connection: Protocol, hot: Hot, authorization: str | None) -> None:
+    def __init__(self, connection: Protocol, hot: Hot, authorization: str | None, header: str | None) -> None:
         self._connection: Protocol | None = connection
         self._begun = False
         self._hot = hot
         self._authorization = authorization
+        self._header = header
         self.keep_alive = connection.parser.should_keep_alive()
         self.body = bytearray()
         self.more_body = True
@@ -154,7 +161,8 @@ class Exchange:
         assert connection is not None
         try:
             service = connection.api.state.service
-            status, content, headers = await self._hot.answer(service, self._authorization, bytes(self.body))
+            said = self._authorization, self._header, bytes(self.body)
+            status, content, headers = await self._hot.answer(service, *said)
             if connection.flow.write_paused:
                 await connection.flow.drain()
             if self.disconnected or connection.transport.is_closing():

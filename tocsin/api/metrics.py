@@ -1,9 +1,12 @@
-"""`/metrics` for Prometheus: what all engines counted together, and how the queue stands; nothing of a project."""
+"""`/metrics` for Prometheus: what all engines counted together, and how the queue stands; nothing of a project.
+
+Everything is there from the start, with 0: a rate over what appears with its first event misses that event.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, product
 
 from litestar import Response, get
 from prometheus_client import CollectorRegistry
@@ -14,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from tocsin import __version__
 from tocsin.api.service import Service
+from tocsin.checks import base as checks
 from tocsin.domain.tallies import COUNTS, HISTOGRAMS, SUM, Histogram, Tally
 from tocsin.integrations.base import types
 from tocsin.storage import tallies
@@ -77,16 +81,19 @@ async def _families(tx: Tx) -> list[Metric]:
 def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
     for name, what in COUNTS.items():
         family = CounterMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
-        for (counted, labels), value in sorted(totals.items()):
-            if counted == name:
-                family.add_metric(labels, value)
+        kinds = checks.types() if name == "checks" else types()
+        nothing: dict[tuple[str, ...], float] = dict.fromkeys(product(kinds, what.outcomes), 0.0)
+        counted = {labels: value for (counted, labels), value in totals.items() if counted == name}
+        for labels, value in sorted({**nothing, **counted}.items()):
+            family.add_metric(labels, value)
         yield family
 
 
 def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
     for name, what in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
-        for labels in sorted({labels[:-1] for counted, labels in totals if counted == name}):
+        counted = {labels[:-1] for counted, labels in totals if counted == name}
+        for labels in sorted(counted | {(each,) for each in types()}):
             family.add_metric(labels, _buckets(totals, name, labels, what), totals.get((name, (*labels, SUM)), 0.0))
         yield family
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,15 +13,17 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
-from litestar import post
+from litestar import Request, post
 from msgspec import UNSET, UnsetType
 
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
-from tocsin.domain import names
+from tocsin.domain import clocks, names
 from tocsin.domain import servers as domain
+from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
+from tocsin.domain.reports import Refusal
 from tocsin.storage import silence
 from tocsin.storage.database import UNAVAILABLE
 from tocsin.storage.servers import NUMBERS, TEXTS, Report
@@ -32,12 +34,16 @@ MOST_SAMPLES = 5_000
 MOST_ERRORS = 100
 LONGEST_TEXT = 255
 HEARTBEAT = 1.0
+IN_UNITS = "Go-http-client/"
+"""How the public agent, which sends CPU figures in units, calls itself."""
 
 _LARGEST = {"cpu_cores": 2**31 - 1, "disk_total_bytes": 2**63 - 1, "memory_total_bytes": 2**63 - 1}
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 Loose = Any
 """Agents are not all strict about types: a number may come as text and the other way round."""
+
+Indexed = tuple[int, domain.Sample]
 
 
 class Attributes(msgspec.Struct):
@@ -55,6 +61,7 @@ class Attributes(msgspec.Struct):
     disk_total_bytes: Loose = None
     memory_total_bytes: Loose = None
     uptime: Loose = None
+    cpu_unit: Loose = None
 
 
 class ReportShape(msgspec.Struct):
@@ -67,36 +74,57 @@ class ReportShape(msgspec.Struct):
 
 
 class ReportAnswer(msgspec.Struct):
-    """How many samples were taken. `errors` is there only where some were not, and names at most 100 of them."""
+    """How many samples were taken. `errors` is there only where some were not, and names at most 100 of them.
+
+    `warnings` is there only where something is wrong that the samples did not fail by, such as the machine's clock.
+    """
 
     success_count: int
     failure_count: int
     message: str
     errors: list[Detail] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
 
 
-async def take(service: Service, caller: Caller, data: ReportShape) -> tuple[int, ReportAnswer]:
+async def take(
+    service: Service, caller: Caller, data: ReportShape, user_agent: str | None
+) -> tuple[int, ReportAnswer]:
     """Store what of a report can be stored: always 201."""
-    received, count, errors = parse(data, caller.project_id, datetime.now(UTC))
-    await service.report(received)
+    received, samples, errors = parse(data, caller.project_id, user_agent)
+    recorded = await service.report(received)
+    count = len(samples)
+    if recorded.refused:
+        late = _refused(samples, recorded.refused)
+        count -= len(late)
+        errors = sorted(errors + late)
+    warnings: list[str] | UnsetType = UNSET
+    if recorded.skew:
+        warnings = [f"This machine's clock is {clocks.said(recorded.skew)}. {clocks.CONSEQUENCE}"]
     if not errors:
-        return 201, ReportAnswer(count, 0, "All metrics were successfully created")
+        return 201, ReportAnswer(count, 0, "All metrics were successfully created", warnings=warnings)
     message = "Some metrics could not be created" if count else "No metrics could be created"
-    return 201, ReportAnswer(count, len(errors), message, errors[:MOST_ERRORS])
+    told = [Detail(f"metrics[{index}]", what) for index, what in errors[:MOST_ERRORS]]
+    return 201, ReportAnswer(count, len(errors), message, told, warnings)
 
 
-@post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take})
-async def report(data: ReportShape, caller: Caller, service: Service) -> ReportAnswer:
+@post(
+    "/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take, "hot_header": b"user-agent"}
+)
+async def report(data: ReportShape, caller: Caller, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
-    Of more than 5,000 samples the newest 5,000 are taken.
+    Of more than 5,000 samples the newest 5,000 are taken. `cpu_used` is percent where `attributes.cpu_unit` says
+    `percent`; where nothing is said, too, but for agents in Go, whose figures are units of 1,024 for each core, as are
+    those of a server that has once sent more than 100.
     """
-    _, answer = await take(service, caller, data)
+    _, answer = await take(service, caller, data, request.headers.get("user-agent"))
     return answer
 
 
-def parse(data: ReportShape, project_id: UUID, now: datetime) -> tuple[Report, int, list[Detail]]:
-    """The report, how many samples it has, and what is wrong with the others. Raises `Refused` (422)."""
+def parse(
+    data: ReportShape, project_id: UUID, user_agent: str | None
+) -> tuple[Report, list[Indexed], list[tuple[int, str]]]:
+    """The report, its samples as they were numbered, and what is wrong with the others. Raises `Refused` (422)."""
     given = data.attributes
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
@@ -108,15 +136,29 @@ def parse(data: ReportShape, project_id: UUID, now: datetime) -> tuple[Report, i
         if number is not None and 0 <= number <= _LARGEST[name]:
             attributes[name] = number
     rows: dict[datetime, dict[str, float]] = {}
-    count, errors = 0, []
+    samples: list[Indexed] = []
+    errors: list[tuple[int, str]] = []
     for index, each in _newest(data.metrics):
-        sample = domain.validate(each, now)
+        sample = domain.validate(each)
         if isinstance(sample, str):
-            errors.append(Detail(f"metrics[{index}]", sample))
+            errors.append((index, sample))
         else:
             rows.setdefault(sample.at, {})[sample.metric] = sample.value
-            count += 1
-    return Report(project_id, motherboard_id, attributes, sorted(rows.items())), count, errors
+            samples.append((index, sample))
+    unit = _cpu_unit(given.cpu_unit, user_agent)
+    return Report(project_id, motherboard_id, attributes, sorted(rows.items()), unit), samples, errors
+
+
+def _cpu_unit(said: Loose, user_agent: str | None) -> Unit | None:
+    if said == "percent":
+        return "percent"
+    return "units" if user_agent is not None and user_agent.startswith(IN_UNITS) else None
+
+
+def _refused(samples: Iterable[Indexed], refused: Iterable[Refusal]) -> list[tuple[int, str]]:
+    what = {(at, metric): words for at, metric, words in refused}
+    said = ((index, what.get((each.at, each.metric)) or what.get((each.at, None))) for index, each in samples)
+    return [(index, words) for index, words in said if words is not None]
 
 
 def _newest(metrics: Sequence[Any]) -> Sequence[tuple[int, Any]]:

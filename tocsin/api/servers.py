@@ -206,7 +206,7 @@ def fitting_resolution(span: float) -> int:
 
 def _moment(field: str, text: str) -> datetime:
     # A plus sign in an address arrives as a space.
-    at = domain.moment(text.replace(" ", "+") if "T" in text else f"{text}T00:00:00")
+    at = domain.moment(text.replace(" ", "+") if "T" in text.upper() else f"{text}T00:00:00")
     if at is None:
         raise invalid_field(field, "must be a time such as 2025-05-01T10:00:00Z")
     return at

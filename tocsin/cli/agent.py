@@ -120,6 +120,7 @@ def attributes(url: str) -> dict[str, Any]:
         "motherboard_id": motherboard_id(mac_address),
         "mac_address": mac_address,
         "cpu_cores": psutil.cpu_count() or 1,
+        "cpu_unit": "percent",
         "cpu_model": _cpu_model(),
         "hostname": socket.gethostname(),
         "private_ip": private_ip,

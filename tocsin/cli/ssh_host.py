@@ -29,7 +29,9 @@ PATIENCE = 5.0
 
 SESSION = """#!/bin/sh
 case "$SSH_ORIGINAL_COMMAND" in
-*boot_id*) echo 00000000-0000-4000-8000-000000000001 ;;
+*boot_id*)
+    mark=$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed -n 's/.*; echo \\([0-9a-f]*\\).$/\\1/p')
+    printf '%s\\n' "$mark" 00000000-0000-4000-8000-000000000001 "$mark" ;;
 "sudo -n -l reboot") echo /usr/sbin/reboot ;;
 *) echo "the demo's machine runs nothing" >&2; exit 126 ;;
 esac

@@ -16,6 +16,10 @@ SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
 LONGEST_MESSAGE = 2000
 """Characters, the ellipsis included."""
 
+CLOCK = "clock"
+WARNINGS = frozenset({CLOCK})
+"""Types of incident that only warn: nothing has failed that a restart could mend."""
+
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a check saw when it opened the incident. What it did not see is left out where it travels as JSON."""

@@ -18,10 +18,11 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Something that only grows."""
+    """Something that only grows, by a type and by these outcomes."""
 
     help: str
-    labels: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    labels: tuple[str, ...] = ("type", "outcome")
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Histogram:
 
 
 COUNTS = {
-    "deliveries": Count("Deliveries that have ended", ("type", "outcome")),
-    "attempts": Count("Tries of deliveries", ("type", "outcome")),
-    "checks": Count("Checks of network monitors", ("type", "outcome")),
+    "deliveries": Count("Deliveries that have ended", ("delivered", "dead", "suppressed")),
+    "attempts": Count("Tries of deliveries", ("delivered", "failed", "suppressed", "interrupted")),
+    "checks": Count("Checks of network monitors", ("ok", "failed")),
 }
 HISTOGRAMS = {
     "attempt_seconds": Histogram("How long one try took", ("type",), _FAST),

@@ -12,6 +12,7 @@ from typing import Literal
 
 import asyncpg
 
+from tocsin.domain import boots
 from tocsin.domain.incidents import lasted
 from tocsin.integrations.ssh_server_restart import boot_id, login
 from tocsin.storage import health, restarts
@@ -65,8 +66,9 @@ async def _look(ssh: Ssh, watched: Watched, to: Sendable) -> Seen:
         return "silent"
     except SshFailed as error:
         return "silent" if error.cure == "wait" else "unclear"
-    if watched.boot_id and found:
-        return "back" if found != watched.boot_id else "up"
+    restarted = boots.another(watched.boot_id, found)
+    if restarted is not None:
+        return "back" if restarted else "up"
     return "back" if watched.silent_at is not None else "up"
 
 

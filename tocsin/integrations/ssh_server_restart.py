@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, ClassVar
 
-from tocsin.domain import hosts
+from tocsin.domain import boots, hosts
 from tocsin.domain.deliveries import LASTS, TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
-from tocsin.domain.incidents import Notification
+from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import health, restarts
 from tocsin.storage.database import Tx
@@ -26,9 +27,6 @@ from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fing
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
 ENDED_WITHIN = TRY_TIMEOUT - 0.5
-
-BOOT_ID = "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime"
-"""What a machine says differently after each start: Linux's random(4), or the moment of the start on BSD and macOS."""
 
 NOTHING_TO_DO = "nothing to do"
 DEFAULT_PORT = 22
@@ -133,7 +131,7 @@ class SshServerRestartIntegration(IntegrationType):
     async def ask(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """The intent, committed before the connection; or why nothing is restarted (now)."""
+        """The intent, committed before the connection; or why nothing is restarted (now), by what the project did."""
         attempt = Attempt(place(settings["ip"], settings["port"]), wires.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
@@ -141,9 +139,9 @@ class SshServerRestartIntegration(IntegrationType):
             return Suppressed(NOTHING_TO_DO)
         targets = [attempt.target]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=False):
             return refused
-        if await restarts.under_way(tx, job.id, targets):
+        if await restarts.under_way(tx, job, targets, logged_in=False):
             return Failed(f"another restart of {attempt.target} is under way")
         await restarts.intend(tx, job, attempt.target)
         return {"attempt": attempt}
@@ -151,13 +149,13 @@ class SshServerRestartIntegration(IntegrationType):
     async def cross(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Everything once more, now that the address is known; then there is no way back."""
+        """Everything once more, now that the login worked and the address is known; then there is no way back."""
         attempt: Attempt = known["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits):
+        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
             return refused
-        if await restarts.under_way(tx, job.id, targets):
+        if await restarts.under_way(tx, job, targets, logged_in=True):
             return Suppressed(f"another restart of {attempt.reached} is under way")
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
         if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
@@ -241,7 +239,7 @@ class SshServerRestartIntegration(IntegrationType):
 
 
 async def _objection(
-    tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits
+    tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits, *, logged_in: bool
 ) -> Suppressed | None:
     situation = await restarts.situation(tx, job.id)
     if situation is None:
@@ -251,7 +249,9 @@ async def _objection(
     types = settings.get("incident_types")
     if types is not None and situation.type not in types:
         return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
-    barred = await restarts.barred(tx, job.id, targets, limits)
+    if types is None and situation.type in WARNINGS:
+        return Suppressed(f"{situation.type} is a warning, which no restart mends; nothing was restarted")
+    barred = await restarts.barred(tx, job, targets, limits, logged_in=logged_in)
     return None if barred is None else Suppressed(barred)
 
 
@@ -266,12 +266,13 @@ def login(settings: Mapping[str, Any]) -> Login:
 
 
 async def boot_id(session: Session) -> str | None:
-    """What names the machine's present run, or None where it does not say."""
+    """What names the machine's present run, or None where it does not say. What a login prints besides is no answer."""
+    mark = token_hex(16)
     try:
-        ran = await session.run(BOOT_ID)
+        ran = await session.run(boots.question(mark))
     except NotBegun:
         return None
-    return ran.said if ran.status == 0 and ran.said else None
+    return boots.answered(ran.out, mark) if ran.status == 0 else None
 
 
 def _sudo(to: Login, command: str) -> str:

@@ -138,16 +138,26 @@ async def _any_record(connection: asyncpg.Connection) -> bool:
 
 
 async def _apply(connection: asyncpg.Connection) -> None:
+    """In the order of their numbers, each in a transaction of its own. The runner's own order is any that suffices."""
     from pogo_core.error import BadMigrationError  # with its SQL parser too heavy for a start that applies nothing
     from pogo_core.util import migrate as runner
+    from pogo_core.util import sql
 
-    try:
-        await runner.apply(connection, FILES, schema_name="public", logger=log)
-    except BadMigrationError as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UNAVAILABLE):
-            raise cause from None
-        raise _away(f"The database could not be brought to this version: {error}: {_reason(cause)}") from error
+    await sql.ensure_pogo_sync(connection)
+    found = await sql.read_migrations(FILES, connection, schema_name="public")
+    for each in sorted(found, key=lambda migration: migration.id):
+        if each.applied:
+            continue
+        log.warning("Applying %s", each.id)
+        try:
+            async with runner.transaction(connection, each.load()):
+                await each.apply(connection)
+                await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
+        except UNAVAILABLE:
+            raise
+        except (BadMigrationError, asyncpg.PostgresError) as error:
+            said = f"Failed to apply {each.id}: {_reason(error)}"
+            raise _away(f"The database could not be brought to this version: {said}") from error
 
 
 def _away(message: str) -> Refused:

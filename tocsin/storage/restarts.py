@@ -3,6 +3,9 @@ and whether the machine came back.
 
 A target is a host and a port. Where two names turn out to be one address, they are one target from then on. A row is
 written before the connection is opened and outlives its integration, so that deleting one takes no guard rail away.
+
+Before a login only the project's own restarts count: whoever merely names a machine bars nobody from it and learns
+nothing of it. What others did there counts once the login has worked, and then without saying whose it was, or when.
 """
 
 from __future__ import annotations
@@ -36,15 +39,17 @@ ON CONFLICT (delivery_id) DO UPDATE
 SET target = excluded.target, reached = NULL, boot_id = NULL, begun_at = now(), sent_at = NULL, look_at = NULL
 """
 
-# The try is under way exactly as long as its delivery is leased; what nobody holds any more bars nobody.
+# The try is under way exactly as long as its delivery is leased; what nobody holds any more bars nobody. Another
+# project's is one only behind the point of no return, which lies behind its login.
 UNDER_WAY = """
 SELECT EXISTS (SELECT FROM restarts r JOIN outstanding o ON o.id = r.delivery_id AND o.status = 'sending'
                WHERE (r.target = ANY($2::text[]) OR r.reached = ANY($2)) AND r.delivery_id <> $1
-                 AND o.event IN ('opened', 'reminder') AND o.leased_until > now())
+                 AND o.event IN ('opened', 'reminder') AND o.leased_until > now()
+                 AND (r.project_id = $3 OR $4 AND r.sent_at IS NOT NULL))
 """
 
 SENT = """
-SELECT sent_at FROM restarts
+SELECT sent_at, project_id = $4 AS own FROM restarts
 WHERE (target = ANY($2::text[]) OR reached = ANY($2)) AND delivery_id <> $1
   AND sent_at > now() - make_interval(secs => greatest($3::float8, 86400))
 ORDER BY sent_at DESC
@@ -169,25 +174,35 @@ async def situation(tx: Tx, delivery_id: UUID) -> Situation | None:
     return row and Situation(**row)
 
 
-async def under_way(tx: Tx, delivery_id: UUID, targets: Sequence[str]) -> bool:
+async def under_way(tx: Tx, job: Job, targets: Sequence[str], *, logged_in: bool) -> bool:
     """Whether another delivery's restart of one of these targets is under way. `hold` them first."""
-    return bool(await tx.fetchval(UNDER_WAY, delivery_id, list(targets)))
+    return bool(await tx.fetchval(UNDER_WAY, job.id, list(targets), job.project_id, logged_in))
 
 
-async def barred(tx: Tx, delivery_id: UUID, targets: Sequence[str], limits: Limits) -> str | None:
-    """The cooldown or the daily limit that forbids another restart now, with its end; or None. `hold` them first."""
-    rows = await tx.fetch(SENT, delivery_id, list(targets), limits.cooldown)
-    sent = [row["sent_at"] for row in rows]
+async def barred(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, logged_in: bool) -> str | None:
+    """The cooldown or the daily limit that forbids another restart now; or None. `hold` them first.
+
+    With its end where the project's own restarts say so by themselves; what others did is said in general words.
+    """
+    rows = await tx.fetch(SENT, job.id, list(targets), limits.cooldown, job.project_id)
     now = await tx.fetchval("SELECT now()")
+    if own := _barred([row["sent_at"] for row in rows if row["own"]], now, targets[0], limits):
+        return own
+    if logged_in and _barred([row["sent_at"] for row in rows], now, targets[0], limits):
+        return f"{targets[0]} was restarted as often as is allowed for now; nothing was restarted"
+    return None
+
+
+def _barred(sent: Sequence[datetime], now: datetime, target: str, limits: Limits) -> str | None:
     if sent and sent[0] + timedelta(seconds=limits.cooldown) > now:
         again = sent[0] + timedelta(seconds=limits.cooldown)
-        return f"cooldown: {targets[0]} was restarted at {_moment(sent[0])}; not again before {_moment(again)}"
+        return f"cooldown: {target} was restarted at {_moment(sent[0])}; not again before {_moment(again)}"
     day = [each for each in sent if each > now - timedelta(days=1)]
     if len(day) >= limits.daily:
         times = "once" if limits.daily == 1 else f"{limits.daily} times"
         again = day[limits.daily - 1] + timedelta(days=1) if limits.daily else now + timedelta(days=1)
         return (
-            f"daily limit: {targets[0]} was restarted {times} within 24 hours, the most that is allowed; "
+            f"daily limit: {target} was restarted {times} within 24 hours, the most that is allowed; "
             f"not again before {_moment(again)}"
         )
     return None

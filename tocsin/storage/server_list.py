@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))"
 
 SHOWN = """
-       t.last_metrics, t.seen_at,
+       t.last_metrics, t.seen_at, (t.clock->>'skew')::float8 AS skew,
        (SELECT coalesce(array_agg(o.type ORDER BY o.type), '{}') FROM ongoing o WHERE o.resource_id = s.id) AS ongoing
 """
 
@@ -53,11 +53,12 @@ FROM servers s JOIN server_states t ON t.server_id = s.id WHERE s.id = $2 AND s.
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A server, when it last reported, and the types of its incidents that last."""
+    """A server, when it last reported, the types of its incidents that last, and the seconds its clock is ahead."""
 
     server: Server
     seen_at: datetime
     ongoing: Sequence[str]
+    skew: float = 0.0
 
 
 async def page(tx: Tx, project_id: UUID, *, search: str, limit: int, offset: int) -> list[Watched]:
@@ -79,4 +80,4 @@ async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Watched | None:
 def _watched(row: Record) -> Watched:
     values: dict[str, Any] = {name: row[name] for name in (*FIELDS, "last_metrics")}
     server = Server(**{**values, "id": key(row["id"]), "project_id": key(row["project_id"])})
-    return Watched(server, row["seen_at"], row["ongoing"])
+    return Watched(server, row["seen_at"], row["ongoing"], row["skew"] or 0.0)

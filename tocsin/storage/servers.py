@@ -9,9 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain import ids
+from tocsin.domain import clocks, ids, reports
 from tocsin.domain import servers as domain
-from tocsin.domain.incidents import SERVER, Closing, Opening
+from tocsin.domain.clocks import Clock
+from tocsin.domain.cpu import Unit
+from tocsin.domain.incidents import CLOCK, SERVER, Closing, Opening
+from tocsin.domain.reports import Read
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
 from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
@@ -30,14 +33,14 @@ COLUMNS = ", ".join(f"s.{name}" for name in FIELDS)
 # The subqueries keep the planner from joining: one index look-up for each report, however many servers there are,
 # and rows locked in the order in which they are given.
 LOCK = """
-SELECT s.*, t.last_metrics, t.watch, now() AS now
+SELECT s.*, t.last_metrics, t.watch, t.clock, now() AS now
 FROM unnest($1::uuid[], $2::text[]) AS given (project_id, motherboard_id)
 CROSS JOIN LATERAL (
     SELECT * FROM servers
     WHERE servers.project_id = given.project_id AND servers.motherboard_id = given.motherboard_id LIMIT 1
 ) s
 CROSS JOIN LATERAL (
-    SELECT last_metrics, watch FROM server_states WHERE server_id = s.id FOR UPDATE
+    SELECT last_metrics, watch, clock FROM server_states WHERE server_id = s.id FOR UPDATE
 ) t
 """
 
@@ -54,7 +57,8 @@ SELECT id, now(), now() + make_interval(secs => $2) FROM unnest($1::uuid[]) AS g
 """
 
 CHANGE = f"""
-UPDATE servers SET updated_at = now(), {", ".join(f"{name} = ${at}" for at, name in enumerate(ATTRIBUTES, 2))}
+UPDATE servers
+SET updated_at = now(), cpu_unit = $2, {", ".join(f"{name} = ${at}" for at, name in enumerate(ATTRIBUTES, 3))}
 WHERE id = $1
 """
 
@@ -66,11 +70,11 @@ WITH stored AS (
     ON CONFLICT (server_id, at)
     DO UPDATE SET {", ".join(f"{name} = coalesce(excluded.{name}, samples.{name})" for name in METRICS)}
 )
-INSERT INTO server_states (server_id, seen_at, silent_at, last_metrics, watch)
-SELECT id, now(), now(), last_metrics, watch
-FROM unnest($10::uuid[], $11::jsonb[], $12::jsonb[]) AS given (id, last_metrics, watch)
+INSERT INTO server_states (server_id, seen_at, silent_at, last_metrics, watch, clock)
+SELECT id, now(), now(), last_metrics, watch, clock
+FROM unnest($10::uuid[], $11::jsonb[], $12::jsonb[], $13::jsonb[]) AS given (id, last_metrics, watch, clock)
 ON CONFLICT (server_id) DO UPDATE
-SET seen_at = excluded.seen_at, last_metrics = excluded.last_metrics, watch = excluded.watch
+SET seen_at = excluded.seen_at, last_metrics = excluded.last_metrics, watch = excluded.watch, clock = excluded.clock
 """
 
 LIST = f"""
@@ -122,12 +126,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an agent sent, checked. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time."""
+    """What an agent sent, checked. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time.
+
+    `cpu_unit` is that of its CPU figures, where the report or its sender tells.
+    """
 
     project_id: UUID
     motherboard_id: str
     attributes: Mapping[str, str | int]
     rows: Sequence[Row]
+    cpu_unit: Unit | None = None
 
     @property
     def identity(self) -> tuple[UUID, str]:
@@ -136,10 +144,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a report came to."""
+    """What a report came to. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
 
     server_id: UUID
     verdicts: Sequence[Verdict]
+    refused: Sequence[reports.Refusal] = ()
+    skew: float = 0.0
 
 
 @dataclass(slots=True)
@@ -151,32 +161,35 @@ class _State:
     motherboard_id: str
     attributes: dict[str, Any]
     alerts: Alerts
+    cpu_unit: Unit | None
     last_metrics: LastMetrics
     watch: Watch
+    clock: Clock | None
     now: datetime
     ongoing: set[str] = field(default_factory=set)
     changed: bool = False
 
 
-async def record(tx: Tx, reports: Sequence[Report], *, public_url: str) -> list[Recorded]:
+async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Recorded]:
     """Store the samples of many reports, judge them, and open or resolve what follows from them.
 
     A server is created by its first report. Reports on one server are taken in the given order. Sample times that are
     stored already are completed, not doubled.
     """
-    states = await _lock(tx, reports)
+    states = await _lock(tx, given)
     rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
     recorded, steps = [], []
-    for report in reports:
+    for report in given:
         state = states[report.identity]
-        for at, values in report.rows:
+        read = _read(state, report)
+        for at, values in read.rows:
             rows.setdefault((state.id, at), {}).update(values)
-        verdicts = _apply(state, report)
+        verdicts = _apply(state, read)
         steps += [(state, verdict) for verdict in verdicts]
-        recorded.append(Recorded(state.id, verdicts))
+        recorded.append(Recorded(state.id, verdicts, read.refused, state.clock["skew"] if state.clock else 0.0))
     for state in states.values():
         if state.changed:
-            await tx.execute(CHANGE, state.id, *(state.attributes[name] for name in ATTRIBUTES))
+            await tx.execute(CHANGE, state.id, state.cpu_unit, *(state.attributes[name] for name in ATTRIBUTES))
     await tx.execute(
         STORE,
         [server_id for server_id, _ in rows],
@@ -185,6 +198,7 @@ async def record(tx: Tx, reports: Sequence[Report], *, public_url: str) -> list[
         [state.id for state in states.values()],
         [state.last_metrics for state in states.values()],
         [state.watch for state in states.values()],
+        [state.clock for state in states.values()],
     )
     await _take(tx, steps, public_url)
     return recorded
@@ -214,8 +228,10 @@ async def _fetch(tx: Tx, identities: Sequence[tuple[UUID, str]]) -> dict[tuple[U
             motherboard_id=row["motherboard_id"],
             attributes={name: row[name] for name in ATTRIBUTES},
             alerts=row["alerts"],
+            cpu_unit=row["cpu_unit"],
             last_metrics=row["last_metrics"],
             watch=row["watch"],
+            clock=row["clock"],
             now=row["now"],
         )
         for row in rows
@@ -236,27 +252,51 @@ async def _create(tx: Tx, reports: Sequence[Report]) -> None:
         await integrations.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
 
 
-def _apply(state: _State, report: Report) -> list[Verdict]:
-    """One report's effect on its server."""
+def _read(state: _State, report: Report) -> Read:
+    """What a report means; what it says about its server is known from then on."""
     changes = {name: value for name, value in report.attributes.items() if state.attributes[name] != value}
     state.attributes |= changes
+    cores = state.attributes["cpu_cores"]
+    if report.cpu_unit != "percent" and state.cpu_unit is None and reports.sends_units(report.rows, cores):
+        state.cpu_unit = changes["cpu_unit"] = "units"
     state.changed = state.changed or bool(changes)
-    for at, values in report.rows:
+    before = state.clock
+    read = reports.read(report.rows, report.cpu_unit or state.cpu_unit or "percent", cores, before, state.now)
+    state.clock = read.clock
+    if before is not None and (read.clock is None or read.clock["skew"] != before["skew"]):
+        _set_back(state)
+    return read
+
+
+def _set_back(state: _State) -> None:
+    """Its clock jumped: what it said of times to come does not stand in the way of what it says now."""
+    now = state.now.timestamp()
+    state.watch = {kind: track for kind, track in state.watch.items() if track["at"] <= now}
+    for latest in state.last_metrics.values():
+        latest[1] = min(latest[1], now)
+
+
+def _apply(state: _State, read: Read) -> list[Verdict]:
+    """One report's effect on its server."""
+    for at, values in read.rows:
         taken = at.timestamp()
         for metric, value in values.items():
             if metric not in state.last_metrics or state.last_metrics[metric][1] <= taken:
                 state.last_metrics[metric] = [value, taken]
+    name = state.attributes["hostname"] or state.motherboard_id
     state.watch, verdicts = domain.judge(
         state.watch,
-        report.rows,
+        read.rows,
         state.alerts,
         {"ram": state.attributes["memory_total_bytes"], "disk": state.attributes["disk_total_bytes"]},
         state.ongoing,
         state.now,
-        state.attributes["hostname"] or state.motherboard_id,
+        name,
     )
     if "downtime" in state.ongoing:
         verdicts.append(Verdict("downtime", "recovered", "A report arrived"))
+    state.clock, about_clock = clocks.judge(state.clock, CLOCK in state.ongoing, state.now.timestamp(), name)
+    verdicts += about_clock
     for verdict in verdicts:
         (state.ongoing.add if verdict.kind == "over" else state.ongoing.discard)(verdict.type)
     return verdicts

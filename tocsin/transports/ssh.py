@@ -11,7 +11,7 @@ import base64
 import hashlib
 import ipaddress
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,8 +24,8 @@ from tocsin.transports.resolver import Unresolved
 if TYPE_CHECKING:
     import asyncssh
 
-KEPT = 2048
-"""Characters that are kept of what a command says; the rest is read and dropped."""
+KEPT = 16_384
+"""Characters that are kept of each stream of what a command says; the rest is read and dropped."""
 
 
 class SshFailed(Exception):
@@ -71,10 +71,37 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A command that was begun. `status` is None where it ended without one: killed, or the connection was cut."""
+    """A command that was begun. `status` is None where it ended without one: killed, or the connection was cut.
+
+    `said` is one line of all that it said, for people; `out` its standard output as it came.
+    """
 
     status: int | None
     said: str
+    out: str = ""
+
+
+@dataclass(slots=True)
+class _Password:
+    """The password of one conversation (RFC 4252, 4256). It is said once: to be asked again means that it was wrong, or
+    that something else is asked for, such as a code that is good for one time. `more` is whether that happened.
+    """
+
+    text: str | None = field(repr=False)
+    more: bool = False
+
+    def say(self) -> str | None:
+        text, self.text = self.text, None
+        return text
+
+    def answer(self, prompts: Sequence[tuple[str, bool]]) -> list[str] | None:
+        """What to type: the password where one thing is asked that is not echoed, in whatever words; None: give up."""
+        if not prompts:
+            return []
+        if len(prompts) == 1 and not prompts[0][1] and (text := self.say()) is not None:
+            return [text]
+        self.more = True
+        return None
 
 
 class NotBegun(Exception):
@@ -98,14 +125,16 @@ class Session:
         except (asyncssh.Error, OSError) as error:
             raise NotBegun(_line(str(error)) or "the connection was cut") from None
         said: list[str] = []
+        complaints: list[str] = []
         with suppress(asyncssh.Error, OSError):  # it did not want to hear it: what it says will tell
             process.stdin.write(given)
             process.stdin.write_eof()
-        await asyncio.gather(_read(process.stdout, said), _read(process.stderr, said))
+        await asyncio.gather(_read(process.stdout, said), _read(process.stderr, complaints))
         with suppress(asyncssh.Error, OSError):
             await process.wait_closed()
         status = process.exit_status
-        return Ran(status if status is not None and status >= 0 else None, _line(" ".join(said)))
+        known = status if status is not None and status >= 0 else None
+        return Ran(known, _line(" ".join(complaints + said)), "".join(said))
 
 
 class Ssh:
@@ -124,6 +153,7 @@ class Ssh:
 
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
         met: list[str] = []
+        password = _Password(None if to.private_key is not None else to.password)
         attached: list[asyncssh.SSHClientConnection] = []
 
         class Client(asyncssh.SSHClient):
@@ -134,13 +164,24 @@ class Ssh:
                 met[:] = [_words(key)]
                 return host_key is None or met == [host_key]
 
+            def password_auth_requested(self) -> str | None:
+                return password.say()
+
+            def kbdint_auth_requested(self) -> str | None:
+                return "" if password.text is not None else None
+
+            def kbdint_challenge_received(
+                self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+            ) -> list[str] | None:
+                return password.answer(prompts)
+
         options = _options(asyncssh, to, host_key)
         opened = await self._open(to)
         try:
             peer = opened.getpeername()
             connection, _ = await asyncssh.create_connection(Client, to.host, to.port, sock=opened, **options)
         except (asyncssh.Error, OSError) as error:
-            raise _failed(asyncssh, error, to, host_key, met) from None
+            raise _failed(asyncssh, error, to, host_key, met, password.more) from None
         finally:
             if not attached:  # from then on the socket is the connection's own to close
                 opened.close()
@@ -185,7 +226,6 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
         raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "nothing") from None
     return {
         "username": to.username,
-        "password": None if by_key else to.password,
         "client_keys": keys,
         "preferred_auth": "publickey" if by_key else "password,keyboard-interactive",
         "known_hosts": ([], [], []),
@@ -200,7 +240,7 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
 
 
 def _failed(
-    asyncssh: Any, error: BaseException, to: Login, host_key: str | None, met: list[str]
+    asyncssh: Any, error: BaseException, to: Login, host_key: str | None, met: list[str], asked_more: bool
 ) -> SshFailed:
     match error:
         case asyncssh.HostKeyNotVerifiable() if host_key is not None and met:
@@ -210,6 +250,10 @@ def _failed(
                 "fingerprint; if not, somebody may stand between",
                 "nothing", offered=met[0],
             )  # fmt: skip
+        case asyncssh.PermissionDenied() if asked_more:
+            return SshFailed(
+                f"Authentication failed: {to.place} asks user {to.username} for more than a password, once", "doubt"
+            )
         case asyncssh.PermissionDenied():
             what = "private key" if to.private_key is not None else "password"
             return SshFailed(

@@ -1,7 +1,8 @@
 """Lines over time as SVG that the server draws. Pure functions.
 
 Each chart says in words what it shows. Only classes and geometry are in it, so that the style sheet decides on light
-and dark. What is stretched to the width of the page is inside; letters stay as large as they are.
+and dark. What is stretched to the width of the page is inside; letters stay as large as they are. No letters lie over
+a line: they stand beside the lines or under them.
 """
 
 from __future__ import annotations
@@ -85,17 +86,15 @@ def line_chart(
         inside += _drawn(each.points, start, end, scale, number)
     seen = any(each.points for each in lines)
     outside = [_left(words(scale), ABOVE - 4), _left(words(scale / 2), ABOVE + PLOT // 2 - 4)] if seen else []
+    legend = []
     if threshold is not None and threshold <= scale:
-        at = _y(threshold, scale)
-        inside.append(element("path", class_="threshold", d=f"M0 {at}H{WIDE}"))
-        place = ABOVE + at * PLOT // HIGH - 4
-        outside.append(
-            element("text", f"limit {words(threshold)}", class_="limit", x="100%", y=place, text_anchor="end")
-        )
+        inside.append(element("path", class_="threshold", d=f"M0 {_y(threshold, scale)}H{WIDE}"))
+        legend.append(element("tspan", f"limit {words(threshold)}", class_="limit"))
     if len(lines) > 1:
         keys = ("key", *["key second"] * (len(lines) - 1))
-        names = [element("tspan", f" {each.name}", class_=kind) for kind, each in zip(keys, lines, strict=True)]
-        outside.append(element("text", *names, x="100%", y=ABOVE - 4, text_anchor="end"))
+        legend += [element("tspan", f" {each.name}", class_=kind) for kind, each in zip(keys, lines, strict=True)]
+    if legend:
+        outside.append(element("text", *legend, x="100%", y=ABOVE - 4, text_anchor="end"))
     outside += _times(start, end, zone)
     if not seen:
         outside.append(element("text", "no readings", x="50%", y=ABOVE + PLOT // 2 + 16, text_anchor="middle"))
@@ -105,7 +104,7 @@ def line_chart(
     )
     named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", said, id=f"{key}-d")
     svg = element(
-        "svg", *named, plot, *outside, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
+        "svg", *named, *outside, plot, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
     )
     latest = lines[0].points[-1][1] if lines and lines[0].points else None
     return Chart(title, "–" if latest is None else words(latest), said, svg)

@@ -9,12 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from tocsin.domain import servers as domain
+from tocsin.domain.incidents import WARNINGS
 from tocsin.storage.server_list import Watched
 from tocsin.storage.servers import Server
 from tocsin.web.amounts import percent, size
 from tocsin.web.marks import meter
 
-TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down"}
+TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong"}
 SLACK = 30.0
 """Seconds beyond those that a server may be silent before it is called so: an incident may still be on its way."""
 
@@ -34,7 +35,8 @@ def state(watched: Watched, now: datetime) -> tuple[str, str]:
     if "downtime" in watched.ongoing:
         return "bad", TROUBLE["downtime"]
     if watched.ongoing:
-        return "bad", ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
+        kind = "warn" if WARNINGS.issuperset(watched.ongoing) else "bad"
+        return kind, ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
     after = (watched.server.alerts["downtime"] or {"after": domain.DEFAULT_AFTER})["after"]
     if (now - watched.seen_at).total_seconds() > after + SLACK:
         return "warn", "silent"

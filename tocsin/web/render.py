@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
+from tocsin.domain.incidents import WARNINGS
 from tocsin.web import texts
 from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
 
@@ -77,7 +78,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public)
+    environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public, gravity=_gravity)
     environment.globals["texts"] = texts
     return environment
 
@@ -85,6 +86,11 @@ def _environment() -> jinja2.Environment:
 def _public(key: UUID, prefix: str) -> str:
     """`{{ id|public("SRV") }}`"""
     return ids.public(prefix, key)
+
+
+def _gravity(incident_type: str) -> str:
+    """The class of colour of an incident that lasts: `{{ type|gravity }}`"""
+    return "warn" if incident_type in WARNINGS else "bad"
 
 
 def _csrf(viewer: Viewer | Person | None) -> Markup:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 
-from tocsin.domain import ids
+from tocsin.domain import clocks, ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import Refused, not_found
 from tocsin.storage import audit, resources, samples, server_list, servers
@@ -55,6 +55,7 @@ async def _page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
         uuid=uuid, server=watched.server, seen_at=watched.seen_at, fares_now=readings.state(watched, now),
         readings=readings.readings(watched.server), facts=_facts(watched.server),
+        clock=f"Its clock is {clocks.said(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, over, viewer.zone),
         over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         incidents=past[:MOST_INCIDENTS], told=told,

@@ -145,6 +145,7 @@ def attributes(url: str, machine: str | None) -> dict[str, Any]:
         "motherboard_id": machine or motherboard_id(mac_address),
         "mac_address": mac_address,
         "cpu_cores": os.cpu_count() or 1,
+        "cpu_unit": "percent",
         "cpu_model": cpu_model(),
         "hostname": socket.gethostname(),
         "private_ip": private_ip,

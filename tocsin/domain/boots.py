@@ -1,0 +1,70 @@
+"""What tells one run of a machine from the next: Linux's boot id, or the moment of the start elsewhere. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+COMMAND = (
+    "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime 2>/dev/null"
+    " || uptime -s 2>/dev/null || who -b"
+)
+"""What a machine is asked: random(4) on Linux, else sysctl(8) on BSD and macOS, uptime(1), who(1)."""
+
+SAME = 30.0
+"""Seconds that two readings of one start may differ by: some systems move it as they set their clock."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SECONDS = re.compile(r"\{ sec = (\d{1,12}), usec = \d{1,6} \}.*")
+_BOOT = re.compile(r"\.?\s*system boot\s+")
+_FORMS = (
+    "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%a %b %d %H:%M:%S %Y",
+    "%b %d %H:%M",  # who(1) of some systems, which leaves the year out: told apart all the same
+)  # fmt: skip
+
+
+def question(mark: str) -> str:
+    """The command, with a mark before and after its answer, in the words that every login shell understands."""
+    return f"sh -c 'LC_ALL=C; export LC_ALL; echo {mark}; {COMMAND}; echo {mark}'"
+
+
+def answered(said: str, mark: str) -> str | None:
+    """The boot that was named between the marks, on a line of its own; None where there is no such thing."""
+    lines = [line.strip() for line in said.splitlines()]
+    if lines.count(mark) != 2:
+        return None
+    begin = lines.index(mark)
+    return named(lines[begin + 1]) if lines[begin + 2 : begin + 3] == [mark] else None
+
+
+def named(text: str) -> str | None:
+    """A boot in one way of writing: an id, or `at` and seconds; None for what is neither."""
+    text = text.strip()
+    if _UUID.fullmatch(text.lower()):
+        return text.lower()
+    if seconds := _SECONDS.fullmatch(text):
+        return f"at {seconds[1]}"
+    moment = _BOOT.sub("", text)
+    for form in _FORMS:
+        year, its_form = ("", "") if "%Y" in form else ("2000 ", "%Y ")  # a leap year knows every day
+        try:
+            at = datetime.strptime(year + moment, its_form + form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        return f"at {at.timestamp():.0f}"
+    return None
+
+
+def another(before: str | None, after: str | None) -> bool | None:
+    """Whether a machine was started between the two; None where that cannot be told."""
+    first, then = (named(each) or _kept(each) if each else None for each in (before, after))
+    if first is None or then is None or first.startswith("at ") != then.startswith("at "):
+        return None
+    if first.startswith("at "):
+        return abs(float(then[3:]) - float(first[3:])) > SAME
+    return first != then
+
+
+def _kept(text: str) -> str | None:
+    """One that is in our own writing already."""
+    return text if re.fullmatch(r"at -?\d{1,12}", text) else None

@@ -1,0 +1,73 @@
+"""What a report's samples mean by what is known of its server: CPU in percent, times by a right clock. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tocsin.domain import clocks, cpu
+from tocsin.domain.clocks import Clock
+from tocsin.domain.cpu import Unit
+from tocsin.domain.servers import EARLIEST, TOO_EARLY, TOO_LATE, Row
+
+CPU = "cpu_used"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = (EARLIEST - _EPOCH).total_seconds()
+
+Refusal = tuple[datetime, str | None, str]
+"""The time that a sample was sent with, its metric (or None: all of that time), and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The rows as they are stored and judged, what is known of the clock now, and samples that cannot be meant."""
+
+    rows: Sequence[Row]
+    clock: Clock | None
+    refused: Sequence[Refusal] = ()
+
+
+def sends_units(rows: Sequence[Row], cores: int | None) -> bool:
+    """Whether CPU figures of which nothing is said show by themselves that they are in units."""
+    return any(cpu.in_units(values[CPU], cores) for _, values in rows if CPU in values)
+
+
+def read(rows: Sequence[Row], unit: Unit, cores: int | None, clock: Clock | None, arrived: datetime) -> Read:
+    """`rows` are by time, as they were sent; `unit` is that of CPU figures, `clock` what was known before."""
+    rows, refused = _in_percent(rows, unit, cores)
+    times = [(at - _EPOCH).total_seconds() for at, _ in rows]
+    now = (arrived - _EPOCH).total_seconds()
+    clock = clocks.follow(clock, times, now)
+    skew = clock["skew"] if clock else 0.0
+    if not times or (not skew and times[0] >= _EARLIEST and times[-1] - now <= clocks.FUTURE):
+        return Read(rows, clock, refused)
+    ahead, kept = timedelta(seconds=skew), []
+    for taken, (at, values) in zip(times, rows, strict=True):
+        if taken - skew < _EARLIEST:
+            refused.append((at, None, TOO_EARLY))
+        elif taken - skew > now + clocks.FUTURE:
+            refused.append((at, None, TOO_LATE))
+        else:
+            kept.append((at - ahead, values))
+    return Read(kept, clock, refused)
+
+
+def _in_percent(rows: Sequence[Row], unit: Unit, cores: int | None) -> tuple[Sequence[Row], list[Refusal]]:
+    if unit == "percent" and all(values.get(CPU, 0.0) <= 100.0 for _, values in rows):
+        return rows, []
+    refused: list[Refusal] = []
+    changed: list[Row] = []
+    for at, values in rows:
+        if CPU in values:
+            found = cpu.percent(values[CPU], unit, cores)
+            others = {metric: value for metric, value in values.items() if metric != CPU}
+            if isinstance(found, str):
+                refused.append((at, CPU, found))
+                values = others
+            else:
+                values = {**others, CPU: found}
+        if values:
+            changed.append((at, values))
+    return changed, refused
