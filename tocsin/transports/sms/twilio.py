@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from tocsin.domain.deliveries import TRY_TIMEOUT
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
@@ -46,7 +47,7 @@ class Twilio(Provider):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._http = Http(Guard(EVERYWHERE))
+        self._http = Http(Guard(EVERYWHERE), patience=TRY_TIMEOUT)
         self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
         credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
         self._headers = {
@@ -115,7 +116,7 @@ def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
 
 
 def _taken(answer: Answer) -> Taken:
-    if answer.status == 201:
+    if 200 <= answer.status < 300:
         sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
         if sid is None:
             # Taken all the same: another try would be another message.
