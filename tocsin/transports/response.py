@@ -39,12 +39,13 @@ class Response:
 
     `begun` is the final status from the moment its line has ended, `status` from the moment its head has; 0 before.
     `complete`: nothing more belongs to it. `full`: its body is longer than the limit, and what follows is not read.
-    `announced`: it says by itself where it ends. `reusable`: another request may follow on its connection.
+    `announced`: it says by itself where it ends; `measured`: and how long it is. `reusable`: another request may follow
+    on its connection.
     """
 
     __slots__ = (
         "_chunked", "_left", "_pending", "_place", "_room", "announced", "begun", "body", "codings", "complete",
-        "full", "headers", "limit", "reason", "reusable", "status",
+        "full", "headers", "limit", "measured", "reason", "reusable", "status",
     )  # fmt: skip
 
     def __init__(self, limit: int) -> None:
@@ -55,7 +56,7 @@ class Response:
         self.body = bytearray()
         self.codings: tuple[bytes, ...] = ()
         """What it was wrapped in on its way, chunks aside, outermost first."""
-        self.complete = self.full = self.announced = self.reusable = False
+        self.complete = self.full = self.announced = self.measured = self.reusable = False
         self._room = HEAD_LIMIT
         self._pending = b""
         self._chunked = False
@@ -198,7 +199,7 @@ class Response:
         if not said.isdigit():
             self.reusable = False
         if len(found[1]) <= _MOST_DIGITS:
-            self.announced = True
+            self.announced = self.measured = True
             self._left = int(found[1])
             self.complete = not self._left
 
