@@ -1,6 +1,6 @@
 """What a page says: its bytes as text, in the charset that a browser would take, and words found in it.
 
-The order is that of the HTML standard, 13.2.3.2 (https://html.spec.whatwg.org/multipage/parsing.html#encoding-sniffing),
+The order is that of the HTML standard (https://html.spec.whatwg.org/#determining-the-character-encoding),
 the labels are those of the Encoding standard (https://encoding.spec.whatwg.org/#names-and-labels). Every other name is
 UTF-8: the interpreter keeps each codec that it was ever asked for.
 """
