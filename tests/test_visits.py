@@ -58,8 +58,11 @@ async def test_cookies_that_a_redirect_sets_are_sent_back_within_that_check_only
         for _ in range(2):
             assert (await look(f"http://127.0.0.1:{port}/")).ok
             assert asked == {
-                "/": None, "/in/a": "theme=dark; session=1", "/in/b": "session=2; more=a=b; session=1", "/c": "session=1",
-            }  # fmt: skip
+                "/": None,
+                "/in/a": "theme=dark; session=1",
+                "/in/b": "session=2; more=a=b; session=1",
+                "/c": "session=1",
+            }
 
 
 async def test_a_site_that_lets_in_only_who_brings_its_cookie_back_is_seen() -> None:
@@ -137,7 +140,7 @@ async def test_a_body_that_breaks_off_is_a_failed_check(cut: bytes, keyword: str
 
 
 async def test_a_bad_status_is_told_although_the_body_breaks_off() -> None:
-    for odd in (answer("500 No", body=b"all")[:-1], said(b"HTTP/1.1 500 No", b"Transfer-Encoding: chunked", body=b"zz\r\n")):
+    for odd in (answer("500 No", body=b"all")[:-1], chunks(b"zz\r\n").replace(b"200 OK", b"500 No")):
         async with serving(odd) as there:
             assert (await look(there.url)).message == "HTTP status 500, expected 2xx"
 
@@ -187,18 +190,18 @@ async def test_a_body_that_comes_packed_although_nobody_asked_is_read(
 
 async def test_a_packed_transfer_is_read_too() -> None:
     packed = gzip.compress(b"all is well")
-    page = said(b"HTTP/1.1 200 OK", b"Transfer-Encoding: gzip, chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed))
+    page = chunks(b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed), wrapping=b"gzip, chunked")
     async with serving(page) as there:
         assert (await look(there.url, keyword="is well")).ok
         assert (await look(there.url)).ok
 
 
 def bomb(named: str) -> bytes:
-    """256 MiB of nothing, and one word at its end."""
+    """64 MiB of nothing, and one word at its end."""
     if named == "br":
-        return bytes(brotli.compress(bytes(256 * MEBIBYTE) + b"late", quality=2))
-    packing = zlib.compressobj(9, wbits=31 if named == "gzip" else 15)
-    parts = [packing.compress(bytes(MEBIBYTE)) for _ in range(256)]
+        return bytes(brotli.compress(bytes(64 * MEBIBYTE) + b"late", quality=2))
+    packing = zlib.compressobj(6, wbits=31 if named == "gzip" else 15)
+    parts = [packing.compress(bytes(MEBIBYTE)) for _ in range(64)]
     return b"".join([*parts, packing.compress(b"late"), packing.flush()])
 
 
@@ -336,7 +339,7 @@ def worst() -> Iterator[tuple[str, bytes]]:
     yield "utf-8", b"&abcdefghijklmnopqrstuvwxyzabcdef" * (MEBIBYTE // 33)
     yield "utf-8", b"<meta " * (MEBIBYTE // 6)
     for named in sorted(set(pages.CHARSETS.values())):
-        for unit in (b"\xff", b"\x81", b"\x00\xd8", b"\x1b$B"):
+        for unit in (b"\xff", b"\x81", b"\x00\xd8"):
             yield named, unit * (MEBIBYTE // len(unit))
 
 
@@ -348,15 +351,14 @@ async def test_the_worst_pages_are_searched_without_holding_up_anybody() -> None
         nonlocal slowest
         while not done.is_set():
             began = time.perf_counter()
-            await asyncio.sleep(0)
-            slowest = max(slowest, time.perf_counter() - began)
             await asyncio.sleep(0.001)
+            slowest = max(slowest, time.perf_counter() - began)
 
     watching = asyncio.create_task(watch())
     for named, body in worst():
         began = time.process_time()
         await asyncio.to_thread(pages.says, body[:MEBIBYTE], f"text/html; charset={named}".encode(), "Fish & Chips")
-        assert time.process_time() - began < 3, named
+        assert time.process_time() - began < 1, named
     done.set()
     await watching
     assert slowest < 0.5

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
+from functools import cache
 
 MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 PRESCAN = 1024
@@ -60,6 +61,9 @@ _NAMED = {
 }
 CHARSETS = {label: codec for codec, labels in _NAMED.items() for label in (codec, *labels.split())}
 """Python's codecs by the labels that pages use."""
+OF_MANY_BYTES = frozenset(
+    ("utf-8", "utf-16-be", "utf-16-le", "gb18030", "big5hkscs", "euc-jp", "iso2022-jp", "cp932", "cp949")
+)
 
 _OF_TYPE = re.compile(rb"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?(?:-->|$)", re.DOTALL)
@@ -99,10 +103,18 @@ def spelled(keyword: str, body: bytes, content_type: bytes) -> bytes:
 
 
 def _text(body: bytes, codec: str, begin: int) -> str:
-    """In steps, so that other threads have their turn."""
+    """In steps, so that other threads have their turn. What is no letter in that charset becomes U+FFFD."""
+    if codec not in OF_MANY_BYTES:
+        return str(codecs.charmap_decode(body[begin:], "strict", _letters(codec))[0])
     decoder = codecs.getincrementaldecoder(codec)("replace")
     parts = [decoder.decode(body[at : at + _STEP]) for at in range(begin, len(body), _STEP)]
     return "".join(parts) + decoder.decode(b"", True)
+
+
+@cache
+def _letters(codec: str) -> str:
+    """What each of the 256 bytes stands for: an error for each byte that is none would cost a hundred times as much."""
+    return "".join([bytes([byte]).decode(codec, "replace") for byte in range(256)])
 
 
 def _known(label: bytes) -> str | None:

@@ -130,7 +130,7 @@ def _refused(answer: Answer) -> TextRefused:
     try:
         said = json.loads(answer.text)
         code, words = int(said["code"]), " ".join(str(said["message"]).split())[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code, words = 0, "an answer that is not of its documented form"
     what = f"Twilio answered {answer.status}" + (f", error {code}: {words}" if code else f", {words}")
     if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
