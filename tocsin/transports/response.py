@@ -15,14 +15,14 @@ HEAD_LIMIT = 64 << 10
 TINY = 3
 """Bytes that a chunk must have to count as body alone: a body of single bytes is work without end, as trailers are."""
 BODILESS = frozenset((204, 304))
-FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+FRAMING_SIZES = frozenset(map(len, (b"content-length", b"transfer-encoding", b"connection")))
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"br"))
 """What a body may be wrapped in, besides chunks (RFC 9110, 8.4.1)."""
 
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]|2(?:\.0)?) +([1-9]\d\d)(?!\d)", re.IGNORECASE)
 _BEGUN_LINE = re.compile(_STATUS_LINE.pattern + rb"[ \t]", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\n\r*\n")
-_LENGTH = re.compile(rb"\+?0*(\d+)")
+_LENGTH = re.compile(rb"\+?(\d+)")
 _MOST_DIGITS = 18
 """Of a length that is believed; a longer one is read up to the connection's end, as curl does."""
 _USUAL_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
@@ -94,37 +94,41 @@ class Response:
 
     def give_up(self) -> int:
         """Nothing more is waited for: the final status, even of a line that has not ended, or 0."""
-        if not self.begun and (found := _BEGUN_LINE.match(self._pending)) and not _foreword(int(found[2])):
-            self.begun = int(found[2])
+        if not self.begun and (found := _BEGUN_LINE.match(self._pending)):
+            self._begin(int(found[2]))
         return self.begun
 
     # ---------------------------------------------------------------------------------------------------------- head
 
     def _heads(self, data: bytes) -> bytes:
         """Read heads up to the final one's end; what follows it."""
-        searched = 0
+        begin = searched = 0
         if self._pending:
             searched = max(0, self._pending.rfind(b"\n"))
             data = self._pending + data
             self._pending = b""
-        while True:
-            found = _HEAD_END.search(data, searched)
-            if found is None:
-                self._unfinished(data)
-                return b""
-            self._head(data[: found.start()], tidy=found[0] == b"\n\r\n")
-            data = data[found.end() :]
-            searched = 0
+        while found := _HEAD_END.search(data, searched):
+            stop, searched = found.span()
+            self._head(data[begin:stop], tidy=searched - stop == 3)
             if self.status:
-                return data
-            if not data:
-                return b""
+                return data[searched:]
+            begin = searched
+        if begin < len(data):
+            self._unfinished(data[begin:])
+        return b""
+
+    def _begin(self, status: int) -> None:
+        """Whatever becomes of the rest. 1xx are forewords, except where another protocol is said to follow."""
+        if status >= 200 or status == 101:
+            self.begun = status
 
     def _unfinished(self, data: bytes) -> None:
         if not self.begun:
             if b"\n" in data:
-                status = _status(data)[1]
-                self.begun = 0 if _foreword(status) else status
+                found = _STATUS_LINE.match(data)
+                if found is None:
+                    raise Unreadable("The answer is not HTTP")
+                self._begin(int(found[2]))
             elif data[:5].upper() != b"HTTP/"[: len(data)]:
                 raise Unreadable("The answer is not HTTP")
         if len(data) > self._room:
@@ -132,50 +136,59 @@ class Response:
         self._pending = data
 
     def _head(self, head: bytes, *, tidy: bool) -> None:
-        first, *lines = head.split(b"\n")
-        version, status, self.reason = _status(first)
-        foreword = _foreword(status)
-        if not foreword:
-            self.begun = status  # whatever becomes of the rest
+        status_line = _STATUS_LINE.match(head)
+        if status_line is None:
+            raise Unreadable("The answer is not HTTP")
+        status = int(status_line[2])
+        self._begin(status)
         self._spend(len(head))
         if b"\x00" in head:
             raise Unreadable("The answer is not HTTP: a NUL in its head")
-        if foreword:  # the answer comes after it
+        if not self.begun:  # a foreword: the answer comes after it
             return
-        strict = tidy and head.count(b"\r\n") == len(lines) == head.count(b"\r") - 1
-        if b"\n " in head or b"\n\t" in head:
-            strict = False
-            lines = _unfolded(lines)
+        lines = head.split(b"\r\n")
+        usual = tidy and head.count(b"\n") == len(lines) - 1 == head.count(b"\r") - 1
+        if not usual or b"\n " in head or b"\n\t" in head or b" :" in head or b"\t:" in head:
+            usual = False
+            lines = _tidied(head)
+        self.reason = lines[0][status_line.end() :].strip()
+        del lines[0]
         headers = self.headers
-        framing: dict[bytes, list[bytes]] = {}
+        lengths: list[bytes] = []
+        wrappings: list[bytes] = []
+        connection = b""
         for line in lines:
             name, colon, value = line.partition(b":")
             if not colon:
                 raise Unreadable("The answer is not HTTP: a header without a colon")
-            if name[-1:].isspace():
-                strict = False
-                name = name.rstrip()
             value = value.strip()
             headers.append((name, value))
-            if (name := name.lower()) in FRAMING:
-                framing.setdefault(name, []).append(value)
-        connection = b",".join(framing.pop(b"connection", [])).lower()
-        persistent = b"close" not in connection if version == b"1.1" else b"keep-alive" in connection
-        self.reusable = strict and persistent and status != 101
-        self._frame(status, framing)
+            if len(name) in FRAMING_SIZES:
+                name = name.lower()
+                if name == b"content-length":
+                    lengths.append(value)
+                elif name == b"transfer-encoding":
+                    wrappings.append(value)
+                elif name == b"connection":
+                    connection += b"," + value.lower()
+        if status_line[1] == b"1.1":
+            self.reusable = usual and b"close" not in connection and status != 101
+        else:
+            self.reusable = usual and b"keep-alive" in connection and status_line[1] == b"1.0"
+        self._frame(status, lengths, wrappings)
         self.status = status
 
-    def _frame(self, status: int, said: dict[bytes, list[bytes]]) -> None:
+    def _frame(self, status: int, lengths: list[bytes], wrappings: list[bytes]) -> None:
         """Where the body ends (RFC 9112, 6.3)."""
-        if sum(map(len, said.values())) > 1:
+        if len(lengths) + len(wrappings) > 1:
             self.reusable = False
         if status in BODILESS:
             self.announced = self.complete = True
-        elif b"transfer-encoding" in said and self._wrapped(b",".join(said[b"transfer-encoding"])):
+        elif wrappings and self._wrapped(b",".join(wrappings)):
             self.announced = self._chunked
             self._left = 0 if self._chunked else -1
-        elif b"content-length" in said and status != 101:
-            self._measured(said[b"content-length"][-1])
+        elif lengths and status != 101:
+            self._measured(lengths[-1])
         if not self.announced:
             self.reusable = False
 
@@ -193,19 +206,25 @@ class Response:
         return self._chunked or bool(names)
 
     def _measured(self, said: bytes) -> None:
-        found = _LENGTH.match(said)
-        if found is None:
-            raise Unreadable(f"Content-Length {_shown(said)} is no number")
+        digits = said
         if not said.isdigit():
             self.reusable = False
-        if len(found[1]) <= _MOST_DIGITS:
+            found = _LENGTH.match(said)
+            if found is None:
+                raise Unreadable(f"Content-Length {_shown(said)} is no number")
+            digits = found[1]
+        if len(digits) <= _MOST_DIGITS or len(digits := digits.lstrip(b"0")) <= _MOST_DIGITS:
             self.announced = self.measured = True
-            self._left = int(found[1])
+            self._left = int(digits or b"0")
             self.complete = not self._left
 
     # ---------------------------------------------------------------------------------------------------------- body
 
     def _plain(self, data: bytes) -> None:
+        if len(data) == self._left <= self.limit - len(self.body):  # the usual end
+            self.body += data
+            self.complete = True
+            return
         if self._left < 0:
             self._keep(data)
             return
@@ -290,30 +309,19 @@ class Response:
             raise Unreadable(what.format(HEAD_LIMIT >> 10))
 
 
-def _status(line: bytes) -> tuple[bytes, int, bytes]:
-    """Version, status and reason."""
-    found = _STATUS_LINE.match(line)
-    if found is None:
-        raise Unreadable("The answer is not HTTP")
-    return found[1], int(found[2]), line[found.end() :].partition(b"\n")[0].strip()
-
-
-def _unfolded(lines: list[bytes]) -> list[bytes]:
-    """Headers a line each: what goes on in the next line belongs to the one before (RFC 9112, 5.2)."""
+def _tidied(head: bytes) -> list[bytes]:
+    """Its lines, whatever ends them, without blanks before colons, and each header in one (RFC 9112, 5.1 and 5.2)."""
+    first, *rest = head.split(b"\n")
     whole: list[list[bytes]] = []
-    for line in lines:
+    for line in rest:
         if line[:1] not in (b" ", b"\t"):
-            whole.append([line])
+            name, colon, value = line.partition(b":")
+            whole.append([name.rstrip() + colon + value.strip()])
         elif whole:
-            whole[-1].append(line)
+            whole[-1].append(line.strip())
         else:
             raise Unreadable("The answer is not HTTP: it begins with the rest of a header")
-    return [b" ".join(part.strip() for part in parts) for parts in whole]
-
-
-def _foreword(status: int) -> bool:
-    """Whether the answer itself comes after it. What switches to another protocol is an answer here: none was asked."""
-    return status < 200 and status != 101
+    return [first.rstrip(b"\r"), *[b" ".join(parts) for parts in whole]]
 
 
 def _shown(said: bytes) -> str:
