@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import random
 import shutil
 import ssl
 import time
@@ -116,22 +117,38 @@ async def test_a_head_that_breaks_off_is_a_failed_check_whatever_curl_says(answe
     )  # fmt: skip
 
 
+def read(answer: bytes, size: int) -> tuple[object, ...]:
+    """What comes of an answer that arrives in packets of that size."""
+    response = Response(MEBIBYTE)
+    trouble = ""
+    try:
+        for at in range(0, len(answer), size):
+            response.feed(answer[at : at + size])
+    except Unreadable as error:
+        trouble = str(error)
+    whole = response.complete
+    return response.begun, response.status, whole, whole and response.reusable, bytes(response.body), trouble
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_it_makes_no_difference_how_an_answer_is_cut_into_packets(name: str) -> None:
     row = ODD[name]
     answer = row if isinstance(row, bytes) else row[0]
+    assert {read(answer, size) for size in (1, 2, 3, 7)} == {read(answer, len(answer) or 1)}
 
-    def read(size: int) -> tuple[object, ...]:
-        response = Response(MEBIBYTE)
-        trouble = ""
-        try:
-            for at in range(0, len(answer), size):
-                response.feed(answer[at : at + size])
-        except Unreadable as error:
-            trouble = str(error)
-        return response.begun, response.complete, response.reusable and response.complete, bytes(response.body), trouble
 
-    assert {read(size) for size in (1, 2, 3, 7)} == {read(len(answer) or 1)}
+def test_whatever_comes_is_read_or_refused_in_words_and_the_same_in_any_packets() -> None:
+    seed = time.time_ns()
+    print("seed", seed)
+    dice = random.Random(seed)
+    answers = [row if isinstance(row, bytes) else row[0] for row in ODD.values()]
+    pieces = [b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b";", b",", b"0", b"2", b"\x00", b"\xff", b"\r\n\r\n", b"-", b"f"]
+    for _ in range(5_000):
+        answer = bytearray(dice.choice(answers))
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randint(0, len(answer))
+            answer[at : at + dice.randint(0, 3)] = dice.choice(pieces)
+        assert read(bytes(answer), dice.randint(1, 9)) == read(bytes(answer), len(answer) or 1), bytes(answer)
 
 
 # ------------------------------------------------------------------------------------------------ what was received

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
-from functools import cache
+from functools import lru_cache
 
 MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 PRESCAN = 1024
@@ -111,7 +111,7 @@ def _text(body: bytes, codec: str, begin: int) -> str:
     return "".join(parts) + decoder.decode(b"", True)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _letters(codec: str) -> str:
     """What each of the 256 bytes stands for: an error for each byte that is none would cost a hundred times as much."""
     return "".join([bytes([byte]).decode(codec, "replace") for byte in range(256)])
