@@ -1,4 +1,4 @@
-"""`http`: a GET is answered with a good status and, where asked for, a keyword. Plain or over TLS.
+"""`http`: a GET is answered with a good status, to its end, and, where asked for, with a keyword. Plain or over TLS.
 
 Each check opens a connection of its own: one that is kept would not notice that new ones are refused. The client is as
 small as a check needs, because checks are the largest part of what an engine does.
@@ -10,10 +10,8 @@ import asyncio
 from dataclasses import replace
 from time import perf_counter
 
-import httptools
-
 from tocsin.checks.base import CheckType, Wires
-from tocsin.domain import urls
+from tocsin.domain import pages, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
@@ -26,13 +24,19 @@ from tocsin.domain.monitors import (
     parse_expected,
     worded,
 )
-from tocsin.transports.http import HEADERS_LIMIT
+from tocsin.transports.coding import Undecodable, codings, decoded
+from tocsin.transports.cookies import Cookies
 from tocsin.transports.place import Place, place
+from tocsin.transports.response import Response, Unreadable
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BODY_LIMIT = 1 << 20
-"""Bytes of the body in which the keyword is looked for."""
+"""Bytes of the body that are read, and in which the keyword is looked for."""
+QUICKLY_SEARCHED = 32 << 10
+"""Bytes of a body that are searched at once; a longer one is in a thread, as is what must be unpacked."""
+STREAM_PATIENCE = 1.0
+"""Seconds after which a body that does not say how long it is may be a stream, which never ends and is well."""
 HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
 LONGEST_URL, LONGEST_KEYWORD = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
@@ -60,14 +64,15 @@ class Http(CheckType):
     async def check(self, target: Target, wires: Wires) -> Result:
         began = perf_counter()
         expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        url, answer = await _follow(target.url, expected, target.keyword, wires)
-        took = (perf_counter() - began) * 1000
-        found = answer.problem or _problem(answer, expected, target.keyword)
+        url, visit = await _follow(target.url, expected, target.keyword, wires)
+        took = ((visit.answered_at if target.keyword is None else 0.0) or perf_counter()) - began
+        found = visit.problem or await _problem(visit, expected, target.keyword)
+        status = visit.response.status
         if found is None:
-            return Result(response_ms=took, status_code=answer.status)
+            return Result(response_ms=took * 1000, status_code=status)
         problem, message = found
-        evidence = Evidence(f"GET {url}", _headers_sent(wires), answer.status_line, answer.headers_kept)
-        return Result(problem, message, took if answer.status else None, answer.status or None, evidence)
+        evidence = Evidence(f"GET {url}", _headers_sent(wires), visit.status_line, visit.headers_kept)
+        return Result(problem, message, took * 1000 if status else None, status or None, evidence)
 
     def evidence(self, target: Target, wires: Wires) -> Evidence:
         return Evidence(f"GET {target.url}", _headers_sent(wires))
@@ -77,86 +82,126 @@ def _headers_sent(wires: Wires) -> dict[str, str]:
     return {"User-Agent": wires.user_agent, "Accept": "*/*"}
 
 
-async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> tuple[str, _Answer]:
-    """What is answered at the end of the redirects, and where that was. A redirect that is expected is an end."""
+async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> tuple[str, _Visit]:
+    """What is answered at the end of the redirects, and where that was. A redirect that is expected is an end.
+
+    What is set by cookies on the way goes on the way, and is forgotten at its end.
+    """
+    cookies: Cookies | None = None
     for redirects_left in range(MOST_REDIRECTS, -1, -1):
-        answer = await _exchange(place(url, "GET"), keyword, wires)
-        location = answer.location
-        if location is None or answer.status not in REDIRECTS or is_expected(answer.status, expected):
+        there = place(url, "GET")
+        sent = b"" if cookies is None else cookies.header(there.host, _path(there), tls=there.tls)
+        visit = await _exchange(there, sent, expected, keyword, wires)
+        response = visit.response
+        location = response.header(b"location") if response.status in REDIRECTS else None
+        if visit.problem or location is None or is_expected(response.status, expected):
             break
         if not redirects_left:
-            answer.problem = "http_status", f"HTTP status {answer.status}, redirected more than {MOST_REDIRECTS} times"
+            visit.problem = (
+                "http_status", f"HTTP status {response.status}, redirected more than {MOST_REDIRECTS} times",
+            )  # fmt: skip
             break
         try:
             following = urls.follow(url, location)
             place(following, "GET")
         except ValueError:
-            answer.problem = "connection_error", f"Redirected to {_text(location)[:200]}, which cannot be followed"
+            shown = location.decode("utf-8", "replace")[:200]
+            visit.problem = "connection_error", f"Redirected to {shown}, which cannot be followed"
             break
+        if set_now := list(response.all_of(b"set-cookie")):
+            cookies = cookies or Cookies()
+            cookies.take(set_now, there.host, _path(there))
         url = following
-    return url, answer
+    return url, visit
 
 
-def _problem(answer: _Answer, expected: Expected, keyword: str | None) -> tuple[Problem, str] | None:
+def _path(there: Place) -> str:
+    """The path as it is asked for."""
+    return there.start.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
+
+
+async def _problem(visit: _Visit, expected: Expected, keyword: str | None) -> tuple[Problem, str] | None:
     """What is wrong with an answer that could be read."""
-    if not is_expected(answer.status, expected):
-        return "http_status", f"HTTP status {answer.status}, expected {worded(expected)}"
-    if keyword is not None and not answer.has_keyword:
-        return "keyword", f"Keyword {keyword!r} not found"
-    return None
+    response = visit.response
+    if not is_expected(response.status, expected):
+        return "http_status", f"HTTP status {response.status}, expected {worded(expected)}"
+    packed = response.codings
+    if keyword is not None:
+        packed += codings(*response.all_of(b"content-encoding"))
+    if keyword is None and not packed:
+        return None
+    if packed or len(response.body) > QUICKLY_SEARCHED:
+        return await asyncio.to_thread(_missing, response, packed, keyword)
+    return _missing(response, packed, keyword)
 
 
-async def _exchange(there: Place, keyword: str | None, wires: Wires) -> _Answer:
-    """Ask once. The answer is read no further than the check needs."""
-    ended = asyncio.get_running_loop().create_future()
-    head = b"%bUser-Agent: %b\r\n%b" % (there.start, wires.user_agent.encode("ascii"), HEADERS)
-    transport, answer = await wires.dialer.connect(
-        lambda: _Answer(head, keyword, ended), there.host, there.port, tls=there.tls
-    )
+def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None) -> tuple[Problem, str] | None:
+    """What is wrong with the words of a page."""
     try:
-        await ended
+        page, whole = decoded(bytes(response.body), packed, BODY_LIMIT)
+    except Undecodable as error:
+        if keyword is None:
+            return "connection_error", f"The answer cannot be read: {error}"
+        return "keyword", f"Keyword {keyword!r} not found: {error}"
+    if keyword is None or pages.says(page, response.header(b"content-type") or b"", keyword):
+        return None
+    where = ""
+    if response.full or len(page) >= BODY_LIMIT:
+        where = f" in the first {BODY_LIMIT >> 20} MiB"
+    elif not whole:
+        where = " in what could be unpacked: the body breaks off"
+    return "keyword", f"Keyword {keyword!r} not found{where}"
+
+
+async def _exchange(there: Place, cookies: bytes, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
+    """Ask once. The answer is read no further than the check needs."""
+    head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, wires.user_agent.encode("ascii"), HEADERS)
+    visit = _Visit(head, expected, keyword, asyncio.get_running_loop())
+    transport, _ = await wires.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
+    try:
+        await visit.ended
     finally:
+        visit.stop()
         if there.tls:
             transport.abort()
         else:
             transport.close()
-    return answer
+    return visit
 
 
-class _Answer(asyncio.Protocol):
-    """What came back. `ended` is done when enough of it has come, or no more will.
+class _Visit(asyncio.Protocol):
+    """One question and its answer. `ended` is done when enough of that has come, or no more will.
 
-    `problem` is what kept it from being read; status and headers are what came before that.
+    `problem` is what kept it from being read; `answered_at` is when its status was known, by `perf_counter`.
     """
 
-    def __init__(self, head: bytes, keyword: str | None, ended: asyncio.Future[None]) -> None:
+    def __init__(
+        self, head: bytes, expected: Expected, keyword: str | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.problem: tuple[Problem, str] | None = None
-        self.status = 0
-        self.has_keyword = False
+        self.response = Response(BODY_LIMIT)
+        self.answered_at = 0.0
+        self.ended: asyncio.Future[None] = loop.create_future()
         self._head = head
+        self._expected = expected
         self._keyword = keyword
-        self._wanted = b""
-        self._body = bytearray()
-        self._reason = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._bounded = False
-        self._received = 0
-        self._ended = ended
-        self._parser = httptools.HttpResponseParser(self)
-
-    @property
-    def location(self) -> bytes | None:
-        return self._header(b"location")
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def status_line(self) -> str | None:
-        return f"{self.status} {_text(self._reason)}".rstrip() if self.status else None
+        response = self.response
+        return f"{response.status} {_text(response.reason)}".rstrip() if response.status else None
 
     @property
     def headers_kept(self) -> dict[str, str] | None:
-        if not self.status:
+        if not self.response.status:
             return None
-        return {_text(name): _text(value)[:KEPT_VALUE] for name, value in self._headers[:KEPT_HEADERS]}
+        return {_text(name): _text(value)[:KEPT_VALUE] for name, value in self.response.headers[:KEPT_HEADERS]}
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     # What the connection says.
 
@@ -164,76 +209,51 @@ class _Answer(asyncio.Protocol):
         transport.write(self._head)  # type: ignore[attr-defined]  # uvloop's is no asyncio.WriteTransport
 
     def data_received(self, data: bytes) -> None:
-        if self._ended.done():
+        if self.ended.done():
             return
+        response = self.response
+        unreadable = None
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+            response.feed(data)
+        except Unreadable as error:
+            unreadable = str(error)
+        if response.status and not self.answered_at:
+            self.answered_at = perf_counter()
+            if not is_expected(response.status, self._expected):  # what follows makes it no better
+                self._end()
+                return
+        if unreadable is not None:
+            self._end("connection_error", unreadable)
+        elif response.complete or response.full:
             self._end()
-        except httptools.HttpParserError:
-            self._end("connection_error", "The answer is not HTTP")
-        self._received += len(data)
-        if not self.status and self._received > HEADERS_LIMIT:
-            self._end("connection_error", f"The headers are longer than {HEADERS_LIMIT >> 10} KiB")
+        elif response.status and not response.measured and self._timer is None:
+            self._timer = self._loop.call_later(STREAM_PATIENCE, self._look)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.status and not self._bounded and error is None:
+        if self.ended.done():
+            return
+        if error is not None:
+            self.ended.set_exception(error)
+        elif self.response.end():
             self._end()
-        elif error is not None and not self._ended.done():
-            self._ended.set_exception(error)
         else:
             self._end("connection_error", "Connection closed before the answer was complete")
 
-    # What the parser says.
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:  # only a foreword; the answer comes after it
-            self._headers.clear()
-            self._reason = b""
-            return
-        self.status = status
-        if self._keyword is None or status in REDIRECTS:
+    def _look(self) -> None:
+        """A stream is well as it is, or as soon as it has said the keyword."""
+        response = self.response
+        content_type = response.header(b"content-type") or b""
+        body = bytes(response.body)
+        if self._keyword is None or pages.spelled(self._keyword, body, content_type) in body:
             self._end()
-            return
-        self._wanted = self._encoded(self._keyword)
-        self._bounded = self._header(b"content-length") is not None or self._header(b"transfer-encoding") is not None
-
-    def on_body(self, part: bytes) -> None:
-        if self._ended.done():
-            return
-        seen = max(0, len(self._body) - len(self._wanted) + 1)
-        self._body += part[: BODY_LIMIT - len(self._body)]
-        self.has_keyword = self._body.find(self._wanted, seen) >= 0
-        if self.has_keyword or len(self._body) >= BODY_LIMIT:
-            self._end()
-
-    def on_message_complete(self) -> None:
-        if self.status:
-            self._end()
+        else:
+            self._timer = self._loop.call_later(STREAM_PATIENCE, self._look)
 
     def _end(self, problem: Problem | None = None, message: str = "") -> None:
-        if not self._ended.done():
+        if not self.ended.done():
             if problem is not None:
                 self.problem = problem, message
-            self._ended.set_result(None)
-
-    def _header(self, wanted: bytes) -> bytes | None:
-        return next((value for name, value in self._headers if name.lower() == wanted), None)
-
-    def _encoded(self, keyword: str) -> bytes:
-        """The keyword as the body's charset writes it."""
-        _, named, rest = (self._header(b"content-type") or b"").lower().partition(b"charset=")
-        try:
-            return keyword.encode(_text(rest.split(b";")[0]).strip(" \"'") if named else "utf-8")
-        except (LookupError, UnicodeError):
-            return keyword.encode()
+            self.ended.set_result(None)
 
 
 def _text(value: bytes) -> str:

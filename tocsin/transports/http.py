@@ -1,7 +1,8 @@
 """HTTP outwards on behalf of projects: posts over kept connections, guarded, bounded, and told in plain words.
 
 The client is small because posting is most of what an engine does: measured in an engine, a fifth of what a general
-client costs. It speaks HTTP/1.1 (RFC 9112) as far as one POST and its answer need.
+client costs. It speaks HTTP/1.1 (RFC 9112) as far as one POST and its answer need. From the moment that an answer's
+status has been read it has answered: nothing that follows, or fails to, makes it a failure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-import httptools
 import msgspec
 
 from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
@@ -21,6 +21,7 @@ from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked, Guard
 from tocsin.transports.place import Place, place
 from tocsin.transports.resolver import Resolve, Unresolved
+from tocsin.transports.response import HEAD_LIMIT, Response, Unreadable
 
 KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
@@ -28,7 +29,8 @@ PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
 LOOK = 0.1
 """Seconds between two looks at what waits for an answer or is idle. One for all costs less than a timer for each."""
-HEADERS_LIMIT = 64 << 10
+BODY_PATIENCE = 1.0
+"""Seconds that the rest of an answer is waited for once its status is known."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -53,17 +55,17 @@ class Unreachable(Exception):
 class Http:
     """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables.
 
-    `keep` is how many bytes of an answer's body are read.
+    `keep` is how many bytes of an answer's body are read, `patience` how many seconds it may take after the status.
     """
 
     def __init__(
         self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
-        keep: int = RESPONSE_LIMIT,
+        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE,
     ) -> None:
-        self._connection = partial(Connection, keep)
+        self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
-        self._asked: dict[Connection, float] = {}  # with the moment by which they must have answered
+        self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -79,7 +81,7 @@ class Http:
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
         try:
             return await self._exchange(there, request, time.monotonic() + TRY_TIMEOUT)
-        except (OSError, Unresolved, httptools.HttpParserError) as error:
+        except (OSError, Unresolved, Unreadable) as error:
             raise _unreachable(there, error) from error
 
     async def close(self) -> None:
@@ -111,26 +113,24 @@ class Http:
     async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
-        self._asked[connection] = deadline
+        self._asked.add(connection)
         try:
-            answer = await connection.ask(request)
+            answer = await connection.ask(request, deadline)
         except BaseException:
             connection.transport.abort()
             raise
         finally:
-            del self._asked[connection]
+            self._asked.discard(connection)
         if connection.reusable:
             connection.idle_since = time.monotonic()
             self._idle.setdefault(there, []).append(connection)
-        else:
-            connection.transport.close()
         return answer
 
     def _look(self) -> None:
         """Give up what has not been answered in time, and close what nobody has used."""
         now = time.monotonic()
-        for connection, deadline in self._asked.items():
-            if deadline < now + LOOK:
+        for connection in list(self._asked):
+            if connection.deadline < now + LOOK:
                 connection.expire()
         for there, connections in list(self._idle.items()):
             while connections and connections[0].idle_since < now - KEEP_IDLE:
@@ -142,39 +142,44 @@ class Http:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, asked one thing at a time."""
+    """One connection, asked one thing at a time.
+
+    `deadline` is the moment by which what is asked must have been answered.
+    """
 
     transport: asyncio.Transport
 
-    def __init__(self, keep: int = RESPONSE_LIMIT) -> None:
+    def __init__(self, keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE) -> None:
         self._keep = keep
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
-        self.idle_since = self.idle = 0.0
-        self.reusable = False
+        self.idle_since = self.idle = self.deadline = 0.0
+        self.answered = self.reusable = False
         self._done: asyncio.Future[Answer] | None = None
-        self._begin()
+        self._response = Response(keep)
+        self._early = b""
+        self._lost: Exception | None = None
 
-    def _begin(self) -> None:
-        self.answered = False
-        self._parser = httptools.HttpResponseParser(self)  # what came too much after the answer before ends with it
-        self._headers: dict[str, str] = {}
-        self._head_size = 0
-        self._status = 0
-        self._body = b""
-
-    async def ask(self, request: bytes) -> Answer:
-        """Raises `ConnectionError` where it ends before an answer, `HttpParserError` for what is no HTTP, and
+    async def ask(self, request: bytes, deadline: float) -> Answer:
+        """Raises `ConnectionError` where it ends before an answer, `Unreadable` for what is no HTTP, and
         `TimeoutError` where `expire` is called first.
         """
-        self._begin()
+        self.answered = self.reusable = False
+        self.deadline = deadline
+        self._response = Response(self._keep)
         self._done = self._loop.create_future()
-        self.transport.write(request)
+        if self._lost is None:
+            self.transport.write(request)
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+        if self._lost is not None:
+            self._end(self._lost)
         return await self._done
 
     def expire(self) -> None:
         """Its time is over."""
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(TimeoutError())
+        self._end(TimeoutError())
 
     # What the connection says.
 
@@ -182,60 +187,51 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
+        if self._done is None and len(self._early) + len(data) <= HEAD_LIMIT:
+            self._early += data  # there are servers that answer before they are asked
+            return
         if self._done is None or self._done.done():
             self.transport.abort()  # nobody asked
             return
         self.answered = True
-        if not self._status:
-            self._head_size += len(data)
+        response = self._response
         try:
-            self._parser.feed_data(data)
-            if self._head_size > HEADERS_LIMIT and not self._status:
-                raise httptools.HttpParserError("the headers do not end")
-        except httptools.HttpParserUpgrade:
-            self._finish(reusable=False)
-            self.reusable = False
-        except httptools.HttpParserError as error:
-            self.reusable = False
-            if not self._done.done():
-                self._done.set_exception(error)
+            response.feed(data)
+        except Unreadable as error:
+            self._end(error)
+            return
+        if response.complete or response.full:
+            self._finish()
+        elif response.begun:
+            self.deadline = min(self.deadline, time.monotonic() + self._patience)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._lost = error or ConnectionResetError()
+        self._end(self._lost)
+
+    def _end(self, error: Exception) -> None:
+        """No more will be read of the answer. That is a failure only where its status is not known."""
         if self._done is None or self._done.done():
             return
-        if self._status:
-            self._finish(reusable=False)
+        if self._response.begun or (isinstance(error, TimeoutError) and self._response.give_up()):
+            self._finish()
         else:
-            self._done.set_exception(error or ConnectionResetError())
+            self._done.set_exception(error)
 
-    # What the parser says.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:  # only a foreword; the answer comes after it
-            self._headers.clear()
+    def _finish(self) -> None:
+        assert self._done is not None
+        response = self._response
+        if response.complete:
+            self.reusable = response.reusable
+            if not self.reusable:
+                self.transport.close()
         else:
-            self._status = status
-
-    def on_body(self, part: bytes) -> None:
-        if len(self._body) <= self._keep:
-            self._body += part[: self._keep + 1 - len(self._body)]
-            if len(self._body) > self._keep:
-                self._finish(reusable=False)
-
-    def on_message_complete(self) -> None:
-        if self._status:
-            self._finish(reusable=self._parser.should_keep_alive())
-
-    def _finish(self, *, reusable: bool) -> None:
-        if self._done is None or self._done.done():
-            return
-        self.reusable = reusable
-        text = self._body[: self._keep].decode("utf-8", "replace").replace("\x00", "")
-        self._done.set_result(Answer(self._status, self._headers, text))
+            self.transport.abort()
+        headers: dict[str, str] = {}
+        for name, value in response.headers:
+            headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        text = response.body.decode("utf-8", "replace").replace("\x00", "")
+        self._done.set_result(Answer(response.begun, headers, text))
 
 
 def _unreachable(there: Place, error: Exception) -> Unreachable:
@@ -250,8 +246,8 @@ def _unreachable(there: Place, error: Exception) -> Unreachable:
             return Unreachable(f"TLS: {error.verify_message or 'the certificate does not fit the name'}")
         case ssl.SSLError():
             return Unreachable(f"TLS: {(error.reason or '').replace('_', ' ').lower() or 'the handshake failed'}")
-        case httptools.HttpParserError():
-            return Unreachable("The answer is not HTTP")
+        case Unreadable():
+            return Unreachable(str(error))
         case ConnectionRefusedError():
             return Unreachable(f"Connection refused by {there.name}")
         case ConnectionError():

@@ -6,6 +6,7 @@ https://docs.slack.dev/apis/web-api/, https://docs.slack.dev/authentication/inst
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tocsin import settings
 from tocsin.domain import names
-from tocsin.domain.deliveries import RESPONSE_LIMIT
+from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 
@@ -26,7 +27,8 @@ NAMES = frozenset({"team_name", "channel"})
 
 ANSWER_LIMIT = 256 << 10
 """Bytes of an answer that are read: a message comes back with all its blocks."""
-
+_DONE = re.compile(r'\s*{\s*"ok"\s*:\s*true\s*[,}]')
+"""How Slack's answers begin where it has done what was asked (https://docs.slack.dev/apis/web-api/#responses)."""
 
 
 class SlackRefused(Exception):
@@ -64,7 +66,7 @@ class Slack:
 
     def __init__(self, app: settings.Slack) -> None:
         self._app = app
-        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT)
+        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT, patience=TRY_TIMEOUT)
 
     async def call(self, method: str, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """One call of a method that takes JSON, on behalf of `token`. Raises `SlackRefused`."""
@@ -105,8 +107,9 @@ class Slack:
         answer = await self._post(f"{self._app.api_url}{method}", body, {**headers, "Accept": "application/json"})
         try:
             said = json.loads(answer.text)
-        except ValueError:
-            said = None
+        except (ValueError, RecursionError):
+            # Done is done, also where the rest of the answer was cut off: once more would be one message more.
+            said = {"ok": True} if _DONE.match(answer.text) else None
         if answer.status == 200 and isinstance(said, dict) and said.get("ok") is True:
             return said
         raise _refused(method, answer, said if isinstance(said, dict) else {})

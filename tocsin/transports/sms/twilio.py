@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from tocsin.domain.deliveries import TRY_TIMEOUT
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
@@ -46,7 +47,7 @@ class Twilio(Provider):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._http = Http(Guard(EVERYWHERE))
+        self._http = Http(Guard(EVERYWHERE), patience=TRY_TIMEOUT)
         self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
         credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
         self._headers = {
@@ -129,7 +130,7 @@ def _refused(answer: Answer) -> TextRefused:
     try:
         said = json.loads(answer.text)
         code, words = int(said["code"]), " ".join(str(said["message"]).split())[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code, words = 0, "an answer that is not of its documented form"
     what = f"Twilio answered {answer.status}" + (f", error {code}: {words}" if code else f", {words}")
     if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
