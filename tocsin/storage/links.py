@@ -7,6 +7,7 @@ from uuid import UUID
 
 from itsdangerous import BadData, SignatureExpired
 
+from tocsin.storage.accounts import User
 from tocsin.storage.secrets import Vault
 
 VERIFICATION_SECONDS = 3 * 86_400
@@ -55,6 +56,11 @@ def read_unsubscribe(vault: Vault, token: str) -> UUID | None:
         return UUID(hex=vault.signer(_UNSUBSCRIBE).loads(token))
     except (BadData, UnicodeError):
         return None
+
+
+def reset_state(user: User) -> str:
+    """What a link for a new password is good for: this password of this address."""
+    return f"{user.email} {user.password_hash}"
 
 
 def reset(vault: Vault, public_url: str, user_id: UUID, state: str) -> str:

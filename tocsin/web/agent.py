@@ -11,6 +11,7 @@ from tocsin import __version__
 from tocsin.web.session import Service
 
 HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+TOKEN_FILE = "/etc/tocsin-agent.token"  # noqa: S105  (where the agent keeps it)
 GAPS = ('SERVICE = ""', 'VERSION = ""')
 
 
@@ -30,10 +31,20 @@ def text_for(url: str) -> str:
     return text
 
 
-def line(url: str, token: str | None, *, install: bool) -> str:
-    """What to type on the machine. Without a token there is a place to put it."""
-    start = f"curl -fsS {url}/agent | TOCSIN_TOKEN={token or 'YOUR_TOKEN'} sudo --preserve-env=TOCSIN_TOKEN python3 -"
-    return f"{start} --install" if install else start
+def lines(url: str, token: str | None, *, install: bool) -> str:
+    """What to paste on the machine, where people have a POSIX shell. Without a token there is a place to put it.
+
+    The token comes by a here-document: no command line holds it, which everybody on the machine could read.
+    """
+    token = token or "YOUR_TOKEN"
+    if install:
+        return (
+            f"sudo sh -c 'umask 077; cat > {TOKEN_FILE}' <<'END'\n{token}\nEND\n"
+            f"curl -fsS {url}/agent | sudo python3 - --install --token-file {TOKEN_FILE}"
+        )
+    return (
+        f"curl -fsS {url}/agent -o tocsin-agent.py && sudo python3 tocsin-agent.py --token-file - <<'END'\n{token}\nEND"
+    )
 
 
 routes = [agent]
