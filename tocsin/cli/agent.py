@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import platform
 import signal
 import socket
@@ -28,6 +27,7 @@ from urllib.parse import urlsplit
 
 import click
 import psutil
+from click.core import ParameterSource
 
 from tocsin import __version__
 
@@ -57,20 +57,22 @@ class Rejected(Exception):
 @click.command()
 @click.option("--url", required=True, help="Address of the service, such as https://tocsin.example.com.")
 @click.option("--token-file", metavar="FILE", help="A file with the project's API token in it; - is standard input.")
-@click.option("--token", help="The token itself, which everybody on this machine can read there; better in TOCSIN_TOKEN.")
+@click.option("--token", envvar="TOCSIN_TOKEN", help="The token itself, for everybody here to read.")
 @click.option("--interval", type=click.FloatRange(0.2, 3600), default=60, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Send one report and end; exit 1 if it was not accepted.")
 @click.option("--data-dir", hidden=True, help="Taken by every command; the agent keeps no data.")
+@click.pass_context
 def agent(
-    url: str, token: str | None, token_file: str | None, interval: float, once: bool, data_dir: str | None
+    context: click.Context, url: str, token: str | None, token_file: str | None, interval: float, once: bool,
+    data_dir: str | None,
 ) -> None:
     """Send this machine's CPU, memory, disk and network figures to Tocsin.
 
     The project's API token is taken from --token-file, or else from the environment: TOCSIN_TOKEN.
     """
     endpoint = _endpoint(url)
-    secret = _token(token or os.environ.get("TOCSIN_TOKEN"), token_file)
-    if token:
+    secret = _token(token, token_file)
+    if context.get_parameter_source("token") is ParameterSource.COMMANDLINE:
         click.echo("everybody on this machine can read a --token: put it into TOCSIN_TOKEN or a --token-file", err=True)
     stop = threading.Event()
 

@@ -11,7 +11,7 @@ from tocsin import __version__
 from tocsin.web.session import Service
 
 HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-TOKEN_FILE = "/etc/tocsin-agent.token"  # noqa: S105  (where the agent keeps it)
+INSTALLED, TRIED = "/usr/local/lib/tocsin-agent.py", "/run/tocsin-agent.py"
 GAPS = ('SERVICE = ""', 'VERSION = ""')
 
 
@@ -32,19 +32,14 @@ def text_for(url: str) -> str:
 
 
 def lines(url: str, token: str | None, *, install: bool) -> str:
-    """What to paste on the machine, where people have a POSIX shell. Without a token there is a place to put it.
+    """What to paste on the machine, as one command of a POSIX shell. Without a token there is a place to put it.
 
-    The token comes by a here-document: no command line holds it, which everybody on the machine could read.
+    The token comes by a here-document on standard input: no command line holds it, which everybody on the machine
+    could read. The program lies where only root can write.
     """
-    token = token or "YOUR_TOKEN"
-    if install:
-        return (
-            f"sudo sh -c 'umask 077; cat > {TOKEN_FILE}' <<'END'\n{token}\nEND\n"
-            f"curl -fsS {url}/agent | sudo python3 - --install --token-file {TOKEN_FILE}"
-        )
-    return (
-        f"curl -fsS {url}/agent -o tocsin-agent.py && sudo python3 tocsin-agent.py --token-file - <<'END'\n{token}\nEND"
-    )
+    file, more = (INSTALLED, " --install") if install else (TRIED, "")
+    run = f"curl -fsS {url}/agent > {file} && python3 {file}{more} --token-file -"
+    return f"sudo sh -c '{run}' <<'END'\n{token or 'YOUR_TOKEN'}\nEND"
 
 
 routes = [agent]

@@ -3,7 +3,6 @@
 It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from a file (--token-file; - is
 standard input) or the environment (TOCSIN_TOKEN), never from the command line, which everybody on the machine can read.
 
-    sudo sh -c 'umask 077; cat > /etc/tocsin-agent.token'      # paste the token, then Enter and Ctrl-D
     curl -fsS https://tocsin.example.com/agent | sudo python3 - --install --token-file /etc/tocsin-agent.token
 
 With --install, which needs root, it becomes a service of the machine; without, it runs until it is stopped.
@@ -391,7 +390,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
     )
     parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
-    parser.add_argument("--token-file", help="a file with the project's API token (- is standard input), instead of TOCSIN_TOKEN")
+    parser.add_argument("--token-file", help="the API token's file (- is standard input), instead of TOCSIN_TOKEN")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
     parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
     parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")
