@@ -49,7 +49,7 @@ async def send_verification(service: Service, user: User) -> None:
 
 
 async def send_reset(service: Service, user: User) -> None:
-    link = links.reset(service.vault, service.public_url, user.id, links.reset_state(user))
+    link = links.reset(service.vault, service.public_url, user)
     await _to_user(service, user, lambda domain, now: letters.reset(user.email, link, domain=domain, now=now))
 
 

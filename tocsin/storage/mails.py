@@ -65,7 +65,7 @@ async def ask(tx: Tx, job: Job, address: str) -> Suppressed | None:
     )
     for whose, subject, most in ceilings:
         if not await take(tx, subject, most):
-            await _tell_once(tx, job, whose, most)
+            await _tell_once(tx, job, subject, whose, most)
             return Suppressed(f"{most} mails {whose} a day are the most")
     return None
 
@@ -96,8 +96,8 @@ async def take(tx: Tx, subject: str, most: int) -> bool:
     return bool(await tx.fetchval(TAKE, _key(subject), most))
 
 
-async def _tell_once(tx: Tx, job: Job, whose: str, most: int) -> None:
-    if await take(tx, f"told: {job.project_id} {whose}", 1):
+async def _tell_once(tx: Tx, job: Job, subject: str, whose: str, most: int) -> None:
+    if await take(tx, f"told of {subject}", 1):
         message = (
             f"No more mails {whose} today: {most} a day (UTC) are the most. "
             "What happens is told by the other integrations, and is in the list of incidents."

@@ -70,7 +70,7 @@ async def chosen(request: AnyRequest, service: Service) -> Response[str]:
     password_hash = await passwords.hash_of(password)
     async with service.pool.acquire() as tx, tx.transaction():
         now = await accounts.user_by_id(tx, user.id, lock=True)
-        if now is None or not links.still_resets(service.vault, token, links.reset_state(now)):
+        if now is None or not links.still_resets(service.vault, token, now):
             return _over()
         await claims.claim(tx, service.vault, now.id, now.email, password_hash)
         await sign_ins.forgive(tx, service.vault, now, network(request))
@@ -83,7 +83,7 @@ async def _user(service: Service, token: str) -> User | None:
         return None
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, user_id)
-    return user if user and links.still_resets(service.vault, token, links.reset_state(user)) else None
+    return user if user and links.still_resets(service.vault, token, user) else None
 
 
 def _form(token: str, user: User, errors: dict[str, str] | None = None) -> Response[str]:
