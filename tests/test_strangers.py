@@ -198,3 +198,14 @@ async def test_letters_to_somebody_who_never_asked_have_an_end(
     for _ in range(mails.LETTERS_TO_ONE + 5):
         await post.send_verification(site.app.state.service, user)
     assert await pool.fetchval("SELECT max(sent) FROM mail_days") == mails.LETTERS_TO_ONE
+
+
+async def test_nobody_gets_around_a_projects_ceilings_by_making_many(site: Any, pool: asyncpg.Pool) -> None:
+    async with visitor(site) as ann:
+        await register(ann)
+        await sign_in(ann)
+        form = {"csrf": await csrf(ann), "name": "One more"}
+        answers = [await ann.post("/projects", data=form) for _ in range(11)]
+    assert [answer.status_code for answer in answers] == [303] * 10 + [429]
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert await pool.fetchval("SELECT count(*) FROM projects WHERE made_by IS NULL AND owner_id IS NOT NULL") == 0

@@ -26,7 +26,7 @@ from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
-LETTERS_ABOUT_ONE = Limit(3, 3600)
+LETTERS_ABOUT_ONE = Limit(3, 86_400)
 """To the owner of an address that others register with."""
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from uuid import UUID
 
 from litestar import Response, get, post
 
 from tocsin.domain import accounts as rules
-from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, audit, claims, members, passwords
+from tocsin.domain.errors import Refused, too_many
+from tocsin.storage import accounts, audit, claims, members, passwords, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx
 from tocsin.storage.members import Invitation
+from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, signed_in
 from tocsin.web.sign_in import begin
+
+PROJECTS = Limit(10, 86_400)
+"""That one person makes, who is not the operator: each has ceilings of its own."""
 
 
 @get("/projects", include_in_schema=False)
@@ -45,6 +50,8 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
         return await _page(request, person, service, refused.details[0].message)
     plan = "paid" if person.operator else service.settings.default_plan
     async with service.pool.acquire() as tx, tx.transaction():
+        if not person.operator and (wait := await throttle.take(tx, f"projects of {person.user_id}", PROJECTS)):
+            raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
         user = await accounts.user_by_id(tx, person.user_id)
         made_by = None if person.operator else person.user_id
         made = await accounts.create_project_of(tx, service.vault, name, plan, user, made_by=made_by)
