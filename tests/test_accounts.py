@@ -238,11 +238,21 @@ async def test_what_cannot_be_registered_is_refused_by_field(
     assert await pool.fetchval("SELECT count(*) FROM users") == 0
 
 
-async def test_an_address_can_be_registered_once_in_whatever_case(app_client: httpx.AsyncClient) -> None:
-    await register(app_client)
-    answer = await register(app_client, email="ANN@example.com")
-    assert answer.status_code == 422
-    assert answer.json()["details"] == [{"field": "email", "message": "has already been taken"}]
+async def test_an_address_that_is_taken_is_answered_as_a_new_one_and_its_owner_is_told(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, settings: Settings
+) -> None:
+    first = await register(app_client)
+    await pool.execute("UPDATE users SET email_verified_at = now()")
+    again = await register(app_client, email="ANN@example.com", password="battery", password_confirmation="battery")
+    assert again.status_code == first.status_code == 201
+    assert again.json().keys() == first.json().keys()
+    assert again.json()["user"].keys() == first.json()["user"].keys()
+    assert again.json()["user"]["email"] == "ANN@example.com"
+    assert await pool.fetchval("SELECT count(*) FROM users") == 1
+    await sign_in(app_client)
+    assert sorted(mail["Subject"] for mail in outbox(settings)) == [
+        "Please confirm your mail address for Tocsin", "You have an account at Tocsin",
+    ]  # fmt: skip
 
 
 @pytest.fixture

@@ -42,9 +42,11 @@ def start(tmp_path: Path) -> Any:
         process.kill()
 
 
-def once(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def once(*arguments: str, said: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tocsin", "agent", "--once", *arguments]
-    return subprocess.run(command, env={**clean_environ(), **environ}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env={**clean_environ(), **environ}, capture_output=True, text=True, timeout=60, input=said
+    )
 
 
 def times(request: Any) -> list[str]:
@@ -54,8 +56,8 @@ def times(request: Any) -> list[str]:
 
 def test_one_report_has_the_public_agents_form_and_this_machines_figures(receiver: Receiver) -> None:
     receiver.otherwise = CREATED
-    done = once("--url", receiver.url("/"), "--token", "secret")
-    assert done.returncode == 0, done.stderr
+    done = once("--url", receiver.url("/"), TOCSIN_TOKEN="secret")
+    assert (done.returncode, done.stderr) == (0, "")
     (request,) = receiver.requests
     assert (request.method, request.path) == ("POST", PATH)
     assert request.headers["authorization"] == "secret"
@@ -132,7 +134,7 @@ def test_a_wrong_token_ends_it_with_one_line_that_says_so(receiver: Receiver, st
 
 def test_a_refused_report_fails_with_the_services_own_words(receiver: Receiver) -> None:
     receiver.otherwise = Answer(422, body=b'{"error": "invalid_request", "message": "the moon is\\nwrong"}')
-    done = once("--url", receiver.url(""), "--token", "t")
+    done = once("--url", receiver.url(""), TOCSIN_TOKEN="t")
     assert done.returncode == 1
     assert "answered 422: the moon is wrong" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -144,14 +146,24 @@ def test_the_token_follows_no_redirect(receiver: Receiver) -> None:
     assert receiver.to("/elsewhere") == []
 
 
-def test_the_token_may_lie_in_a_file_or_in_the_environment(receiver: Receiver, tmp_path: Path) -> None:
+def test_the_token_comes_by_a_file_standard_input_or_the_environment_and_else_with_a_warning(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     receiver.otherwise = CREATED
     file = tmp_path / "token"
     file.write_text("from-file\n")
-    assert once("--url", receiver.url(""), "--token-file", str(file)).returncode == 0
-    assert once("--url", receiver.url(""), TOCSIN_TOKEN="from-environment").returncode == 0
+    url = receiver.url("")
+    quiet = [
+        once("--url", url, "--token-file", str(file), TOCSIN_TOKEN="not-this"),
+        once("--url", url, "--token-file", "-", said="from-input\n"),
+        once("--url", url, TOCSIN_TOKEN="from-environment"),
+    ]
+    assert [(each.returncode, each.stderr) for each in quiet] == [(0, "")] * 3
+    loud = once("--url", url, "--token", "from-line")
+    assert loud.returncode == 0
+    assert "everybody on this machine can read" in loud.stderr
     told = [each.headers["authorization"] for each in receiver.to("/api/v1/server_metrics")]
-    assert told == ["from-file", "from-environment"]
+    assert told == ["from-file", "from-input", "from-environment", "from-line"]
 
 
 @pytest.mark.parametrize(

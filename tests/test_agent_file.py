@@ -150,6 +150,12 @@ def test_the_token_may_lie_in_a_file_but_never_on_the_command_line(receiver: Rec
     url = receiver.url("")
     assert once("--url", url, "--interval", "0.2", "--token-file", str(file)).returncode == 0
     assert receiver.requests[-1].headers["authorization"] == "from-file"
+    by_input = subprocess.run(
+        command(str(FILE), "--once", "--url", url, "--interval", "0.2", "--token-file", "-"), input="from-input\n",
+        env={}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert by_input.returncode == 0, by_input.stderr
+    assert receiver.requests[-1].headers["authorization"] == "from-input"
     refused = once("--url", url, "--token", "t")
     assert refused.returncode == 2
     assert "unrecognized arguments: --token" in refused.stderr

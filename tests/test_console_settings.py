@@ -29,7 +29,11 @@ WEBHOOK = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url
 
 @pytest_asyncio.fixture
 async def page(service: Service, browser: Browser) -> AsyncIterator[Page]:
-    yield await signed_in(service, browser)
+    page = await signed_in(service, browser)
+    connection = await asyncpg.connect(service.database)
+    await connection.execute("UPDATE users SET email_verified_at = now() WHERE email = 'ann@example.com'")
+    await connection.close()
+    yield page
     await as_operator(service, False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 
 from tests import needed
 from tests.processes import Process
+from tests.test_leaks import CommandLines
 from tests.waiting import poll
 
 
@@ -26,11 +28,25 @@ def demo(tmp_path: Path) -> Process:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Process:
+def seen() -> Iterator[CommandLines]:
+    """All command lines while the whole demo ran."""
+    watching = CommandLines()
+    yield watching
+    watching.stop()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, seen: CommandLines) -> Process:
     """The demo after it ended by itself."""
     demo = demo_in(tmp_path_factory.mktemp("demo")).start()
     assert demo.wait(110) == 0, demo.said()
     return demo
+
+
+def test_no_token_is_on_a_command_line_while_the_demo_runs(whole: Process, seen: CommandLines) -> None:
+    ours = [line for line in list(seen.seen) if "-m tocsin" in line]
+    assert any(" agent " in line for line in ours)
+    assert not [line for line in list(seen.seen) if re.search(r"\btc[puo]_[\w-]{20,}", line)]
 
 
 def test_the_demo_shows_the_main_job_and_ends_by_itself(whole: Process) -> None:

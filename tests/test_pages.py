@@ -72,16 +72,23 @@ async def test_the_landing_page_leads_to_the_api_and_tells_no_secret(
     assert project.api_token not in text
 
 
-async def test_opening_the_link_verifies_the_address_once(
+PASSWORDS = {"password": "correct horse", "password_confirmation": "correct horse"}
+
+
+async def test_looking_at_the_link_changes_nothing_and_its_button_verifies_once(
     app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault, owned: Any
 ) -> None:
     link = await link_for(pool, vault)
-    first = await app_client.get(link)
+    for method in ("GET", "HEAD", "GET"):
+        assert (await app_client.request(method, link)).status_code == 200
+        assert not await verified(pool)
+    form = {"token": link.partition("token=")[2], **PASSWORDS}
+    first = await app_client.post("/verify-email/password", data=form)
     assert "Thank you" in first.text
     assert await verified(pool)
-    second = await app_client.get(link)
-    assert second.status_code == 200
-    assert "Already verified" in second.text
+    for again in (await app_client.get(link), await app_client.post("/verify-email/password", data=form)):
+        assert again.status_code == 200
+        assert "Already verified" in again.text
 
 
 async def test_a_link_that_was_cut_short_verifies_nothing(
@@ -137,9 +144,7 @@ async def test_an_owner_without_password_chooses_one_with_the_link_once(
     app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault, owned: Any
 ) -> None:
     link = await link_for(pool, vault)
-    token = link.partition("token=")[2]
-    form = {"token": token, "password": "correct horse", "password_confirmation": "correct horse"}
-    assert (await app_client.post("/verify-email/password", data=form)).status_code == 422
+    form = {"token": link.partition("token=")[2], **PASSWORDS}
     assert 'type="password"' in (await app_client.get(link)).text
     short = await app_client.post("/verify-email/password", data={**form, "password": "short"})
     assert short.status_code == 422
@@ -147,8 +152,10 @@ async def test_an_owner_without_password_chooses_one_with_the_link_once(
     signed_in = await sign_in(app_client, ANN)
     (project,) = (await app_client.get("/api/v1/projects", headers=bearer(signed_in))).json()
     assert project["uuid"] == ids.public(ids.PROJECT, owned.id)
+    assert project["api_token"] == owned.api_token, "what the operator made keeps its token"
     again = {**form, "password": "another one", "password_confirmation": "another one"}
-    assert (await app_client.post("/verify-email/password", data=again)).status_code == 422
+    await app_client.post("/verify-email/password", data=again)
+    await sign_in(app_client, ANN)
     assert 'type="password"' not in (await app_client.get(link)).text
 
 
@@ -204,7 +211,7 @@ async def test_what_a_link_carries_is_shown_as_text_only(app_client: httpx.Async
 
 async def test_forms_that_nobody_would_send_are_answered_with_a_page(app_client: httpx.AsyncClient) -> None:
     for body in (b"\xff\xfe\x00", b"a&" * 50_000, b"token=" + b"x" * 100_000, b'{"json": true}'):
-        for path in ("/verify-email", "/verify-email/password", "/unsubscribe"):
+        for path in ("/verify-email", "/verify-email/confirm", "/verify-email/password", "/unsubscribe"):
             assert (await app_client.post(path, content=body)).status_code in (200, 400, 422, 429)
 
 
@@ -223,5 +230,6 @@ async def test_the_link_in_the_mail_of_a_registration_works(
     await register(app_client)
     (mail,) = outbox(settings)
     (link,) = (line for line in mail.get_content().splitlines() if "token=" in line)  # type: ignore[attr-defined]
-    assert (await app_client.get(link)).status_code == 200
+    form = {"token": link.partition("token=")[2], **PASSWORDS}
+    assert (await app_client.post("/verify-email/password", data=form)).status_code == 200
     assert await verified(pool)

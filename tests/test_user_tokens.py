@@ -98,8 +98,7 @@ async def test_who_registers_with_an_address_alone_is_in_after_choosing_a_passwo
     assert answer.json()["message"] == "User created successfully"
     assert set(answer.json()["user"]) == {"email", "name", "created_at", "updated_at"}
     again = await register(app_client, email="SHORT@example.com")
-    assert again.status_code == 422
-    assert again.json()["details"][0]["field"] == "email"
+    assert again.status_code == 201, "nobody is told who has an account"
     assert await pool.fetchval("SELECT count(*) FROM members WHERE role = 'owner'") == 1
 
 

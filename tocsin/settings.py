@@ -90,6 +90,7 @@ class Settings:
     public_url: str | None
     secret_keys: tuple[bytes, ...] = field(repr=False)
     allow_networks: tuple[Network, ...]
+    trusted_proxies: tuple[Network, ...]
     retry_schedule: tuple[float, ...]
     default_plan: Plan
     registration: Literal["invited", "open"]
@@ -147,7 +148,8 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         database_url=_database_url(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
-        allow_networks=_networks(text("ALLOW_NETWORKS"), production),
+        allow_networks=(() if production else LOCAL_NETWORKS) + _networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
+        trusted_proxies=_networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
         retry_schedule=_schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
         default_plan=_choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
         registration=_choice(  # type: ignore[arg-type]
@@ -216,14 +218,13 @@ def _schedule(value: str) -> tuple[float, ...]:
     return waits
 
 
-def _networks(value: str, production: bool) -> tuple[Network, ...]:
+def _networks(name: str, value: str) -> tuple[Network, ...]:
     if "%" in value:
-        raise Unusable("TOCSIN_ALLOW_NETWORKS", f"is {value!r}, but a network has no zone (%…)")
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but a network has no zone (%…)")
     try:
-        named = tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError as error:
-        raise Unusable("TOCSIN_ALLOW_NETWORKS", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
-    return named if production else LOCAL_NETWORKS + named
+        raise Unusable(f"TOCSIN_{name}", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
 
 
 def _database_url(value: str) -> str | None:

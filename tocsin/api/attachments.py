@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response, delete, get, post
 
 from tocsin.api.caller import Caller
-from tocsin.api.integrations import IntegrationShown, shown
+from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
@@ -30,7 +30,7 @@ async def _attached(service: Service, caller: Caller, kind: Resource, uuid: str)
     async with service.pool.acquire() as tx, tx.transaction():
         resource = await _held(tx, caller, kind, uuid)
         found = await integrations.attached(tx, service.vault, caller.project_id, resource)
-    return [shown(each, reveal=service.settings.reveal_secrets) for each in found]
+    return [shown(each, reveal=reveals(caller, service)) for each in found]
 
 
 async def _attach(
@@ -41,7 +41,7 @@ async def _attach(
         key = ids.key_of(ids.INTEGRATION, integration_id)
         found = await keeping.held(tx, service.vault, caller.project_id, key)
         new = await keeping.attach(tx, caller.who, found, resource, uuid)
-    return Response(shown(found, reveal=service.settings.reveal_secrets), status_code=201 if new else 200)
+    return Response(shown(found, reveal=reveals(caller, service)), status_code=201 if new else 200)
 
 
 async def _detach(service: Service, caller: Caller, kind: Resource, uuid: str, integration_id: str) -> None:

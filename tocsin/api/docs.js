@@ -166,9 +166,10 @@ function readable(text) {
 
 function asCurl(address, options) {
   const lines = [`curl -X ${options.method} ${quoted(location.origin + address)}`];
-  // The token itself is not written out: what is on the screen may be copied or seen.
-  if (options.headers.Authorization) lines.push('-H "Authorization: Bearer $TOKEN"');
   if (options.body !== undefined) lines.push("-H 'Content-Type: application/json'", `-d ${quoted(options.body)}`);
+  // The token itself is not written out: what is on the screen may be copied or seen. What a shell puts in its place
+  // comes on standard input: others on the machine can read command lines.
+  if (options.headers.Authorization) lines.push("-H @- <<END\nAuthorization: Bearer $TOKEN\nEND");
   return lines.join(" \\\n  ");
 }
 

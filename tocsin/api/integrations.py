@@ -74,6 +74,11 @@ class HealthShown(msgspec.Struct):
     outstanding: int
 
 
+def reveals(caller: Caller, service: Service) -> bool:
+    """Whether answers show stored secrets in clear: where the operator said so, and never to readers."""
+    return service.settings.reveal_secrets and caller.role != "reader"
+
+
 def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | None = None) -> IntegrationShown:
     """An integration as answers show it: secrets masked, but for those that this very call has `sent`."""
     kind = base.of(integration.type)
@@ -100,7 +105,7 @@ async def list_(caller: Caller, service: Service) -> list[IntegrationShown]:
     """
     async with service.pool.acquire() as tx:
         found = await integrations.list_(tx, service.vault, caller.project_id)
-    return [shown(each, reveal=service.settings.reveal_secrets) for each in found]
+    return [shown(each, reveal=reveals(caller, service)) for each in found]
 
 
 @post("/api/v1/integrations", status_code=201)
@@ -121,7 +126,7 @@ async def create(data: IntegrationToCreate, caller: Caller, service: Service) ->
         )
     if kind.signing:
         headers[SECRET_HEADER] = made.settings[kind.signing]
-    answer = shown(made, reveal=service.settings.reveal_secrets, sent=given.settings)
+    answer = shown(made, reveal=reveals(caller, service), sent=given.settings)
     return Response(answer, status_code=201, headers=headers)
 
 
@@ -130,7 +135,7 @@ async def read(uuid: str, caller: Caller, service: Service) -> IntegrationShown:
     """Read one integration"""
     async with service.pool.acquire() as tx:
         found = await integrations.one(tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
-    return shown(keeping.there(found), reveal=service.settings.reveal_secrets)
+    return shown(keeping.there(found), reveal=reveals(caller, service))
 
 
 @patch("/api/v1/integrations/{uuid:str}")
@@ -158,7 +163,7 @@ async def change(
         name = wished.name if not isinstance(wished.name, UnsetType) else stored.name
         fields = [*given, *(["name"] if named else [])]
         changed = await keeping.change(tx, service.vault, caller.who, stored, given, name, fields)
-    return Response(shown(changed, reveal=service.settings.reveal_secrets, sent=given), headers=headers)
+    return Response(shown(changed, reveal=reveals(caller, service), sent=given), headers=headers)
 
 
 @delete("/api/v1/integrations/{uuid:str}", status_code=204)
@@ -211,7 +216,7 @@ async def attach_all(uuid: str, caller: Caller, service: Service) -> Integration
     async with service.pool.acquire() as tx, tx.transaction():
         key = ids.key_of(ids.INTEGRATION, uuid)
         found = await keeping.attach_all(tx, service.vault, caller.project_id, caller.who, key)
-    return shown(found, reveal=service.settings.reveal_secrets)
+    return shown(found, reveal=reveals(caller, service))
 
 
 @get("/api/v1/integrations/{uuid:str}/health")
@@ -237,7 +242,7 @@ async def enable(uuid: str, caller: Caller, service: Service) -> IntegrationShow
         await fitness.enable(tx, caller.project_id, key)
         found = keeping.there(await integrations.one(tx, service.vault, caller.project_id, key))
         await keeping.note(tx, caller.who, "enabled integration", found)
-    return shown(found, reveal=service.settings.reveal_secrets)
+    return shown(found, reveal=reveals(caller, service))
 
 
 async def _warning(service: Service, kind: IntegrationType, settings: Mapping[str, Any]) -> dict[str, str]:

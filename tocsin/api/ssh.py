@@ -8,7 +8,7 @@ import msgspec
 from litestar import post
 
 from tocsin.api.caller import Caller
-from tocsin.api.integrations import IntegrationShown, shown
+from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.integrations import keeping
@@ -32,7 +32,7 @@ async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Caller, servic
         changed = await keeping.trust_host_key(
             tx, service.vault, caller.project_id, caller.who, key, data.fingerprint
         )
-    return shown(changed, reveal=service.settings.reveal_secrets)
+    return shown(changed, reveal=reveals(caller, service))
 
 
 routes = [trust_host_key]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import structlog
 from litestar import Request, Response, delete, post
 from litestar.background_tasks import BackgroundTask
 
@@ -16,20 +15,19 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
 from tocsin.checks import base
 from tocsin.domain import accounts as rules
-from tocsin.domain import letters, names
-from tocsin.domain.errors import Refused, invalid_field
+from tocsin.domain import clients, names
+from tocsin.domain.errors import Refused, invalid_field, too_many
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
-from tocsin.storage import accounts, audit, links, monitors, passwords, throttle
+from tocsin.integrations import post as letters
+from tocsin.storage import accounts, audit, monitors, passwords, sign_ins, throttle
 from tocsin.storage.accounts import User
+from tocsin.storage.database import Tx
 from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
-from tocsin.transports.smtp import Mailer, MailRefused
 
-log = structlog.get_logger()
-
-TRIES_PER_ADDRESS = Limit(30, 300)
-TRIES_PER_ACCOUNT = Limit(10, 900)
-REGISTRATIONS_PER_ADDRESS = Limit(20, 3600)
+REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
+LETTERS_ABOUT_ONE = Limit(3, 86_400)
+"""To the owner of an address that others register with."""
 
 
 class NewUser(msgspec.Struct):
@@ -74,7 +72,10 @@ class SignedIn(msgspec.Struct):
 
 @post("/api/v1/users", summary="Register", security=[])
 async def register(request: Request[Any, Any, Any], data: Registration, service: Service) -> Response[Registered]:
-    """Make an account with a first project, and send a link that verifies the address."""
+    """Make an account with a first project, and send a link that verifies the address
+
+    An address that has an account already is answered alike, and its owner is told by mail.
+    """
     if service.settings.registration != "open":
         raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation")
     given = data.user
@@ -84,22 +85,34 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
-    await _limit(service, "registering", {f"register from {_address(request)}": REGISTRATIONS_PER_ADDRESS})
+    subject = f"register from {_network(request, service)}"
+    async with service.pool.acquire() as tx, tx.transaction():
+        wait = await throttle.take(tx, subject, REGISTRATIONS_PER_NETWORK)
+    if wait:
+        raise _too_many("registering", wait)
     password_hash = None if password is None else await passwords.hash_of(password)
     async with service.pool.acquire() as tx, tx.transaction():
         user = await accounts.create_user(tx, email, name, password_hash)
-        if user is None:
-            raise invalid_field("email", "has already been taken")
-        name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
-        project = await accounts.create_project_of(tx, service.vault, name, service.settings.default_plan, user)
-        if site:
-            await monitors.create(tx, project.id, site)
-        await audit.note(tx, project.id, user.id, "made project", project.name, {"plan": project.plan})
-    return Response(
-        Registered("User created successfully", _shape(user)),
-        status_code=201,
-        background=BackgroundTask(_send_verification, service, user),
-    )
+        if user is not None:
+            await _first_project(tx, service, user, site)
+        known = None if user else await accounts.user_by_email(tx, email)
+        if known and await throttle.take(tx, f"letters about {known.id}", LETTERS_ABOUT_ONE):
+            known = None
+    now = seconds(datetime.now(UTC))
+    told = BackgroundTask(letters.send_verification, service, user) if user else None
+    if known:
+        told = BackgroundTask(letters.send_taken, service, known)
+    shown = _shape(user) if user else UserShape(email, name, now, now)
+    return Response(Registered("User created successfully", shown), status_code=201, background=told)
+
+
+async def _first_project(tx: Tx, service: Service, user: User, site: Wanted | None) -> None:
+    name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
+    plan = service.settings.default_plan
+    project = await accounts.create_project_of(tx, service.vault, name, plan, user, made_by=user.id)
+    if site:
+        await monitors.create(tx, project.id, site)
+    await audit.note(tx, project.id, user.id, "made project", project.name, {"plan": project.plan})
 
 
 def _first_site(url: str, service: Service) -> Wanted | None:
@@ -122,17 +135,18 @@ def _first_site(url: str, service: Service) -> Wanted | None:
 async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Service) -> SignedIn:
     """A token to act with on the user's current project, good for 30 days."""
     given = data.user
-    account = f"sign in as {given.email.strip().lower()}"
-    await _limit(
-        service, "signing in", {f"sign in from {_address(request)}": TRIES_PER_ADDRESS, account: TRIES_PER_ACCOUNT}
-    )
-    async with service.pool.acquire() as tx:
-        user = await accounts.user_by_email(tx, given.email.strip())
+    async with service.pool.acquire() as tx, tx.transaction():
+        trying = await sign_ins.begin(tx, service.vault, given.email, _network(request, service))
+    if trying.wait:
+        if trying.tell and trying.user:
+            letters.later(letters.send_tries(service, trying.user))
+        raise _too_many("signing in", trying.wait)
     # No connection is held while the password is computed.
+    user = trying.user
     if not await passwords.matches(user.password_hash if user else None, given.password) or user is None:
         raise unauthorized("The address or the password is wrong")
     async with service.pool.acquire() as tx, tx.transaction():
-        await throttle.give_back(tx, account)
+        await sign_ins.succeed(tx, service.vault, trying)
         token = await accounts.sign_in(tx, service.vault, user.id)
     return SignedIn(token, _shape(user))
 
@@ -146,32 +160,13 @@ async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
             raise unauthorized("Send the token that you got when signing in: Authorization: Bearer TOKEN")
 
 
-async def _limit(service: Service, what: str, subjects: dict[str, Limit]) -> None:
-    """Raises `Refused` (429) where too much was tried on behalf of any of the subjects."""
-    async with service.pool.acquire() as tx, tx.transaction():
-        wait = max([await throttle.take(tx, subject, limit) for subject, limit in subjects.items()])
-    if wait:
-        raise Refused(
-            429,
-            "too_many_requests",
-            f"Too many tries at {what}; try again in {math.ceil(wait)} s",
-            headers={"Retry-After": str(math.ceil(wait))},
-        )
+def _too_many(what: str, wait: float) -> Refused:
+    return too_many(f"Too many tries at {what}; try again in {math.ceil(wait)} s", wait)
 
 
-async def _send_verification(service: Service, user: User) -> None:
-    """Runs after the answer: whether mail can be sent is nothing that a stranger is told."""
-    settings = service.settings
-    link = links.verification(service.vault, service.public_url, user.id, user.email)
-    try:
-        mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
-        await mailer.send(letters.verification(user.email, link, domain=mailer.domain, now=datetime.now(UTC)))
-    except MailRefused as error:
-        log.warning("a verification mail could not be sent; it can be asked for at /verify-email", error=str(error))
-
-
-def _address(request: Request[Any, Any, Any]) -> str:
-    return request.client.host if request.client else "nowhere"
+def _network(request: Request[Any, Any, Any], service: Service) -> str:
+    peer = request.client.host if request.client else None
+    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
 
 
 def _shape(user: User) -> UserShape:

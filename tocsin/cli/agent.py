@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import click
 import psutil
+from click.core import ParameterSource
 
 from tocsin import __version__
 
@@ -35,6 +36,7 @@ LONGEST_BUFFER = 360
 AFTER_TOO_LARGE = 6
 """Samples that are sent after an answer of 413."""
 TIMEOUT = 20
+LONGEST_TOKEN = 1_000
 FIRST_MEASURE = 1.0
 """Seconds over which the first CPU figure is taken; later ones span the interval."""
 
@@ -54,17 +56,24 @@ class Rejected(Exception):
 
 @click.command()
 @click.option("--url", required=True, help="Address of the service, such as https://tocsin.example.com.")
-@click.option("--token", envvar="TOCSIN_TOKEN", help="The project's API token; better in TOCSIN_TOKEN or a file.")
-@click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path), help="A file with the token in it.")
+@click.option("--token-file", metavar="FILE", help="A file with the project's API token in it; - is standard input.")
+@click.option("--token", envvar="TOCSIN_TOKEN", help="The token itself, for everybody here to read.")
 @click.option("--interval", type=click.FloatRange(0.2, 3600), default=60, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Send one report and end; exit 1 if it was not accepted.")
 @click.option("--data-dir", hidden=True, help="Taken by every command; the agent keeps no data.")
+@click.pass_context
 def agent(
-    url: str, token: str | None, token_file: Path | None, interval: float, once: bool, data_dir: str | None
+    context: click.Context, url: str, token: str | None, token_file: str | None, interval: float, once: bool,
+    data_dir: str | None,
 ) -> None:
-    """Send this machine's CPU, memory, disk and network figures to Tocsin."""
+    """Send this machine's CPU, memory, disk and network figures to Tocsin.
+
+    The project's API token is taken from --token-file, or else from the environment: TOCSIN_TOKEN.
+    """
     endpoint = _endpoint(url)
     secret = _token(token, token_file)
+    if context.get_parameter_source("token") is ParameterSource.COMMANDLINE:
+        click.echo("everybody on this machine can read a --token: put it into TOCSIN_TOKEN or a --token-file", err=True)
     stop = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -261,15 +270,15 @@ def _endpoint(url: str) -> str:
     return f"{url.rstrip('/')}/api/v1/server_metrics"
 
 
-def _token(given: str | None, file: Path | None) -> str:
+def _token(given: str | None, file: str | None) -> str:
     if file is not None:
         try:
-            given = file.read_text(encoding="ascii")
+            given = sys.stdin.read(LONGEST_TOKEN) if file == "-" else Path(file).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise click.BadParameter(f"cannot be read ({error})", param_hint="--token-file") from None
     token = (given or "").strip()
     if not token:
-        raise click.UsageError("no token: give --token, --token-file or TOCSIN_TOKEN")
+        raise click.UsageError("no token: give --token-file, or put it into TOCSIN_TOKEN")
     if not token.isascii() or not token.isprintable():
         raise click.UsageError("the token has characters that no token has")
     return token

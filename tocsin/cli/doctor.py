@@ -74,6 +74,9 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "configuration", f"{settings.env}, data in {settings.data_dir}")
     if settings.public_url is None and settings.production:
         yield Finding("warn", "public address", "TOCSIN_PUBLIC_URL is not set: links in mails lead to this machine")
+    if (settings.public_url or "").startswith("https://") and not settings.trusted_proxies:
+        words = "TOCSIN_TRUSTED_PROXIES is not set: all who come through the proxy that ends TLS count as one network"
+        yield Finding("warn", "proxies", words)
     if not settings.secret_keys:
         yield Finding(
             "fail", "secret keys", "there are none: tocsin up makes them on its first start, or set TOCSIN_SECRET_KEYS"

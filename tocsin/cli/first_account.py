@@ -26,7 +26,11 @@ First start: an operator account and a first project were made.
              (set your account up there: within an hour, once; tocsin operator link makes another)
   project    {name} ({uuid}), plan {plan}
   API token  {token}
-  try        curl -H "Authorization: Bearer {token}" {url}/api/v1/integrations
+  try        {url}/api/docs, or (curl reads the token from its standard input, where nobody else sees it):
+
+curl -H @- {url}/api/v1/integrations <<END
+Authorization: Bearer {token}
+END
 """
 
 

@@ -101,6 +101,7 @@ async def _answer(application: Front, listening: socket.socket, stop: asyncio.Fu
             application,
             http=hot.protocol(application.app),
             lifespan="on",
+            proxy_headers=False,  # domain/clients.py reads them, as far as they are believed
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=FINISH,
             **options,

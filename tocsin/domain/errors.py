@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,3 +61,8 @@ def not_found(noun: str) -> Refused:
 def forbidden_state(message: str) -> Refused:
     """422: the values are fine, but the state of the thing forbids it."""
     return Refused(422, "unprocessable_entity", message)
+
+
+def too_many(message: str, wait: float) -> Refused:
+    """429: more tries than are allowed; one more is in `wait` seconds."""
+    return Refused(429, "too_many_requests", message, headers={"Retry-After": str(math.ceil(wait))})

@@ -15,9 +15,28 @@ Please open this link within three days to show that the address is yours:
 
 {link}
 
-Until then no alerts are sent here. If this was not you, do nothing.
+Until then no alerts are sent here. If this was not you, do nothing: nothing is done by looking at the link.
 """
 
+TAKEN_TEXT = """\
+Somebody, perhaps you, tried to register at Tocsin with {email}. There is an account
+with this address already, so nothing was done. To get in, sign in or set a new password:
+
+{link}
+
+If this was not you, do nothing.
+"""
+
+TRIES_TEXT = """\
+Somebody tries to sign in to Tocsin as {email} with wrong passwords. After too many of
+them, tries from there are refused for a while; where you have signed in before, you can still do so.
+
+If this was you, and you do not remember your password, set a new one:
+
+{link}
+
+If it was not, a password that you use nowhere else keeps them out. You are told of this once a day at most.
+"""
 
 INVITE_TEXT = """\
 {inviter} invites you to the project {project} on Tocsin, which watches servers and
@@ -69,6 +88,18 @@ def reset(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
     """Lets the owner of an account choose a new password."""
     text = RESET_TEXT.format(email=recipient, link=link)
     return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
+
+
+def taken(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+    """Tells the owner of an account that somebody registered with its address."""
+    text = TAKEN_TEXT.format(email=recipient, link=link)
+    return _letter(f"taken-{now:%Y%m%d}", recipient, "You have an account at Tocsin", text, link, domain, now)
+
+
+def tries(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+    """Tells the owner of an account that somebody guesses at its password."""
+    text = TRIES_TEXT.format(email=recipient, link=link)
+    return _letter(f"tries-{now:%Y%m%d}", recipient, "Somebody tries to sign in as you", text, link, domain, now)
 
 
 def trial(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:

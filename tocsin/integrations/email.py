@@ -11,11 +11,14 @@ import jinja2
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from tocsin.domain import names
-from tocsin.domain.deliveries import Delivered, Failed, Outcome
+from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.mail import Letter
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
+from tocsin.storage import mails
+from tocsin.storage.database import Tx
+from tocsin.storage.queue import Job
 from tocsin.transports.smtp import MailRefused
 
 LONGEST_SUBJECT_NAME = 80
@@ -34,6 +37,7 @@ class EmailIntegration(IntegrationType):
     about: ClassVar[str] = "Writes a mail when an incident begins and ends."
     fields: ClassVar[tuple[Field, ...]] = (Field("email", "Mail address", "email", placeholder="oncall@example.com"),)
     for_people: ClassVar[bool] = True
+    admits: ClassVar[bool] = True
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"email": _checked_address(given.get("email", (stored or {}).get("email")))}
@@ -44,6 +48,10 @@ class EmailIntegration(IntegrationType):
     def said(self, notification: Notification) -> str:
         said = words(notification)
         return f"Subject: {said.subject}\n\n{_text(said, None)}"
+
+    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
+        """The day's ceiling, where the project has one."""
+        return await mails.ask(tx, job, settings["email"]) or {}
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE

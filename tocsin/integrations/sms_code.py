@@ -13,7 +13,7 @@ from tocsin.domain.short_text import fitted
 from tocsin.integrations.base import Maker
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
-from tocsin.storage import phones
+from tocsin.storage import accounts, phones
 from tocsin.storage.phones import CODE_MINUTES, Wait
 from tocsin.storage.secrets import Vault
 from tocsin.transports import sms
@@ -28,8 +28,8 @@ TRY_LATER = 60
 async def send_code(pool: asyncpg.Pool, vault: Vault, settings: Settings, maker: Maker, number: object) -> None:
     """Send a code to the number, good for one integration of the project.
 
-    Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan, 422 for the
-    number, 429 where too many were sent, 503 where none can be.
+    Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan or where the
+    project's maker is a stranger, 422 for the number, 429 where too many were sent, 503 where none can be.
     """
     if maker.plan != "paid":
         raise paid_plan_required()
@@ -51,6 +51,8 @@ async def send_code(pool: asyncpg.Pool, vault: Vault, settings: Settings, maker:
 
 async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, maker: Maker, number: str) -> None:
     async with pool.acquire() as tx, tx.transaction():
+        if await accounts.made_by_stranger(tx, maker.project_id):
+            raise _refused(403, "address_not_verified", "Verify your mail address first, by the link in the mail")
         code = await phones.new_code(tx, vault, maker.project_id, number)
     if isinstance(code, Wait):
         seconds = math.ceil(code.seconds)

@@ -78,7 +78,7 @@ class Found:
 # --------------------------------------------------------------------------------------------------------- projects
 
 INSERT_PROJECT = """
-INSERT INTO projects (id, name, plan, owner_id, token_hash, token_sealed) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO projects (id, name, plan, owner_id, token_hash, token_sealed, made_by) VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 INSERT_MEMBER = """
@@ -87,6 +87,11 @@ INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3)
 
 PROJECTS = """
 SELECT p.id, p.name, p.plan, u.email, p.created_at FROM projects p LEFT JOIN users u ON u.id = p.owner_id ORDER BY p.id
+"""
+
+MADE_BY_STRANGER = """
+SELECT true FROM projects p JOIN users u ON u.id = p.made_by
+WHERE p.id = $1 AND u.email_verified_at IS NULL AND NOT u.operator
 """
 
 SET_PLAN = """
@@ -122,11 +127,14 @@ async def create_project(tx: Tx, vault: Vault, name: str, plan: str, owner_email
     return await create_project_of(tx, vault, name, plan, await _invited(tx, owner_email) if owner_email else None)
 
 
-async def create_project_of(tx: Tx, vault: Vault, name: str, plan: str, owner: User | None) -> NewProject:
-    """A project of a user who acts for themselves."""
+async def create_project_of(
+    tx: Tx, vault: Vault, name: str, plan: str, owner: User | None, *, made_by: UUID | None = None
+) -> NewProject:
+    """A project of that owner; `made_by` is the user who makes it for themselves, None for whoever runs all this."""
     project_id, token = ids.new(), new_token(PROJECT_TOKEN)
     sealed = vault.seal(project_id, project_id, TOKEN_FIELD, token.encode())
-    await tx.execute(INSERT_PROJECT, project_id, name, plan, owner and owner.id, vault.token_hash(token), sealed)
+    owner_id, token_hash = owner and owner.id, vault.token_hash(token)
+    await tx.execute(INSERT_PROJECT, project_id, name, plan, owner_id, token_hash, sealed, made_by)
     if owner is not None:
         await tx.execute(INSERT_MEMBER, project_id, owner.id, "owner")
         await integrations.create_system(tx, project_id, owner.email)
@@ -141,6 +149,11 @@ async def _invited(tx: Tx, email: str) -> User:
     if not user.verified:
         await tx.execute(FORGET_PASSWORD, user.id)
     return user
+
+
+async def made_by_stranger(tx: Tx, project_id: UUID) -> bool:
+    """Whether somebody made the project for themselves who has not shown that their address is theirs."""
+    return bool(await tx.fetchval(MADE_BY_STRANGER, project_id))
 
 
 async def list_projects(tx: Tx) -> list[Project]:
@@ -248,12 +261,14 @@ async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
 
 USER_COLUMNS = "id, email, name, password_hash, email_verified_at IS NOT NULL AS verified, created_at, updated_at"
 
-USER_BY_EMAIL = f"SELECT {USER_COLUMNS} FROM users WHERE lower(email) = lower($1)"
+USER_BY_EMAIL = f"""
+SELECT {USER_COLUMNS} FROM users WHERE lower(email COLLATE "C") = lower($1::text COLLATE "C")
+"""
 USER_BY_ID = f"SELECT {USER_COLUMNS} FROM users WHERE id = $1"
 
 INSERT_USER = f"""
 INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)
-ON CONFLICT (lower(email)) DO NOTHING
+ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
 RETURNING {USER_COLUMNS}
 """
 
@@ -262,13 +277,9 @@ WITH signed_out AS (DELETE FROM user_tokens WHERE user_id = $1)
 UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator
 """
 
-CHOOSE_PASSWORD = """
-UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1 AND password_hash IS NULL RETURNING true
-"""
-
 VERIFY = """
 UPDATE users SET email_verified_at = now(), updated_at = now()
-WHERE id = $1 AND email_verified_at IS NULL AND lower(email) = lower($2)
+WHERE id = $1 AND email_verified_at IS NULL AND lower(email COLLATE "C") = lower($2::text COLLATE "C")
 RETURNING true
 """
 
@@ -282,13 +293,13 @@ SET_NAME = "UPDATE users SET name = $2, updated_at = now() WHERE id = $1"
 FIRST_OPERATOR = """
 INSERT INTO users (id, email, name, password_hash, operator)
 SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM projects)
-ON CONFLICT (lower(email)) DO NOTHING
+ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
 RETURNING id
 """
 
 
 async def ensure_user(tx: Tx, email: str) -> User:
-    """The user with that address (in any case), made where there is none."""
+    """The user with that address (`same_address`), made where there is none."""
     while True:
         user = await user_by_email(tx, email) or await create_user(tx, email)
         if user:
@@ -315,11 +326,6 @@ async def user_by_id(tx: Tx, user_id: UUID, *, lock: bool = False) -> User | Non
 async def verify(tx: Tx, user_id: UUID, email: str) -> bool:
     """The address was shown to be the user's; False where that was known, or the user has another address by now."""
     return bool(await tx.fetchval(VERIFY, user_id, email))
-
-
-async def choose_password(tx: Tx, user_id: UUID, password_hash: str) -> bool:
-    """The user's first password; False where there is one already."""
-    return bool(await tx.fetchval(CHOOSE_PASSWORD, user_id, password_hash))
 
 
 async def set_password(tx: Tx, user_id: UUID, password_hash: str) -> None:

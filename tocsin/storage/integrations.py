@@ -104,12 +104,18 @@ DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
 # The address of an account of the same project, in whatever case, gets nothing before it is verified.
 UNVERIFIED = """EXISTS (
            SELECT FROM users u JOIN members m ON m.user_id = u.id
-           WHERE m.project_id = i.project_id AND lower(u.email) = lower(i.settings->>'email')
+           WHERE m.project_id = i.project_id
+             AND lower(u.email COLLATE "C") = lower((i.settings->>'email') COLLATE "C")
              AND u.email_verified_at IS NULL
        )"""
 
+# Whoever made the project for themselves has not shown yet that there is anybody behind it: people hear nothing of it.
+STRANGE = """(i.for_people AND EXISTS (
+           SELECT FROM projects p JOIN users u ON u.id = p.made_by
+           WHERE p.id = i.project_id AND u.email_verified_at IS NULL AND NOT u.operator))"""
+
 HEALTH = f"""
-SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified,
+SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
        i.settings->>'email' AS email,
        (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
        (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
@@ -122,7 +128,7 @@ FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
 SENDABLE = f"""
-SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified
+SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified, {STRANGE} AS strange
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
@@ -246,13 +252,18 @@ async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | Non
         status, reason = "disabled", row["disabled_reason"] or "by hand"
     elif row["failing_since"]:
         status, reason = "failing", row["last_failure"]
-    elif row["unverified"]:
-        status, reason = "failing", _unverified(row["email"])
+    elif blocked := _blocked(row, row["email"]):
+        status, reason = "failing", blocked
     return Health(status, reason, row["last_delivered_at"], row["failing_since"], row["outstanding"])
 
 
-def _unverified(email: str) -> str:
-    return f"{email} belongs to an account of this project that has not verified this address"
+def _blocked(row: Record, email: str | None) -> str | None:
+    """Why nothing may be sent, if that is so."""
+    if row["unverified"]:
+        return f"{email} belongs to an account of this project that has not verified this address"
+    if row["strange"]:
+        return "whoever made this project has not verified their mail address; until then people are sent nothing"
+    return None
 
 
 async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[UUID, Sendable]:
@@ -260,10 +271,7 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
     found = {}
     for row in await tx.fetch(SENDABLE, list(integrations)):
         settings, failure = _opened(vault, row)
-        each = key(row["id"])
-        blocked = None
-        if row["unverified"]:
-            blocked = _unverified(settings["email"])
+        each, blocked = key(row["id"]), _blocked(row, settings.get("email"))
         found[each] = Sendable(
             each, key(row["project_id"]), row["type"], row["version"], settings, blocked=blocked, failure=failure
         )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from itsdangerous import BadData, SignatureExpired
 
+from tocsin.storage.accounts import User
 from tocsin.storage.secrets import Vault
 
 VERIFICATION_SECONDS = 3 * 86_400
@@ -57,11 +58,11 @@ def read_unsubscribe(vault: Vault, token: str) -> UUID | None:
         return None
 
 
-def reset(vault: Vault, public_url: str, user_id: UUID, state: str) -> str:
-    """The link by which a user chooses a new password: for an hour, and until `state`, whatever a new password changes,
-    is another; so it works once.
+def reset(vault: Vault, public_url: str, user: User) -> str:
+    """The link by which a user chooses a new password: for an hour, and as long as address and password are the same;
+    so it works once.
     """
-    return f"{public_url}/new-password?token={vault.signer(_RESET).dumps([user_id.hex, _digest(vault, state)])}"
+    return f"{public_url}/new-password?token={vault.signer(_RESET).dumps([user.id.hex, _digest(vault, user)])}"
 
 
 def read_reset(vault: Vault, token: str) -> UUID | None:
@@ -73,14 +74,14 @@ def read_reset(vault: Vault, token: str) -> UUID | None:
         return None
 
 
-def still_resets(vault: Vault, token: str, state: str) -> bool:
+def still_resets(vault: Vault, token: str, user: User) -> bool:
     """Whether nothing has changed since the link was made."""
-    return bool(vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)[1] in _digests(vault, state))
+    return bool(vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)[1] in _digests(vault, user))
 
 
-def _digest(vault: Vault, state: str) -> str:
-    return _digests(vault, state)[0]
+def _digest(vault: Vault, user: User) -> str:
+    return _digests(vault, user)[0]
 
 
-def _digests(vault: Vault, state: str) -> list[str]:
-    return [each.hex()[:32] for each in vault.token_hashes(f"reset {state}")]
+def _digests(vault: Vault, user: User) -> list[str]:
+    return [each.hex()[:32] for each in vault.token_hashes(f"reset {user.email} {user.password_hash}")]

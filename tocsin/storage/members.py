@@ -54,12 +54,14 @@ WHERE i.expires_at > now()
 """
 INVITATIONS = f"{INVITATION} AND i.project_id = $1 ORDER BY i.created_at, i.id"
 INVITATION_BY_ID = f"{INVITATION} AND i.id = $1"
-INVITATIONS_TO = f"{INVITATION} AND lower(i.email) = lower($1) ORDER BY i.created_at, i.id"
+INVITATIONS_TO = f"""
+{INVITATION} AND lower(i.email COLLATE "C") = lower($1::text COLLATE "C") ORDER BY i.created_at, i.id
+"""
 
 INVITE = f"""
 INSERT INTO invitations (project_id, email, role, invited_by, expires_at)
 VALUES ($1, $2, $3, $4, now() + interval '{INVITED_FOR_DAYS} days')
-ON CONFLICT (project_id, lower(email)) DO UPDATE
+ON CONFLICT (project_id, lower(email COLLATE "C")) DO UPDATE
 SET role = excluded.role, invited_by = excluded.invited_by, created_at = now(), expires_at = excluded.expires_at
 RETURNING id
 """
@@ -70,7 +72,7 @@ INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3) ON CONFLICT 
 """
 IS_MEMBER = """
 SELECT EXISTS (SELECT FROM members m JOIN users u ON u.id = m.user_id
-               WHERE m.project_id = $1 AND lower(u.email) = lower($2))
+               WHERE m.project_id = $1 AND lower(u.email COLLATE "C") = lower($2::text COLLATE "C"))
 """
 # Whoever changes who owns a project waits for others who do, so that it cannot be left without an owner.
 LOCK = "SELECT FROM projects WHERE id = $1 FOR UPDATE"

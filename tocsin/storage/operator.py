@@ -51,7 +51,8 @@ SELECT user_id FROM this
 """
 
 SET_UP = """
-UPDATE users SET email_verified_at = CASE WHEN lower(email) = lower($2) THEN email_verified_at END,
+UPDATE users SET email_verified_at = CASE WHEN lower(email COLLATE "C") = lower($2::text COLLATE "C")
+                                          THEN email_verified_at END,
                  email = $2, name = $3, password_hash = $4, updated_at = now()
 WHERE id = $1
 """

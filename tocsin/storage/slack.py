@@ -25,11 +25,14 @@ INSERT INTO slack_states (hash, project_id, session_id, user_id, who, expires_at
 VALUES ($1, $2, $3, $4, $5, now() + interval '{STATE_MINUTES} min')
 """
 
-TAKE = """
-DELETE FROM slack_states s USING projects p
-WHERE s.hash = ANY($1::bytea[]) AND p.id = s.project_id
-RETURNING s.project_id, p.name AS project_name, s.session_id, s.user_id, s.who, s.expires_at > now() AS good
+BEGUN = """
+SELECT s.project_id, p.name AS project_name, s.session_id, s.user_id, s.who
+FROM slack_states s JOIN projects p ON p.id = s.project_id
+WHERE s.hash = ANY($1::bytea[]) AND s.expires_at > now()
+FOR UPDATE OF s
 """
+
+SPEND = "DELETE FROM slack_states WHERE hash = ANY($1::bytea[])"
 
 STANDING = "SELECT closed_at, resolved_by FROM incidents WHERE id = $1"
 
@@ -106,10 +109,10 @@ async def begin(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, session
     return state
 
 
-async def take(tx: Tx, vault: Vault, state: str) -> Begun | None:
-    """What was begun with that state, which is spent by this; None where it is not known (any more)."""
-    row = await tx.fetchrow(TAKE, vault.token_hashes(state))
-    if row is None or not row["good"]:
+async def begun(tx: Tx, vault: Vault, state: str) -> Begun | None:
+    """What was begun with that state, held until the transaction ends; None where it is not known (any more)."""
+    row = await tx.fetchrow(BEGUN, vault.token_hashes(state))
+    if row is None:
         return None
     return Begun(
         key(row["project_id"]),
@@ -117,6 +120,11 @@ async def take(tx: Tx, vault: Vault, state: str) -> Begun | None:
         key(row["session_id"]) if row["session_id"] else None,
         key(row["user_id"]) if row["user_id"] else row["who"],
     )
+
+
+async def spend(tx: Tx, vault: Vault, state: str) -> None:
+    """The state is worth nothing from now on."""
+    await tx.execute(SPEND, vault.token_hashes(state))
 
 
 async def announce(tx: Tx, integration_id: UUID, message: str) -> None:

@@ -24,6 +24,7 @@ SELECT extract(epoch FROM free_again - now())::float8 - $2::float8 * (1 - 1.0 / 
 """
 
 GIVE_BACK = "DELETE FROM throttles WHERE subject = $1"
+REFUND = "UPDATE throttles SET free_again = free_again - $2::float8 / $3 * interval '1 s' WHERE subject = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ async def take(tx: Tx, subject: str, limit: Limit) -> float:
 async def give_back(tx: Tx, subject: str) -> None:
     """Forget what was taken: the tries turned out to be good ones."""
     await tx.execute(GIVE_BACK, _key(subject))
+
+
+async def refund(tx: Tx, subject: str, limit: Limit) -> None:
+    """The last try that was taken does not count."""
+    await tx.execute(REFUND, _key(subject), limit.seconds, limit.tries)
 
 
 def _key(subject: str) -> bytes:

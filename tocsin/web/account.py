@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from litestar import Response, get, post
 
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
-from tocsin.domain.errors import Refused
+from tocsin.domain.errors import Refused, too_many
 from tocsin.storage import accounts, passwords, sessions, throttle
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
@@ -45,11 +47,14 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 @post("/account/password", include_in_schema=False)
 async def change_password(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Needs the old password, as often as signing in may be tried; ends every other session."""
+    """Needs the old password, with a limit of its own; ends every other session."""
     form = await fields(request, viewer, readers=True)
+    subject = f"change the password of {viewer.user_id}"
     async with service.pool.acquire() as tx, tx.transaction():
-        if await throttle.take(tx, f"sign in as {viewer.email.lower()}", TRIES):
-            return await _page(viewer, service, {"old": texts.TOO_MANY_TRIES.format(minutes=15)})
+        wait = await throttle.take(tx, subject, TRIES)
+    if wait:
+        raise too_many(texts.TOO_MANY_TRIES.format(minutes=math.ceil(wait / 60)), wait)
+    async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
     if user is None or not await passwords.matches(user.password_hash, form.get("old", "")):
         return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
@@ -61,7 +66,7 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     async with service.pool.acquire() as tx, tx.transaction():
         await accounts.set_password(tx, viewer.user_id, password_hash)
         await sessions.end_others(tx, viewer.user_id, viewer.session_id)
-        await throttle.give_back(tx, f"sign in as {viewer.email.lower()}")
+        await throttle.give_back(tx, subject)
     return redirect(PAGE, texts.PASSWORD_SET)
 
 

@@ -11,6 +11,7 @@ from tocsin import __version__
 from tocsin.web.session import Service
 
 HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+INSTALLED, TRIED = "/usr/local/lib/tocsin-agent.py", "/run/tocsin-agent.py"
 GAPS = ('SERVICE = ""', 'VERSION = ""')
 
 
@@ -30,10 +31,15 @@ def text_for(url: str) -> str:
     return text
 
 
-def line(url: str, token: str | None, *, install: bool) -> str:
-    """What to type on the machine. Without a token there is a place to put it."""
-    start = f"curl -fsS {url}/agent | TOCSIN_TOKEN={token or 'YOUR_TOKEN'} sudo --preserve-env=TOCSIN_TOKEN python3 -"
-    return f"{start} --install" if install else start
+def lines(url: str, token: str | None, *, install: bool) -> str:
+    """What to paste on the machine, as one command of a POSIX shell. Without a token there is a place to put it.
+
+    The token comes by a here-document on standard input: no command line holds it, which everybody on the machine
+    could read. The program lies where only root can write.
+    """
+    file, more = (INSTALLED, " --install") if install else (TRIED, "")
+    run = f"curl -fsS {url}/agent > {file} && python3 {file}{more} --token-file -"
+    return f"sudo sh -c '{run}' <<'END'\n{token or 'YOUR_TOKEN'}\nEND"
 
 
 routes = [agent]

@@ -11,7 +11,7 @@ from typing import Literal
 from litestar import Response, post
 
 from tocsin.domain import letters, phones
-from tocsin.domain.errors import Refused
+from tocsin.domain.errors import Refused, too_many
 from tocsin.integrations.slack import CALLBACK, redirect_uri_of
 from tocsin.settings import Settings
 from tocsin.storage import throttle
@@ -186,7 +186,7 @@ async def _limit(service: Service, what: str, limit: Limit) -> None:
     async with service.pool.acquire() as tx, tx.transaction():
         wait = await throttle.take(tx, what, limit)
     if wait:
-        raise Refused(429, "too_many_requests", texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)))
+        raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
 
 
 routes = [try_mail, try_sms, try_slack]

@@ -8,10 +8,10 @@ from litestar.background_tasks import BackgroundTask
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
+from tocsin.integrations.post import send_verification
 from tocsin.storage import operator, passwords
 from tocsin.storage.operator import Operator
 from tocsin.web import texts
-from tocsin.web.post import send_verification
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, open_fields
 from tocsin.web.sign_in import begin

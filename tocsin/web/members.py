@@ -10,12 +10,12 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
-from tocsin.domain.errors import Refused, invalid_field, not_found
-from tocsin.storage import audit, members, throttle
+from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found, too_many
+from tocsin.integrations.post import send_invitation
+from tocsin.storage import audit, mails, members, throttle
 from tocsin.storage.accounts import Role
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
-from tocsin.web.post import send_invitation
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -35,6 +35,7 @@ async def _page(
     async with service.pool.acquire() as tx:
         found = await members.members(tx, viewer.project_id)
         invited = await members.invitations(tx, viewer.project_id)
+        today = await mails.today(tx, viewer.project_id)
     errors = {each.field: each.message for each in refused.details} if refused else {}
     if refused and not errors:
         errors = {"email": refused.message}
@@ -42,20 +43,24 @@ async def _page(
         "members.html", viewer, title="Members", status_code=refused.status if refused else 200, members=found,
         invited=invited, errors=errors, values=form or {}, owner=viewer.role == "owner", roles=texts.ROLES,
         owners=sum(each.role == "owner" for each in found), mail=service.settings.smtp is not None,
+        may_invite=viewer.verified or viewer.operator, today=today, most=mails.INVITATIONS_OF_PROJECT,
     )
 
 
 @post("/settings/members/invite", include_in_schema=False)
 async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Invites, or sends the invitation once more."""
+    """Invites, or sends the invitation once more. Whoever has not verified their own address writes to nobody."""
     form = await fields(request, viewer)
     try:
+        if not (viewer.verified or viewer.operator):
+            raise forbidden_state(texts.VERIFY_FIRST)
         email, role = rules.address("email", form.get("email", "")), _role(form)
         async with service.pool.acquire() as tx, tx.transaction():
             made = await members.invite(tx, viewer.project_id, email, role, by=viewer.user_id)
             if wait := await throttle.take(tx, f"invitations by {viewer.user_id}", INVITATIONS):
-                minutes = math.ceil(wait / 60)
-                raise Refused(429, "too_many_requests", texts.TOO_MANY_TRIALS.format(minutes=minutes))
+                raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
+            if used_up := await mails.invite(tx, viewer.project_id, email):
+                raise forbidden_state(texts.ENOUGH_TODAY.format(what=used_up))
             details = {"role": role}
             await audit.note(tx, viewer.project_id, viewer.email, "invited member", email, details)
     except Refused as refused:

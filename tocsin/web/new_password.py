@@ -6,18 +6,17 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
-from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, links, passwords, sessions, throttle
+from tocsin.domain.errors import Refused, too_many
+from tocsin.integrations.post import send_reset
+from tocsin.storage import accounts, claims, links, passwords, sign_ins, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
-from tocsin.web.post import reset_state, send_reset
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, no_session, open_fields, redirect
-from tocsin.web.sign_in import address
+from tocsin.web.session import AnyRequest, Service, network, no_session, open_fields, redirect
 
 MAILS_PER_USER = Limit(3, 3600)
-MAILS_PER_ADDRESS = Limit(20, 3600)
+MAILS_PER_NETWORK = Limit(20, 3600)
 
 
 @get("/forgot-password", include_in_schema=False)
@@ -36,8 +35,8 @@ async def send(request: AnyRequest, service: Service) -> Response[str]:
         error = refused.details[0].message
         return page("forgot_password.html", None, title=texts.FORGOT, status_code=422, error=error, email=given)
     async with service.pool.acquire() as tx, tx.transaction():
-        if await throttle.take(tx, f"new passwords for {address(request)}", MAILS_PER_ADDRESS):
-            raise Refused(429, "too_many_requests", texts.TOO_MANY_MAILS)
+        if wait := await throttle.take(tx, f"new passwords for {network(request)}", MAILS_PER_NETWORK):
+            raise too_many(texts.TOO_MANY_MAILS, wait)
         user = await accounts.user_by_email(tx, email)
         if user and await throttle.take(tx, f"new passwords of {user.id}", MAILS_PER_USER):
             user = None
@@ -71,12 +70,10 @@ async def chosen(request: AnyRequest, service: Service) -> Response[str]:
     password_hash = await passwords.hash_of(password)
     async with service.pool.acquire() as tx, tx.transaction():
         now = await accounts.user_by_id(tx, user.id, lock=True)
-        if now is None or not links.still_resets(service.vault, token, reset_state(now)):
+        if now is None or not links.still_resets(service.vault, token, now):
             return _over()
-        await accounts.set_password(tx, user.id, password_hash)
-        await accounts.verify(tx, user.id, user.email)
-        await sessions.end_others(tx, user.id)
-        await throttle.give_back(tx, f"sign in as {user.email.lower()}")
+        await claims.claim(tx, service.vault, now.id, now.email, password_hash)
+        await sign_ins.forgive(tx, service.vault, now, network(request))
     return redirect("/sign-in?done=password", cookies=[no_session(service)])
 
 
@@ -86,7 +83,7 @@ async def _user(service: Service, token: str) -> User | None:
         return None
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, user_id)
-    return user if user and links.still_resets(service.vault, token, reset_state(user)) else None
+    return user if user and links.still_resets(service.vault, token, user) else None
 
 
 def _form(token: str, user: User, errors: dict[str, str] | None = None) -> Response[str]:

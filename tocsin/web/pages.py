@@ -13,18 +13,28 @@ from litestar.background_tasks import BackgroundTask
 
 from tocsin.domain import accounts as rules
 from tocsin.domain import ids
-from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, audit, health, links, passwords, throttle
+from tocsin.domain.errors import Refused, too_many
+from tocsin.integrations.post import send_verification
+from tocsin.storage import accounts, audit, claims, health, links, passwords, sign_ins, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.links import Verification
 from tocsin.storage.secrets import Vault
 from tocsin.storage.throttle import Limit
-from tocsin.web.post import send_verification
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, open_fields, redirect, signed_in
+from tocsin.web.session import (
+    AnyRequest,
+    Person,
+    Service,
+    fields,
+    network,
+    no_session,
+    open_fields,
+    redirect,
+    signed_in,
+)
 
 MAILS_PER_USER = Limit(3, 3600)
-MAILS_PER_ADDRESS = Limit(20, 3600)
+MAILS_PER_NETWORK = Limit(20, 3600)
 UNSUBSCRIBED = "unsubscribed by its reader"
 
 _static = resources.files("tocsin").joinpath("web/static")
@@ -62,39 +72,63 @@ def _asset(name: str, kind: str) -> Response[bytes]:
 
 
 @get("/verify-email", include_in_schema=False)
-async def verify_email(service: Service, token: str = "") -> Response[str]:
-    """Opened from the mail: the address is its reader's from now on."""
+async def verify_email(request: AnyRequest, service: Service, token: str = "") -> Response[str]:
+    """Opened from the mail by a person, or by a program that looks at links: changes nothing."""
     if not token:
         return _message("Verify your mail address", "Tell us the address, and we send you the link.", form="ask")
-    said = links.read_verification(service.vault, token)
-    if said is None:
-        return _broken(form="ask")
+    person = await signed_in(request)
+    async with service.pool.acquire() as tx:
+        meant = await _meant(tx, service.vault, token)
+    return _ask(meant, person, token) if isinstance(meant, User) else meant
+
+
+@post("/verify-email/confirm", include_in_schema=False, status_code=200)
+async def confirm(request: AnyRequest, service: Service) -> Response[str]:
+    """The button of whoever is signed in to that very account: the password stays, and so do the sessions."""
+    person = await signed_in(request)
+    form = await fields(request, person) if person else await open_fields(request)
+    token = form.get("token", "")
     async with service.pool.acquire() as tx, tx.transaction():
-        now_verified = not said.expired and await accounts.verify(tx, said.user_id, said.email)
-        user = await _user(tx, said)
-    if user is None:
-        return _broken()
-    if not user.verified:
-        return _message(
-            "This link is too old",
-            f"It was good for three days. We can send a new one to {user.email}.",
-            form="resend", token=token, status=410,
-        )
-    title = "Thank you" if now_verified else "Already verified"
-    text = f"{user.email} {'is verified now' if now_verified else 'was verified before'}; alerts may go there."
-    if user.password_hash is None and not said.expired:
-        return _message(title, text, form="password", token=token)
-    return _message(title, text)
+        meant = await _meant(tx, service.vault, token)
+        if not isinstance(meant, User):
+            return meant
+        if person is None or person.user_id != meant.id or meant.password_hash is None:
+            return _ask(meant, person, token)
+        await accounts.verify(tx, meant.id, meant.email)
+    return _message("Thank you", f"{meant.email} is verified now; alerts may go there.", on="/")
+
+
+@post("/verify-email/password", include_in_schema=False, status_code=200)
+async def choose_password(request: AnyRequest, service: Service) -> Response[str]:
+    """The password of whoever reads the account's mail, in place of the one before: whoever made the account is out."""
+    form = await open_fields(request)
+    token = form.get("token", "")
+    async with service.pool.acquire() as tx:
+        meant = await _meant(tx, service.vault, token)
+    if not isinstance(meant, User):
+        return meant
+    try:
+        password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
+    except Refused as refusal:
+        return _ask(meant, None, token, refusal.message)
+    password_hash = await passwords.hash_of(password)
+    async with service.pool.acquire() as tx, tx.transaction():
+        now = await accounts.user_by_id(tx, meant.id, lock=True)
+        if now != meant or not await claims.claim(tx, service.vault, now.id, now.email, password_hash):
+            return _message("Nothing was changed", "Something was changed elsewhere meanwhile.", status=422)
+        await sign_ins.forgive(tx, service.vault, now, network(request))
+    answer = _message("Thank you", f"{now.email} is verified now, and your password is set.", on="/sign-in")
+    answer.cookies.append(no_session(service))
+    return answer
 
 
 @post("/verify-email", include_in_schema=False, status_code=200)
 async def send_again(request: AnyRequest, service: Service) -> Response[str]:
     """Sends the link again, to the address of an old link or to one typed in; never tells who has an account."""
     form = await open_fields(request)
-    sender = f"verification mails for {request.client.host if request.client else 'nobody'}"
     async with service.pool.acquire() as tx, tx.transaction():
-        if await throttle.take(tx, sender, MAILS_PER_ADDRESS):
-            return _message("Too many mails", "Please wait a while before you ask for another one.", status=429)
+        if wait := await throttle.take(tx, f"verification mails for {network(request)}", MAILS_PER_NETWORK):
+            raise too_many("Please wait a while before you ask for another mail", wait)
         user = await _awaiting(tx, service.vault, form)
         if user and await throttle.take(tx, f"verification mails to {user.id}", MAILS_PER_USER):
             user = None
@@ -104,31 +138,39 @@ async def send_again(request: AnyRequest, service: Service) -> Response[str]:
     return response
 
 
-@post("/verify-email/password", include_in_schema=False, status_code=200)
-async def choose_password(request: AnyRequest, service: Service) -> Response[str]:
-    """The first password of an account that was made without one, by whoever reads the account's mail."""
-    form = await open_fields(request)
-    token = form.get("token", "")
-    said = links.read_verification(service.vault, token)
-    if said is None or said.expired:
-        return _broken()
-    try:
-        password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
-    except Refused as refusal:
-        return _message("That cannot be your password", refusal.message + ".", form="password", token=token, status=422)
-    password_hash = await passwords.hash_of(password)
-    async with service.pool.acquire() as tx, tx.transaction():
-        user = await _user(tx, said)
-        chosen = user is not None and user.verified and await accounts.choose_password(tx, user.id, password_hash)
-    if not chosen:
-        return _message("Nothing was changed", "This account has a password already.", status=422)
-    return _message("Your password is set", "You can sign in with it from now on.")
+async def _meant(tx: asyncpg.Connection, vault: Vault, token: str) -> User | Response[str]:
+    """The account that a link can still verify, or a page that says why it verifies none.
+
+    Once the address is verified and there is a password, a link has done all that it can do.
+    """
+    said = links.read_verification(vault, token)
+    user = await _user(tx, said) if said else None
+    if said is None or user is None:
+        return _broken(form="ask" if said is None else "")
+    if user.verified and (said.expired or user.password_hash is not None):
+        return _message("Already verified", f"{user.email} was verified before; alerts may go there.", on="/")
+    if said.expired:
+        return _message(
+            "This link is too old",
+            f"It was good for three days. We can send a new one to {user.email}.",
+            form="resend", token=token, status=410,
+        )
+    return user
+
+
+def _ask(user: User, person: Person | None, token: str, error: str = "") -> Response[str]:
+    """The form that verifies the address: one button for whoever is signed in to the account, else a new password."""
+    mine = person is not None and person.user_id == user.id and user.password_hash is not None
+    return page(
+        "verify_email.html", person if mine else None, title="Verify your mail address",
+        status_code=422 if error else 200, user=user, mine=mine, token=token, error=error,
+    )
 
 
 async def _user(tx: asyncpg.Connection, said: Verification) -> User | None:
     """The user that a link speaks of, if the address is still the same."""
     user = await accounts.user_by_id(tx, said.user_id)
-    return user if user and user.email.lower() == said.email.lower() else None
+    return user if user and rules.same_address(user.email) == rules.same_address(said.email) else None
 
 
 async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: Mapping[str, str]) -> User | None:
@@ -184,10 +226,14 @@ def _broken(form: str = "") -> Response[str]:
     return _message("This link does not work", said, form=form, status=400)
 
 
-def _message(title: str, *paragraphs: str, form: str = "", token: str = "", status: int = 200) -> Response[str]:
+def _message(
+    title: str, *paragraphs: str, form: str = "", token: str = "", on: str = "", status: int = 200
+) -> Response[str]:
     return page(
-        "message.html", None, title=title, status_code=status, paragraphs=paragraphs, form=form, token=token
+        "message.html", None, title=title, status_code=status, paragraphs=paragraphs, form=form, token=token, on=on
     )
 
 
-routes = [landing, stylesheet, script, verify_email, send_again, choose_password, ask_unsubscribe, unsubscribe]
+routes = [
+    landing, stylesheet, script, verify_email, confirm, choose_password, send_again, ask_unsubscribe, unsubscribe,
+]  # fmt: skip

@@ -53,8 +53,8 @@ async def _lines(tx: Tx, viewer: Viewer, service: Service) -> dict[str, Any]:
     projects = await accounts.projects_of(tx, service.vault, viewer.user_id)
     token = next((each.api_token for each in projects if each.id == viewer.project_id), None)
     return {
-        "install": agent.line(service.public_url, token, install=True),
-        "try_out": agent.line(service.public_url, token, install=False),
+        "install": agent.lines(service.public_url, token, install=True),
+        "try_out": agent.lines(service.public_url, token, install=False),
         "has_token": token is not None,
         "agent_url": f"{service.public_url}/agent",
         "only_here": urlsplit(service.public_url).hostname in ("localhost", "127.0.0.1", "::1"),

@@ -15,7 +15,7 @@ import asyncpg
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
-from tocsin.domain import ids
+from tocsin.domain import clients, ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage import sessions
@@ -173,6 +173,13 @@ def flash(request: AnyRequest) -> tuple[str, bool] | None:
     except (ValueError, TypeError):
         return None
     return str(said), bool(good)
+
+
+def network(request: AnyRequest) -> str:
+    """Where the request comes from, as limits count it."""
+    service: Service = request.app.state.service
+    peer = request.client.host if request.client else None
+    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
 
 
 def _zone(request: AnyRequest) -> str:

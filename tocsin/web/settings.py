@@ -6,7 +6,7 @@ from litestar import Response, get, post
 
 from tocsin.domain import names
 from tocsin.domain.errors import Refused, not_found
-from tocsin.storage import accounts, audit, members, operator
+from tocsin.storage import accounts, audit, mails, members, operator
 from tocsin.web import channels, texts
 from tocsin.web.channels import PAGE
 from tocsin.web.render import page
@@ -22,6 +22,8 @@ async def _page(
     viewer: Viewer, service: Service, *, token: str = "", name: str = "", error: str = ""
 ) -> Response[str]:
     ask = None
+    async with service.pool.acquire() as tx:
+        today = await mails.today(tx, viewer.project_id)
     if not viewer.operator and service.settings.registration != "open":
         async with service.pool.acquire() as tx:
             ask = await operator.address(tx)
@@ -29,7 +31,9 @@ async def _page(
         "settings.html", viewer, title="Settings", status_code=422 if error else 200,
         channels=channels.of(service.settings, service.public_url), ask=ask, token=token,
         name=name or viewer.project_name, error=error, owner=viewer.role == "owner",
-        env_file=service.settings.data_dir / ".env", public_url=service.public_url,
+        env_file=service.settings.data_dir / ".env", public_url=service.public_url, today=today,
+        most_mails=mails.NOTIFICATIONS_OF_PROJECT, most_to_one=mails.NOTIFICATIONS_TO_ONE,
+        most_invitations=mails.INVITATIONS_OF_PROJECT,
     )
 
 

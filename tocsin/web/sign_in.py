@@ -9,9 +9,10 @@ from litestar import Response, get, post
 
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.storage import accounts, passwords, sessions, throttle
+from tocsin.integrations import post as letters
+from tocsin.storage import accounts, passwords, sessions, sign_ins
 from tocsin.storage.accounts import User
-from tocsin.storage.throttle import Limit
+from tocsin.storage.sign_ins import Try
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import (
@@ -22,6 +23,7 @@ from tocsin.web.session import (
     fields,
     flash,
     local,
+    network,
     no_session,
     open_fields,
     redirect,
@@ -29,8 +31,6 @@ from tocsin.web.session import (
     signed_in,
 )
 
-TRIES_PER_ADDRESS = Limit(30, 300)
-TRIES_PER_ACCOUNT = Limit(10, 900)
 FIRST_PAGE = "/incidents"
 
 
@@ -47,25 +47,34 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     """Limited by where it comes from and by account, together with signing in by API."""
     form = await open_fields(request)
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
-    account = f"sign in as {email.lower()}"
-    subjects = {f"sign in from {address(request)}": TRIES_PER_ADDRESS, account: TRIES_PER_ACCOUNT}
     async with service.pool.acquire() as tx, tx.transaction():
-        wait = max([await throttle.take(tx, subject, limit) for subject, limit in subjects.items()])
-        user = None if wait else await accounts.user_by_email(tx, email)
-    if wait:
-        return _form(back, email, problem=texts.TOO_MANY_TRIES.format(minutes=math.ceil(wait / 60)), status=429)
+        trying = await sign_ins.begin(tx, service.vault, email, network(request))
+    if trying.wait:
+        problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
+        answer = _form(back, email, problem=problem, status=429)
+        answer.headers["Retry-After"] = str(math.ceil(trying.wait))
+        if trying.tell and trying.user:
+            letters.later(letters.send_tries(service, trying.user))
+        return answer
     # No connection is held while the password is computed.
+    user = trying.user
     if not await passwords.matches(user.password_hash if user else None, password) or user is None:
         return _form(back, email, problem=texts.NOT_KNOWN, status=422)
-    return await begin(request, service, user, back or FIRST_PAGE, forget=account)
+    return await begin(request, service, user, back or FIRST_PAGE, trying)
 
 
-async def begin(request: AnyRequest, service: Service, user: User, to: str, forget: str = "") -> Response[str]:
-    """A session for the user in place of the one before, and on to the page; `forget` names a limit to give back."""
+async def begin(
+    request: AnyRequest, service: Service, user: User, to: str, tried: Try | None = None
+) -> Response[str]:
+    """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
+    where a link let them in.
+    """
     old = request.cookies.get(cookie_name(service), "")
     async with service.pool.acquire() as tx, tx.transaction():
-        if forget:
-            await throttle.give_back(tx, forget)
+        if tried:
+            await sign_ins.succeed(tx, service.vault, tried)
+        else:
+            await sign_ins.remember(tx, service.vault, user, network(request))
         if old:
             await accounts.sign_out(tx, service.vault, old)
         token = await sessions.begin(tx, service.vault, user.id, browser(request.headers.get("user-agent", "")))
@@ -95,10 +104,6 @@ def _form(back: str, email: str = "", *, notice: str = "", problem: str = "", st
         "sign_in.html", None, title="Sign in", status_code=status, next=back, email=email, notice=notice,
         problem=problem,
     )
-
-
-def address(request: AnyRequest) -> str:
-    return request.client.host if request.client else "nowhere"
 
 
 _BROWSERS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox", "Firefox"), ("Chrom", "Chrome"), ("Safari", "Safari"))

@@ -16,7 +16,7 @@ from tocsin.storage.integrations import Facts
 from tocsin.storage.slack import STATE_MINUTES, Begun
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect, signed_in
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect, signed_in
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +61,15 @@ async def callback(
     state = request.query_params.get("state", "")  # as a parameter the framework would take the name for its own
     if not state or max(map(len, (state, code, error, project_uuid))) > LONGEST:
         return _back(OLD)
+    person = await signed_in(request)
     async with service.pool.acquire() as tx, tx.transaction():
-        begun = await slack.take(tx, service.vault, state)
-    if begun is None:
-        return _back(OLD)
-    if refusal := await _unfit(request, begun, project_uuid):
-        return _back(refusal)
+        begun = await slack.begun(tx, service.vault, state)
+        if begun is None:
+            return _back(OLD)
+        # Another browser that comes with it changes nothing.
+        if refusal := _unfit(person, begun, project_uuid):
+            return _back(refusal)
+        await slack.spend(tx, service.vault, state)
     if error or not code:
         return _back(DENIED if error in ("access_denied", "") else "Slack was not connected: Slack refused it.")
     client = Slack(app)
@@ -88,16 +91,14 @@ async def callback(
     return redirect(BACK_TO, f"{name} is connected. Attach it to servers and monitors to be told of their incidents.")
 
 
-async def _unfit(request: AnyRequest, begun: Begun, project_uuid: str) -> str | None:
+def _unfit(person: Person | None, begun: Begun, project_uuid: str) -> str | None:
     """Why what was begun may not be finished by this request."""
     if project_uuid and not hmac.compare_digest(
         project_uuid.encode(), ids.public(ids.PROJECT, begun.project_id).encode()
     ):
         return OTHER_PROJECT
-    if begun.session_id is not None:
-        person = await signed_in(request)
-        if person is None or person.session_id != begun.session_id:
-            return OTHER_BROWSER
+    if begun.session_id is not None and (person is None or person.session_id != begun.session_id):
+        return OTHER_BROWSER
     return None
 
 

@@ -1,9 +1,9 @@
 """Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
 
-It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from the environment (TOCSIN_TOKEN)
-or a file (--token-file), never from the command line, which everybody on the machine can read.
+It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from a file (--token-file; - is
+standard input) or the environment (TOCSIN_TOKEN), never from the command line, which everybody on the machine can read.
 
-    curl -fsS https://tocsin.example.com/agent | TOCSIN_TOKEN=… sudo --preserve-env=TOCSIN_TOKEN python3 - --install
+    curl -fsS https://tocsin.example.com/agent | sudo python3 - --install --token-file /etc/tocsin-agent.token
 
 With --install, which needs root, it becomes a service of the machine; without, it runs until it is stopped.
 """
@@ -42,6 +42,7 @@ VERSION = ""  # and its version
 KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
 AT_ONCE = 6  # samples, after an answer of 413
 TIMEOUT = 20
+LONGEST_TOKEN = 1000
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
 
 IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
@@ -374,7 +375,7 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
     token = environ.get("TOCSIN_TOKEN", "")
     if file is not None:
         try:
-            token = Path(file).read_text(encoding="ascii")
+            token = sys.stdin.read(LONGEST_TOKEN) if file == "-" else Path(file).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise Unusable(f"--token-file cannot be read ({error})") from None
     token = token.strip()
@@ -390,7 +391,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
     )
     parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
-    parser.add_argument("--token-file", help="a file with the project's API token, instead of TOCSIN_TOKEN")
+    parser.add_argument("--token-file", help="the API token's file (- is standard input), instead of TOCSIN_TOKEN")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
     parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
     parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")

@@ -1,0 +1,57 @@
+"""Where a request comes from: the network that limits are counted by, seen through proxies that are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+NOWHERE = "nowhere"
+"""The network of a client without an address, as over a Unix socket."""
+ONE_CUSTOMER = 64
+"""Bits of an IPv6 address that a provider gives to one customer, who may use all of the others (RFC 6177)."""
+LONGEST_ENTRY = 64
+MOST_PROXIES = 20
+
+
+def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """The client's network: an IPv4 address, or the /64 of an IPv6 one.
+
+    `peer` is the other end of the connection, `forwarded` are the values of `X-Forwarded-For` in their order. Only
+    what a trusted proxy wrote is believed: from the right, the first address that is no trusted proxy's counts. Where
+    an entry is no address, whoever passed it on counts.
+    """
+    found = _address(peer or "")
+    if found is None:
+        return NOWHERE
+    entries = ",".join(forwarded).rsplit(",", MOST_PROXIES) if forwarded else []
+    while _is_of(found, trusted) and entries:
+        before = _address(entries.pop())
+        if before is None:
+            break
+        found = before
+    return str(found) if found.version == 4 else str(ip_network((int(found), ONE_CUSTOMER), strict=False))
+
+
+def _is_of(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == each.version and address in each for each in networks)
+
+
+def _address(text: str) -> Address | None:
+    """An address with or without a port, as proxies write it; one of IPv4 within IPv6 is that of IPv4."""
+    text = text.strip()
+    if len(text) > LONGEST_ENTRY:
+        return None
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, IPv4Address):
+        return found
+    return found.ipv4_mapped or IPv6Address(int(found))

@@ -1,0 +1,98 @@
+"""Mail that the service writes on its own account: after the answer, so that its time tells nothing, and never a reason
+to fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import asyncpg
+import structlog
+
+from tocsin.domain import letters
+from tocsin.domain.mail import Letter
+from tocsin.settings import Settings
+from tocsin.storage import links, mails, members
+from tocsin.storage.accounts import User
+from tocsin.storage.members import Invitation
+from tocsin.storage.secrets import Vault
+from tocsin.transports.smtp import Mailer, MailRefused
+
+log = structlog.get_logger(__name__)
+
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+class Service(Protocol):
+    """What letters need of the service that writes them."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+    vault: Vault
+    public_url: str
+
+
+def later(letter: Coroutine[Any, Any, None]) -> None:
+    """Send one of these beside an answer that is a refusal."""
+    task = asyncio.create_task(letter)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+
+
+async def send_verification(service: Service, user: User) -> None:
+    link = links.verification(service.vault, service.public_url, user.id, user.email)
+    await _to_user(service, user, lambda domain, now: letters.verification(user.email, link, domain=domain, now=now))
+
+
+async def send_reset(service: Service, user: User) -> None:
+    link = links.reset(service.vault, service.public_url, user)
+    await _to_user(service, user, lambda domain, now: letters.reset(user.email, link, domain=domain, now=now))
+
+
+async def send_taken(service: Service, user: User) -> None:
+    """Somebody registered with the address of an account: one that is not verified gets its link once more."""
+    if not user.verified:
+        await send_verification(service, user)
+        return
+    link = f"{service.public_url}/forgot-password"
+    await _to_user(service, user, lambda domain, now: letters.taken(user.email, link, domain=domain, now=now))
+
+
+async def send_tries(service: Service, user: User) -> None:
+    link = f"{service.public_url}/forgot-password"
+    await _to_user(service, user, lambda domain, now: letters.tries(user.email, link, domain=domain, now=now))
+
+
+async def send_invitation(service: Service, invitation: Invitation) -> None:
+    link = members.link(service.vault, service.public_url, invitation)
+    inviter = invitation.invited_by or "Somebody"
+    await _send(
+        service,
+        lambda domain, now: letters.invitation(
+            invitation.email, link, inviter=inviter, project=invitation.project_name, role=invitation.role,
+            domain=domain, now=now,
+        ),
+    )
+
+
+async def _to_user(service: Service, user: User, write: Callable[[str, datetime], Letter]) -> None:
+    """To an address that nobody has shown to be theirs, so many a day and no more."""
+    if not user.verified:
+        async with service.pool.acquire() as tx:
+            if not await mails.write(tx, user.email):
+                log.warning("a letter was not sent: enough of them went to that address today")
+                return
+    await _send(service, write)
+
+
+async def _send(service: Service, write: Callable[[str, datetime], Letter]) -> None:
+    settings = service.settings
+    mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
+    try:
+        await mailer.send(write(mailer.domain, datetime.now(UTC)))
+    except MailRefused as error:
+        log.warning("a mail could not be sent", error=str(error))
