@@ -306,6 +306,16 @@ def test_zones_are_refused_in_every_setting(name: str, value: str, tmp_path: Pat
         our_settings.load(tmp_path, environ | {f"TOCSIN_{name}": value})
 
 
+def test_the_mail_server_s_host_is_read_like_any_other(tmp_path: Path) -> None:
+    """Without the dot at its end, for the certificate is of the name without."""
+    environ = {"TOCSIN_SMTP_URL": "smtp://user:p%40ss@Mail.Straße.example.:2525", "TOCSIN_EMAIL_FROM": "a@example.com"}
+    found = our_settings.load(tmp_path, environ).smtp
+    assert found is not None
+    assert (found.host, found.port, found.password) == ("mail.xn--strae-oqa.example", 2525, "p@ss")
+    with pytest.raises(our_settings.Unusable, match="TOCSIN_SMTP_URL"):
+        our_settings.load(tmp_path, environ | {"TOCSIN_SMTP_URL": "smtp://a..b"})
+
+
 # ----------------------------------------------------------------------------------------------------------- redirects
 
 BASE = "http://example.com/b/c/d;p?q"
