@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import os
-import socket
-import ssl
 import string
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-import trustme
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.browser import chromium
-from tests.needed import program
+from tests.recorder import LOOPBACK, curl, here, recorder
 from tocsin import settings as our_settings
 from tocsin.checks import base as checks
 from tocsin.checks.base import Wires
@@ -37,46 +29,6 @@ from tocsin.transports.http import Http, Unreachable
 from tocsin.transports.place import LONGEST_REMEMBERED, place
 from tocsin.transports.ssh import Login, Ssh, SshFailed
 from tocsin.transports.ssh import place as ssh_place
-
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-
-
-def here(host: str, port: int, **_: Any) -> Any:
-    """A name server to whom every name is this machine."""
-    return socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
-
-
-@asynccontextmanager
-async def recorder(*answers: bytes) -> AsyncIterator[tuple[int, list[tuple[bytes, bytes]]]]:
-    """A site that keeps the request line and the `Host` of all who ask; answers in turn, then 204."""
-    asked: list[tuple[bytes, bytes]] = []
-    left = list(answers)
-
-    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line, *headers = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-            asked.append((line.split(b" ", 1)[1], next(each for each in headers if each.lower().startswith(b"host:"))))
-            writer.write(left.pop(0) if left else b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(record, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], asked
-    finally:
-        server.close()
-
-
-async def curl(port: int, *addresses: str) -> None:
-    """Let curl ask them all, in this order, wherever they lead."""
-    command = [program("curl"), "--silent", "--globoff", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}"]
-    for each in addresses:
-        command += ["--output", os.devnull, each]
-    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "LC_ALL": "C.UTF-8"})
-    assert await process.wait() in (0, 3, 52, 56), "curl is not well"
 
 
 async def post(port: int, *addresses: str) -> None:
@@ -306,116 +258,14 @@ def test_zones_are_refused_in_every_setting(name: str, value: str, tmp_path: Pat
         our_settings.load(tmp_path, environ | {f"TOCSIN_{name}": value})
 
 
-# ----------------------------------------------------------------------------------------------------------- redirects
-
-BASE = "http://example.com/b/c/d;p?q"
-JOINED = [
-    ("g", "http://example.com/b/c/g"), ("./g", "http://example.com/b/c/g"), ("g/", "http://example.com/b/c/g/"),
-    ("/g", "http://example.com/g"), ("//other.example/g", "http://other.example/g"), ("?y", "http://example.com/b/c/d;p?y"),
-    ("g?y", "http://example.com/b/c/g?y"), ("#s", "http://example.com/b/c/d;p?q"), ("g#s", "http://example.com/b/c/g"),
-    (";x", "http://example.com/b/c/;x"), ("", "http://example.com/b/c/d;p?q"), (".", "http://example.com/b/c/"),
-    ("..", "http://example.com/b/"), ("../g", "http://example.com/b/g"), ("../../../g", "http://example.com/g"),
-    ("g?y/../x", "http://example.com/b/c/g?y/../x"), ("/a%3Ab?u=https%3A%2F%2Fx", "http://example.com/a%3Ab?u=https%3A%2F%2Fx"),
-    ("https://user:pw@other.example:443/%2F", "https://other.example/%2F"), ("HTTP://EXAMPLE.com:80", "http://example.com/"),
-    (" /with blanks ", "http://example.com/with%20blanks"), ("/?", "http://example.com/?"),
-    ("http://straße.example/ß", "http://xn--strae-oqa.example/%C3%9F"),
-]  # fmt: skip
-"""RFC 3986, 5.4, and what sites send."""
-
-
-@pytest.mark.parametrize(("location", "leads"), JOINED)
-def test_a_redirect_leads_where_the_standard_says(location: str, leads: str) -> None:
-    assert urls.follow(BASE, location.encode()) == leads
-
-
-def test_bytes_of_any_charset_in_a_redirect_travel_on_as_they_are() -> None:
-    assert urls.follow(BASE, b"/caf\xe9?\xc3\xa9") == "http://example.com/caf%E9?%C3%A9"
-
-
-@pytest.mark.parametrize(
-    "location",
-    [b"javascript:alert(1)", b"mailto:a@example.com", b"http://", b"http:///x", b"http://\xff/", b"http://[fe80::1%25a]/",
-     b"http://a..b/", b"//<b>/", b"http://example.com:0/", b"http://example.com:99999/", b"/" + b"a" * 8192],
-)  # fmt: skip
-def test_a_redirect_to_what_is_no_address_is_not_followed(location: bytes) -> None:
-    with pytest.raises(hosts.Unreadable):
-        urls.follow(BASE, location)
-
-
-@pytest.mark.parametrize("location", ["/a%3Ab", "a%3Ab?x=%2F", "/caf\xe9", "/with blank", "../%2e/x?y", "?only=query"])
-async def test_a_check_follows_a_redirect_to_where_curl_does(location: str) -> None:
-    moved = b"HTTP/1.1 302 Found\r\nLocation: " + location.encode("latin-1") + b"\r\nConnection: close\r\n\r\n"
-    async with recorder(moved) as (port, asked):
-        url = f"http://example.com:{port}/x/y"
-        target = checks.of(None, url).validate(Target(url, "http", 20))
-        result = await checks.perform(target, Wires(Dialer(Guard(LOOPBACK), resolve=here), "Tocsin/test"))
-    assert result.ok, result.message
-    ours = list(asked)
-    async with recorder(moved) as (port, asked):
-        command = [program("curl"), "--silent", "--location", "--connect-to", f"::127.0.0.1:{port}"]
-        process = await asyncio.create_subprocess_exec(*command, f"http://example.com:{port}/x/y")
-        assert await process.wait() == 0
-    assert [line.lower() for line, _ in ours] == [line.lower() for line, _ in asked]
-
-
-async def test_an_escape_in_a_redirect_makes_no_loop() -> None:
-    """The site sends everybody to the escaped form, and would do so again to whoever asks for another."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
-        good = line.startswith(b"GET /a%3Ab ")
-        writer.write(b"HTTP/1.1 204 Fine\r\n\r\n" if good else b"HTTP/1.1 301 Moved\r\nLocation: /a%3Ab\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a:b"
-    result = await checks.perform(Target(url, "http", 20), Wires(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
-    server.close()
-    assert result.ok, result.message
-
-
-# ------------------------------------------------------------------------------------------------------- trailing dots
-
-
-async def test_a_trailing_dot_is_for_name_servers_and_for_host_alone() -> None:
-    """Asked for with it; SNI and certificate have none, as curl has it too."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("site.example").configure_cert(context)
-    names: list[str | None] = []
-    context.sni_callback = lambda _, name, __: names.append(name)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    looked_up: list[str] = []
-
-    def resolve(host: str, port: int, **_: Any) -> Any:
-        looked_up.append(host)
-        return here(host, port)
-
-    asked: list[bytes] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 204 Fine\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    url = f"https://site.example.:{port}/"
-    http = Http(Guard(LOOPBACK), tls=trusting, resolve=resolve)
-    assert (await http.post(url, b"", {})).status == 204
-    wires = Wires(Dialer(Guard(LOOPBACK), trusting, resolve), "Tocsin/test")
-    result = await checks.perform(Target(url, "http", 20), wires)
-    assert result.ok, result.message
-    await http.close()
-    with authority.cert_pem.tempfile() as bundle:
-        command = [program("curl"), "--silent", "--cacert", bundle, "--connect-to", f"::127.0.0.1:{port}", url]
-        process = await asyncio.create_subprocess_exec(*command)
-        assert await process.wait() == 0
-    server.close()
-    assert names == ["site.example"] * 3
-    assert looked_up == ["site.example."] * 2
-    assert [f"Host: site.example.:{port}".encode() in each for each in asked] == [True] * 3
+def test_the_mail_server_s_host_is_read_like_any_other(tmp_path: Path) -> None:
+    """Without the dot at its end, for the certificate is of the name without."""
+    environ = {"TOCSIN_SMTP_URL": "smtp://user:p%40ss@Mail.Straße.example.:2525", "TOCSIN_EMAIL_FROM": "a@example.com"}
+    found = our_settings.load(tmp_path, environ).smtp
+    assert found is not None
+    assert (found.host, found.port, found.password) == ("mail.xn--strae-oqa.example", 2525, "p@ss")
+    with pytest.raises(our_settings.Unusable, match="TOCSIN_SMTP_URL"):
+        our_settings.load(tmp_path, environ | {"TOCSIN_SMTP_URL": "smtp://a..b"})
 
 
 # ------------------------------------------------------------------------------------------------- whatever is accepted
@@ -457,7 +307,7 @@ def test_what_is_accepted_is_what_goes_out(host: str, rest: str) -> None:
 )  # fmt: skip
 def test_no_host_takes_long_to_judge(text: str) -> None:
     def follow(location: str) -> str:
-        return urls.follow(BASE, location.encode())
+        return urls.follow("http://example.com/", location.encode())
 
     def judge() -> float:
         began = time.perf_counter()

@@ -158,6 +158,11 @@ async def test_a_warning_says_what_cannot_be_reached_at_present() -> None:
     assert await Guard([LOOPBACK]).warning("localhost") is None
 
 
+@pytest.mark.parametrize("host", ["例え.invalid", "１０.0.0.1", "a..b", "fe80::1%ü", "\ud800", "ü" * 300])
+async def test_a_warning_can_be_said_in_a_header_whatever_the_host_was_written_in(host: str) -> None:
+    assert (await Guard().warning(host) or "").isascii()
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
 )

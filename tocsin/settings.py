@@ -355,7 +355,7 @@ def _smtp(value: str, helo: str | None) -> Smtp | None:
     shape = "smtp://user:password@mail.example.com:587 or smtps://…:465"
     try:
         url = urlsplit(value)
-        host, port = hosts.read(url.hostname or ""), url.port
+        host, port = hosts.read(url.hostname or "").removesuffix("."), url.port
     except ValueError as error:
         raise Unusable(name, f"cannot be read ({error}); the form is {shape}") from None
     if url.scheme not in ("smtp", "smtps"):

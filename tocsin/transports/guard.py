@@ -109,10 +109,11 @@ class Guard:
         return None if None in refusals else refusals[0]
 
     def _allows(self, given: Address, end: Address) -> bool:
-        within = [each for each in self._allowed if given in each or (end is not given and end in each)]
-        if within and end in METADATA:
-            return any(network.prefixlen in (0, network.max_prefixlen) for network in within)
-        return bool(within)
+        return any(
+            (given in network or (end is not given and end in network))
+            and (end not in METADATA or network.prefixlen in (0, network.max_prefixlen))
+            for network in self._allowed
+        )
 
 
 def _unwrapped(address: Address) -> Address:
