@@ -169,6 +169,17 @@ async def test_only_incident_types_that_a_restart_can_help(client: httpx.AsyncCl
     assert (await here.restart("ram"))["status"] == "delivered"
 
 
+async def test_what_only_warns_restarts_nothing_unless_it_is_asked_for_by_name(
+    client: httpx.AsyncClient, target: Machine
+) -> None:
+    here = await scene(client, target.port)
+    done = await here.restart("clock")
+    assert (done["status"], target.reboots) == ("suppressed", 0)
+    assert "a warning" in done["reason"]
+    asked = await scene(client, target.port, await new_server(client, "another"), incident_types=["clock"])
+    assert (await asked.restart("clock"))["status"] == "delivered"
+
+
 async def waiting_delivery(here: Scene, target: Machine) -> str:
     """One that has failed, because the machine is off, and will be tried again; the machine is on again."""
     target.stop()

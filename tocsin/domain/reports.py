@@ -14,6 +14,7 @@ from tocsin.domain.servers import EARLIEST, TOO_EARLY, TOO_LATE, Row
 CPU = "cpu_used"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RIGHT = timedelta(seconds=clocks.TOLERANCE)
 _EARLIEST = (EARLIEST - _EPOCH).total_seconds()
 
 Refusal = tuple[datetime, str | None, str]
@@ -31,12 +32,14 @@ class Read:
 
 def sends_units(rows: Sequence[Row], cores: int | None) -> bool:
     """Whether CPU figures of which nothing is said show by themselves that they are in units."""
-    return any(cpu.in_units(values[CPU], cores) for _, values in rows if CPU in values)
+    return any(values.get(CPU, 0.0) >= cpu.OVER and cpu.in_units(values[CPU], cores) for _, values in rows)
 
 
 def read(rows: Sequence[Row], unit: Unit, cores: int | None, clock: Clock | None, arrived: datetime) -> Read:
     """`rows` are by time, as they were sent; `unit` is that of CPU figures, `clock` what was known before."""
     rows, refused = _in_percent(rows, unit, cores)
+    if clock is None and rows and rows[0][0] >= EARLIEST and -_RIGHT <= rows[-1][0] - arrived <= _RIGHT:
+        return Read(rows, None, refused)  # as nearly always
     times = [(at - _EPOCH).total_seconds() for at, _ in rows]
     now = (arrived - _EPOCH).total_seconds()
     clock = clocks.follow(clock, times, now)
@@ -55,8 +58,12 @@ def read(rows: Sequence[Row], unit: Unit, cores: int | None, clock: Clock | None
 
 
 def _in_percent(rows: Sequence[Row], unit: Unit, cores: int | None) -> tuple[Sequence[Row], list[Refusal]]:
-    if unit == "percent" and all(values.get(CPU, 0.0) <= 100.0 for _, values in rows):
-        return rows, []
+    if unit == "percent":
+        for _, values in rows:
+            if values.get(CPU, 0.0) > 100.0:
+                break
+        else:
+            return rows, []
     refused: list[Refusal] = []
     changed: list[Row] = []
     for at, values in rows:

@@ -295,8 +295,10 @@ def _apply(state: _State, read: Read) -> list[Verdict]:
     )
     if "downtime" in state.ongoing:
         verdicts.append(Verdict("downtime", "recovered", "A report arrived"))
-    state.clock, about_clock = clocks.judge(state.clock, CLOCK in state.ongoing, state.now.timestamp(), name)
-    verdicts += about_clock
+    if state.clock is not None or CLOCK in state.ongoing:
+        lasting, arrived = CLOCK in state.ongoing, state.now.timestamp()
+        state.clock, about_clock = clocks.judge(state.clock, lasting, arrived, name)
+        verdicts += about_clock
     for verdict in verdicts:
         (state.ongoing.add if verdict.kind == "over" else state.ongoing.discard)(verdict.type)
     return verdicts
