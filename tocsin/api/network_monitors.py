@@ -33,6 +33,7 @@ class MonitorFields(msgspec.Struct):
     """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
+    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read.
     """
 
     name: str | UnsetType | None = UNSET
