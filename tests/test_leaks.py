@@ -250,9 +250,13 @@ async def users(scene: Scene, post: Post) -> None:
     text = poll(lambda: next((each for each in post.texts if "/verify-email?" in each), None), what="a mail")
     found = re.search(r"http\S+/verify-email\?token=[\w.=-]+", text)
     assert found
-    scene.keep("verification link", parse_qs(urlsplit(found[0]).query)["token"][0])
+    token = scene.keep("verification link", parse_qs(urlsplit(found[0]).query)["token"][0])
+    new = scene.keep("chosen password", "ch0sen-p4ssword-s3ntinel")
     async with scene.client() as client:
-        assert (await client.get(found[0])).status_code == 200
+        # Its form carries what the link did.
+        assert (await client.get(found[0], extensions=dict(ONCE))).status_code == 200
+        form = {"token": token, "password": new, "password_confirmation": new}
+        assert "Thank you" in (await client.post("/verify-email/password", data=form)).text
 
 
 async def everything(scene: Scene, twilio: Twilio, receiver: Receiver, target: Machine) -> None:

@@ -66,6 +66,6 @@ async def test_revealed_secrets_are_shown_to_no_reader(
         assert hidden.status_code == 200
         assert ssh["password"] not in hidden.text, path
     for page in ("/integrations", f"/integrations/{made['uuid']}", f"/network_monitors/{watched}", "/settings"):
-        seen = await app_client.get(page, cookies={"tocsin": reader["Authorization"].split()[1]})
+        seen = await app_client.get(page, headers={"Cookie": f"tocsin={reader['Authorization'].split()[1]}"})
         assert seen.status_code == 200
         assert ssh["password"] not in seen.text, page
