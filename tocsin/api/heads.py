@@ -54,8 +54,11 @@ def check(version: str, headers: Sequence[Header]) -> None:
     if b"transfer-encoding" in names:
         if version == "1.0":  # RFC 9112, 6.1
             raise unreadable("HTTP/1.0 knows no Transfer-Encoding")
-        codings = b",".join(value for name, value in headers if name == b"transfer-encoding")
-        if codings.strip().lower() != b"chunked":
+        codings = b",".join(value.lower() for name, value in headers if name == b"transfer-encoding")
+        *others, last = (each.strip() for each in codings.split(b","))
+        if last != b"chunked":  # RFC 9112, 6.3
+            raise unreadable("nobody can tell where its body ends")
+        if others:
             raise Refused(501, "not_implemented", "The only Transfer-Encoding that is known here is chunked")
 
 
