@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,16 +98,18 @@ class Wire:
 
     async def rest(self, timeout: float = 30.0) -> bytes:
         """What comes until the other side ends the connection."""
-        received = bytearray()
-        async with asyncio.timeout(timeout):
-            while True:
-                try:
-                    part = await self.reader.read(1 << 16)
-                except ConnectionError:
-                    return bytes(received)
-                if not part:
-                    return bytes(received)
-                received += part
+        received, last = bytearray(), time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                while part := await self.reader.read(1 << 16):
+                    received += part
+                    last = time.monotonic()
+        except ConnectionError:
+            pass
+        except TimeoutError:
+            silent = time.monotonic() - last
+            raise TimeoutError(f"not ended, after {len(received)} bytes and {silent:.1f} s of silence") from None
+        return bytes(received)
 
     async def answer(self, timeout: float = 30.0) -> Answer:
         """One answer with a length, on a connection that goes on."""

@@ -114,6 +114,15 @@ async def test_a_body_that_comes_too_slowly_is_refused(hasty: Service, path: byt
         assert is_refusal(answered[0], 408)
 
 
+async def test_what_came_fast_of_a_body_is_no_credit_for_silence(hasty: Service) -> None:
+    head = post(b"Content-Length: 200000", path=b"/api/v1/users/sign_in")
+    async with wires(hasty) as (wire,):
+        await wire.send(head, *[b" " * 50_000] * 3, pause=0.05)
+        said, seconds = await ended(wire)
+    assert is_refusal(answers(said)[0], 408)
+    assert seconds <= GRACE * 2 + LATE
+
+
 async def test_a_body_that_comes_fast_enough_may_take_its_time(hasty: Service) -> None:
     for path in (INCIDENTS, b"/api/v1/users/sign_in"):
         async with wires(hasty) as (wire,):

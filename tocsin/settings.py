@@ -68,8 +68,8 @@ class Limits:
     """What one API process takes from whoever connects, before it knows who that is.
 
     `idle_timeout` is longer than what proxies use, so that they end a connection and not we. An IPv6 address counts by
-    its /64. What arrives of a body, or is taken of an answer, may be slow for `transfer_grace`, and must then have come
-    at `transfer_rate` bytes a second on average.
+    its /64. Of a body something must come every `transfer_grace`, and after the first of these `transfer_rate` bytes a
+    second on average; an answer may rest for `idle_timeout` before it must be taken at that rate.
     """
 
     connections: int

@@ -143,15 +143,17 @@ class Connection(HttpToolsProtocol):
 
     def _await_body(self, came: int) -> None:
         limits = self.crowd.limits
+        now = self.loop.time()
         if self._since is None:
-            self._since, self._raw = self.loop.time(), 0
+            self._since, self._raw = now, 0
         else:
             self._raw += came
             if self._raw > limits.head_bytes + FRAMING * self._body:
                 self._refuse(heads.unreadable("there is more around its chunks than in them"))
                 return
         if self._answering:
-            self._deadline = self._since + limits.transfer_grace + self._raw / limits.transfer_rate
+            # What came fast is no credit for silence.
+            self._deadline = limits.transfer_grace + min(self._since + self._raw / limits.transfer_rate, now)
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
         try:
@@ -261,7 +263,9 @@ class Connection(HttpToolsProtocol):
         return b"".join(parts)
 
     def _refusal(self, refusal: Refused) -> bytes:
-        return self.whole(refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers, close=True)
+        whole = self.whole(refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers, close=True)
+        to_head = self._part != BETWEEN and self.url and self.parser.get_method() == b"HEAD"
+        return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else whole
 
     def _refuse(self, refusal: Refused) -> None:
         """The answer to the request that is being read."""
@@ -314,7 +318,7 @@ class Connection(HttpToolsProtocol):
             if self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False):
                 self._deadline = now + limits.transfer_grace  # it is we who let it wait
             else:
-                self._refuse(_late(f"less than {limits.transfer_rate} bytes a second came of its body"))
+                self._refuse(_late(f"of its body came nothing in {limits.transfer_grace:g} s, or less than {limits.transfer_rate} bytes a second"))
         else:
             self.transport.close()
 
