@@ -18,7 +18,7 @@ import secrets
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,9 @@ HANDS = 8
 PATIENCE = 45.0
 """Seconds after which a connection must have been ended by the service, whatever was sent."""
 GROWTH = 80 << 20
-"""Bytes by which the API's memory may grow for longer than `LASTING`."""
-LASTING = 30
-"""Looks at the memory, five a second. Two passwords at once take 64 MiB each, which go as they came."""
+"""Bytes by which the API's memory may have grown in the end."""
 PEAK = GROWTH + 2 * (64 << 20)
+"""And at any moment: two passwords at once take 64 MiB each while they are looked at."""
 QUICK, SHARE = 0.1, 0.99
 """Seconds in which so great a share of others' requests is answered."""
 SLOW = 1.0
@@ -56,6 +55,7 @@ class Result:
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     grown: int = 0
+    peak: int = 0
     waited: float = 0.0
     longest: float = 0.0
     by_the_clock: float = 0.0
@@ -68,8 +68,9 @@ class Result:
         told = "".join(f"\n  {fault}" for fault in self.faults[:20])
         return (
             f"seed {self.seed}: {self.kinds.total()} cases in {self.seconds:.0f} s, answered "
-            f"{dict(sorted(self.statuses.items()))}; memory grew by {self.grown / (1 << 20):.0f} MB; others waited "
-            f"{self.waited * 1000:.0f} ms at p99, {self.longest * 1000:.0f} ms at most (with the machine's share "
+            f"{dict(sorted(self.statuses.items()))}; memory grew by {self.grown >> 20} MB "
+            f"({self.peak >> 20} MB for moments); others waited {self.waited * 1000:.0f} ms at p99, "
+            f"{self.longest * 1000:.0f} ms at most (with the machine's share "
             f"{self.by_the_clock * 1000:.0f} ms at p99); {len(self.faults)} faults{told}"
         )
 
@@ -117,6 +118,7 @@ class Fuzz:
         probe = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.probe", str(self.port), str(api.pid), stdin=PIPE, stdout=PIPE
         )
+        memory = api.memory_info().rss
         self.ending = time.monotonic() + seconds
         watching = asyncio.create_task(self._watch_memory(api))
         try:
@@ -125,6 +127,7 @@ class Fuzz:
             watching.cancel()
             measured, _ = await probe.communicate(b"\n")
         self._judge_waiting(json.loads(measured))
+        await self._judge_memory(api, memory)
 
     def _judge_waiting(self, measured: dict[str, Any]) -> None:
         result, took = self.result, measured["took"]
@@ -137,16 +140,21 @@ class Fuzz:
             self.fault(f"others were answered {said!r}")
 
     async def _watch_memory(self, api: psutil.Process) -> None:
-        seen: deque[int] = deque(maxlen=LASTING)
-        first = 0
-        while api.is_running() and not self.result.grown > GROWTH:
-            seen.append(api.memory_info().rss)
-            if len(seen) == LASTING:
-                first = first or min(seen)
-                self.result.grown = max(self.result.grown, min(seen) - first)
-                if self.result.grown > GROWTH or seen[-1] - first > PEAK:
-                    self.fault(f"memory grew by {(seen[-1] - first) >> 20} MB, before case {self.next}")
+        first = api.memory_info().rss
+        while (grown := api.memory_info().rss - first) <= PEAK:
+            self.result.peak = max(self.result.peak, grown)
+            await asyncio.sleep(0.1)
+        self.fault(f"memory grew by {grown >> 20} MB, before case {self.next}")
+
+    async def _judge_memory(self, api: psutil.Process, before: int) -> None:
+        """What stays, once nothing is under way any more."""
+        grown = [api.memory_info().rss - before]
+        while len(grown) < 50 and min(grown) > GROWTH:
             await asyncio.sleep(0.2)
+            grown.append(api.memory_info().rss - before)
+        self.result.grown = min(grown)
+        if self.result.grown > GROWTH:
+            self.fault(f"memory has grown by {self.result.grown >> 20} MB")
 
     async def _hand(self) -> None:
         while time.monotonic() < self.ending and len(self.result.faults) < 20:

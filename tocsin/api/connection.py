@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tocsin.api import heads, refusals
 from tocsin.api.crowd import Crowd, Party
 from tocsin.domain.errors import Refused
+from tocsin.settings import Limits
 
 SLICE = 8 << 10
 """Bytes that are parsed at once: what is pipelined behind them waits, unread, until there is an answer."""
@@ -45,6 +46,7 @@ class Connection(HttpToolsProtocol):
     """One of the crowd. Its deadline is the moment at which the client is too late."""
 
     crowd: ClassVar[Crowd]
+    limits: Limits
     party: Party
     flow: Flow
 
@@ -67,17 +69,24 @@ class Connection(HttpToolsProtocol):
     _stalled: tuple[float, int] | None = None
     """Since when nothing more is taken of our answers, and how much waited then."""
 
+    version = "1.1"
+
     def begin_exchange(self) -> None:
         """A head is there, and in order."""
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # the scope, which only the framework needs
+        self.url, self.headers, self.expect_100_continue = url, headers, expected
+        self.scope["headers"] = headers
         super().on_headers_complete()
 
     # ------------------------------------------------------------------------------------------------------- reading
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.limits = self.crowd.limits
         self.flow = Flow(transport)
         if self.crowd.join(self, self.client[0] if self.client else ""):
-            self._deadline = self.loop.time() + self.crowd.limits.head_timeout
+            self._deadline = self.loop.time() + self.limits.head_timeout
         else:
             self._deaf = True
             transport.write(self._refusal(heads.no_room()))
@@ -122,7 +131,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._part == HEAD:
             self._head = 0 if self._ended else self._head + len(data)
-            if self._head > self.crowd.limits.head_bytes or len(self.headers) > self.crowd.limits.headers:
+            if self._head > self.limits.head_bytes or len(self.headers) > self.limits.headers:
                 self._refuse(heads.too_long())
             elif not self._answering:
                 self._await_head()
@@ -139,10 +148,10 @@ class Connection(HttpToolsProtocol):
         if self not in self.party.waiting:
             self.crowd.waiting(self)
             if self.cycle is not None:  # else it runs since we were connected
-                self._deadline = self.loop.time() + self.crowd.limits.head_timeout
+                self._deadline = self.loop.time() + self.limits.head_timeout
 
     def _await_body(self, came: int) -> None:
-        limits = self.crowd.limits
+        limits = self.limits
         now = self.loop.time()
         if self._since is None:
             self._since, self._raw = now, 0
@@ -171,11 +180,10 @@ class Connection(HttpToolsProtocol):
     # ------------------------------------------------------------------------------------------------ what is parsed
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._part = HEAD
+        self._part, self.url, self.headers, self.expect_100_continue = HEAD, b"", [], False
 
     def on_headers_complete(self) -> None:
-        parser, headers, limits = self.parser, self.headers, self.crowd.limits
+        parser, headers, limits = self.parser, self.headers, self.limits
         if parser.should_upgrade():
             return
         if self.cycle is not None and not self.cycle.keep_alive:  # said to be the last
@@ -185,7 +193,8 @@ class Connection(HttpToolsProtocol):
             self._head and heads.size(parser.get_method(), self.url, headers) > limits.head_bytes
         ):
             raise heads.too_long()
-        heads.check(parser.get_http_version(), headers)
+        self.version = parser.get_http_version()
+        heads.check(self.version, headers)
         if not self.url.startswith(b"/"):
             self.url = heads.origin_form(parser.get_method(), self.url, headers)
         self.begin_exchange()
@@ -233,21 +242,22 @@ class Connection(HttpToolsProtocol):
         elif self._last_word is not None:
             self._say_last_word()
         else:
-            self._go_on()
+            if self._held is not None:
+                self._go_on()
             if not self._deaf and not self._answering:
                 self._rest()
 
     def _rest(self) -> None:
         """All is answered: until when the client may do the next thing."""
-        limits, now = self.crowd.limits, self.loop.time()
-        self.flow.resume_reading()
-        if self._part == HEAD:
-            self._await_head()
-        elif self._part == BODY:
-            self._deadline = now + limits.transfer_grace
-        else:
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._part == BETWEEN:
             self.crowd.idle(self)
-            self._deadline = now + limits.idle_timeout
+            self._deadline = self.loop.time() + self.limits.idle_timeout
+        elif self._part == BODY:
+            self._deadline = self.loop.time() + self.limits.transfer_grace
+        else:
+            self._await_head()
 
     def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
         """An answer as it travels. What refusals say in `headers` is the service's own, never a caller's."""
@@ -303,13 +313,13 @@ class Connection(HttpToolsProtocol):
         if self.flow.write_paused or self.transport.is_closing():
             left = self.transport.get_write_buffer_size()
             since, once = self._stalled = self._stalled or (now, left)
-            if now >= since + self.crowd.limits.idle_timeout + (once - left) / self.crowd.limits.transfer_rate:
+            if now >= since + self.limits.idle_timeout + (once - left) / self.limits.transfer_rate:
                 self.transport.abort()
         else:
             self._stalled = None
 
     def _be_late(self, now: float) -> None:
-        limits = self.crowd.limits
+        limits = self.limits
         if self._deaf:
             self.transport.abort()
         elif self._part == HEAD:
@@ -318,7 +328,8 @@ class Connection(HttpToolsProtocol):
             if self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False):
                 self._deadline = now + limits.transfer_grace  # it is we who let it wait
             else:
-                self._refuse(_late(f"of its body came nothing in {limits.transfer_grace:g} s, or less than {limits.transfer_rate} bytes a second"))
+                grace, rate = limits.transfer_grace, limits.transfer_rate
+                self._refuse(_late(f"of its body came nothing in {grace:g} s, or less than {rate} bytes a second"))
         else:
             self.transport.close()
 

@@ -91,20 +91,21 @@ class Crowd:
 
     def idle(self, member: Member) -> None:
         if member in self._members:
-            for each in (member.party, self.everyone):
-                each.waiting.pop(member, None)
-                each.idle[member] = None
+            if self.everyone.waiting:
+                self.busy(member)
+            member.party.idle[member] = self.everyone.idle[member] = None
 
     def waiting(self, member: Member) -> None:
         if member in self._members:
-            for each in (member.party, self.everyone):
-                each.idle.pop(member, None)
-                each.waiting[member] = None
+            self.busy(member)
+            member.party.waiting[member] = self.everyone.waiting[member] = None
 
     def busy(self, member: Member) -> None:
-        for each in (member.party, self.everyone):
-            each.idle.pop(member, None)
-            each.waiting.pop(member, None)
+        own, everyone = member.party, self.everyone
+        if everyone.idle.pop(member, member) is None:
+            del own.idle[member]
+        elif everyone.waiting.pop(member, member) is None:
+            del own.waiting[member]
 
     def _look_later(self) -> None:
         self._round = asyncio.get_running_loop().call_later(self._pause, self._look)

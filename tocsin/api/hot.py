@@ -74,9 +74,9 @@ class Protocol(Connection):
     shortcuts: ClassVar[Mapping[Address, Hot]]
 
     def begin_exchange(self) -> None:
-        parser, hot = self.parser, self.shortcuts.get((self.parser.get_method(), self.url))
+        hot = self.shortcuts.get((self.parser.get_method(), self.url))
         busy = self.cycle is not None and not self.cycle.response_complete
-        if hot is not None and not busy and not self.expect_100_continue and parser.get_http_version() == "1.1":
+        if hot is not None and not busy and not self.expect_100_continue and self.version == "1.1":
             authorization, length = None, b""
             for name, value in reversed(self.headers):  # the first of a name counts
                 if name == b"authorization":
