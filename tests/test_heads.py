@@ -275,6 +275,14 @@ async def test_curl_reads_a_refusal_though_it_still_has_much_to_send(service: Se
     assert (status, json.loads(said)["error"]) == ("431", "head_too_large")
 
 
+async def test_who_still_sends_gets_to_read_the_last_answer(service: Service) -> None:
+    for path in (b"/nowhere", INCIDENTS):
+        head = post(b"Content-Length: 3000000", b"Connection: close", path=path)
+        for _ in range(5):
+            said = await ask(port_of(service), head, *[b" " * 100_000] * 30, methods=("POST",), pause=0.001)
+            assert [each.status for each in said] in ([401], [404])
+
+
 async def test_a_caller_who_leaves_in_the_middle_is_no_error_in_the_log(service: Service) -> None:
     before = len(service.api.said())
     form = b"Content-Type: application/x-www-form-urlencoded"

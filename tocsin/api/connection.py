@@ -42,6 +42,15 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class Outlet:
+    """What the framework's answers leave by: a transport that does not end in the face of a client that still sends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.close = connection.end
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+
 class Connection(HttpToolsProtocol):
     """One of the crowd. Its deadline is the moment at which the client is too late."""
 
@@ -78,6 +87,7 @@ class Connection(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expected
         self.scope["headers"] = headers
         super().on_headers_complete()
+        self.cycle.transport = Outlet(self)  # type: ignore[assignment]  # all that is used of one
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -294,6 +304,14 @@ class Connection(HttpToolsProtocol):
         if self._running is None or self._running.response_complete:
             self._say_last_word()
 
+    def end(self) -> None:
+        """The last answer is given. Who still sends a body gets the time to read it."""
+        if self._part == BODY:
+            self._deaf, self._held = True, None
+            self._say_last_word()
+        else:
+            self.transport.close()
+
     def _say_last_word(self) -> None:
         if self.transport.is_closing():
             return
@@ -353,6 +371,7 @@ class Connection(HttpToolsProtocol):
                 cycle.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
+        self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
 
 
 def _late(why: str) -> Refused:
