@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup demo test up bench chaos screenshots lint clean
+.PHONY: help setup demo test up bench chaos fuzz screenshots lint clean
 
 help:
 	@echo "make setup   install into .venv"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make bench   the benchmarks"
 	@echo "make chaos   1,000 kills at random moments (up to an hour)"
+	@echo "make fuzz    five minutes of hostile requests over sockets"
 	@echo "make screenshots   pictures of the main pages, in docs/screenshots"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make clean   remove .venv and what tools left behind"
@@ -36,6 +37,9 @@ bench: .venv/installed-dev
 
 chaos: .venv/installed-dev
 	$(BIN)/python -m tests.chaos --kills 1000 $(ARGS)
+
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.fuzz --seconds 300 $(ARGS)
 
 screenshots: .venv/installed-dev
 	$(BIN)/python -m tests.screenshots

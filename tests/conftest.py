@@ -45,8 +45,8 @@ TEMPLATE = "tocsin_template"
 ROOM = 4 << 30
 
 LONG = (
-    "test_promises", "test_ssh_kill", "test_demo", "test_console_pages", "test_leaks", "test_bad_input", "test_up",
-    "test_ssh_guard_rails", "test_ssh_restart", "test_slack", "test_deliver", "test_house", "test_http",
+    "test_promises", "test_fuzz", "test_ssh_kill", "test_demo", "test_console_pages", "test_leaks", "test_bad_input",
+    "test_up", "test_ssh_guard_rails", "test_ssh_restart", "test_slack", "test_deliver", "test_house", "test_http",
 )  # fmt: skip
 """Modules whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 

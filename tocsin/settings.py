@@ -81,6 +81,25 @@ class Slack:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one API process takes from whoever connects, before it knows who that is.
+
+    `idle_timeout` is longer than what proxies use, so that they end a connection and not we. An IPv6 address counts by
+    its /64. Of a body something must come every `transfer_grace`, and after the first of these `transfer_rate` bytes a
+    second on average; an answer may rest for `idle_timeout` before it must be taken at that rate.
+    """
+
+    connections: int
+    connections_per_address: int
+    head_bytes: int
+    headers: int
+    head_timeout: float
+    idle_timeout: float
+    transfer_grace: float
+    transfer_rate: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting, checked. Durations are seconds, retentions days."""
 
@@ -104,6 +123,7 @@ class Settings:
     retention_raw: int
     retention: int
     reveal_secrets: bool
+    limits: Limits
 
     @property
     def production(self) -> bool:
@@ -165,6 +185,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         retention_raw=_days("RETENTION_RAW", text("RETENTION_RAW", "30")),
         retention=_days("RETENTION", text("RETENTION", "400")),
         reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
+        limits=_limits(text),
     )
 
 
@@ -200,6 +221,22 @@ def _number(name: str, value: str, *, most: int) -> int:
     if not value.isdecimal() or int(value) > most:
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
     return int(value)
+
+
+def _between(name: str, value: str, least: int, most: int) -> int:
+    if not value.isdecimal() or not least <= int(value[:20]) <= most:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, {least} to {most}")
+    return int(value)
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be seconds, 0.1 to 3600")
+    return seconds
 
 
 def _days(name: str, value: str) -> int:
@@ -270,6 +307,21 @@ def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
 
 Text = Callable[..., str]
 """A setting's value by its name, or what else it is."""
+
+
+def _limits(text: Text) -> Limits:
+    return Limits(
+        connections=_between("MAX_CONNECTIONS", text("MAX_CONNECTIONS", "2000"), 10, 1_000_000),
+        connections_per_address=_between(
+            "MAX_CONNECTIONS_PER_ADDRESS", text("MAX_CONNECTIONS_PER_ADDRESS", "500"), 1, 1_000_000
+        ),
+        head_bytes=_between("MAX_HEAD_BYTES", text("MAX_HEAD_BYTES", "32768"), 8 << 10, 1 << 20),
+        headers=_between("MAX_HEADERS", text("MAX_HEADERS", "100"), 20, 1000),
+        head_timeout=_seconds("HEAD_TIMEOUT", text("HEAD_TIMEOUT", "10")),
+        idle_timeout=_seconds("IDLE_TIMEOUT", text("IDLE_TIMEOUT", "65")),
+        transfer_grace=_seconds("TRANSFER_GRACE", text("TRANSFER_GRACE", "10")),
+        transfer_rate=_between("TRANSFER_RATE", text("TRANSFER_RATE", "1024"), 1, 1 << 20),
+    )
 
 
 def _sms(text: Text) -> Twilio | Literal["outbox"] | None:

@@ -4,7 +4,7 @@ A handler that takes `data`, `caller` and `service`, and nothing else, may name 
 deed, `await deed(service, caller, data)`, returns status and answer; with `hot_header`, the name of a header, that
 header's value (or None) is given to it, too. It is called as soon as the request is there, and
 the answer leaves in one write: same reading, same refusals, same documentation, half the CPU. Unusual requests (a long
-body or one of unknown length, a query, `Expect`, an upgrade, HTTP/1.0, one that does not wait for the answer before)
+body or one of unknown length, a query, `Expect`, HTTP/1.0, one that does not wait for the answer before)
 are left to the framework, which answers all of them.
 """
 
@@ -19,11 +19,14 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tocsin.api import body, refusals
 from tocsin.api.caller import caller_of
+from tocsin.api.connection import Connection
+from tocsin.api.crowd import Crowd
 from tocsin.api.service import Service
+from tocsin.settings import Limits
 
 log = structlog.get_logger()
 
@@ -67,19 +70,16 @@ def shortcuts(app: Litestar) -> dict[Address, Hot]:
     }
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Connection):
     """A connection of the server. It takes hot requests upon itself and leaves all others as they are."""
 
     api: ClassVar[Litestar]
     shortcuts: ClassVar[Mapping[Address, Hot]]
 
-    _quiet_since: float | None = None
-    """When the last answer was given (the loop's time), while nothing has come since."""
-
-    def on_headers_complete(self) -> None:
-        parser, hot = self.parser, self.shortcuts.get((self.parser.get_method(), self.url))
+    def begin_exchange(self) -> None:
+        hot = self.shortcuts.get((self.parser.get_method(), self.url))
         busy = self.cycle is not None and not self.cycle.response_complete
-        if hot is not None and not busy and not self.expect_100_continue and parser.get_http_version() == "1.1":
+        if hot is not None and not busy and not self.expect_100_continue and self.version == "1.1":
             authorization, wanted, length = None, None, b""
             for name, value in reversed(self.headers):  # the first of a name counts
                 if name == b"authorization":
@@ -89,40 +89,11 @@ class Protocol(HttpToolsProtocol):
                 elif name == hot.header:
                     wanted = value.decode("latin-1")
             # A longer body is for the framework, which asks who calls before it keeps more than that.
-            if length.isdigit() and int(length) <= HIGH_WATER_LIMIT and not parser.should_upgrade():
+            if length.isdigit() and int(length) <= HIGH_WATER_LIMIT:
                 exchange = Exchange(self, hot, authorization, wanted)
                 self.cycle = exchange  # type: ignore[assignment]  # all that is used of one
                 return
-        super().on_headers_complete()
-
-    # One timer looks after a connection that is kept; the base class has one for each request.
-
-    def on_response_complete(self) -> None:
-        if self.pipeline or self.transport.is_closing():
-            super().on_response_complete()
-            return
-        self.server_state.total_requests += 1
-        self.flow.resume_reading()
-        self._quiet_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_after(self.timeout_keep_alive)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._quiet_since = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        super()._unset_keepalive_if_required()
-
-    def timeout_keep_alive_handler(self) -> None:
-        quiet = 0.0 if self._quiet_since is None else self.loop.time() - self._quiet_since
-        if quiet >= self.timeout_keep_alive:
-            super().timeout_keep_alive_handler()
-        else:
-            self._look_after(self.timeout_keep_alive - quiet)
-
-    def _look_after(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        super().begin_exchange()
 
 
 class Exchange:
@@ -153,7 +124,7 @@ class Exchange:
             self._connection = None
         elif not self.more_body:
             self._begun = True
-            connection._start_asgi_task(self, connection.app)  # type: ignore[arg-type]  # one that a shutdown waits for
+            connection._start_asgi_task(self, connection.app)  # one that a shutdown waits for
 
     async def run_asgi(self, app: Any) -> None:
         """Answer. A task of its own, by the name that the protocol knows."""
@@ -167,7 +138,7 @@ class Exchange:
                 await connection.flow.drain()
             if self.disconnected or connection.transport.is_closing():
                 return
-            connection.transport.write(self._whole(connection, status, content, headers))
+            connection.transport.write(connection.whole(status, content, headers, close=not self.keep_alive))
         except BaseException as error:  # there is no answer, and the caller shall not wait for one
             log.error("request not answered", error=type(error).__name__)
             connection.transport.close()
@@ -179,25 +150,13 @@ class Exchange:
             connection.transport.close()
         connection.on_response_complete()
 
-    def _whole(self, connection: Protocol, status: int, content: bytes, headers: Mapping[str, str]) -> bytes:
-        """An answer as it travels. What refusals say in `headers` is the service's own, never a caller's."""
-        parts = [STATUS_LINE[status]]
-        for name, value in connection.server_state.default_headers:
-            parts += name, b": ", value, b"\r\n"
-        for named, said in headers.items():
-            parts.append(f"{named.lower()}: {said}\r\n".encode("latin-1"))
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content))
-        parts.append(content)
-        return b"".join(parts)
 
-
-def protocol(app: Litestar) -> type[HttpToolsProtocol]:
-    """The server's protocol for this application."""
+def protocol(app: Litestar, limits: Limits, files: int) -> type[HttpToolsProtocol]:
+    """The server's protocol for this application, in a process that may open so many files."""
 
     class OfThisApplication(Protocol):
         api = app
         shortcuts = shortcuts(app)
+        crowd = Crowd(limits, files)
 
     return OfThisApplication

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import structlog
 from litestar import MediaType, Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope, Send
 
@@ -20,6 +20,8 @@ from tocsin.storage.database import UNAVAILABLE
 
 log = structlog.get_logger()
 
+LEFT = "client disconnected prematurely"
+"""What the framework says, in an exception without a type of its own, when a caller is gone who still had to send."""
 RETRY_AFTER = 2
 """Seconds after which a caller may come back when the database is away."""
 
@@ -46,6 +48,8 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return _unavailable("The database cannot be reached at present")
         case ValidationException():
             return _validation(error, scope)
+        case InternalServerException() if error.detail == LEFT:
+            return Refused(400, "invalid_request", "The caller left before the body was complete")
         case HTTPException() if error.status_code in _BY_STATUS:
             code, message = _BY_STATUS[error.status_code]
             return Refused(error.status_code, code, message.format(error.detail), headers=_with_head(error.headers))

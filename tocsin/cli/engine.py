@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from tocsin.cli import lean
+from tocsin.cli import files, lean
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -16,6 +16,7 @@ from tocsin.settings import Settings
 def command(settings: Settings) -> None:
     """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
     lean.leave_out()
+    files.allow_many()
     import uvloop
 
     from tocsin import app

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tocsin.cli import lean
+from tocsin.cli import files, lean
 from tocsin.cli.listening import bind, url_of
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.settings import Settings
+from tocsin.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from tocsin.api.server import Front
 
 FINISH = 5
 """Seconds that requests under way are given at the end."""
-KEEP_ALIVE = 65
-"""Seconds that an idle connection is kept: longer than what proxies before it use, so that they end it."""
 
 
 @click.command()
@@ -53,7 +51,7 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
             current.cancel()
             return True
         current.result()
-        return await _answer(application, listening, stop)
+        return await _answer(application, settings.limits, listening, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not runner.run(run()):
@@ -77,7 +75,9 @@ def stop_on_signals() -> asyncio.Future[None]:
     return stop
 
 
-async def _answer(application: Front, listening: socket.socket, stop: asyncio.Future[None]) -> bool:
+async def _answer(
+    application: Front, limits: Limits, listening: socket.socket, stop: asyncio.Future[None]
+) -> bool:
     """Serve until `stop`; False where the application could not start."""
     import uvicorn
 
@@ -99,10 +99,9 @@ async def _answer(application: Front, listening: socket.socket, stop: asyncio.Fu
     server = Server(
         uvicorn.Config(
             application,
-            http=hot.protocol(application.app),
+            http=hot.protocol(application.app, limits, files.allow_many()),
             lifespan="on",
             proxy_headers=False,  # domain/clients.py reads them, as far as they are believed
-            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=FINISH,
             **options,
         )

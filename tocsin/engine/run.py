@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -40,7 +39,6 @@ RESTART_PAUSE = 1.0
 
 async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
     """Deliver, watch and sweep until `stop` is set; then hand back what is in flight, within eight seconds."""
-    _allow_many_sockets()
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
@@ -120,10 +118,3 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
         await leases.retire_engine(connection, deliverer.number)
     finally:
         connection.terminate()
-
-
-def _allow_many_sockets() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    log.debug("Open files", soft=soft, hard=hard)

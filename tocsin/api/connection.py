@@ -1,0 +1,378 @@
+"""A connection of the server: what it takes from a client that nobody knows yet, in bytes, in time and in number.
+
+uvicorn's protocol with bounds. A request that cannot be read, or comes too slowly, is refused in the words of all other
+refusals and ends the connection: nothing behind it is taken for a request. It is answered in its turn, and once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tocsin.api import heads, refusals
+from tocsin.api.crowd import Crowd, Party
+from tocsin.domain.errors import Refused
+from tocsin.settings import Limits
+
+SLICE = 8 << 10
+"""Bytes that are parsed at once: what is pipelined behind them waits, unread, until there is an answer."""
+LINGER = 5.0
+"""Seconds that we go on reading (and forgetting) after a refusal, so that it can be read (RFC 9112, 9.6)."""
+FRAMING = 8
+"""Bytes that may come for each byte of a body in chunks, beside as many as a head may have."""
+
+BETWEEN, HEAD, BODY = range(3)
+"""What the parser is in: no request, or one of its parts."""
+
+
+class Flow(FlowControl):
+    """Reading may be held back whatever the application wants."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
+class Outlet:
+    """What the framework's answers leave by: a transport that does not end in the face of a client that still sends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.close = connection.end
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+
+class Connection(HttpToolsProtocol):
+    """One of the crowd. Its deadline is the moment at which the client is too late."""
+
+    crowd: ClassVar[Crowd]
+    limits: Limits
+    party: Party
+    flow: Flow
+
+    _deadline = math.inf
+    _part = BETWEEN
+    _ended = False
+    """Whether a request has ended in what is being parsed."""
+    _head = 0
+    """Bytes of an unfinished head."""
+    _body = _raw = 0
+    """Bytes of a body, and of all that came for it after the first slice, which began to count at `_since`."""
+    _since: float | None = None
+    _held: memoryview | None = None
+    _running: Any = None
+    """The exchange that is being answered, or was so last; `cycle` is the one that came last."""
+    _last_word: bytes | None = None
+    """The refusal that ends the connection, when all before it is answered."""
+    _deaf = False
+    """What comes is thrown away."""
+    _stalled: tuple[float, int] | None = None
+    """Since when nothing more is taken of our answers, and how much waited then."""
+
+    version = "1.1"
+
+    def begin_exchange(self) -> None:
+        """A head is there, and in order."""
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # the scope, which only the framework needs
+        self.url, self.headers, self.expect_100_continue = url, headers, expected
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+        self.cycle.transport = Outlet(self)  # type: ignore[assignment]  # all that is used of one
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.limits = self.crowd.limits
+        self.flow = Flow(transport)
+        if self.crowd.join(self, self.client[0] if self.client else ""):
+            self._deadline = self.loop.time() + self.limits.head_timeout
+        else:
+            self._deaf = True
+            transport.write(self._refusal(heads.no_room()))
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if len(data) <= SLICE and self._held is None and not self.pipeline:
+            self._feed(data)
+            return
+        self._held = memoryview(data if self._held is None else bytes(self._held) + data)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Parse what is held back, as far as it is its turn, and read on when nothing is."""
+        while self._held is not None and not self.pipeline:
+            part, rest = self._held[:SLICE], self._held[SLICE:]
+            self._held = rest if rest else None
+            self._feed(part)
+        if self._held is not None:
+            self.flow.held = True
+            self.flow.pause_reading()
+        elif self.flow.held:
+            self.flow.held = False
+            self.flow.resume_reading()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        self._ended = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._pass_over_upgrade(bytes(data[upgrade.args[0] :]))
+            return
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, Refused):
+                self._refuse(cause)
+            elif not self._deaf:
+                self._refuse(heads.malformed())
+        if self._deaf:
+            return
+        if self._part == HEAD:
+            self._head = 0 if self._ended else self._head + len(data)
+            if self._head > self.limits.head_bytes or len(self.headers) > self.limits.headers:
+                self._refuse(heads.too_long())
+            elif not self._answering:
+                self._await_head()
+        elif self._part == BODY:
+            self._await_body(len(data))
+        elif not self._ended and not self._answering:
+            self._await_head()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        if self not in self.party.waiting:
+            self.crowd.waiting(self)
+            if self.cycle is not None:  # else it runs since we were connected
+                self._deadline = self.loop.time() + self.limits.head_timeout
+
+    def _await_body(self, came: int) -> None:
+        limits = self.limits
+        now = self.loop.time()
+        if self._since is None:
+            self._since, self._raw = now, 0
+        else:
+            self._raw += came
+            if self._raw > limits.head_bytes + FRAMING * self._body:
+                self._refuse(heads.unreadable("there is more around its chunks than in them"))
+                return
+        if self._answering:
+            # What came fast is no credit for silence.
+            self._deadline = limits.transfer_grace + min(self._since + self._raw / limits.transfer_rate, now)
+
+    def _pass_over_upgrade(self, rest: bytes) -> None:
+        try:
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            head = heads.without_upgrade(method, self.url, version, self.headers)
+        except Refused as refusal:
+            self._refuse(refusal)
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self._part = BETWEEN
+        self._feed(head)
+        if rest and not self._deaf:
+            self._feed(rest)
+
+    # ------------------------------------------------------------------------------------------------ what is parsed
+
+    def on_message_begin(self) -> None:
+        self._part, self.url, self.headers, self.expect_100_continue = HEAD, b"", [], False
+
+    def on_headers_complete(self) -> None:
+        parser, headers, limits = self.parser, self.headers, self.limits
+        if parser.should_upgrade():
+            return
+        if self.cycle is not None and not self.cycle.keep_alive:  # said to be the last
+            self._deaf, self._held = True, None
+            return
+        if len(headers) > limits.headers or (
+            self._head and heads.size(parser.get_method(), self.url, headers) > limits.head_bytes
+        ):
+            raise heads.too_long()
+        self.version = parser.get_http_version()
+        heads.check(self.version, headers)
+        if not self.url.startswith(b"/"):
+            self.url = heads.origin_form(parser.get_method(), self.url, headers)
+        self.begin_exchange()
+        self.crowd.busy(self)
+        self._part, self._head, self._body, self._since, self._deadline = BODY, 0, 0, None, math.inf
+        self.headers = []  # for trailers, which nobody asks for
+
+    def on_body(self, body: bytes) -> None:
+        if self._deaf:
+            return
+        self._body += len(body)
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self._part != BODY:  # the head of an upgrade, which is read once more
+            return
+        self._part, self._ended = BETWEEN, True
+        if self.cycle.response_complete:
+            self._rest()
+        else:
+            self.cycle.more_body = False
+            self._deadline = math.inf
+            self.cycle.message_event.set()
+
+    # ----------------------------------------------------------------------------------------------------- answering
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            if not self.pipeline:
+                self._go_on()
+                self.flow.resume_reading()
+        elif self._last_word is not None:
+            self._say_last_word()
+        else:
+            if self._held is not None:
+                self._go_on()
+            if not self._deaf and not self._answering:
+                self._rest()
+
+    def _rest(self) -> None:
+        """All is answered: until when the client may do the next thing."""
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._part == BETWEEN:
+            self.crowd.idle(self)
+            self._deadline = self.loop.time() + self.limits.idle_timeout
+        elif self._part == BODY:
+            self._deadline = self.loop.time() + self.limits.transfer_grace
+        else:
+            self._await_head()
+
+    def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
+        """An answer as it travels. What refusals say in `headers` is the service's own, never a caller's."""
+        parts = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            parts += name, b": ", value, b"\r\n"
+        for named, said in headers.items():
+            parts.append(f"{named.lower()}: {said}\r\n".encode("latin-1"))
+        if close:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content))
+        parts.append(content)
+        return b"".join(parts)
+
+    def _refusal(self, refusal: Refused) -> bytes:
+        whole = self.whole(refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers, close=True)
+        to_head = self._part != BETWEEN and self.url and self.parser.get_method() == b"HEAD"
+        return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else whole
+
+    def _refuse(self, refusal: Refused) -> None:
+        """The answer to the request that is being read."""
+        self._deaf, self._held, self._last_word = True, None, self._refusal(refusal)
+        if self._part == BODY:
+            cycle = self.cycle
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            else:
+                if cycle.response_complete or getattr(cycle, "response_started", False):
+                    self._last_word = b""
+                cycle.disconnected, cycle.waiting_for_100_continue = True, False
+                cycle.message_event.set()
+                self._say_last_word()
+                return
+        if self._running is None or self._running.response_complete:
+            self._say_last_word()
+
+    def end(self) -> None:
+        """The last answer is given. Who still sends a body gets the time to read it."""
+        if self._part == BODY:
+            self._deaf, self._held = True, None
+            self._say_last_word()
+        else:
+            self.transport.close()
+
+    def _say_last_word(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._last_word:
+            self.transport.write(self._last_word)
+        self.transport.write_eof()
+        self.flow.held = False
+        self.flow.resume_reading()
+        self._deadline = self.loop.time() + LINGER
+        self.crowd.idle(self)
+
+    # -------------------------------------------------------------------------------------------------------- ending
+
+    def look(self, now: float) -> None:
+        if now >= self._deadline:
+            self._be_late(now)
+        if self.flow.write_paused or self.transport.is_closing():
+            left = self.transport.get_write_buffer_size()
+            since, once = self._stalled = self._stalled or (now, left)
+            if now >= since + self.limits.idle_timeout + (once - left) / self.limits.transfer_rate:
+                self.transport.abort()
+        else:
+            self._stalled = None
+
+    def _be_late(self, now: float) -> None:
+        limits = self.limits
+        if self._deaf:
+            self.transport.abort()
+        elif self._part == HEAD:
+            self._refuse(_late(f"its head was not complete after {limits.head_timeout:g} s"))
+        elif self._part == BODY and self._answering:
+            if self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False):
+                self._deadline = now + limits.transfer_grace  # it is we who let it wait
+            else:
+                grace, rate = limits.transfer_grace, limits.transfer_rate
+                self._refuse(_late(f"of its body came nothing in {grace:g} s, or less than {rate} bytes a second"))
+        else:
+            self.transport.close()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled = None
+
+    def give_up(self) -> None:
+        self._deaf = True
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.crowd.leave(self)
+        self._deaf, self._held = True, None
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
+
+
+def _late(why: str) -> Refused:
+    return Refused(408, "request_timeout", f"The request came too slowly: {why}")
