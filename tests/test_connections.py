@@ -22,6 +22,7 @@ from tests.test_console_sign_in import account, sign_in
 from tests.test_heads import GET, INCIDENTS, LAST, LIVE, is_refusal, port_of, post
 from tests.waiting import until
 from tocsin import settings as configuration
+from tocsin.api.crowd import of_one_customer
 from tocsin.settings import Unusable
 from tocsin.storage import database as storage
 from tocsin.storage.secrets import Vault
@@ -280,6 +281,33 @@ async def test_a_process_that_can_open_no_more_files_goes_on_when_it_can(small: 
                 return False
 
         await until(answered, what="a new connection to be answered")
+
+
+@pytest.mark.parametrize(
+    ("address", "counts_as"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::1", "::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)  # fmt: skip
+def test_an_ipv6_address_counts_by_its_network(address: str, counts_as: str) -> None:
+    assert of_one_customer(address) == counts_as
+
+
+async def test_over_ipv6_it_is_answered_too(database: str, tmp_path: Path) -> None:
+    service = service_on(database, tmp_path)
+    service.api.command += ["--host", "::1"]
+    service.api.start()
+    try:
+        service.api.wait_for_line("ready")
+        reader, writer = await asyncio.open_connection("::1", port_of(service))
+        writer.write(LAST)
+        async with asyncio.timeout(30):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+    finally:
+        service.stop()
 
 
 # ----------------------------------------------------------------------------------------------------------- settings

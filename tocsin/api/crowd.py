@@ -124,4 +124,4 @@ def of_one_customer(address: str) -> str:
     if ":" not in address:
         return address
     parsed = ipaddress.IPv6Address(address)
-    return str(parsed.ipv4_mapped or ipaddress.ip_network((int(parsed) >> OWN_BITS << OWN_BITS, OWN_BITS)))
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), OWN_BITS), strict=False))
