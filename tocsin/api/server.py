@@ -65,7 +65,7 @@ def application(
     **options: Any,
 ) -> Litestar:
     return Litestar(
-        route_handlers=[*_options(routes), *routes],
+        route_handlers=[*_options(routes), *map(_bounded, routes)],
         dependencies={
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -77,10 +77,14 @@ def application(
         dto=body.JsonBody,
         return_dto=None,
         exception_handlers={Exception: answer},
-        request_max_body_size=body.LIMIT,
+        request_max_body_size=body.OPEN_LIMIT,
         logging_config=None,
         **{"openapi_config": None, **options},
     )
+
+
+def _bounded(handler: ControllerRouterHandler) -> ControllerRouterHandler:
+    return body.bounded(handler) if isinstance(handler, HTTPRouteHandler) else handler
 
 
 def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler]:

@@ -16,6 +16,7 @@ import structlog
 from litestar import post
 from msgspec import UNSET, UnsetType
 
+from tocsin.api.body import LONG_LIMIT
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
@@ -84,7 +85,9 @@ async def take(service: Service, caller: Caller, data: ReportShape) -> tuple[int
     return 201, ReportAnswer(count, len(errors), message, errors[:MOST_ERRORS])
 
 
-@post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take})
+@post(
+    "/api/v1/server_metrics", summary="Report a server's metrics", request_max_body_size=LONG_LIMIT, opt={"hot": take}
+)
 async def report(data: ReportShape, caller: Caller, service: Service) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
