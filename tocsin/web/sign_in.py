@@ -18,6 +18,7 @@ from tocsin.web.session import (
     AnyRequest,
     Person,
     Service,
+    cookie,
     cookie_name,
     fields,
     flash,
@@ -62,7 +63,7 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
 
 async def begin(request: AnyRequest, service: Service, user: User, to: str, forget: str = "") -> Response[str]:
     """A session for the user in place of the one before, and on to the page; `forget` names a limit to give back."""
-    old = request.cookies.get(cookie_name(service), "")
+    old = cookie(request, cookie_name(service))
     async with service.pool.acquire() as tx, tx.transaction():
         if forget:
             await throttle.give_back(tx, forget)
