@@ -15,7 +15,7 @@ from litestar.types import Empty
 from litestar.typing import FieldDefinition
 from msgspec import inspect
 
-from tocsin.api.plain import check_extent, fault, parse, says_nul
+from tocsin.api.plain import check_extent, fault, is_json, parse, says_nul
 from tocsin.api.wording import body_needed, field, refusal, wrong
 
 OPEN_LIMIT = 8 * 1024
@@ -52,14 +52,17 @@ def reader(shape: Any) -> Reader:
     roots, loose = _roots(struct), frozenset(getattr(struct, "LOOSE", ()))
 
     def read(body: bytes) -> Any:
-        if textual and body and not says_nul(body):
-            check_extent(body)
-            try:
-                return decoder.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass  # what is wrong with it is found below, the worst first
         if not body:
             raise body_needed()
+        check_extent(body)
+        if textual and not says_nul(body):
+            try:
+                return decoder.decode(body)
+            except msgspec.ValidationError as error:
+                if is_json(body):  # also behind the value that does not fit
+                    raise refusal(str(error), roots, struct) from None
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
         plain = parse(body, loose=bool(loose))
         if found := fault(_without(plain, loose)):
             raise wrong(field(f"${found[0]}", roots), found[1])

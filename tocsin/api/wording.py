@@ -27,6 +27,8 @@ def refusal(text: str, roots: frozenset[str], shape: Any) -> Refused:
     """msgspec's words, such as "Expected `str`, got `int` - at `$.integration.name`", in ours: 400 for the root object
     that is missing or of another type, 422 for the values in it.
     """
+    if len(text) > 4 * LONGEST:  # it quotes what it was given
+        text = f"{text[: 2 * LONGEST]}…{text[-2 * LONGEST :]}"
     what, at, path = text.rpartition(" - at `") if text.endswith("`") else (text, "", "")
     what, path = (what, path[:-1]) if at else (text, "")
     missing = _MISSING.match(what)
