@@ -136,8 +136,8 @@ async def test_what_is_no_e164_number_is_refused_at_both_steps(
 
 @pytest.mark.parametrize(
     "number",
-    [b"1e400", b"-1e400", b"9" * 50, b"9" * 5_000, b'"+1234567\\u0000"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\ud83d\\ude00"',
-     b"[[[1]]]", b'{"a": "\\u0000"}', b"true", b"0.1", b'"' + b"+" * 10_000 + b'"'],
+    [b"1e400", b"-1e400", b"9" * 50, b"9" * 5_000, b'"+1234567\\u0000"', b'"\\ud800"', b'"\\udc00\\ud800"',
+     b'"\\ud83d\\ude00"', b"[[[1]]]", b'{"a": "\\u0000"}', b"true", b"0.1", b'"' + b"+" * 10_000 + b'"'],
 )  # fmt: skip
 async def test_no_bad_number_is_refused_in_another_shape_than_the_printed_one(
     app_client: httpx.AsyncClient, number: bytes
