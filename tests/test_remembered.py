@@ -84,7 +84,8 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
     for number in range(20):
         answer = await app_client.get("/sign-in?next=" + "a" * 9_000, headers={"Cookie": f"zone=x{number}"})
         assert answer.status_code == 414
-        assert (await app_client.get("/sign-in", headers={"Cookie": f"zone=x{number}; said={number}"})).status_code == 200
+        answer = await app_client.get("/sign-in", headers={"Cookie": f"zone=x{number}; said={number}"})
+        assert answer.status_code == 200
     assert parse_query_string.cache_info().currsize <= 1
     assert parse_cookie_string.cache_info().currsize == 0
     assert parse_query_string.cache_info().maxsize <= 1_024
