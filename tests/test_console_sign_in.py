@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import re
 from collections.abc import AsyncIterator
@@ -412,3 +413,39 @@ async def test_an_address_where_nothing_is_answers_a_reader_with_a_page_and_a_pr
     program = await browse.get("/nothing", headers={"Accept": "*/*"})
     assert program.json()["error"] == "not_found"
     assert (await browse.get("/api/v1/nothing")).json()["error"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["Mars/Olympus", "Europe", "localtime/x", "zone.tab", "../../etc/passwd", "/etc/passwd", "posixrules/", "UTC%00",
+     "a" * 59, '"', '"\\303\\251"', "Factory", "America/Coyhaique", "%2F", "."],
+)  # fmt: skip
+async def test_no_time_zone_that_a_browser_names_breaks_a_page(
+    zone: str, pool: asyncpg.Pool, vault: Vault, browse: httpx.AsyncClient
+) -> None:
+    await account(pool, vault)
+    assert (await sign_in(browse)).status_code == 303
+    for page in ("/incidents", "/integrations", "/account"):
+        answer = await browse.get(page, headers={"Cookie": f"tocsin={browse.cookies['tocsin']}; zone={zone}"})
+        assert answer.status_code == 200, page
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"[" * 100_000, b"[" * 2_000 + b"]" * 2_000, b'["a", 1]', b'["\\ud800", true]', b'["a"]', b"5", b"null", b"{}",
+     b'{"a": 1}', b'"ab"', b"\xff", b'["a", true] x', b"[1e999, true]", b"[" + b"9" * 5_000 + b", true]"],
+)  # fmt: skip
+async def test_nothing_that_a_browser_says_was_said_breaks_a_page(
+    said: bytes, pool: asyncpg.Pool, vault: Vault, browse: httpx.AsyncClient
+) -> None:
+    await account(pool, vault)
+    assert (await sign_in(browse)).status_code == 303
+    value = base64.urlsafe_b64encode(said).decode()
+    answer = await browse.get("/account", headers={"Cookie": f"tocsin={browse.cookies['tocsin']}; said={value}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//", "http://a\u2100.example", "x"])
+async def test_no_origin_breaks_the_check_of_origins(origin: str, browse: httpx.AsyncClient) -> None:
+    answer = await browse.post("/sign-in", data={"email": ANN}, headers={"Origin": origin.encode()})
+    assert answer.status_code == 403

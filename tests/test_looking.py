@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -177,12 +177,17 @@ async def test_response_times_are_the_same_before_and_after_hours_were_gathered(
     assert await means() == [15.0, 40.0, 50.0]
 
 
+def _midnights(around: datetime, zone: str) -> list[datetime]:
+    first = around.astimezone(ZoneInfo(zone)).date() - timedelta(days=9)
+    return [datetime.combine(first + timedelta(days=number), time(), ZoneInfo(zone)) for number in range(12)]
+
+
 async def test_uptime_by_day_goes_by_the_readers_days(pool: asyncpg.Pool, monitor: UUID) -> None:
     midnight = NOW.replace(hour=0) - timedelta(days=2)
     await checked(pool, monitor, midnight - timedelta(minutes=30), 5.0)
     await checked(pool, monitor, midnight + timedelta(minutes=30), None)
     async with pool.acquire() as tx:
-        utc = await checks.days(tx, monitor, "UTC", midnight - timedelta(days=9))
-        east = await checks.days(tx, monitor, "Asia/Tokyo", midnight - timedelta(days=9))
+        utc = await checks.days(tx, monitor, _midnights(midnight, "UTC"))
+        east = await checks.days(tx, monitor, _midnights(midnight, "Asia/Tokyo"))
     assert utc == {(midnight - timedelta(days=1)).date(): 100.0, midnight.date(): 0.0}
     assert east == {midnight.astimezone(ZoneInfo("Asia/Tokyo")).date(): 50.0}

@@ -134,6 +134,20 @@ async def test_what_is_no_e164_number_is_refused_at_both_steps(
     assert not outbox(settings)
 
 
+@pytest.mark.parametrize(
+    "number",
+    [b"1e400", b"-1e400", b"9" * 50, b"9" * 5_000, b'"+1234567\\u0000"', b'"\\ud800"', b'"\\udc00\\ud800"',
+     b'"\\ud83d\\ude00"', b"[[[1]]]", b'{"a": "\\u0000"}', b"true", b"0.1", b'"' + b"+" * 10_000 + b'"'],
+)  # fmt: skip
+async def test_no_bad_number_is_refused_in_another_shape_than_the_printed_one(
+    app_client: httpx.AsyncClient, number: bytes
+) -> None:
+    answer = await app_client.post(SEND_CODE, content=b'{"phone_number": ' + number + b"}")
+    refused(answer, 422, "phone_number_invalid")
+    answer = await app_client.post(SEND_CODE, content=b'{"phone_number": ' + number + b"} x")
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
 async def test_without_a_token_nothing_is_sent(app_client: httpx.AsyncClient, settings: Settings) -> None:
     answer = await app_client.post(SEND_CODE, json={"phone_number": NUMBER}, headers={"Authorization": ""})
     assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")

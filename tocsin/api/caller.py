@@ -10,6 +10,7 @@ import asyncpg
 
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
+from tocsin.domain.remembered import Remembered
 from tocsin.storage import accounts, audit
 
 REMEMBERED = 1.0
@@ -17,6 +18,8 @@ REMEMBERED = 1.0
 
 REMEMBERED_TOKENS = 10_000
 LONGEST_TOKEN = 200
+LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
+"""Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -36,7 +39,7 @@ class Caller:
         return self.user_id or audit.API_TOKEN
 
 
-_remembered: dict[tuple[asyncpg.Pool, str], tuple[float, Caller]] = {}
+_remembered: Remembered[tuple[asyncpg.Pool, str], Caller] = Remembered(REMEMBERED_TOKENS, REMEMBERED)
 
 
 async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Caller:
@@ -46,8 +49,7 @@ async def caller_of(authorization: str | None, service: Service, *, reading: boo
     """
     if authorization is None:
         raise unauthorized()
-    known = _remembered.get((service.pool, authorization))
-    caller = known[1] if known and known[0] > time.monotonic() else await _look_up(authorization, service)
+    caller = _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
     if caller.role == "reader" and not reading:
         raise Refused(403, "forbidden", "You may read this project, but not change it; ask its owner for another role")
     return caller
@@ -55,16 +57,14 @@ async def caller_of(authorization: str | None, service: Service, *, reading: boo
 
 async def _look_up(authorization: str, service: Service) -> Caller:
     # The age counts from before the question, so that what was answered just before a rotation does not live longer.
-    until = time.monotonic() + REMEMBERED
+    since = time.monotonic()
     found = await _found(authorization, service)
     if found.project_id is None:
         raise forbidden_state("You belong to no project; ask a project's owner to invite you")
     caller = Caller(found.project_id, found.plan, found.user_id, found.role)
     # A user's is asked for each time: who has just switched to another project must not change the one before.
-    if caller.user_id is None:
-        if len(_remembered) >= REMEMBERED_TOKENS:
-            _remembered.clear()
-        _remembered[service.pool, authorization] = until, caller
+    if caller.user_id is None and len(authorization) <= LONGEST_HEADER:
+        _remembered.put((service.pool, authorization), caller, since)
     return caller
 
 

@@ -12,17 +12,17 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
-from tocsin.api import body
+from tocsin.api.body import LONG_LIMIT
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
+from tocsin.api.wording import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
 from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening, told
 from tocsin.storage import incidents
 
 BATCH = 1000
-BATCH_LIMIT = 4 * 1024 * 1024
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 
@@ -71,7 +71,7 @@ class IncidentToResolve(msgspec.Struct):
 class OpenIncidents(msgspec.Struct):
     """One `incident`, or up to 1,000 `incidents` of which all or none are opened."""
 
-    ROOTS: ClassVar = ("incident",)
+    ROOTS: ClassVar = ("incident", "incidents")
     incident: IncidentToOpen | UnsetType = UNSET
     incidents: Annotated[list[IncidentToOpen], Meta(min_length=1, max_length=BATCH)] | UnsetType = UNSET
 
@@ -79,7 +79,7 @@ class OpenIncidents(msgspec.Struct):
 class ResolveIncidents(msgspec.Struct):
     """One `incident`, or up to 1,000 `incidents`."""
 
-    ROOTS: ClassVar = ("incident",)
+    ROOTS: ClassVar = ("incident", "incidents")
     incident: IncidentToResolve | UnsetType = UNSET
     incidents: Annotated[list[IncidentToResolve], Meta(min_length=1, max_length=BATCH)] | UnsetType = UNSET
 
@@ -184,7 +184,7 @@ Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)
 def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
     if isinstance(one, UnsetType):
         if isinstance(many, UnsetType):
-            raise body.missing_root("incident", "incidents")
+            raise missing_root("incident", "incidents")
         return many
     if not isinstance(many, UnsetType):
         raise invalid_field("incidents", "cannot stand beside incident; give one of the two")
@@ -236,7 +236,7 @@ async def list_(
     return Listed([*map(shown, found)], asked.meta(total))
 
 
-@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": open_all})
+@post("/api/v1/incidents", status_code=201, request_max_body_size=LONG_LIMIT, opt={"hot": open_all})
 async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
@@ -247,7 +247,7 @@ async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Respon
     return Response(answer, status_code=status)
 
 
-@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": resolve_all})
+@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=LONG_LIMIT, opt={"hot": resolve_all})
 async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException, InternalServerException, Validati
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope, Send
 
-from tocsin.api.body import body_needed, choices, problem
+from tocsin.api.wording import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid
 from tocsin.storage.database import UNAVAILABLE
 
@@ -77,10 +77,6 @@ async def send(send: Send, refusal: Refused) -> None:
     raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
     await send({"type": "http.response.body", "body": content, "more_body": False})
-
-
-def too_large() -> Refused:
-    return Refused(413, *_BY_STATUS[413])
 
 
 def body(refusal: Refused) -> object:

@@ -65,7 +65,7 @@ def application(
     **options: Any,
 ) -> Litestar:
     return Litestar(
-        route_handlers=[*_options(routes), *routes],
+        route_handlers=[*_options(routes), *map(_bounded, routes)],
         dependencies={
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -77,10 +77,14 @@ def application(
         dto=body.JsonBody,
         return_dto=None,
         exception_handlers={Exception: answer},
-        request_max_body_size=body.LIMIT,
+        request_max_body_size=body.OPEN_LIMIT,
         logging_config=None,
         **{"openapi_config": None, **options},
     )
+
+
+def _bounded(handler: ControllerRouterHandler) -> ControllerRouterHandler:
+    return body.bounded(handler) if isinstance(handler, HTTPRouteHandler) else handler
 
 
 def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler]:
@@ -132,8 +136,14 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
+LONGEST_ADDRESS = 8 * 1024
+"""Characters of a path, and bytes of a query (RFC 9110, 4.1, wants 8,000 at least)."""
+MOST_PARAMETERS = 100
+"""The framework remembers 1,024 queries by what they were and as it took them apart: both need a bound."""
+
+
 class Front:
-    """What every request meets first: HEAD is GET without the body, and no address has a NUL in it."""
+    """What every request meets first: HEAD is GET without the body, and no address is too long or has a NUL in it."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
@@ -142,6 +152,10 @@ class Front:
         if scope["type"] == ScopeType.HTTP:
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
                 await refusals.send(send, invalid("The address must not contain a NUL character"))
+                return
+            query = scope["query_string"]
+            if max(len(scope["path"]), len(query)) > LONGEST_ADDRESS or query.count(b"&") >= MOST_PARAMETERS:
+                await refusals.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
                 return
             if scope["method"] == "HEAD":
                 scope, send = cast(HTTPScope, {**scope, "method": "GET"}), _without_body(send)

@@ -16,6 +16,7 @@ import structlog
 from litestar import Request, post
 from msgspec import UNSET, UnsetType
 
+from tocsin.api.body import LONG_LIMIT
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
@@ -31,6 +32,8 @@ from tocsin.storage.servers import NUMBERS, TEXTS, Report
 log = structlog.get_logger()
 
 MOST_SAMPLES = 5_000
+MOST_AT_ONCE = 500
+"""Samples that are read on the event loop, in a few milliseconds."""
 MOST_ERRORS = 100
 LONGEST_TEXT = 255
 HEARTBEAT = 1.0
@@ -90,7 +93,10 @@ async def take(
     service: Service, caller: Caller, data: ReportShape, user_agent: str | None
 ) -> tuple[int, ReportAnswer]:
     """Store what of a report can be stored: always 201."""
-    received, samples, errors = parse(data, caller.project_id, user_agent)
+    if len(data.metrics) <= MOST_AT_ONCE:
+        received, samples, errors = parse(data, caller.project_id, user_agent)
+    else:
+        received, samples, errors = await asyncio.to_thread(parse, data, caller.project_id, user_agent)
     recorded = await service.report(received)
     count = len(samples)
     if recorded.refused:
@@ -108,8 +114,9 @@ async def take(
 
 
 @post(
-    "/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take, "hot_header": b"user-agent"}
-)
+    "/api/v1/server_metrics", summary="Report a server's metrics", request_max_body_size=LONG_LIMIT,
+    opt={"hot": take, "hot_header": b"user-agent"},
+)  # fmt: skip
 async def report(data: ReportShape, caller: Caller, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 

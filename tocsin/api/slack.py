@@ -29,6 +29,8 @@ from tocsin.transports.slack import Slack, SlackRefused
 log = structlog.get_logger(__name__)
 
 LONGEST_NAME = 100
+LONGEST_BODY = 128 * 1024
+"""A press comes with the whole message that it was on; until its signature is looked at, it comes from anybody."""
 
 
 class SlackInitiated(msgspec.Struct):
@@ -62,7 +64,7 @@ class Press:
     response_url: str
 
 
-@post("/slack/interactions", status_code=200, include_in_schema=False)
+@post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=LONGEST_BODY)
 async def interactions(request: Request[Any, Any, Any], service: Service) -> Response[str]:
     """A press resolves its incident. Slack is answered at once; the message is changed by the delivery that follows.
 
@@ -114,7 +116,7 @@ def press(body: bytes) -> Press | None:
         # In a channel that two workspaces share, people of the other see the button, too.
         if user.get("team_id", team_id) != team_id:
             return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     values = (found.team_id, found.channel_id, found.ts, found.incident, found.response_url)
     return found if all(isinstance(value, str) and "\0" not in value for value in values) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from litestar import Request, post
@@ -21,6 +21,7 @@ from tocsin.transports.sms import REPORT_PATH, Forged
 class CodeWanted(msgspec.Struct):
     """Which number shall be verified. Judged by the handler, because the specification prints its own refusals."""
 
+    LOOSE: ClassVar = ("phone_number",)
     phone_number: Annotated[Any, msgspec.Meta(extra_json_schema={"type": "string"})] = None
 
 

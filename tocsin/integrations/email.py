@@ -11,6 +11,7 @@ import jinja2
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from tocsin.domain import names
+from tocsin.domain.accounts import LONGEST_ADDRESS
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
@@ -143,6 +144,8 @@ def _checked_address(value: object) -> str:
         raise invalid_field(field, "is required")
     if not isinstance(value, str):
         raise invalid_field(field, "must be a string")
+    if len(value) > LONGEST_ADDRESS:
+        raise invalid_field(field, f"is not a mail address: it has more than {LONGEST_ADDRESS} characters")
     try:
         found = validate_email(value, check_deliverability=False, strict=True)
     except EmailNotValidError as error:

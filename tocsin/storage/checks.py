@@ -5,7 +5,7 @@ Hours that have been gathered count by their sums, what came after check by chec
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -44,12 +44,12 @@ GROUP BY bucket ORDER BY bucket
 """
 
 DAYS = f"""
-SELECT (at AT TIME ZONE $2)::date AS day, 100.0 * sum(ok)::float8 / sum(total)::float8 AS uptime
+SELECT width_bucket(at, $2::timestamptz[]) - 1 AS day, 100.0 * sum(ok)::float8 / sum(total)::float8 AS uptime
 FROM (
-    SELECT at, total, ok FROM checks_hourly WHERE monitor_id = $1 AND at >= $3 AND at < {UPTO}
+    SELECT at, total, ok FROM checks_hourly WHERE monitor_id = $1 AND at >= ($2::timestamptz[])[1] AND at < {UPTO}
     UNION ALL
     SELECT at, 1, CASE WHEN ok THEN 1 ELSE 0 END FROM checks
-    WHERE monitor_id = $1 AND at >= greatest({UPTO}, $3) AND at <= now()
+    WHERE monitor_id = $1 AND at >= greatest({UPTO}, ($2::timestamptz[])[1]) AND at <= now()
 ) found
 WHERE total > 0
 GROUP BY day ORDER BY day
@@ -91,6 +91,8 @@ async def response_times(
     return [(row["bucket"], row["response_ms"]) for row in rows]
 
 
-async def days(tx: Tx, monitor_id: UUID, zone: str, since: datetime) -> dict[date, float]:
-    """Percent of good checks for each day of that time zone on which there were any."""
-    return {row["day"]: row["uptime"] for row in await tx.fetch(DAYS, monitor_id, zone, since)}
+async def days(tx: Tx, monitor_id: UUID, midnights: Sequence[datetime]) -> dict[date, float]:
+    """Percent of good checks for each day on which there were any; the days begin at the midnights, oldest first."""
+    # The database is not asked about a reader's time zone: it may not know the one that the reader's browser named.
+    rows = await tx.fetch(DAYS, monitor_id, midnights)
+    return {midnights[row["day"]].date(): row["uptime"] for row in rows}

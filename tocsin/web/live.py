@@ -15,6 +15,7 @@ import asyncpg
 from litestar import get
 from litestar.response import Stream
 
+from tocsin.domain.remembered import Remembered
 from tocsin.storage import changes
 from tocsin.storage.database import UNAVAILABLE
 from tocsin.web.session import AnyRequest, Service, Viewer, signed_in
@@ -25,11 +26,16 @@ HEARTBEAT = 15.0
 CHECK_SESSION = 60.0
 MOST_STREAMS = 200
 """Of one process; who comes later sees pages as they were loaded."""
+MOST_EACH = 5
+"""Of one person: whoever opens one more reads on, and the page that they opened first waits for its turn."""
+RETRY, RETRY_LATER = 2_000, 60_000
+"""Milliseconds after which a browser comes back."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
-_seen: dict[tuple[asyncpg.Pool, UUID, frozenset[str]], tuple[float, object]] = {}
-_streams: set[asyncio.Event] = set()
+_seen: Remembered[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = Remembered(MOST_STREAMS, EVERY / 2)
+_streams: dict[asyncio.Event, UUID] = {}
+"""Those that are open, oldest first: what ends one, and who reads it."""
 
 
 @get("/live", include_in_schema=False)
@@ -48,16 +54,24 @@ def close() -> None:
 async def _events(
     request: AnyRequest, viewer: Viewer, service: Service, topics: frozenset[str]
 ) -> AsyncIterator[str]:
+    own = [ended for ended, reader in _streams.items() if reader == viewer.user_id]
+    if len(own) >= MOST_EACH:
+        own[0].set()
+        del _streams[own[0]]
     if len(_streams) >= MOST_STREAMS:
-        yield "retry: 60000\n\n"
+        yield f"retry: {RETRY_LATER}\n\n"
         return
     ended = asyncio.Event()
-    _streams.add(ended)
+    _streams[ended] = viewer.user_id
     try:
-        yield "retry: 2000\n\n"
+        yield f"retry: {RETRY}\n\n"
         known = await _state(service.pool, viewer.project_id, topics)
         said = checked = time.monotonic()
-        while not await _wait(ended, EVERY):
+        while True:
+            if await _wait(ended, EVERY):
+                if ended not in _streams:  # given up for a younger one: it shall not take that one's place at once
+                    yield f"retry: {RETRY_LATER}\n\n"
+                return
             now = time.monotonic()
             if now - checked >= CHECK_SESSION:
                 checked, person = now, await signed_in(request)
@@ -71,7 +85,7 @@ async def _events(
                 said = now
                 yield ": still here\n\n"
     finally:
-        _streams.discard(ended)
+        _streams.pop(ended, None)
 
 
 async def _wait(ended: asyncio.Event, seconds: float) -> bool:
@@ -85,17 +99,15 @@ async def _wait(ended: asyncio.Event, seconds: float) -> bool:
 async def _state(pool: asyncpg.Pool, project_id: UUID, topics: frozenset[str]) -> object:
     """What is there now, looked up once for all who ask within a second; None while the database is away."""
     place = pool, project_id, topics
-    at, state = _seen.get(place, (0.0, None))
-    if time.monotonic() - at < EVERY / 2:
-        return state
+    if (known := _seen.get(place)) is not None:
+        return known
+    asked = time.monotonic()
     try:
         async with pool.acquire() as tx:
             state = await changes.state(tx, project_id, topics)
     except UNAVAILABLE:
         return None
-    if len(_seen) >= MOST_STREAMS:
-        _seen.clear()
-    _seen[place] = time.monotonic(), state
+    _seen.put(place, state, asked)
     return state
 
 

@@ -42,14 +42,14 @@ async def _page(
     words, span, resolution = RANGES[over]
     now = datetime.now(UTC)
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
-    midnight = datetime.combine(first, time(), ZoneInfo(viewer.zone))
+    days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
     async with service.pool.acquire() as tx:
         found = await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
         if found is None:
             raise not_found("network_monitor")
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
         times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
-        by_day = await checks.days(tx, found.id, viewer.zone, midnight)
+        by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MOST_CHECKS))[found.id]
         told = await attachments.beside(tx, service, viewer.project_id, found.id)
     chart = line_chart(
@@ -57,12 +57,11 @@ async def _page(
         zone=viewer.zone, words=milliseconds, note=mean_of(resolution),
         shaded=[(each.created_at, each.closed_at or now) for each in past],
     )  # fmt: skip
-    days = [Day(day, by_day.get(day)) for day in (first + timedelta(days=number) for number in range(UPTIME_DAYS))]
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
         monitor=found, fares_now=STATES[found.status], chart_now=chart, over=over,
         ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
-        bars=day_bars(f"Uptime over {UPTIME_DAYS} days", days), first_day=first,
+        bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MOST_INCIDENTS], told=told,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},

@@ -19,6 +19,7 @@ from tocsin.web.session import (
     AnyRequest,
     Person,
     Service,
+    cookie,
     cookie_name,
     fields,
     flash,
@@ -69,7 +70,7 @@ async def begin(
     """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
     where a link let them in.
     """
-    old = request.cookies.get(cookie_name(service), "")
+    old = cookie(request, cookie_name(service))
     async with service.pool.acquire() as tx, tx.transaction():
         if tried:
             await sign_ins.succeed(tx, service.vault, tried)

@@ -1,0 +1,177 @@
+"""From the bytes of a body to plain values: JSON (RFC 8259) whose extent is bounded before anything is made of it.
+
+What a body costs is then bounded by its bytes: no depth, repetition or length of a number makes any of them dear.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from contextlib import suppress
+from itertools import accumulate
+from math import isinf
+
+import msgspec
+
+from tocsin.domain.errors import Refused, invalid
+
+DEPTH = 64
+MOST_VALUES, MOST_CONTAINERS = 65_536, 16_384
+"""Values in one body, however long, and lists and objects among them: 1 MiB of an agent's samples has as many."""
+MOST_STRINGS, MOST_ESCAPES = 2 * MOST_VALUES, 3 * MOST_VALUES
+LONG = 65_536
+"""Bytes from which on a body is looked at for what makes single numbers and strings dear."""
+MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 32_768, 16_384
+"""Of a long body: runs of 400 digits, dots, and negative exponents. An integer takes time by the square of its length,
+a fraction up to a microsecond.
+"""
+MOST_NAMED = 8_192
+"""Values up to which a fault is told with its path."""
+
+INT64 = range(-(2**63), 2**63)
+
+COMPRESSED = "The body is compressed; send it as plain JSON, without Content-Encoding"
+NUL, BEYOND = "must not contain a NUL character", "is a number beyond 64 bits"
+
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and deflate begin (RFC 1952, RFC 8878, RFC 1950); no JSON does."""
+_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_LONG_RUN, _TOO_LONG_RUN = b"0" * 400, b"0" * 4_301
+_TOO_LONG = re.compile(rb"(?<![0-9])[0-9]{4301,}+")
+"""Integers that the interpreter does not read (`sys.get_int_max_str_digits`)."""
+_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
+"""Half of a surrogate pair, which JSON's grammar allows and which is no character."""
+_SHORT = 4096
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_OTHERS = bytes(set(range(256)) - set(b'"[{]},'))
+_decoder = msgspec.json.Decoder(float_hook=float)
+"""The interpreter reads fractions: the decoder's own reading takes up to 17 µs for one such as `9e295`."""
+_skipper = msgspec.json.Decoder(msgspec.Raw)
+
+
+def parse(body: bytes, *, loose: bool = False) -> object:
+    """What a body says, whose extent was checked.
+
+    Raises `Refused`: 413 for too many dear numbers, 400 for what is no JSON, 422 for half of a surrogate pair. Numbers
+    that nothing can hold are infinite. `loose` lets halves pass, as U+FFFD.
+    """
+    if len(body) > LONG:
+        _check_dear(body)
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return _decoder.decode(body)
+    mended, halves = _mended(body)
+    try:
+        value = (_decoder if len(body) <= LONG or not halves else _skipper).decode(mended)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
+        raise Refused(400, "invalid_request", said) from None
+    if halves and not (loose and len(body) <= LONG):
+        raise invalid("The body has half of a surrogate pair in a string, which is no character")
+    return value
+
+
+def _mended(body: bytes) -> tuple[bytes, bool]:
+    """The body without what JSON allows and nothing can hold, and whether there may be halves of surrogate pairs."""
+    if _TOO_LONG_RUN in body.translate(_TO_ZERO):
+        body = _TOO_LONG.sub(b"1e999", body)
+    if rb"\ud" not in body and rb"\uD" not in body:
+        return body, False
+    if len(body) > LONG:  # only to see whether it is JSON
+        return body.replace(rb"\ud", rb"\u0").replace(rb"\uD", rb"\u0"), True
+    mended, halves = _HALF.subn(rb"\\ufffd", body)
+    return mended, bool(halves)
+
+
+def is_json(body: bytes) -> bool:
+    """Whether it is one whole JSON value in UTF-8, without making anything of it."""
+    try:
+        _skipper.decode(body)
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def says_nul(body: bytes) -> bool:
+    """Whether there may be a NUL in a string of it."""
+    return b"\\" in body and rb"\u0000" in body
+
+
+def fault(value: object) -> tuple[str, str] | None:
+    """Path and problem of the first leaf that the database could not hold: NUL in text, numbers beyond 64 bits."""
+    pile, problem = [value], None
+    for each in pile:  # which grows meanwhile
+        kind = type(each)
+        if kind is dict:
+            pile += each  # type: ignore[arg-type]
+            pile += each.values()  # type: ignore[attr-defined]
+        elif kind is list:
+            pile += each  # type: ignore[arg-type]
+        elif problem := _problem(each) if kind is not bool and each is not None else None:
+            break
+    if problem is None:
+        return None
+    return ("", problem) if len(pile) > MOST_NAMED else _place(value)
+
+
+def _problem(leaf: object) -> str | None:
+    if isinstance(leaf, str):
+        return NUL if "\0" in leaf else None
+    if isinstance(leaf, int):
+        return BEYOND if leaf not in INT64 else None
+    return BEYOND if isinstance(leaf, float) and isinf(leaf) else None
+
+
+def _place(value: object) -> tuple[str, str] | None:
+    """Recursive, because nothing here is deeper than `DEPTH`."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if "\0" in name:
+                return "", NUL
+            if found := _place(inner):
+                return f".{name}{found[0]}", found[1]
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            if found := _place(inner):
+                return f"[{index}]{found[0]}", found[1]
+    elif problem := _problem(value):
+        return "", problem
+    return None
+
+
+def too_large() -> Refused:
+    """413, also where it is not the bytes but what they hold."""
+    return Refused(413, "payload_too_large", "The body is too large: send less at once")
+
+
+def check_extent(body: bytes) -> None:
+    """Refuse what is too deep or has too many values, at the speed of `memchr`. Raises `Refused` (413, 400)."""
+    if len(body) < _SHORT and body.count(b"[") + body.count(b"{") <= DEPTH:
+        return
+    escapes = body.count(b"\\")
+    if escapes > MOST_ESCAPES:
+        raise too_large()
+    whole = body.replace(rb"\\", b"").replace(rb"\"", b"") if escapes else body
+    marks = whole.translate(None, _OTHERS)
+    if marks.count(b'"') > 2 * MOST_STRINGS:
+        raise too_large()
+    # Two quotes side by side change nothing of what is inside of a string and what is not.
+    outside = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
+    steps = array("b", outside.translate(_STEPS, b'",')[: 2 * MOST_CONTAINERS])
+    if max(accumulate(steps), default=0) > DEPTH:
+        raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
+    containers = outside.count(b"[") + outside.count(b"{")
+    if containers > MOST_CONTAINERS or containers + outside.count(b",") > MOST_VALUES:
+        raise too_large()
+
+
+def _check_dear(body: bytes) -> None:
+    """Refuse what has too many numbers that are slow to read. Raises `Refused` (413)."""
+    if (
+        body.translate(_TO_ZERO).count(_LONG_RUN) > MOST_LONG_RUNS
+        or body.count(b".") > MOST_FRACTIONS
+        or body.count(b"e-") + body.count(b"E-") > MOST_POWERS
+    ):
+        raise too_large()
