@@ -114,8 +114,7 @@ async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
-        reading = connection.scope.get("method") in caller.READING
-        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
+        connection.state.caller = await caller.caller_of(authorization, service)
     if "user_id" in wanted:
         connection.state.user_id = await caller.user_of(authorization, service)
 

@@ -16,7 +16,8 @@ import structlog
 from litestar import post
 from msgspec import UNSET, UnsetType
 
-from tocsin.api.caller import Caller
+from tocsin.actions import servers
+from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
 from tocsin.domain import servers as domain
@@ -74,10 +75,10 @@ class ReportAnswer(msgspec.Struct):
     errors: list[Detail] | UnsetType = UNSET
 
 
-async def take(service: Service, caller: Caller, data: ReportShape) -> tuple[int, ReportAnswer]:
+async def take(service: Service, caller: Actor, data: ReportShape) -> tuple[int, ReportAnswer]:
     """Store what of a report can be stored: always 201."""
     received, count, errors = parse(data, caller.project_id, datetime.now(UTC))
-    await service.report(received)
+    await servers.report(service.batches.report, caller, received)
     if not errors:
         return 201, ReportAnswer(count, 0, "All metrics were successfully created")
     message = "Some metrics could not be created" if count else "No metrics could be created"
@@ -85,7 +86,7 @@ async def take(service: Service, caller: Caller, data: ReportShape) -> tuple[int
 
 
 @post("/api/v1/server_metrics", summary="Report a server's metrics", opt={"hot": take})
-async def report(data: ReportShape, caller: Caller, service: Service) -> ReportAnswer:
+async def report(data: ReportShape, caller: Actor, service: Service) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
     Of more than 5,000 samples the newest 5,000 are taken.

@@ -143,6 +143,11 @@ async def _invited(tx: Tx, email: str) -> User:
     return user
 
 
+async def hold_project(tx: Tx, project_id: UUID) -> bool:
+    """Whether it exists; if so, it stays until the transaction ends."""
+    return bool(await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", project_id))
+
+
 async def list_projects(tx: Tx) -> list[Project]:
     """All projects, oldest first."""
     return [
