@@ -8,8 +8,6 @@ over before and begun after the wire.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from tocsin.domain import discovery
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
@@ -195,16 +194,7 @@ class IntegrationType(ABC):
 @cache
 def types() -> Mapping[str, IntegrationType]:
     """Every type beside this file, by the specification's name: a new file is a new type, nothing else to edit."""
-    package = __name__.rpartition(".")[0]
-    folder = importlib.import_module(package).__path__
-    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
-    found = (
-        cls()
-        for module in modules
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, IntegrationType) and cls.__module__ == module.__name__
-        and cls is not IntegrationType
-    )
+    found = discovery.kinds(__name__.rpartition(".")[0], IntegrationType)
     return {each.type: each for each in sorted(found, key=lambda each: each.type)}
 
 
