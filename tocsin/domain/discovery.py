@@ -21,6 +21,5 @@ def modules(package: str) -> Iterator[ModuleType]:
 def kinds(package: str, base: type[Kind]) -> Iterator[Kind]:
     """One instance of each class that a module of the package defines on top of `base`."""
     for module in modules(package):
-        for cls in vars(module).values():
-            if isinstance(cls, type) and issubclass(cls, base) and cls.__module__ == module.__name__ and cls is not base:
-                yield cls()
+        own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+        yield from (cls() for cls in own if issubclass(cls, base) and cls is not base)
