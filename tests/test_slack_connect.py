@@ -17,10 +17,13 @@ import pytest_asyncio
 from tests.conftest import PUBLIC_URL, new_project, running
 from tests.slack_server import CLIENT_ID, SlackServer, Workspace
 from tocsin import app
+from tocsin.actions import slack as actions
+from tocsin.actions.base import Actor
+from tocsin.actions.slack import Consent
 from tocsin.domain import ids
-from tocsin.integrations import slack as kind
 from tocsin.settings import Settings
 from tocsin.storage import audit, sessions
+from tocsin.storage.database import transaction
 from tocsin.storage.secrets import Vault
 
 INITIATE = "/api/v1/integrations/slack/initiate"
@@ -298,9 +301,10 @@ async def signed_in(pool: asyncpg.Pool, vault: Vault, project: Any) -> tuple[str
 
 async def begun_in(
     settings: Settings, pool: asyncpg.Pool, vault: Vault, project: Any, session: tuple[str, Any, Any]
-) -> kind.Way:
-    async with pool.acquire() as tx, tx.transaction():
-        return await kind.begin(tx, vault, settings.slack, PUBLIC_URL, project.id, session[2], session[1])
+) -> Consent:
+    owner = Actor(project.id, "owner", session[2], user_id=session[2])
+    async with transaction(pool) as tx:
+        return await actions.begin(tx, owner, vault, settings.slack, PUBLIC_URL, session[1])
 
 
 async def test_what_the_console_began_is_finished_by_that_browser_session(

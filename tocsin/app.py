@@ -64,14 +64,14 @@ def api_app(settings: Settings, public_url: str) -> Front:
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
-        from tocsin.api import service
+        from tocsin.api.service import Service
         from tocsin.storage import database
         from tocsin.storage.secrets import Vault
 
         vault = Vault(settings.secret_keys)
         pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
         try:
-            yield service.of(pool, settings, vault, public_url)
+            yield Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
         finally:
             pool.terminate()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
+from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
 from tocsin.domain.remembered import Remembered
@@ -21,47 +21,27 @@ LONGEST_TOKEN = 200
 LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
 """Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_remembered: Remembered[tuple[asyncpg.Pool, str], Actor] = Remembered(REMEMBERED_TOKENS, REMEMBERED)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whom a request acts for. `user_id` is None where the project's own token was used."""
-
-    project_id: UUID
-    plan: str
-    user_id: UUID | None
-    role: accounts.Role = "owner"
-
-    @property
-    def who(self) -> UUID | str:
-        """What the record of changes is told (`storage.audit.note`)."""
-        return self.user_id or audit.API_TOKEN
-
-
-_remembered: Remembered[tuple[asyncpg.Pool, str], Caller] = Remembered(REMEMBERED_TOKENS, REMEMBERED)
-
-
-async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Caller:
+async def caller_of(authorization: str | None, service: Service) -> Actor:
     """Whom the value of the `Authorization` header stands for: `Bearer TOKEN`, or the agent's bare `TOKEN`.
 
-    Raises `Refused`: 401 without a good token, 403 for a project's reader unless the request is for `reading` only.
+    Raises `Refused` (401) without a good token.
     """
     if authorization is None:
         raise unauthorized()
-    caller = _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
-    if caller.role == "reader" and not reading:
-        raise Refused(403, "forbidden", "You may read this project, but not change it; ask its owner for another role")
-    return caller
+    return _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
 
 
-async def _look_up(authorization: str, service: Service) -> Caller:
+async def _look_up(authorization: str, service: Service) -> Actor:
     # The age counts from before the question, so that what was answered just before a rotation does not live longer.
     since = time.monotonic()
     found = await _found(authorization, service)
     if found.project_id is None:
         raise forbidden_state("You belong to no project; ask a project's owner to invite you")
-    caller = Caller(found.project_id, found.plan, found.user_id, found.role)
+    name = found.user_id or audit.API_TOKEN
+    caller = Actor(found.project_id, found.role, name, found.plan, found.user_id)
     # A user's is asked for each time: who has just switched to another project must not change the one before.
     if caller.user_id is None and len(authorization) <= LONGEST_HEADER:
         _remembered.put((service.pool, authorization), caller, since)

@@ -9,13 +9,15 @@ import msgspec
 from litestar import get, post
 from litestar.params import Parameter
 
-from tocsin.api.caller import Caller
+from tocsin.actions import deliveries as actions
+from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.storage import deliveries, incidents, integrations, redeliveries
+from tocsin.storage import deliveries, incidents, integrations
+from tocsin.storage.database import transaction
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.leases import Try
 
@@ -113,14 +115,14 @@ def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
 
 @get("/api/v1/integrations/{uuid:str}/deliveries")
 async def of_integration(
-    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+    uuid: str, caller: Actor, service: Service, asked: Page, status: Only = None
 ) -> Listed[DeliveryShown]:
     """List an integration's deliveries
 
     Newest first.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         if await integrations.one(tx, service.vault, caller.project_id, key) is None:
             raise not_found("integration")
         found, total = await deliveries.of_integration(
@@ -131,14 +133,14 @@ async def of_integration(
 
 @get("/api/v1/incidents/{uuid:str}/deliveries")
 async def of_incident(
-    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+    uuid: str, caller: Actor, service: Service, asked: Page, status: Only = None
 ) -> Listed[DeliveryShown]:
     """List an incident's deliveries
 
     Newest first.
     """
     key = ids.key_of(ids.INCIDENT, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         if await incidents.one(tx, caller.project_id, key) is None:
             raise not_found("incident")
         found, total = await deliveries.of_incident(
@@ -148,7 +150,7 @@ async def of_incident(
 
 
 @get("/api/v1/deliveries/{uuid:str}")
-async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttempts:
+async def read(uuid: str, caller: Actor, service: Service) -> DeliveryWithAttempts:
     """Read one delivery with every attempt"""
     async with service.pool.acquire() as tx:
         delivery = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
@@ -159,7 +161,7 @@ async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttem
 
 @post("/api/v1/deliveries/{uuid:str}/redeliver", status_code=202)
 async def redeliver(
-    uuid: str, caller: Caller, service: Service, data: Redelivery | None = None
+    uuid: str, caller: Actor, service: Service, data: Redelivery | None = None
 ) -> DeliveryShown:
     """Send a finished delivery again
 
@@ -167,10 +169,9 @@ async def redeliver(
     it needs `{"confirm": true}` and an incident that lasts.
     """
     key = ids.key_of(ids.DELIVERY, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        made = await redeliveries.order(
-            tx, caller.project_id, caller.who, key, service.public_url, confirmed=data is not None and data.confirm
-        )
+    confirmed = data is not None and data.confirm
+    async with transaction(service.pool) as tx:
+        made = await actions.redeliver(tx, caller, key, service.public_url, confirmed=confirmed)
     return shown(made)
 
 

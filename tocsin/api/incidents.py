@@ -12,15 +12,17 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
+from tocsin.actions import incidents as actions
+from tocsin.actions.base import Actor
 from tocsin.api.body import LONG_LIMIT
-from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.wording import missing_root
 from tocsin.domain import ids
-from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
+from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
 from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening, told
 from tocsin.storage import incidents
+from tocsin.storage.database import transaction
 
 BATCH = 1000
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
@@ -139,7 +141,7 @@ def shown(incident: Incident) -> IncidentShown:
     )
 
 
-async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
+async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
     """Open what is asked for, all or none: 201 where anything was opened, 200 where all of it was ongoing."""
     wishes = _wishes(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
@@ -147,7 +149,7 @@ async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tup
         Opening(caller.project_id, wish.resource_type, key, wish.incident_type, told(wish.message))
         for wish, key in zip(wishes, _keys(wishes, single), strict=True)
     ]
-    answers = await service.open_incidents(unit)
+    answers = await actions.open(service.batches.open, caller, unit)
     opened = [answer for answer in answers if isinstance(answer, Opened)]
     if len(opened) < len(unit):
         missing = [index for index, answer in enumerate(answers) if isinstance(answer, Missing)]
@@ -160,14 +162,14 @@ async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tup
     return status, OpenedBatch([shown(answer.incident) for answer in opened], meta)
 
 
-async def resolve_all(service: Service, caller: Caller, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
+async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
     """Resolve what is ongoing of what is named: always 200."""
     wishes = _wishes(data.incident, data.incidents)
     unit = [
         Closing(caller.project_id, key, wish.incident_type, BY_API)
         for wish, key in zip(wishes, _keys(wishes, not isinstance(data.incident, UnsetType)), strict=True)
     ]
-    ended = await service.resolve_incidents(unit)
+    ended = await actions.resolve_ongoing(service.batches.resolve, caller, unit)
     resolved = {incident.id: incident for found in ended for incident in found}
     not_ongoing = [
         NotOngoing(wish.resource_type, wish.resource_uuid, wish.incident_type)
@@ -216,7 +218,7 @@ def _unknown(
 
 @get("/api/v1/incidents")
 async def list_(
-    caller: Caller,
+    caller: Actor,
     service: Service,
     asked: Page,
     status: Annotated[Literal["ongoing", "resolved"] | None, Parameter(description="Only these.")] = None,
@@ -225,7 +227,7 @@ async def list_(
 
     Ongoing ones first, then the newest.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         found, total = await incidents.list_(
             tx,
             caller.project_id,
@@ -237,7 +239,7 @@ async def list_(
 
 
 @post("/api/v1/incidents", status_code=201, request_max_body_size=LONG_LIMIT, opt={"hot": open_all})
-async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
+async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
     201; one that is already ongoing for the same resource and type is answered with 200 and not opened twice. Of a
@@ -248,7 +250,7 @@ async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Respon
 
 
 @post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=LONG_LIMIT, opt={"hot": resolve_all})
-async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
+async def resolve(data: ResolveIncidents, caller: Actor, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 
     For callers that do not know the incident's uuid. What was not ongoing is said in the answer.
@@ -258,7 +260,7 @@ async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> R
 
 
 @get("/api/v1/incidents/{uuid:str}")
-async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+async def read(uuid: str, caller: Actor, service: Service) -> IncidentShown:
     """Read one incident"""
     async with service.pool.acquire() as tx:
         incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
@@ -268,38 +270,25 @@ async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
 
 
 @post("/api/v1/incidents/{uuid:str}/resolve", status_code=200)
-async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+async def resolve_one(uuid: str, caller: Actor, service: Service) -> IncidentShown:
     """Resolve one incident
 
     One that is resolved already is answered as it is.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
-        if incident is None:
-            raise not_found("incident")
-        if incident.closed_at is None:
-            incident = await incidents.resolve_by_hand(tx, incident, BY_API, caller.who)
-    return shown(incident)
+    async with transaction(service.pool) as tx:
+        return shown(await actions.resolve(tx, caller, ids.key_of(ids.INCIDENT, uuid), by=BY_API))
 
 
 @post("/api/v1/incidents/{uuid:str}/snooze", status_code=200)
-async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> IncidentShown:
+async def snooze(uuid: str, data: Snooze, caller: Actor, service: Service) -> IncidentShown:
     """Snooze one incident
 
     It sends nothing until then; still ongoing then, it reminds.
     """
     if not datetime.now(UTC) < data.until < LAST_MOMENT:
         raise invalid_field("until", "must be a moment that is to come, such as 2099-01-01T08:00:00Z")
-    async with service.pool.acquire() as tx, tx.transaction():
-        snoozed = await incidents.snooze(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid), data.until)
-        if snoozed is None:
-            if await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid)) is None:
-                raise not_found("incident")
-            raise forbidden_state("The incident is resolved already; only an ongoing one can be snoozed")
-        await incidents.note(
-            tx, snoozed, caller.who, "snoozed incident", {"until": seconds(snoozed.snooze_until)}
-        )
-    return shown(snoozed)
+    async with transaction(service.pool) as tx:
+        return shown(await actions.snooze(tx, caller, ids.key_of(ids.INCIDENT, uuid), data.until))
 
 
 routes = [list_, open_, resolve, read, resolve_one, snooze]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
@@ -19,6 +17,7 @@ from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive,
 
 from tocsin.api import body, caller, docs, refusals, server_metrics, shapes
 from tocsin.api.service import Service
+from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
@@ -108,9 +107,8 @@ def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler
 
 def nouns() -> Iterator[ControllerRouterHandler]:
     """The routes of every file in this folder that has some."""
-    package = __name__.rpartition(".")[0]
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        yield from getattr(importlib.import_module(f"{package}.{found.name}"), "routes", ())
+    for module in discovery.modules(__name__.rpartition(".")[0]):
+        yield from getattr(module, "routes", ())
 
 
 async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -118,8 +116,7 @@ async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
-        reading = connection.scope.get("method") in caller.READING
-        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
+        connection.state.caller = await caller.caller_of(authorization, service)
     if "user_id" in wanted:
         connection.state.user_id = await caller.user_of(authorization, service)
 

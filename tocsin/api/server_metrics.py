@@ -16,8 +16,9 @@ import structlog
 from litestar import Request, post
 from msgspec import UNSET, UnsetType
 
+from tocsin.actions import servers
+from tocsin.actions.base import Actor
 from tocsin.api.body import LONG_LIMIT
-from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
 from tocsin.domain import clocks, names
@@ -90,14 +91,14 @@ class ReportAnswer(msgspec.Struct):
 
 
 async def take(
-    service: Service, caller: Caller, data: ReportShape, user_agent: str | None
+    service: Service, caller: Actor, data: ReportShape, user_agent: str | None
 ) -> tuple[int, ReportAnswer]:
     """Store what of a report can be stored: always 201."""
     if len(data.metrics) <= MOST_AT_ONCE:
         received, samples, errors = parse(data, caller.project_id, user_agent)
     else:
         received, samples, errors = await asyncio.to_thread(parse, data, caller.project_id, user_agent)
-    recorded = await service.report(received)
+    recorded = await servers.report(service.batches.report, caller, received)
     count = len(samples)
     if recorded.refused:
         late = _refused(samples, recorded.refused)
@@ -117,7 +118,7 @@ async def take(
     "/api/v1/server_metrics", summary="Report a server's metrics", request_max_body_size=LONG_LIMIT,
     opt={"hot": take, "hot_header": b"user-agent"},
 )  # fmt: skip
-async def report(data: ReportShape, caller: Caller, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
+async def report(data: ReportShape, caller: Actor, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
     """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
 
     Of more than 5,000 samples the newest 5,000 are taken. `cpu_used` is percent where `attributes.cpu_unit` says

@@ -10,13 +10,15 @@ from litestar import delete, get, patch
 from litestar.params import Parameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
-from tocsin.api.caller import Caller
+from tocsin.actions import servers as actions
+from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import Page, seconds
 from tocsin.domain import ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
-from tocsin.storage import audit, samples, servers
+from tocsin.storage import samples, servers
+from tocsin.storage.database import transaction
 from tocsin.storage.servers import Server
 
 MOST_POINTS = 1_000
@@ -108,7 +110,7 @@ class Series(msgspec.Struct):
 
 
 @get("/api/v1/servers", summary="List servers")
-async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerShape]:
+async def list_(caller: Actor, service: Service, asked: Page) -> list[ServerShape]:
     """The project's servers, oldest first."""
     async with service.pool.acquire() as tx:
         found = await servers.list_(tx, caller.project_id, limit=asked.per_page, offset=asked.offset)
@@ -116,7 +118,7 @@ async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerSha
 
 
 @get("/api/v1/servers/{uuid:str}", summary="Get a server")
-async def one(uuid: str, caller: Caller, service: Service) -> ServerShape:
+async def one(uuid: str, caller: Actor, service: Service) -> ServerShape:
     """One server with the latest value of each of its metrics."""
     async with service.pool.acquire() as tx:
         found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
@@ -124,34 +126,24 @@ async def one(uuid: str, caller: Caller, service: Service) -> ServerShape:
 
 
 @patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts")
-async def change(uuid: str, data: ServerChange, caller: Caller, service: Service) -> ServerShape:
+async def change(uuid: str, data: ServerChange, caller: Actor, service: Service) -> ServerShape:
     """Changes when the server's readings, or its silence, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = _existing(await servers.change_alerts(tx, caller.project_id, ids.key_of(ids.SERVER, uuid), given))
-        await audit.note(
-            tx, caller.project_id, caller.who, "changed server", found.hostname or uuid,
-            {"uuid": uuid, "alerts": given},
-        )  # fmt: skip
-    return _shape(found)
+    async with transaction(service.pool) as tx:
+        return _shape(await actions.change_alerts(tx, caller, ids.key_of(ids.SERVER, uuid), given))
 
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
-async def remove(uuid: str, caller: Caller, service: Service) -> None:
+async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
-        if found is None or not await servers.delete(tx, caller.project_id, found.id):
-            raise not_found("server")
-        await audit.note(
-            tx, caller.project_id, caller.who, "deleted server", found.hostname or uuid, {"uuid": uuid}
-        )
+    async with transaction(service.pool) as tx:
+        await actions.delete(tx, caller, ids.key_of(ids.SERVER, uuid))
 
 
 @get("/api/v1/servers/{uuid:str}/metrics", summary="Get a server's time series")
 async def series(
     uuid: str,
-    caller: Caller,
+    caller: Actor,
     service: Service,
     start: Annotated[
         str | None, QueryParameter(name="from", description="ISO 8601; 24 hours before `to` unless given.")

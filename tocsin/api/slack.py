@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,17 +12,15 @@ from litestar import Request, Response, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin import settings as configuration
-from tocsin.api.caller import Caller
+from tocsin.actions import slack as actions
+from tocsin.actions.base import Actor, system
+from tocsin.actions.slack import Press
 from tocsin.api.service import Service
-from tocsin.domain import ids, names
+from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Incident
-from tocsin.integrations import slack as kind
 from tocsin.integrations.slack import OFF, RESOLVE, escaped
-from tocsin.storage import incidents, slack
-from tocsin.storage.database import Tx
-from tocsin.storage.queue import content
-from tocsin.storage.slack import Message
+from tocsin.storage.database import transaction
 from tocsin.transports.slack import Slack, SlackRefused
 
 log = structlog.get_logger(__name__)
@@ -40,28 +37,14 @@ class SlackInitiated(msgspec.Struct):
 
 
 @post("/api/v1/integrations/slack/initiate", status_code=200)
-async def initiate(caller: Caller, service: Service) -> SlackInitiated:
+async def initiate(caller: Actor, service: Service) -> SlackInitiated:
     """Begin to connect a Slack channel
 
     Open `oauth_url` in a browser within 10 minutes; the integration is there when Slack has sent that browser back.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        way = await kind.begin(
-            tx, service.vault, service.settings.slack, service.public_url, caller.project_id, caller.who
-        )
-    return SlackInitiated(way.oauth_url, way.state, way.redirect_uri)
-
-
-@dataclass(frozen=True, slots=True)
-class Press:
-    """One press of the button: in which workspace, on which message, by whom, for which incident (`INC…`)."""
-
-    team_id: str
-    channel_id: str
-    ts: str
-    person: str
-    incident: str
-    response_url: str
+    async with transaction(service.pool) as tx:
+        consent = await actions.begin(tx, caller, service.vault, service.settings.slack, service.public_url)
+    return SlackInitiated(consent.oauth_url, consent.state, consent.redirect_uri)
 
 
 @post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=LONGEST_BODY)
@@ -80,8 +63,9 @@ async def interactions(request: Request[Any, Any, Any], service: Service) -> Res
     pressed = press(body)
     if pressed is None:
         return Response("", media_type="text/plain")
-    async with service.pool.acquire() as tx, tx.transaction():
-        words = await _resolve(tx, pressed)
+    async with transaction(service.pool) as tx:
+        found = await actions.press(tx, system(), pressed)
+    words = _was_first(found) if isinstance(found, Incident) else found
     task = BackgroundTask(_tell, app, pressed, words) if words else None
     return Response("", media_type="text/plain", background=task)
 
@@ -120,27 +104,6 @@ def press(body: bytes) -> Press | None:
         return None
     values = (found.team_id, found.channel_id, found.ts, found.incident, found.response_url)
     return found if all(isinstance(value, str) and "\0" not in value for value in values) else None
-
-
-async def _resolve(tx: Tx, pressed: Press) -> str:
-    """Do what was wished; what its presser is to be told, where the message itself will not say it."""
-    incident_id = ids.parse(ids.INCIDENT, pressed.incident)
-    place = incident_id and await slack.of_workspace(tx, incident_id, pressed.team_id, pressed.channel_id)
-    if incident_id is None or not place:
-        return "This incident is not known any more, or this workspace is not connected to its project any more."
-    integration_id, project_id = place
-    lasts = await slack.hold(tx, incident_id)
-    incident = await incidents.one(tx, project_id, incident_id)
-    if incident is None:
-        return "This incident is not known any more."
-    # The message may be one that nobody remembers: its engine died between posting it and saying so.
-    closed = await slack.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
-    if lasts:
-        by = f"{pressed.person} in Slack"
-        incident = await incidents.resolve_by_hand(tx, incident, by, by)
-    if not closed:
-        await slack.correct(tx, integration_id, incident_id, content(incident))
-    return "" if lasts else _was_first(incident)
 
 
 def _was_first(incident: Incident) -> str:

@@ -7,12 +7,11 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from litestar import Request, post
 
-from tocsin.api.caller import Caller
+from tocsin.actions import phone_codes
+from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.integrations.base import Maker
-from tocsin.integrations.sms_code import send_code
 from tocsin.storage import phones
 from tocsin.transports import sms
 from tocsin.transports.sms import REPORT_PATH, Forged
@@ -32,15 +31,15 @@ class CodeSent(msgspec.Struct):
 
 @post("/api/v1/integrations/sms/send_verification_code", status_code=200)
 async def send_verification_code(
-    caller: Caller, service: Service, data: CodeWanted | None = None
+    caller: Actor, service: Service, data: CodeWanted | None = None
 ) -> CodeSent:
     """Send a verification code
 
     Six digits by SMS, valid for 10 minutes, 5 tries and one integration of this project. A number gets 5 an hour, a
     project sends 20 a day.
     """
-    maker = Maker(caller.project_id, caller.plan, service.settings.production)
-    await send_code(service.pool, service.vault, service.settings, maker, None if data is None else data.phone_number)
+    number = None if data is None else data.phone_number
+    await phone_codes.send(service.pool, caller, service.vault, service.settings, number)
     return CodeSent(True, "Verification code sent successfully")
 
 

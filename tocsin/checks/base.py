@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import os
-import pkgutil
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from tocsin.domain import urls
+from tocsin.domain import discovery, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.hosts import Unreadable
 from tocsin.domain.incidents import Evidence
@@ -113,16 +111,7 @@ def _tls_reason(error: ssl.SSLError) -> str:
 @cache
 def types() -> Mapping[str, CheckType]:
     """Every type beside this file, by its name: a new file is a new type, nothing else to edit."""
-    package = __name__.rpartition(".")[0]
-    folder = importlib.import_module(package).__path__
-    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
-    found = (
-        cls()
-        for module in modules
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, CheckType) and cls.__module__ == module.__name__
-        and cls is not CheckType
-    )  # fmt: skip
+    found = discovery.kinds(__name__.rpartition(".")[0], CheckType)  # type: ignore[type-abstract]
     return {each.check_type: each for each in sorted(found, key=lambda each: each.check_type)}
 
 

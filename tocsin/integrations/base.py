@@ -8,18 +8,16 @@ over before and begun after the wire.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from tocsin.domain import discovery
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid
+from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.storage.database import Tx
 from tocsin.storage.integrations import Integration
@@ -91,21 +89,6 @@ class Field:
     required: bool = True
 
 
-@asynccontextmanager
-async def making(connection: Tx) -> AsyncIterator[Tx]:
-    """The transaction in which `permit` is asked and the integration is made. It keeps what a refusal says to keep."""
-    kept: Refused | None = None
-    async with connection.transaction():
-        try:
-            yield connection
-        except Refused as refusal:
-            if not refusal.keep:
-                raise
-            kept = refusal
-    if kept is not None:
-        raise kept
-
-
 class IntegrationType(ABC):
     """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
 
@@ -163,7 +146,7 @@ class IntegrationType(ABC):
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
     async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
-        """Asked in the transaction (`making`) that makes an integration from what was `given`. Raises `Refused`."""
+        """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
 
     async def admit(
         self, tx: Tx, job: Job, settings: Mapping[str, Any]
@@ -211,16 +194,7 @@ class IntegrationType(ABC):
 @cache
 def types() -> Mapping[str, IntegrationType]:
     """Every type beside this file, by the specification's name: a new file is a new type, nothing else to edit."""
-    package = __name__.rpartition(".")[0]
-    folder = importlib.import_module(package).__path__
-    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
-    found = (
-        cls()
-        for module in modules
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, IntegrationType) and cls.__module__ == module.__name__
-        and cls is not IntegrationType
-    )
+    found = discovery.kinds(__name__.rpartition(".")[0], IntegrationType)  # type: ignore[type-abstract]
     return {each.type: each for each in sorted(found, key=lambda each: each.type)}
 
 

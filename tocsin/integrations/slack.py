@@ -13,18 +13,16 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from tocsin import settings as configuration
 from tocsin.domain import ids, names
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Refused, invalid_field
+from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
-from tocsin.storage import audit, slack
+from tocsin.storage import slack
 from tocsin.storage.database import Tx
 from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
 from tocsin.storage.slack import Message, Standing
-from tocsin.transports.slack import Grant, Slack, SlackRefused, authorize_url
+from tocsin.transports.slack import Grant, Slack, SlackRefused
 
 CALLBACK = "/auth/slack/callback"
 RESOLVE = "resolve_incident"
@@ -142,37 +140,6 @@ class SlackIntegration(IntegrationType):
 
 
 # ---------------------------------------------------------------------------------------------------------- connecting
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """The way to consent: where a person goes, and where Slack sends them back to."""
-
-    oauth_url: str
-    state: str
-    redirect_uri: str
-
-
-async def begin(
-    tx: Tx,
-    vault: Vault,
-    app: configuration.Slack | None,
-    public_url: str,
-    project_id: UUID,
-    who: UUID | str,
-    session_id: UUID | None = None,
-) -> Way:
-    """Begin to connect a project. With a `session_id`, only that browser session can finish it.
-
-    Raises `Refused` (503) where Slack is not set up.
-    """
-    if app is None:
-        raise Refused(503, "slack_unavailable", OFF)
-    state = await slack.begin(tx, vault, project_id, who, session_id)
-    how = {"through": "the API" if session_id is None else "the console"}
-    await audit.note(tx, project_id, who, "began to connect Slack", "Slack", how)
-    redirect_uri = redirect_uri_of(public_url, project_id)
-    return Way(authorize_url(app, state, redirect_uri), state, redirect_uri)
 
 
 def redirect_uri_of(public_url: str, project_id: UUID) -> str:

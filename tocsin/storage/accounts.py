@@ -151,6 +151,11 @@ async def _invited(tx: Tx, email: str) -> User:
     return user
 
 
+async def hold_project(tx: Tx, project_id: UUID) -> bool:
+    """Whether it exists; if so, it stays until the transaction ends."""
+    return bool(await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", project_id))
+
+
 async def made_by_stranger(tx: Tx, project_id: UUID) -> bool:
     """Whether somebody made the project for themselves who has not shown that their address is theirs."""
     return bool(await tx.fetchval(MADE_BY_STRANGER, project_id))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
+
+from tocsin.domain.errors import Refused
 
 Tx: TypeAlias = asyncpg.Connection
 """A connection inside a transaction that the caller began and will end."""
@@ -61,6 +63,21 @@ async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | Non
         reset=_keep,
         server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
     )
+
+
+@contextlib.asynccontextmanager
+async def transaction(pool: asyncpg.Pool) -> AsyncIterator[Tx]:
+    """A transaction on a connection of the pool. What a refusal says must stay on record (`keep`) is committed."""
+    kept: Refused | None = None
+    async with pool.acquire() as tx, tx.transaction():
+        try:
+            yield tx
+        except Refused as refusal:
+            if not refusal.keep:
+                raise
+            kept = refusal
+    if kept is not None:
+        raise kept
 
 
 async def _keep(connection: asyncpg.Connection) -> None:

@@ -5,14 +5,13 @@ Whoever was told that an incident began is told that it ended; `ongoing.told` re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain import ids
 from tocsin.domain.incidents import Closing, Incident
-from tocsin.storage import audit, deliveries, queue
+from tocsin.storage import deliveries, queue
 from tocsin.storage.database import Tx, key
 from tocsin.storage.queue import Entry, content
 
@@ -137,23 +136,6 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
         [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
         for closing in closings
     ]
-
-
-async def resolve_by_hand(tx: Tx, incident: Incident, by: str, who: UUID | str) -> Incident:
-    """End one that lasts: `by` is who its record names, `who` whom the audit log names. How it is now."""
-    closing = Closing(incident.project_id, incident.resource_id, incident.type, by, incident.id)
-    [ended] = await resolve(tx, [closing])
-    if ended:  # nobody else was first
-        await note(tx, incident, who, "resolved incident")
-    return await one(tx, incident.project_id, incident.id) or incident
-
-
-async def note(
-    tx: Tx, incident: Incident, who: UUID | str, action: str, details: Mapping[str, Any] | None = None
-) -> None:
-    """Put on record what somebody did to it."""
-    said = {"uuid": ids.public(ids.INCIDENT, incident.id), **(details or {})}
-    await audit.note(tx, incident.project_id, who, action, f"{incident.type} of {incident.resource_name}", said)
 
 
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:

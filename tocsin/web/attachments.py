@@ -7,17 +7,16 @@ from uuid import UUID
 
 from litestar import Response, post
 
+from tocsin.actions import attachments as actions
 from tocsin.domain import ids
-from tocsin.domain.errors import not_found
-from tocsin.integrations import base, keeping
+from tocsin.integrations import base
 from tocsin.storage import integration_list, integrations
-from tocsin.storage.database import Tx
+from tocsin.storage.database import Tx, transaction
 from tocsin.storage.integrations import Integration, Resource
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 MOST_OFFERED = 100
 """Integrations that can be chosen from; others are attached on their own pages."""
-PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +54,19 @@ async def _change(
 ) -> Response[str]:
     """`do` is `attach`, `attach_all` (to all that there is and will be) or `detach`."""
     form = await fields(request, viewer)
-    resource_id = ids.key_of(PREFIX[kind], uuid)
-    integration_id = ids.key_of(ids.INTEGRATION, form.get("integration", ""))
-    async with service.pool.acquire() as tx, tx.transaction():
-        if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
-            raise not_found(kind)
-        said = await _do(tx, service, viewer, form.get("do", ""), uuid, resource_id, integration_id)
-    return redirect(f"/{kind}s/{uuid}#told", said)
-
-
-async def _do(
-    tx: Tx, service: Service, viewer: Viewer, wish: str, uuid: str, resource_id: UUID, integration_id: UUID
-) -> str:
-    if wish == "attach_all":
-        found = await keeping.attach_all(tx, service.vault, viewer.project_id, viewer.email, integration_id)
-        return f"{base.called(found)} is told of every server and monitor from now on, future ones included."
-    found = await keeping.held(tx, service.vault, viewer.project_id, integration_id)
-    if wish == "detach":
-        await keeping.detach(tx, viewer.email, found, resource_id, uuid)
-        return f"{base.called(found)} is not told any more."
-    await keeping.attach(tx, viewer.email, found, resource_id, uuid)
-    return f"{base.called(found)} is told from now on."
+    key, wanted = ids.key_of(ids.INTEGRATION, form.get("integration", "")), form.get("do", "")
+    async with transaction(service.pool) as tx:
+        await actions.held_resource(tx, viewer.project_id, kind, uuid)
+        if wanted == "attach_all":
+            found = await actions.attach_all(tx, viewer.actor, service.vault, key)
+            said = "is told of every server and monitor from now on, future ones included."
+        elif wanted == "detach":
+            found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, key)
+            said = "is not told any more."
+        else:
+            found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
+            said = "is told from now on."
+    return redirect(f"/{kind}s/{uuid}#told", f"{base.called(found)} {said}")
 
 
 def _told(found: Integration, attached: bool) -> Told:

@@ -8,12 +8,13 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
+from tocsin.actions import deliveries as actions
 from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS, Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
-from tocsin.storage import deliveries, incidents, integrations, queue, redeliveries
-from tocsin.storage.database import Tx
+from tocsin.storage import deliveries, incidents, integrations, queue
+from tocsin.storage.database import Tx, transaction
 from tocsin.storage.deliveries import Delivery
 from tocsin.storage.integrations import Integration
 from tocsin.storage.leases import Try
@@ -93,9 +94,9 @@ async def redeliver(uuid: str, request: AnyRequest, viewer: Viewer, service: Ser
     """Once more, as a new delivery; that a restart was confirmed is in the form."""
     form = await fields(request, viewer)
     try:
-        async with service.pool.acquire() as tx, tx.transaction():
-            made = await redeliveries.order(
-                tx, viewer.project_id, viewer.email, ids.key_of(ids.DELIVERY, uuid), service.public_url,
+        async with transaction(service.pool) as tx:
+            made = await actions.redeliver(
+                tx, viewer.actor, ids.key_of(ids.DELIVERY, uuid), service.public_url,
                 confirmed=form.get("confirm") == "yes",
             )  # fmt: skip
     except Refused as refused:

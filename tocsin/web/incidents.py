@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
+from tocsin.actions import incidents as actions
 from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS, Status
-from tocsin.domain.errors import not_found
+from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import SERVER, Incident
 from tocsin.integrations import base
 from tocsin.storage import deliveries, incidents, integrations
-from tocsin.storage.database import Tx
+from tocsin.storage.database import Tx, transaction
 from tocsin.storage.deliveries import Delivery
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -66,10 +67,8 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
 @post("/incidents/{uuid:str}/resolve", include_in_schema=False)
 async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        incident = await _found(tx, viewer, uuid)
-        if incident.closed_at is None:
-            await incidents.resolve_by_hand(tx, incident, viewer.email, viewer.email)
+    async with transaction(service.pool) as tx:
+        await actions.resolve(tx, viewer.actor, ids.key_of(ids.INCIDENT, uuid), by=viewer.email)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_RESOLVED)
 
 
@@ -80,14 +79,12 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
     until = _until(form, viewer.zone)
     if until is None:
         return redirect(f"/incidents/{uuid}", texts.SNOOZE_WHEN, good=False)
-    async with service.pool.acquire() as tx, tx.transaction():
-        incident = await _found(tx, viewer, uuid)
-        snoozed = await incidents.snooze(tx, viewer.project_id, incident.id, until)
-        if snoozed is not None:
-            await incidents.note(
-                tx, incident, viewer.email, "snoozed incident", {"until": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
-            )
-    if snoozed is None:
+    try:
+        async with transaction(service.pool) as tx:
+            await actions.snooze(tx, viewer.actor, ids.key_of(ids.INCIDENT, uuid), until)
+    except Refused as refused:
+        if refused.status != 422:
+            raise
         return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 import msgspec
 from litestar import Response, get, post
 
+from tocsin.actions import attachments as placing
+from tocsin.actions import integrations as actions
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
-from tocsin.integrations import base, keeping
-from tocsin.storage import deliveries, health, integration_list, integrations
+from tocsin.integrations import base
+from tocsin.storage import deliveries, integration_list, integrations
+from tocsin.storage.database import transaction
 from tocsin.storage.deliveries import Delivery
-from tocsin.storage.integrations import Integration, Resource
 from tocsin.storage.leases import Try
-from tocsin.web import attachments, integration_form, texts
+from tocsin.web import integration_form, texts
 from tocsin.web.incidents import took
 from tocsin.web.integrations import fares
 from tocsin.web.network_monitors import called
@@ -55,7 +56,7 @@ async def _page(
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
         free=free, most=MOST_PLACES, search=search, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
-        shown=kind.shown(stored.settings, reveal=False), prefixes=attachments.PREFIX, public_url=service.public_url,
+        shown=kind.shown(stored.settings, reveal=False), prefixes=placing.PREFIX, public_url=service.public_url,
     )  # fmt: skip
 
 
@@ -69,26 +70,21 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     form = await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
-        before = keeping.there(await integrations.one(tx, service.vault, viewer.project_id, key))
+        before = actions.existing(await integrations.one(tx, service.vault, viewer.project_id, key))
     kind = base.of(before.type)
     try:
         given = integration_form.given(kind, form, changing=True)
-        # Looked up before the transaction: no row is held while a name server thinks.
-        warning = await keeping.reachable(kind, kind.parse(given, before.settings), service.settings.allow_networks)
-        async with service.pool.acquire() as tx, tx.transaction():
-            stored = await keeping.changeable(tx, service.vault, viewer.project_id, key)
-            name = form.get("name", "").strip() or None
-            changed = _changed(stored, given, name)
-            await keeping.change(tx, service.vault, viewer.email, stored, given, name, changed)
+        warning = await actions.reachable(kind, kind.parse(given, before.settings), service.settings.allow_networks)
+        given = {field: value for field, value in given.items() if value != before.settings.get(field)}
+        name = form.get("name", "").strip() or None
+        async with transaction(service.pool) as tx:
+            await actions.change(
+                tx, viewer.actor, service.vault, key, given, name=name, renamed=name != before.name
+            )
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
     said = texts.SETTINGS_CHANGED
     return redirect(f"/integrations/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
-
-
-def _changed(stored: Integration, given: Mapping[str, object], name: str | None) -> list[str]:
-    names = [field for field, value in given.items() if value != stored.settings.get(field)]
-    return names + (["name"] if name != stored.name else [])
 
 
 @post("/integrations/{uuid:str}/test", include_in_schema=False)
@@ -96,8 +92,8 @@ async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Servi
     """Through the real path; the page that follows shows live what becomes of it."""
     await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        made = await keeping.try_out(tx, service.vault, viewer.project_id, viewer.email, key, service.public_url)
+    async with transaction(service.pool) as tx:
+        made = await actions.test(tx, viewer.actor, service.vault, key, service.public_url)
     return redirect(f"/integrations/{uuid}?tested={ids.public(ids.DELIVERY, made.id)}#test")
 
 
@@ -107,39 +103,29 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     `attach` or `detach` of the `place`, a server's or monitor's uuid.
     """
     form = await fields(request, viewer)
-    key, wish, place = ids.key_of(ids.INTEGRATION, uuid), form.get("do", ""), form.get("place", "")
-    async with service.pool.acquire() as tx, tx.transaction():
-        if wish == "attach_all":
-            await keeping.attach_all(tx, service.vault, viewer.project_id, viewer.email, key)
-            return redirect(f"/integrations/{uuid}#places", texts.TOLD_OF_ALL)
-        found = await keeping.held(tx, service.vault, viewer.project_id, key)
-        if wish == "spare_new_ones":
-            await keeping.spare_new_ones(tx, viewer.email, found)
-            return redirect(f"/integrations/{uuid}#places", texts.NEW_ONES_SPARED)
-        kind = _kind_of(place)
-        resource_id = ids.key_of(attachments.PREFIX[kind], place)
-        if not await integrations.hold_resource(tx, viewer.project_id, kind, resource_id):
-            raise not_found(kind)
-        do = keeping.detach if wish == "detach" else keeping.attach
-        await do(tx, viewer.email, found, resource_id, place)
-    return redirect(f"/integrations/{uuid}#places", texts.DETACHED if wish == "detach" else texts.ATTACHED)
-
-
-def _kind_of(place: str) -> Resource:
-    for kind in get_args(Resource):
-        if place.startswith(attachments.PREFIX[kind]):
-            return kind  # type: ignore[no-any-return]
-    raise not_found("server")
+    key, wanted, place = ids.key_of(ids.INTEGRATION, uuid), form.get("do", ""), form.get("place", "")
+    async with transaction(service.pool) as tx:
+        match wanted:
+            case "attach_all":
+                await placing.attach_all(tx, viewer.actor, service.vault, key)
+                said = texts.TOLD_OF_ALL
+            case "spare_new_ones":
+                await placing.spare_new_resources(tx, viewer.actor, service.vault, key)
+                said = texts.NEW_ONES_SPARED
+            case "detach":
+                await placing.detach(tx, viewer.actor, service.vault, placing.kind_of(place), place, key)
+                said = texts.DETACHED
+            case _:
+                await placing.attach(tx, viewer.actor, service.vault, placing.kind_of(place), place, key)
+                said = texts.ATTACHED
+    return redirect(f"/integrations/{uuid}#places", said)
 
 
 @post("/integrations/{uuid:str}/enable", include_in_schema=False)
 async def enable(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
-    key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await keeping.held(tx, service.vault, viewer.project_id, key)
-        await health.enable(tx, viewer.project_id, key)
-        await keeping.note(tx, viewer.email, "enabled integration", found)
+    async with transaction(service.pool) as tx:
+        await actions.enable(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, uuid))
     return redirect(f"/integrations/{uuid}", texts.ENABLED)
 
 
@@ -148,19 +134,16 @@ async def trust(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     """The host key that was offered last takes the place of the known one, because a person says so."""
     form = await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await keeping.trust_host_key(
-            tx, service.vault, viewer.project_id, viewer.email, key, form.get("fingerprint", "")
-        )
+    async with transaction(service.pool) as tx:
+        await actions.trust_host_key(tx, viewer.actor, service.vault, key, form.get("fingerprint", ""))
     return redirect(f"/integrations/{uuid}", texts.TRUSTED)
 
 
 @post("/integrations/{uuid:str}/delete", include_in_schema=False)
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
-    key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        gone = await keeping.delete(tx, service.vault, viewer.project_id, viewer.email, key)
+    async with transaction(service.pool) as tx:
+        gone = await actions.delete(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, uuid))
     return redirect("/integrations", texts.INTEGRATION_DELETED.format(name=called(base.called(gone))))
 
 

@@ -8,13 +8,15 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
+from tocsin.actions import integrations as actions
+from tocsin.actions import phone_codes
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
-from tocsin.integrations import base, keeping
-from tocsin.integrations.base import IntegrationType, Maker
+from tocsin.integrations import base
+from tocsin.integrations.base import IntegrationType
 from tocsin.integrations.slack import SlackIntegration
-from tocsin.integrations.sms_code import send_code
 from tocsin.storage import integration_list
+from tocsin.storage.database import transaction
 from tocsin.storage.integration_list import Overview
 from tocsin.web import integration_form, texts
 from tocsin.web.render import page
@@ -70,21 +72,22 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     """Makes it; in production a number must be shown to be one's own first, which is the second step."""
     form = await fields(request, viewer)
     kind = base.of(form.get("kind", ""))
-    maker = Maker(viewer.project_id, viewer.plan, service.settings.production)
+    production = service.settings.production
     try:
         if not kind.fields:
             raise invalid(f"A {kind.label} integration is not made by a form")
         given = integration_form.given(kind, form)
-        settings, name = kind.parse(given), keeping.checked_name(form.get("name", "").strip() or None)
-        warning = await keeping.reachable(kind, settings, service.settings.allow_networks)
-        if kind.proof and maker.production:
+        wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
+        warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
+        if kind.proof and production:
             proof = form.get(kind.proof.name, "").strip()
             if not proof:
-                await send_code(service.pool, service.vault, service.settings, maker, given["phone_number"])
+                number = given["phone_number"]
+                await phone_codes.send(service.pool, viewer.actor, service.vault, service.settings, number)
                 return _form(viewer, kind, form, step=2)
             given[kind.proof.name] = proof
-        async with service.pool.acquire() as connection:
-            made = await keeping.create(connection, service.vault, maker, viewer.email, kind, given, settings, name)
+        async with transaction(service.pool) as tx:
+            made = await actions.create(tx, viewer.actor, service.vault, wanted, production=production)
     except Refused as refused:
         step = 2 if kind.proof and form.get(kind.proof.name) else 1
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)

@@ -1,17 +1,15 @@
-"""A monitor's settings as a form has them, and back: the same rules as the API's."""
+"""A monitor's settings as a form has them, and back. The rules are those of `actions.monitors`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from tocsin.actions.monitors import MonitorFields
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
-from tocsin.domain import names
-from tocsin.domain.errors import Refused, invalid, invalid_field
-from tocsin.domain.monitors import Target, Wanted
-from tocsin.settings import Settings
-from tocsin.transports.guard import Guard
+from tocsin.domain.errors import Refused, invalid_field
+from tocsin.domain.monitors import Wanted
 
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
@@ -19,8 +17,8 @@ FRESH: Mapping[str, str] = {
 }  # fmt: skip
 
 
-async def wanted(form: Mapping[str, str], settings: Settings, *, paused: bool = False) -> tuple[Wanted, str | None]:
-    """What is to be watched, and why it cannot be reached at present, if so. Raises `Refused` (422).
+def given(form: Mapping[str, str]) -> MonitorFields:
+    """What the form says, as a caller of the API would. Raises `Refused` (422).
 
     The address decides on the type of check; what that type knows nothing of is left out.
     """
@@ -29,28 +27,20 @@ async def wanted(form: Mapping[str, str], settings: Settings, *, paused: bool = 
         raise invalid_field("url", "is required")
     if "://" not in url:
         url = f"https://{url}"
-    kind = base.of(None, url)
-    web = kind.check_type == "http"
-    target = kind.validate(
-        Target(
-            url=url,
-            check_type=kind.check_type,
-            timeout=_number(form, "timeout"),
-            expected_status=_statuses(form.get("expected_status", "")) if web else None,
-            keyword=form.get("keyword", "").strip() or None if web else None,
-        )
-    )
-    given = form.get("name", "").strip()
-    name = names.checked("name", given) if given else target.url
+    web = base.of(None, url).check_type == "http"
     confirmations = _number(form, "confirmations")
     if not confirmations.is_integer():
         raise invalid_field("confirmations", "must be a whole number")
-    made = Wanted(name, target, _number(form, "interval"), int(confirmations), paused)
-    if wrong := domain.check_numbers(made, least_interval(settings)):
-        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
-    guard, host = Guard(settings.allow_networks), base.host_of(target.url)
-    guard.check_given(host, "url")
-    return made, await guard.warning(host)
+    return MonitorFields(
+        name=form.get("name", ""),
+        url=url,
+        check_type=None,
+        interval=_number(form, "interval"),
+        timeout=_number(form, "timeout"),
+        confirmations=int(confirmations),
+        expected_status=_statuses(form.get("expected_status", "")) if web else None,
+        keyword=form.get("keyword", "").strip() or None if web else None,
+    )
 
 
 def values(stored: Wanted) -> dict[str, str]:
@@ -74,10 +64,6 @@ def errors(refused: Refused) -> dict[str, str]:
     if refused.status != 422 or not refused.details:
         raise refused
     return {each.field: each.message for each in refused.details}
-
-
-def least_interval(settings: Settings) -> float:
-    return domain.LEAST_INTERVAL if settings.production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
 
 
 def _number(form: Mapping[str, str], name: str) -> float:

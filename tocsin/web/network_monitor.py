@@ -8,11 +8,13 @@ from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
 
+from tocsin.actions import monitors as actions
+from tocsin.actions.monitors import MonitorFields
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
-from tocsin.domain.monitors import Wanted
-from tocsin.storage import audit, checks, monitors, resources
-from tocsin.storage.monitors import UPTIME_DAYS
+from tocsin.storage import checks, monitors, resources
+from tocsin.storage.database import transaction
+from tocsin.storage.monitors import UPTIME_DAYS, Monitor
 from tocsin.web import attachments, monitor_form
 from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Line, line_chart
@@ -44,9 +46,7 @@ async def _page(
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
     days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
-        if found is None:
-            raise not_found("network_monitor")
+        found = _existing(await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid)))
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
         times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
@@ -65,18 +65,22 @@ async def _page(
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MOST_INCIDENTS], told=told,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
-        least=monitor_form.least_interval(service.settings),
+        least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
 
 
 @post("/network_monitors/{uuid:str}", include_in_schema=False)
 async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    form = await fields(request, viewer)
+    form, key = await fields(request, viewer), ids.key_of(ids.MONITOR, uuid)
+    production = service.settings.production
     try:
-        # Looked up before the transaction: no row is held while a name server thinks.
-        wanted, warning = await monitor_form.wanted(form, service.settings)
-        if not await _store(service, viewer, uuid, wanted):
-            raise not_found("network_monitor")
+        given = monitor_form.given(form)
+        async with service.pool.acquire() as tx:
+            before = _existing(await monitors.one(tx, viewer.project_id, key))
+        wanted = actions.wanted(given, before.wanted, production=production)
+        warning = await actions.reachable(wanted, service.settings.allow_networks)
+        async with transaction(service.pool) as tx:
+            await actions.change(tx, viewer.actor, key, given, production=production)
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
     said = "The settings are changed."
@@ -88,8 +92,9 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     """Pauses, which resolves its incidents, or goes on at once."""
     form = await fields(request, viewer)
     paused = form.get("paused") == "yes"
-    if not await _store(service, viewer, uuid, None, paused=paused):
-        raise not_found("network_monitor")
+    given, key = MonitorFields(paused=paused), ids.key_of(ids.MONITOR, uuid)
+    async with transaction(service.pool) as tx:
+        await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
     said = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
     return redirect(f"/network_monitors/{uuid}", said)
 
@@ -97,36 +102,15 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
 @post("/network_monitors/{uuid:str}/delete", include_in_schema=False)
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
-        if found is None or not await monitors.delete(tx, viewer.project_id, found.id):
-            raise not_found("network_monitor")
-        await audit.note(
-            tx, viewer.project_id, viewer.email, "deleted network monitor", found.wanted.name, {"uuid": uuid}
-        )
+    async with transaction(service.pool) as tx:
+        found = await actions.delete(tx, viewer.actor, ids.key_of(ids.MONITOR, uuid))
     return redirect("/network_monitors", f"{called(found.wanted.name)} is deleted.")
 
 
-async def _store(
-    service: Service, viewer: Viewer, uuid: str, wanted: Wanted | None, paused: bool | None = None
-) -> bool:
-    """Store what is wanted now, or only whether it is paused; whether there is such a monitor."""
-    async with service.pool.acquire() as tx, tx.transaction():
-        before = await monitors.changing(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid))
-        if before is None:
-            return False
-        after = wanted or before
-        after = Wanted(
-            after.name, after.target, after.interval, after.confirmations, before.paused if paused is None else paused
-        )
-        was, now = ({**monitor_form.values(each), "paused": each.paused} for each in (before, after))
-        changed = [name for name in now if now[name] != was[name]]
-        await monitors.change(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid), before, after)
-        await audit.note(
-            tx, viewer.project_id, viewer.email, "changed network monitor", before.name,
-            {"uuid": uuid, "fields": changed},
-        )  # fmt: skip
-    return True
+def _existing(found: Monitor | None) -> Monitor:
+    if found is None:
+        raise not_found("network_monitor")
+    return found
 
 
 routes = [show, change, pause, delete]

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
+from tocsin.actions import monitors as actions
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.storage import audit, checks, monitors
+from tocsin.storage import checks, monitors
+from tocsin.storage.database import transaction
 from tocsin.storage.monitors import Sort
 from tocsin.web import monitor_form
 from tocsin.web.amounts import milliseconds, percent
@@ -78,15 +80,15 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     """Begins to watch; what cannot be reached at present is said, and watched all the same."""
     form = await fields(request, viewer)
     try:
-        wanted, warning = await monitor_form.wanted(form, service.settings)
+        wanted = actions.wanted(monitor_form.given(form), None, production=service.settings.production)
+        warning = await actions.reachable(wanted, service.settings.allow_networks)
+        async with transaction(service.pool) as tx:
+            made = await actions.create(tx, viewer.actor, wanted)
     except Refused as refused:
         return _form(viewer, service, form, monitor_form.errors(refused))
-    async with service.pool.acquire() as tx, tx.transaction():
-        made = await monitors.create(tx, viewer.project_id, wanted)
-        uuid = ids.public(ids.MONITOR, made)
-        await audit.note(tx, viewer.project_id, viewer.email, "made network monitor", wanted.name, {"uuid": uuid})
     said = f"{called(wanted.name)} is watched from now on."
-    return redirect(f"/network_monitors/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+    to = f"/network_monitors/{ids.public(ids.MONITOR, made.id)}"
+    return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
 
 
 def called(name: str) -> str:
@@ -102,7 +104,7 @@ def _form(
 ) -> Response[str]:
     return page(
         "network_monitor_new.html", viewer, title="Add a monitor", status_code=422 if errors else 200, values=values,
-        errors=errors or {}, least=monitor_form.least_interval(service.settings),
+        errors=errors or {}, least=actions.least_interval(production=service.settings.production),
     )
 
 

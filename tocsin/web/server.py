@@ -9,11 +9,12 @@ from uuid import UUID
 
 from litestar import Response, get, post
 
+from tocsin.actions import servers as actions
 from tocsin.domain import clocks, ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import Refused, not_found
-from tocsin.storage import audit, resources, samples, server_list, servers
-from tocsin.storage.database import Tx
+from tocsin.storage import resources, samples, server_list
+from tocsin.storage.database import Tx, transaction
 from tocsin.storage.resources import Past
 from tocsin.storage.server_list import Watched
 from tocsin.storage.servers import Server
@@ -74,14 +75,8 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
     }  # fmt: skip
     given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
     try:
-        async with service.pool.acquire() as tx, tx.transaction():
-            found = await servers.change_alerts(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid), given)
-            if found is None:
-                raise not_found("server")
-            await audit.note(
-                tx, viewer.project_id, viewer.email, "changed server", found.hostname or uuid,
-                {"uuid": uuid, "alerts": given},
-            )  # fmt: skip
+        async with transaction(service.pool) as tx:
+            await actions.change_alerts(tx, viewer.actor, ids.key_of(ids.SERVER, uuid), given)
     except Refused as refused:
         if refused.status != 422:
             raise
@@ -93,13 +88,8 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
 @post("/servers/{uuid:str}/delete", include_in_schema=False)
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.one(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid))
-        if found is None or not await servers.delete(tx, viewer.project_id, found.id):
-            raise not_found("server")
-        await audit.note(
-            tx, viewer.project_id, viewer.email, "deleted server", found.hostname or uuid, {"uuid": uuid}
-        )
+    async with transaction(service.pool) as tx:
+        found = await actions.delete(tx, viewer.actor, ids.key_of(ids.SERVER, uuid))
     return redirect("/servers", f"{readings.name(found)} is deleted.")
 
 

@@ -15,6 +15,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
+from tocsin.actions.base import Actor
 from tocsin.domain import clients, ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
@@ -73,6 +74,11 @@ class Viewer:
         self.path: str = request.url.path
         self.reads: bool = request.method == "GET"
         self.said: tuple[str, bool] | None = flash(request)
+
+    @property
+    def actor(self) -> Actor:
+        """Whom an action is done for."""
+        return Actor(self.project_id, self.role, self.email, self.plan, self.user_id)
 
     @property
     def writes(self) -> bool:

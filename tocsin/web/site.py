@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +9,7 @@ from litestar import Response
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler, Scope
 
+from tocsin.domain import discovery
 from tocsin.domain.errors import Refused
 from tocsin.web import render, session
 from tocsin.web.session import AnyRequest
@@ -23,9 +22,9 @@ PACKAGE = __name__.rpartition(".")[0]
 
 def routes() -> Iterator[ControllerRouterHandler]:
     """The `routes` of every file in this folder that has some."""
-    for found in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-        if found.name != __name__.rpartition(".")[2]:
-            yield from getattr(importlib.import_module(f"{PACKAGE}.{found.name}"), "routes", ())
+    for module in discovery.modules(PACKAGE):
+        if module.__name__ != __name__:
+            yield from getattr(module, "routes", ())
 
 
 def refusal(

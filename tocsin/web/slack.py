@@ -8,11 +8,15 @@ from typing import Any
 import structlog
 from litestar import Response, get, post
 
+from tocsin.actions import slack as actions
+from tocsin.actions.base import system
 from tocsin.domain import ids
+from tocsin.domain.errors import Refused
+from tocsin.integrations import base
 from tocsin.integrations import slack as kind
-from tocsin.integrations.slack import CALLBACK, OFF, SlackIntegration
-from tocsin.storage import audit, integrations, slack
-from tocsin.storage.integrations import Facts
+from tocsin.integrations.slack import CALLBACK, OFF
+from tocsin.storage import slack
+from tocsin.storage.database import transaction
 from tocsin.storage.slack import STATE_MINUTES, Begun
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 from tocsin.web.render import page
@@ -36,17 +40,16 @@ OTHER_BROWSER = "Slack was not connected: it was begun in another browser, or be
 async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Begin to connect Slack, for this browser session alone; the page leads to Slack."""
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        way = await kind.begin(
-            tx, service.vault, service.settings.slack, service.public_url,
-            viewer.project_id, viewer.user_id, viewer.session_id,
-        )  # fmt: skip
+    async with transaction(service.pool) as tx:
+        consent = await actions.begin(
+            tx, viewer.actor, service.vault, service.settings.slack, service.public_url, viewer.session_id
+        )
     paragraphs = [
         f"At Slack you choose a workspace and a channel, which will be told of the incidents of {viewer.project_name}.",
         f"This is good for {STATE_MINUTES} minutes, in this browser.",
     ]
     return page(
-        "message.html", viewer, title="Connect Slack", paragraphs=paragraphs, form="", token="", on=way.oauth_url
+        "message.html", viewer, title="Connect Slack", paragraphs=paragraphs, form="", token="", on=consent.oauth_url
     )
 
 
@@ -62,14 +65,14 @@ async def callback(
     if not state or max(map(len, (state, code, error, project_uuid))) > LONGEST:
         return _back(OLD)
     person = await signed_in(request)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         begun = await slack.begun(tx, service.vault, state)
         if begun is None:
             return _back(OLD)
         # Another browser that comes with it changes nothing.
         if refusal := _unfit(person, begun, project_uuid):
             return _back(refusal)
-        await slack.spend(tx, service.vault, state)
+        await actions.spend(tx, system(begun.project_id, begun.who), service.vault, state)
     if error or not code:
         return _back(DENIED if error in ("access_denied", "") else "Slack was not connected: Slack refused it.")
     client = Slack(app)
@@ -81,9 +84,14 @@ async def callback(
         return _back(f"Slack was not connected: {refused}. Please start again.")
     finally:
         await client.close()
-    name = await _create(service, begun, grant)
-    if name is None:
+    try:
+        async with transaction(service.pool) as tx:
+            made = await actions.connect(
+                tx, system(begun.project_id, begun.who), service.vault, begun, kind.granted(grant), service.public_url
+            )
+    except Refused:
         return _back("Slack was not connected: the project is not there any more.")
+    name = base.called(made)
     if not joined:
         return redirect(
             BACK_TO, f"{name} is connected, but the bot could not join the channel: invite it there with /invite."
@@ -110,28 +118,6 @@ async def _joined(client: Slack, grant: Grant) -> bool:
         log.warning("the Slack bot could not be invited", error=str(refusal))
         return False
     return True
-
-
-async def _create(service: Service, begun: Begun, grant: Grant) -> str | None:
-    """The integration, on record and announced in its channel, in one transaction; what it is called."""
-    made = SlackIntegration()
-    settings = kind.granted(grant)
-    name, through = made.name(settings), "the console" if begun.session_id else "the API"
-    async with service.pool.acquire() as tx, tx.transaction():
-        if not await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", begun.project_id):
-            return None
-        new = await integrations.create(
-            tx, service.vault, begun.project_id, made.type, Facts(made.for_people, made.repeatable),
-            name=name, settings=settings, secret=made.secret,
-        )  # fmt: skip
-        details = {"uuid": ids.public(ids.INTEGRATION, new.id), "type": made.type, "through": through}
-        await audit.note(tx, begun.project_id, begun.who, "made integration", name, details)
-        await slack.announce(
-            tx, new.id,
-            f"This channel is connected to the project {begun.project_name} of Tocsin at {service.public_url} now "
-            f"and will be told of its incidents. This was begun through {through}.",
-        )  # fmt: skip
-    return name
 
 
 def _back(said: str) -> Response[str]:

@@ -1,34 +1,37 @@
-"""Ordering a delivery anew: what a person may have sent again, and what would have to be confirmed."""
+"""Deliveries: sent again, because a person or a program says so."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
+from tocsin.actions.base import Actor, Change, action
 from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
-from tocsin.storage import audit, deliveries, incidents, queue
+from tocsin.storage import deliveries as stored
+from tocsin.storage import incidents, queue
 from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
 
 
-async def order(
-    tx: Tx, project_id: UUID, who: UUID | str, delivery_id: UUID, public_url: str, *, confirmed: bool
-) -> Delivery:
-    """A new delivery that says what the old one said, on record as ordered by `who`.
+@action("ordered a redelivery")
+async def redeliver(
+    tx: Tx, actor: Actor, key: UUID, public_url: str, *, confirmed: bool
+) -> tuple[Delivery, Change]:
+    """A new delivery that says what the old one said.
 
     Raises `Refused`: 404, or 422 where it has not ended, cannot be sent again, or is a restart that nobody `confirmed`
     or that nothing asks for any more.
     """
-    old = await deliveries.one(tx, project_id, delivery_id)
+    old = await stored.one(tx, actor.project_id, key)
     if old is None:
         raise not_found("delivery")
     if old.status in ("pending", "sending"):
         raise forbidden_state("This delivery has not ended yet; wait until it is delivered or dead")
     if old.event == "notice":
         raise forbidden_state("A notice of the service's own is not sent again")
-    incident = await incidents.one(tx, project_id, old.incident_id) if old.incident_id else None
+    incident = await incidents.one(tx, actor.project_id, old.incident_id) if old.incident_id else None
     if old.incident_id and incident is None:
         raise forbidden_state("The incident of this delivery is no longer on record")
     to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
@@ -36,14 +39,13 @@ async def order(
         raise forbidden_state("The integration of this delivery was deleted")
     if not to.repeatable and old.event in LASTS:
         _check(incident, confirmed=confirmed)
-    made = await deliveries.redeliver(tx, old, incident, to, public_url)
+    made = await stored.redeliver(tx, old, incident, to, public_url)
     details = {
         "delivery": ids.public(ids.DELIVERY, made.id),
         "incident": made.incident_id and ids.public(ids.INCIDENT, made.incident_id),
         "integration": ids.public(ids.INTEGRATION, made.integration_id),
     }
-    await audit.note(tx, project_id, who, "ordered a redelivery", old.integration_type, details)
-    return made
+    return made, Change(old.integration_type, details)
 
 
 def _check(incident: Incident | None, *, confirmed: bool) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from uuid import UUID
 
 import asyncpg
 import structlog
 
+from tocsin.actions.base import Actor, unrecorded
 from tocsin.domain import phones as numbers
 from tocsin.domain.errors import Refused
 from tocsin.domain.short_text import fitted
-from tocsin.integrations.base import Maker
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
 from tocsin.storage import accounts, phones
@@ -25,13 +26,14 @@ TRY_LATER = 60
 """Seconds after which a caller may come back when the provider did not take the message."""
 
 
-async def send_code(pool: asyncpg.Pool, vault: Vault, settings: Settings, maker: Maker, number: object) -> None:
-    """Send a code to the number, good for one integration of the project.
+@unrecorded("a code by itself changes nothing")
+async def send(pool: asyncpg.Pool, actor: Actor, vault: Vault, settings: Settings, number: object) -> None:
+    """Send a code to the number, good for one integration of the project. No transaction is open while it travels.
 
     Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan or where the
     project's maker is a stranger, 422 for the number, 429 where too many were sent, 503 where none can be.
     """
-    if maker.plan != "paid":
+    if actor.plan != "paid":
         raise paid_plan_required()
     if number is None or number == "":
         raise _refused(422, "phone_number_required", "Phone number is required")
@@ -44,16 +46,16 @@ async def send_code(pool: asyncpg.Pool, vault: Vault, settings: Settings, maker:
     if texting is None:
         raise _refused(503, "sms_unavailable", OFF)
     try:
-        await _send(pool, vault, texting, maker, number)
+        await _send(pool, vault, texting, actor.project_id, number)
     finally:
         await texting.close()
 
 
-async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, maker: Maker, number: str) -> None:
+async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, project_id: UUID, number: str) -> None:
     async with pool.acquire() as tx, tx.transaction():
-        if await accounts.made_by_stranger(tx, maker.project_id):
+        if await accounts.made_by_stranger(tx, project_id):
             raise _refused(403, "address_not_verified", "Verify your mail address first, by the link in the mail")
-        code = await phones.new_code(tx, vault, maker.project_id, number)
+        code = await phones.new_code(tx, vault, project_id, number)
     if isinstance(code, Wait):
         seconds = math.ceil(code.seconds)
         raise _refused(
@@ -68,7 +70,7 @@ async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, maker: Maker
     except TextRefused as error:
         log.warning("a verification code could not be sent", error=str(error))
         async with pool.acquire() as tx, tx.transaction():
-            await phones.forget_code(tx, maker.project_id, number)
+            await phones.forget_code(tx, project_id, number)
         if error.cure == "nothing":
             raise _refused(422, "phone_number_invalid", f"Nothing can be sent to {number}: {error}") from error
         message = f"The code could not be sent: {error}; try again in a minute"

@@ -1,0 +1,76 @@
+"""Attachments: which integrations are notified of a resource's incidents."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions.base import Actor, Change, action
+from tocsin.actions.integrations import changed, existing, held
+from tocsin.domain import ids
+from tocsin.domain.errors import not_found
+from tocsin.integrations import base
+from tocsin.storage import integrations as stored
+from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Integration, Resource
+from tocsin.storage.secrets import Vault
+
+PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
+
+
+@action("attached integration")
+async def attach(
+    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
+) -> tuple[tuple[Integration, bool], Change | None]:
+    """The integration, and whether it was not attached before. `resource` is a public identifier."""
+    resource_id = await held_resource(tx, actor.project_id, kind, resource)
+    found = await held(tx, actor, vault, key)
+    if not await stored.attach(tx, resource_id, key):
+        return (found, False), None
+    return (found, True), _change(found, to=resource)
+
+
+@action("detached integration")
+async def detach(
+    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
+) -> tuple[tuple[Integration, bool], Change | None]:
+    """The integration, and whether it was attached."""
+    resource_id = await held_resource(tx, actor.project_id, kind, resource)
+    found = existing(await stored.one(tx, vault, actor.project_id, key))
+    if not await stored.detach(tx, actor.project_id, resource_id, key):
+        return (found, False), None
+    return (found, True), _change(found, **{"from": resource})
+
+
+@action("attached integration to everything")
+async def attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
+    """To every server and monitor, those to come included."""
+    found = existing(await stored.attach_all(tx, vault, actor.project_id, key))
+    return found, changed(found)
+
+
+@action("keeps integration from what is to come")
+async def spare_new_resources(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
+    """What it is attached to stays; servers and monitors that are made later are not attached any more."""
+    found = await held(tx, actor, vault, key)
+    await stored.spare_new_ones(tx, actor.project_id, key)
+    return found, changed(found)
+
+
+def kind_of(uuid: str) -> Resource:
+    """Which kind of resource a public identifier names. Raises `Refused` (404)."""
+    for kind, prefix in PREFIX.items():
+        if uuid.startswith(prefix):
+            return kind
+    raise not_found("server")
+
+
+async def held_resource(tx: Tx, project_id: UUID, kind: Resource, uuid: str) -> UUID:
+    """The key of the project's resource, which cannot be deleted until the transaction ends. Raises `Refused` (404)."""
+    key = ids.parse(PREFIX[kind], uuid)
+    if key is None or not await stored.hold_resource(tx, project_id, kind, key):
+        raise not_found(kind)
+    return key
+
+
+def _change(found: Integration, **where: str) -> Change:
+    return Change(base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id), **where})

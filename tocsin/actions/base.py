@@ -1,0 +1,146 @@
+"""What an action is: who acts, what their role allows, and the audit log's entry that it cannot leave out.
+
+An action is a coroutine that takes the caller's transaction, the `Actor` and a request in domain values. It raises
+`Refused`, and knows no HTTP, form, template or command line. `docs/roles.md` says who may do what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from uuid import UUID
+
+from tocsin.domain.errors import Refused
+from tocsin.storage import audit, members
+from tocsin.storage.database import Tx
+
+Role = Literal["owner", "member", "reader", "operator", "system"]
+"""`operator`: on the machine, by a command. `system`: Tocsin itself, or a far end that showed what proves it."""
+
+SYSTEM: frozenset[Role] = frozenset({"system"})
+OWNERS: frozenset[Role] = SYSTEM | {"owner", "operator"}
+MEMBERS: frozenset[Role] = OWNERS | {"member"}
+EVERYBODY: frozenset[Role] = MEMBERS | {"reader"}
+
+INSTALLATION = UUID(int=0)
+"""Stands for the installation as a whole, where an actor acts on no project."""
+
+READERS_ONLY_READ = "You may read this project, but not change it; ask its owner for another role"
+OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Way = TypeVar("Way")
+"""A transaction, or a group commit that many share."""
+
+
+class Actor:
+    """Whoever acts, on which project. A project's own API token acts as an owner. Immutable by convention.
+
+    `name` is what the audit log calls them: a user's key or address, `audit.API_TOKEN` or `audit.OPERATOR`.
+    """
+
+    # No dataclass: the API's framework would look into one, field by field, for each handler.
+
+    __slots__ = ("name", "plan", "project_id", "role", "user_id")
+
+    def __init__(
+        self, project_id: UUID, role: Role, name: UUID | str, plan: str = "free", user_id: UUID | None = None
+    ) -> None:
+        self.project_id = project_id
+        self.role = role
+        self.name = name
+        self.plan = plan
+        self.user_id = user_id
+
+
+def system(project_id: UUID = INSTALLATION, name: UUID | str = "Tocsin") -> Actor:
+    """Tocsin itself, or a far end by its `name`, whose proof was looked at."""
+    return Actor(project_id, "system", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an action did, for the audit log: to what, as people call it, with plain details and never a secret."""
+
+    subject: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that may be done. `recorded` is how the audit log calls it; where it is None, `because` says why."""
+
+    name: str
+    roles: frozenset[Role]
+    recorded: str | None
+    because: str = ""
+
+
+ACTIONS: dict[str, Action] = {}
+"""Every action of the modules that were loaded, by its name (`monitors.create`)."""
+
+Do = Callable[Concatenate[Tx, Actor, P], Awaitable[tuple[R, Change | None]]]
+Act = Callable[Concatenate[Tx, Actor, P], Awaitable[R]]
+
+
+def action(recorded: str, *, by: frozenset[Role] = MEMBERS) -> Callable[[Do[P, R]], Act[P, R]]:
+    """Makes an action of a coroutine that returns its result and the `Change`, or None where nothing was changed.
+
+    The entry is written in the same transaction, so neither is there without the other.
+    """
+
+    def decorate(do: Do[P, R]) -> Act[P, R]:
+        _register(do, by, recorded)
+
+        @wraps(do)
+        async def act(tx: Tx, actor: Actor, /, *args: P.args, **named: P.kwargs) -> R:
+            await _allow(tx, actor, by)
+            result, change = await do(tx, actor, *args, **named)
+            if change is not None:
+                project_id = None if actor.project_id == INSTALLATION else actor.project_id
+                await audit.note(tx, project_id, actor.name, recorded, change.subject, change.details)
+            return result
+
+        return act
+
+    return decorate
+
+
+def unrecorded(
+    because: str, *, by: frozenset[Role] = MEMBERS
+) -> Callable[[Callable[Concatenate[Way, Actor, P], Awaitable[R]]], Callable[Concatenate[Way, Actor, P], Awaitable[R]]]:
+    """Makes an action of a coroutine that leaves no entry, `because` of what is said."""
+
+    def decorate(
+        do: Callable[Concatenate[Way, Actor, P], Awaitable[R]]
+    ) -> Callable[Concatenate[Way, Actor, P], Awaitable[R]]:
+        _register(do, by, None, because)
+
+        @wraps(do)
+        async def act(way: Way, actor: Actor, /, *args: P.args, **named: P.kwargs) -> R:
+            require(actor, by)
+            return await do(way, actor, *args, **named)
+
+        return act
+
+    return decorate
+
+
+def require(actor: Actor, roles: Collection[Role]) -> None:
+    """Raises `Refused` (403) where the actor's role is none of these."""
+    if actor.role not in roles:
+        raise Refused(403, "forbidden", OWNERS_ONLY if actor.role == "member" else READERS_ONLY_READ)
+
+
+async def _allow(tx: Tx, actor: Actor, roles: frozenset[Role]) -> None:
+    require(actor, roles)
+    if roles is OWNERS and actor.user_id is not None:
+        await members.require_owner(tx, actor.project_id, actor.user_id)  # as it is now, and until the end
+
+
+def _register(do: Callable[..., Any], roles: frozenset[Role], recorded: str | None, because: str = "") -> None:
+    name = f"{do.__module__.rpartition('.')[2]}.{do.__name__}"
+    ACTIONS[name] = Action(name, roles, recorded, because)

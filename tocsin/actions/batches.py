@@ -1,0 +1,52 @@
+"""What machines do by the thousand a second shares its commits: opening and resolving incidents, reporting metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import asyncpg
+
+from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
+from tocsin.storage import incidents, openings, servers
+from tocsin.storage.database import GroupCommit, Tx
+from tocsin.storage.servers import Recorded, Report
+
+REPORTS = 100
+"""Reports that share a commit: each may bring what its agent kept through six hours."""
+
+OpenBatch: TypeAlias = GroupCommit[Sequence[Opening], list[Opened | Missing | None]]
+"""Openings that one request brings, which stand or fall together."""
+ResolveBatch: TypeAlias = GroupCommit[Sequence[Closing], list[list[Incident]]]
+ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The group commits of one process."""
+
+    open: OpenBatch
+    resolve: ResolveBatch
+    report: ReportBatch
+
+
+def of(pool: asyncpg.Pool, public_url: str) -> Batches:
+    """They hold no resource of their own, so they need not be closed."""
+
+    async def open_units(tx: Tx, units: Sequence[Sequence[Opening]]) -> Sequence[list[Opened | Missing | None]]:
+        return await openings.open_units(tx, units, public_url=public_url)
+
+    async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:
+        return await servers.record(tx, reports, public_url=public_url)
+
+    return Batches(
+        GroupCommit(pool, open_units, begin=False, weigh=len),
+        GroupCommit(pool, _resolve_units, weigh=len),
+        GroupCommit(pool, record, limit=REPORTS),
+    )
+
+
+async def _resolve_units(tx: Tx, units: Sequence[Sequence[Closing]]) -> Sequence[list[list[Incident]]]:
+    ended = iter(await incidents.resolve(tx, [closing for unit in units for closing in unit]))
+    return [[next(ended) for _ in unit] for unit in units]

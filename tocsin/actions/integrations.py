@@ -1,0 +1,173 @@
+"""Integrations: made, changed, tried out, enabled, deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from uuid import UUID
+
+from tocsin.actions.base import Actor, Change, action
+from tocsin.domain import ids, names
+from tocsin.domain.errors import Refused, forbidden_state, not_found
+from tocsin.integrations import base
+from tocsin.integrations.base import MASK, IntegrationType, Maker
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.storage import deliveries, health
+from tocsin.storage import integrations as stored
+from tocsin.storage.database import Tx
+from tocsin.storage.deliveries import Delivery
+from tocsin.storage.integrations import Facts, Integration
+from tocsin.storage.secrets import Vault
+from tocsin.transports.guard import Guard
+
+LONGEST_NAME = 255
+CANNOT_BE_DELETED = "This integration cannot be deleted."
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """An integration to be made. `settings` are what its type reads from what was `given`."""
+
+    kind: IntegrationType
+    name: str | None
+    given: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
+    """Raises `Refused` (422), naming each field that cannot be accepted."""
+    kind = base.of(type_name)
+    return New(kind, checked_name(name), given, kind.parse(given))
+
+
+def sent_anew(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given without the secrets that were sent back masked, as they had been shown: those stay."""
+    return {name: value for name, value in given.items() if not (name in kind.secret and value == MASK)}
+
+
+async def reachable(
+    kind: IntegrationType, settings: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]
+) -> str | None:
+    """Refuse a host that may never be called; of one that cannot be called at present, say why.
+
+    It asks name servers: call it where no transaction is open.
+    """
+    host = kind.host(settings)
+    if host is None:
+        return None
+    guard = Guard(networks)
+    guard.check_given(host, f"settings.{kind.host_setting}")
+    return await guard.warning(host)
+
+
+@action("made integration")
+async def create(
+    tx: Tx, actor: Actor, vault: Vault, wanted: New, *, production: bool
+) -> tuple[Integration, Change]:
+    """Raises `Refused`, where it was tried with a wrong proof with `keep`: that the try was spent must stay."""
+    kind = wanted.kind
+    await kind.permit(tx, vault, Maker(actor.project_id, actor.plan, production), wanted.given)
+    made = await stored.create(
+        tx, vault, actor.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
+        name=wanted.name, settings=wanted.settings, secret=kind.secret,
+    )  # fmt: skip
+    return made, changed(made)
+
+
+@action("changed integration")
+async def change(
+    tx: Tx, actor: Actor, vault: Vault, key: UUID, given: Mapping[str, Any], *, name: str | None, renamed: bool
+) -> tuple[Integration, Change]:
+    """Change the settings that are `given`, and the name where it is `renamed` (None: the type's own name for it)."""
+    found, kind = await _changeable(tx, actor, vault, key)
+    settings = kind.parse(given, found.settings) if given else found.settings
+    named = checked_name(name) if renamed else found.name
+    made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret)
+    return made, changed(made, fields=[*given, *(["name"] if renamed else [])])
+
+
+@action("deleted integration")
+async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
+    """What is outstanding for it is suppressed. Raises `Refused` (404, and 422 for the project's own)."""
+    found = await held(tx, actor, vault, key)
+    if found.system:
+        raise Refused(422, "unprocessable_entity", CANNOT_BE_DELETED, body={"error": CANNOT_BE_DELETED})
+    await stored.delete(tx, actor.project_id, key)
+    return found, changed(found)
+
+
+@action("tested integration")
+async def test(tx: Tx, actor: Actor, vault: Vault, key: UUID, public_url: str) -> tuple[Delivery, Change]:
+    """A test notification, through the real path."""
+    found = await held(tx, actor, vault, key)
+    return await deliveries.enqueue_test(tx, key, public_url), changed(found)
+
+
+@action("rotated the signing secret")
+async def rotate_secret(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[str, Change]:
+    """The new secret, which goes beside the old one for a day."""
+    found, kind = await _changeable(tx, actor, vault, key)
+    settings = kind.rotated(found.settings, time.time())
+    await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret)
+    assert kind.signing is not None
+    return settings[kind.signing], changed(found)
+
+
+@action("enabled integration")
+async def enable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
+    """Its past failures are forgotten."""
+    await held(tx, actor, vault, key)
+    await health.enable(tx, actor.project_id, key)
+    found = await held(tx, actor, vault, key)
+    return found, changed(found)
+
+
+@action("trusted host key")
+async def trust_host_key(
+    tx: Tx, actor: Actor, vault: Vault, key: UUID, fingerprint: str
+) -> tuple[Integration, Change]:
+    """Trust the host key that was offered last, named by its fingerprint. Raises `Refused`."""
+    found, kind = await held(tx, actor, vault, key), SshServerRestartIntegration()
+    if found.type != kind.type:
+        raise forbidden_state("Only an SSH server restart integration has a host key")
+    settings = kind.trusting(found.settings, fingerprint)
+    made = await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret)
+    return made, Change(base.called(made), {"uuid": ids.public(ids.INTEGRATION, key), "fingerprint": fingerprint})
+
+
+async def held(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:
+    """The project's integration, locked until the transaction ends; raises `Refused` (404)."""
+    return existing(await stored.changing(tx, vault, actor.project_id, key))
+
+
+async def _changeable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, IntegrationType]:
+    """As `held`, or 422 where its settings are not for people to change."""
+    found = await held(tx, actor, vault, key)
+    if found.system:
+        raise forbidden_state("This integration cannot be changed: it is the address of the project's owner")
+    kind = base.of(found.type)
+    if not kind.editable:
+        raise forbidden_state(f"A {kind.label} integration cannot be changed: delete it and make it anew")
+    return found, kind
+
+
+def changed(found: Integration, **details: Any) -> Change:
+    """What was done to it, by its name and type."""
+    return Change(
+        base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id), "type": found.type, **details}
+    )
+
+
+def existing(found: Integration | None) -> Integration:
+    """What was found, or 404."""
+    if found is None:
+        raise not_found("integration")
+    return found
+
+
+def checked_name(name: str | None) -> str | None:
+    """A name as it is stored, or None for the type's own."""
+    return None if name is None else names.checked("name", name, LONGEST_NAME)

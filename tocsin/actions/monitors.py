@@ -1,0 +1,153 @@
+"""Network monitors: made, changed, paused, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tocsin.actions.base import Actor, Change, action
+from tocsin.checks import base
+from tocsin.domain import ids, names
+from tocsin.domain import monitors as domain
+from tocsin.domain.errors import invalid, invalid_field, not_found
+from tocsin.domain.monitors import Target, Wanted
+from tocsin.storage import monitors as stored
+from tocsin.storage.database import Tx
+from tocsin.storage.monitors import Monitor
+from tocsin.transports.guard import Guard
+
+Number = int | float
+StatusToExpect = int | str | list[int | str]
+
+
+class MonitorFields(msgspec.Struct):
+    """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
+
+    `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
+    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read.
+    """
+
+    name: str | UnsetType | None = UNSET
+    url: str | UnsetType = UNSET
+    check_type: str | UnsetType | None = UNSET
+    interval: Number | UnsetType | None = UNSET
+    timeout: Number | UnsetType | None = UNSET
+    confirmations: int | UnsetType | None = UNSET
+    expected_status: StatusToExpect | UnsetType | None = UNSET
+    keyword: str | UnsetType | None = UNSET
+    paused: bool | UnsetType | None = UNSET
+
+
+def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) -> Wanted:
+    """What is to be watched from now on. Raises `Refused` (422), naming each field that cannot be accepted."""
+    if stored_ is None and given.url is UNSET:
+        raise invalid_field("url", "is required")
+    start = stored_ or _default(str(given.url))
+    url = _or(given.url, start.target.url, None)
+    named = _or(given.check_type, start.target.check_type if stored_ else None, None)
+    kind = base.of(named, url)
+    same_kind = stored_ is not None and kind.check_type == start.target.check_type
+    target = kind.validate(
+        Target(
+            url=url,
+            check_type=kind.check_type,
+            timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
+            expected_status=_or(given.expected_status, start.target.expected_status if same_kind else None, None),
+            keyword=_or(given.keyword, start.target.keyword if same_kind else None, None),
+        )
+    )
+    made = Wanted(
+        name=_name(given.name, target.url, start),
+        target=target,
+        interval=_or(given.interval, start.interval, domain.DEFAULT_INTERVAL),
+        confirmations=_or(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
+        paused=_or(given.paused, start.paused, False),
+    )
+    if wrong := domain.check_numbers(made, least_interval(production=production)):
+        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
+    return made
+
+
+def least_interval(*, production: bool) -> float:
+    """Seconds."""
+    return domain.LEAST_INTERVAL if production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
+
+
+async def reachable(made: Wanted, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
+    """Refuse a host that may never be looked at; of one that cannot be at present, say why.
+
+    It asks name servers: call it where no transaction is open.
+    """
+    guard, host = Guard(networks), base.host_of(made.target.url)
+    guard.check_given(host, "url")
+    return await guard.warning(host)
+
+
+@action("made network monitor")
+async def create(tx: Tx, actor: Actor, made: Wanted) -> tuple[Monitor, Change]:
+    """Begins to watch; the first check follows at once."""
+    key = await stored.create(tx, actor.project_id, made)
+    found = await stored.one(tx, actor.project_id, key)
+    assert found is not None
+    return found, Change(made.name, {"uuid": ids.public(ids.MONITOR, key)})
+
+
+@action("changed network monitor")
+async def change(
+    tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
+) -> tuple[Monitor, Change]:
+    """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
+    before = await stored.changing(tx, actor.project_id, key)
+    if before is None:
+        raise not_found("network_monitor")
+    after = wanted(given, before, production=production)
+    await stored.change(tx, actor.project_id, key, before, after)
+    found = await stored.one(tx, actor.project_id, key)
+    assert found is not None
+    return found, Change(
+        before.name, {"uuid": ids.public(ids.MONITOR, key), "fields": _differing(before, after)}
+    )
+
+
+@action("deleted network monitor")
+async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
+    """Deletes a monitor and resolves its incidents. How it was."""
+    found = await stored.one(tx, actor.project_id, key)
+    if found is None or not await stored.delete(tx, actor.project_id, key):
+        raise not_found("network_monitor")
+    return found, Change(found.wanted.name, {"uuid": ids.public(ids.MONITOR, key)})
+
+
+def _differing(before: Wanted, after: Wanted) -> list[str]:
+    """The names of the fields that are not what they were."""
+    was, now = _fields(before), _fields(after)
+    return [name for name in now if now[name] != was[name]]
+
+
+def _fields(each: Wanted) -> dict[str, Any]:
+    target = each.target
+    return {
+        "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
+        "timeout": target.timeout, "confirmations": each.confirmations, "expected_status": target.expected_status,
+        "keyword": target.keyword, "paused": each.paused,
+    }  # fmt: skip
+
+
+def _default(url: str) -> Wanted:
+    return Wanted(url, Target(url, "", domain.DEFAULT_TIMEOUT))
+
+
+def _or(given: Any, before: Any, default: Any) -> Any:
+    return before if given is UNSET else default if given is None else given
+
+
+def _name(given: str | UnsetType | None, url: str, start: Wanted) -> str:
+    """The name, which is the URL unless its owner chose another."""
+    if isinstance(given, UnsetType):
+        return url if start.name == start.target.url else start.name
+    return names.checked("name", given) if given and given.strip() else url

@@ -1,0 +1,45 @@
+"""Servers: what their agents report, when they alert, and their end."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions.base import Actor, Change, action, unrecorded
+from tocsin.actions.batches import ReportBatch
+from tocsin.domain import ids
+from tocsin.domain.errors import not_found
+from tocsin.storage import servers as stored
+from tocsin.storage.database import Tx
+from tocsin.storage.servers import Recorded, Report, Server
+
+
+@unrecorded("the samples are its record")
+async def report(batch: ReportBatch, actor: Actor, given: Report) -> Recorded:
+    """Store a report's samples, judge them, and open or resolve what follows. The first report makes the server."""
+    return await batch(given)
+
+
+@action("changed server")
+async def change_alerts(tx: Tx, actor: Actor, key: UUID, given: object) -> tuple[Server, Change]:
+    """When its readings, or its silence, open an incident. What is left out stays; null switches an alert off.
+
+    Raises `Refused` (404, or 422 with the field).
+    """
+    found = await stored.change_alerts(tx, actor.project_id, key, given)
+    if found is None:
+        raise not_found("server")
+    return found, _change(found, alerts=given)
+
+
+@action("deleted server")
+async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Server, Change]:
+    """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew. How it was."""
+    found = await stored.one(tx, actor.project_id, key)
+    if found is None or not await stored.delete(tx, actor.project_id, key):
+        raise not_found("server")
+    return found, _change(found)
+
+
+def _change(found: Server, **details: object) -> Change:
+    uuid = ids.public(ids.SERVER, found.id)
+    return Change(found.hostname or uuid, {"uuid": uuid, **details})
