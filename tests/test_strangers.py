@@ -14,8 +14,8 @@ from tests.receivers import Mailbox
 from tests.test_accounts import bearer, outbox, register
 from tests.test_console_sign_in import ANN, BOB, PASSWORD, account, csrf, sign_in, site, visitor
 from tests.waiting import until
+from tocsin.actions import letters
 from tocsin.domain.deliveries import Suppressed
-from tocsin.integrations import post
 from tocsin.settings import Settings
 from tocsin.storage import accounts, integrations, mails, queue
 from tocsin.storage.integrations import Facts
@@ -196,7 +196,7 @@ async def test_letters_to_somebody_who_never_asked_have_an_end(
     async with pool.acquire() as tx, tx.transaction():
         user = await accounts.ensure_user(tx, ANN)
     for _ in range(mails.LETTERS_TO_ONE + 5):
-        await post.send_verification(site.app.state.service, user)
+        await letters.send_verification(site.app.state.service, user)
     assert await pool.fetchval("SELECT max(sent) FROM mail_days") == mails.LETTERS_TO_ONE
 
 

@@ -16,19 +16,25 @@ from tocsin.domain.errors import Refused
 from tocsin.storage import audit, members
 from tocsin.storage.database import Tx
 
-Role = Literal["owner", "member", "reader", "operator", "system"]
-"""`operator`: on the machine, by a command. `system`: Tocsin itself, or a far end that showed what proves it."""
+Role = Literal["owner", "member", "reader", "operator", "person", "anybody", "system"]
+"""The first three are roles in a project. `operator`: whoever runs the installation. `person`: somebody signed in, in a
+matter of their own; `anybody`: somebody who is not. `system`: Tocsin itself, or a far end that showed what proves it.
+"""
 
 SYSTEM: frozenset[Role] = frozenset({"system"})
-OWNERS: frozenset[Role] = SYSTEM | {"owner", "operator"}
+OPERATOR: frozenset[Role] = SYSTEM | {"operator"}
+OWNERS: frozenset[Role] = OPERATOR | {"owner"}
 MEMBERS: frozenset[Role] = OWNERS | {"member"}
-EVERYBODY: frozenset[Role] = MEMBERS | {"reader"}
+READERS: frozenset[Role] = MEMBERS | {"reader"}
+PEOPLE: frozenset[Role] = READERS | {"person"}
+EVERYBODY: frozenset[Role] = PEOPLE | {"anybody"}
 
 INSTALLATION = UUID(int=0)
 """Stands for the installation as a whole, where an actor acts on no project."""
 
 READERS_ONLY_READ = "You may read this project, but not change it; ask its owner for another role"
 OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
+OPERATORS_ONLY = "That is for whoever runs this installation"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +62,16 @@ class Actor:
         self.user_id = user_id
 
 
+def operator(project_id: UUID = INSTALLATION) -> Actor:
+    """Whoever runs the installation, by a command."""
+    return Actor(project_id, "operator", audit.OPERATOR)
+
+
+def anybody() -> Actor:
+    """Somebody who is not signed in."""
+    return Actor(INSTALLATION, "anybody", "somebody")
+
+
 def system(project_id: UUID = INSTALLATION, name: UUID | str = "Tocsin") -> Actor:
     """Tocsin itself, or a far end by its `name`, whose proof was looked at."""
     return Actor(project_id, "system", name)
@@ -67,6 +83,8 @@ class Change:
 
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    project_id: UUID | None = None
+    """Whose log it goes to, where that is not the actor's project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +118,9 @@ def action(recorded: str, *, by: frozenset[Role] = MEMBERS) -> Callable[[Do[P, R
             await _allow(tx, actor, by)
             result, change = await do(tx, actor, *args, **named)
             if change is not None:
-                project_id = None if actor.project_id == INSTALLATION else actor.project_id
-                await audit.note(tx, project_id, actor.name, recorded, change.subject, change.details)
+                project_id = change.project_id or actor.project_id
+                log = None if project_id == INSTALLATION else project_id
+                await audit.note(tx, log, actor.name, recorded, change.subject, change.details)
             return result
 
         return act
@@ -132,7 +151,8 @@ def unrecorded(
 def require(actor: Actor, roles: Collection[Role]) -> None:
     """Raises `Refused` (403) where the actor's role is none of these."""
     if actor.role not in roles:
-        raise Refused(403, "forbidden", OWNERS_ONLY if actor.role == "member" else READERS_ONLY_READ)
+        said = OPERATORS_ONLY if roles == OPERATOR else OWNERS_ONLY if actor.role == "member" else READERS_ONLY_READ
+        raise Refused(403, "forbidden", said)
 
 
 async def _allow(tx: Tx, actor: Actor, roles: frozenset[Role]) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.actions.base import Actor, Change, action
+from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.storage import deliveries as stored
-from tocsin.storage import incidents, queue
+from tocsin.storage import incidents, phones, queue
 from tocsin.storage.database import Tx
 from tocsin.storage.deliveries import Delivery
+
+
+@unrecorded("it is on the delivery's own record", by=SYSTEM)
+async def report(tx: Tx, actor: Actor, message_id: str, key: UUID, said: str | None, error: str | None) -> None:
+    """What a provider says of a message that it had taken, signed by it."""
+    await phones.reported(tx, message_id, key, said, error)
 
 
 @action("ordered a redelivery")

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
 
-from tocsin.actions.base import Actor, Change, action
+from tocsin.actions.base import SYSTEM, Actor, Change, action
 from tocsin.domain import ids, names
 from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.integrations import base
@@ -24,6 +24,7 @@ from tocsin.storage.secrets import Vault
 from tocsin.transports.guard import Guard
 
 LONGEST_NAME = 255
+UNSUBSCRIBED = "unsubscribed by its reader"
 CANNOT_BE_DELETED = "This integration cannot be deleted."
 
 
@@ -75,6 +76,23 @@ async def create(
         name=wanted.name, settings=wanted.settings, secret=kind.secret,
     )  # fmt: skip
     return made, changed(made)
+
+
+@action("made integration", by=SYSTEM)
+async def create_system(tx: Tx, actor: Actor, email: str) -> tuple[None, Change]:
+    """The address of the project's owner."""
+    await stored.create_system(tx, actor.project_id, email)
+    return None, Change(email)
+
+
+@action("unsubscribed from integration", by=SYSTEM)
+async def unsubscribe(tx: Tx, actor: Actor, key: UUID) -> tuple[bool, Change | None]:
+    """Disabled for good, by a reader of its mails. Whether it was there, and enabled."""
+    disabled = await health.disable(tx, key, UNSUBSCRIBED, for_good=True)
+    if disabled is None:
+        return False, None
+    project_id, name = disabled
+    return True, Change(name, {"uuid": ids.public(ids.INTEGRATION, key)}, project_id)
 
 
 @action("changed integration")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.actions.base import Actor, Change, action, unrecorded
+from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import ReportBatch
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.storage import servers as stored
+from tocsin.storage import silence
 from tocsin.storage.database import Tx
 from tocsin.storage.servers import Recorded, Report, Server
 
@@ -17,6 +18,12 @@ from tocsin.storage.servers import Recorded, Report, Server
 async def report(batch: ReportBatch, actor: Actor, given: Report) -> Recorded:
     """Store a report's samples, judge them, and open or resolve what follows. The first report makes the server."""
     return await batch(given)
+
+
+@unrecorded("a sign of life", by=SYSTEM)
+async def keep_listening(tx: Tx, actor: Actor) -> None:
+    """Say that reports are accepted here: without it, no server counts as silent."""
+    await silence.keep_listening(tx)
 
 
 @action("changed server")

@@ -7,12 +7,14 @@ from uuid import UUID
 import msgspec
 from litestar import get, post
 
+from tocsin.actions import projects as actions
+from tocsin.actions.base import INSTALLATION, Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
 from tocsin.domain import ids
-from tocsin.domain.errors import not_found
 from tocsin.storage import accounts
 from tocsin.storage.accounts import OwnProject
+from tocsin.storage.database import transaction
 
 
 class ProjectShape(msgspec.Struct):
@@ -39,9 +41,9 @@ async def list_(user_id: UUID, service: Service) -> list[ProjectShape]:
 async def switch(uuid: str, user_id: UUID, service: Service) -> ProjectShape:
     """From now on the user's tokens act on this project."""
     project_id = ids.parse(ids.PROJECT, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        if project_id is None or not await accounts.switch(tx, user_id, project_id):
-            raise not_found("project")
+    person = Actor(INSTALLATION, "person", user_id, user_id=user_id)
+    async with transaction(service.pool) as tx:
+        await actions.switch(tx, person, user_id, project_id)
         found = await accounts.projects_of(tx, service.vault, user_id)
     return next(_shape(project) for project in found if project.id == project_id)
 

@@ -17,7 +17,7 @@ from litestar import Request, post
 from msgspec import UNSET, UnsetType
 
 from tocsin.actions import servers
-from tocsin.actions.base import Actor
+from tocsin.actions.base import Actor, system
 from tocsin.api.body import LONG_LIMIT
 from tocsin.api.service import Service
 from tocsin.api.shapes import Detail
@@ -26,8 +26,7 @@ from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.reports import Refusal
-from tocsin.storage import silence
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.database import UNAVAILABLE, transaction
 from tocsin.storage.servers import NUMBERS, TEXTS, Report
 
 log = structlog.get_logger()
@@ -206,8 +205,8 @@ async def heartbeat(pool: asyncpg.Pool) -> None:
     """Say once a second that reports are accepted here, until cancelled: without it, no server counts as silent."""
     while True:
         try:
-            async with pool.acquire() as tx, tx.transaction():
-                await silence.keep_listening(tx)
+            async with transaction(pool) as tx:
+                await servers.keep_listening(tx, system())
         except UNAVAILABLE:
             pass  # While the database is away nobody can report; the break is seen when it is back.
         except asyncpg.PostgresError as error:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from litestar import Request, post
 
-from tocsin.actions import phone_codes
-from tocsin.actions.base import Actor
+from tocsin.actions import deliveries, phone_codes
+from tocsin.actions.base import Actor, system
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.storage import phones
+from tocsin.storage.database import transaction
 from tocsin.transports import sms
 from tocsin.transports.sms import REPORT_PATH, Forged
 
@@ -58,8 +58,8 @@ async def report(request: Request[Any, Any, Any], delivery: str, service: Servic
         raise _forged() from None
     if said is None:
         return
-    async with service.pool.acquire() as tx, tx.transaction():
-        await phones.reported(tx, said.id, delivery_id, said.said, said.error)
+    async with transaction(service.pool) as tx:
+        await deliveries.report(tx, system(), said.id, delivery_id, said.said, said.error)
 
 
 def _forged() -> Refused:

@@ -10,6 +10,9 @@ import msgspec
 from litestar import Request, Response, delete, post
 from litestar.background_tasks import BackgroundTask
 
+from tocsin.actions import letters, limits, people, sign_ins
+from tocsin.actions.base import anybody
+from tocsin.actions.people import Newcomer
 from tocsin.api.caller import token_in, unauthorized
 from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
@@ -18,16 +21,14 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import clients, names
 from tocsin.domain.errors import Refused, invalid_field, too_many
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
-from tocsin.integrations import post as letters
-from tocsin.storage import accounts, audit, monitors, passwords, sign_ins, throttle
+from tocsin.storage import passwords
 from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
+from tocsin.storage.database import transaction
 from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
-LETTERS_ABOUT_ONE = Limit(3, 86_400)
-"""To the owner of an address that others register with."""
+TOO_MANY = "Too many tries at registering; try again in {seconds} s"
 
 
 class NewUser(msgspec.Struct):
@@ -86,33 +87,18 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     if password is not None:
         rules.password("password", password, given.password_confirmation)
     subject = f"register from {_network(request, service)}"
-    async with service.pool.acquire() as tx, tx.transaction():
-        wait = await throttle.take(tx, subject, REGISTRATIONS_PER_NETWORK)
-    if wait:
-        raise _too_many("registering", wait)
+    async with transaction(service.pool) as tx:
+        await limits.take(tx, anybody(), subject, REGISTRATIONS_PER_NETWORK, TOO_MANY)
     password_hash = None if password is None else await passwords.hash_of(password)
-    async with service.pool.acquire() as tx, tx.transaction():
-        user = await accounts.create_user(tx, email, name, password_hash)
-        if user is not None:
-            await _first_project(tx, service, user, site)
-        known = None if user else await accounts.user_by_email(tx, email)
-        if known and await throttle.take(tx, f"letters about {known.id}", LETTERS_ABOUT_ONE):
-            known = None
-    now = seconds(datetime.now(UTC))
+    newcomer = Newcomer(email, name, password_hash, site)
+    async with transaction(service.pool) as tx:
+        made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
+    now, user = seconds(datetime.now(UTC)), made.user
     told = BackgroundTask(letters.send_verification, service, user) if user else None
-    if known:
-        told = BackgroundTask(letters.send_taken, service, known)
+    if made.known:
+        told = BackgroundTask(letters.send_taken, service, made.known)
     shown = _shape(user) if user else UserShape(email, name, now, now)
     return Response(Registered("User created successfully", shown), status_code=201, background=told)
-
-
-async def _first_project(tx: Tx, service: Service, user: User, site: Wanted | None) -> None:
-    name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
-    plan = service.settings.default_plan
-    project = await accounts.create_project_of(tx, service.vault, name, plan, user, made_by=user.id)
-    if site:
-        await monitors.create(tx, project.id, site)
-    await audit.note(tx, project.id, user.id, "made project", project.name, {"plan": project.plan})
 
 
 def _first_site(url: str, service: Service) -> Wanted | None:
@@ -135,19 +121,19 @@ def _first_site(url: str, service: Service) -> Wanted | None:
 async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Service) -> SignedIn:
     """A token to act with on the user's current project, good for 30 days."""
     given = data.user
-    async with service.pool.acquire() as tx, tx.transaction():
-        trying = await sign_ins.begin(tx, service.vault, given.email, _network(request, service))
+    async with transaction(service.pool) as tx:
+        trying = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
     if trying.wait:
         if trying.tell and trying.user:
             letters.later(letters.send_tries(service, trying.user))
-        raise _too_many("signing in", trying.wait)
+        seconds_left = math.ceil(trying.wait)
+        raise too_many(f"Too many tries at signing in; try again in {seconds_left} s", trying.wait)
     # No connection is held while the password is computed.
     user = trying.user
     if not await passwords.matches(user.password_hash if user else None, given.password) or user is None:
         raise unauthorized("The address or the password is wrong")
-    async with service.pool.acquire() as tx, tx.transaction():
-        await sign_ins.succeed(tx, service.vault, trying)
-        token = await accounts.sign_in(tx, service.vault, user.id)
+    async with transaction(service.pool) as tx:
+        token = await sign_ins.by_token(tx, anybody(), service.vault, trying)
     return SignedIn(token, _shape(user))
 
 
@@ -155,13 +141,9 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
 async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
     """The token that this is called with is worth nothing from now on."""
     token = token_in(request.headers.get("authorization"))
-    async with service.pool.acquire() as tx, tx.transaction():
-        if token is None or not await accounts.sign_out(tx, service.vault, token):
+    async with transaction(service.pool) as tx:
+        if token is None or not await sign_ins.end_token(tx, anybody(), service.vault, token):
             raise unauthorized("Send the token that you got when signing in: Authorization: Bearer TOKEN")
-
-
-def _too_many(what: str, wait: float) -> Refused:
-    return too_many(f"Too many tries at {what}; try again in {math.ceil(wait)} s", wait)
 
 
 def _network(request: Request[Any, Any, Any], service: Service) -> str:

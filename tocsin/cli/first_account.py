@@ -9,9 +9,11 @@ from pathlib import Path
 import asyncpg
 import click
 
+from tocsin.actions import people, projects
+from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, database, operator
+from tocsin.storage import database
 from tocsin.storage.secrets import Vault
 
 PROJECT = "First project"
@@ -44,11 +46,11 @@ async def make(settings: Settings, dsn: str, url: str) -> None:
         vault = Vault(settings.secret_keys)
         async with connection.transaction():
             await connection.execute(ONE_AT_A_TIME)
-            made = await accounts.create_operator(connection, vault, operator.UNSET, None, PROJECT)
+            made = await projects.create_first(connection, system(), vault, PROJECT)
             if made is None:  # another machine was quicker
                 return
             words = WORDS.format(
-                link=await operator.new_link(connection, vault, url), url=url, name=made.name,
+                link=await people.operator_link(connection, system(), vault, url), url=url, name=made.name,
                 uuid=ids.public(ids.PROJECT, made.id), plan=made.plan, token=made.api_token,
             )
             # Before the commit: what is made must not be lost, should this process end in between.

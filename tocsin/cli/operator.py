@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from tocsin import app
+from tocsin.actions import people
+from tocsin.actions.base import operator as as_operator
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
-from tocsin.storage import operator as accounts_of_operators
 
 
 @click.group()
@@ -24,7 +25,7 @@ async def link(settings: Settings) -> None:
     """Print a link that sets the operator's account up, or its password anew: within an hour, once."""
     vault = installation.vault(settings)
     async with connected(settings) as tx, tx.transaction():
-        made = await accounts_of_operators.new_link(tx, vault, app.noted_url(settings))
+        made = await people.operator_link(tx, as_operator(), vault, app.noted_url(settings))
     if made is None:
         raise click.ClickException("There is no operator yet; tocsin up makes one when it starts for the first time")
     click.echo(made)

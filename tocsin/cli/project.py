@@ -9,6 +9,8 @@ import click
 import msgspec
 
 from tocsin import app
+from tocsin.actions import projects as actions
+from tocsin.actions.base import operator
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
@@ -16,7 +18,7 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import ids, letters, names
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, audit, links
+from tocsin.storage import accounts, links
 from tocsin.storage.accounts import NewProject, User
 from tocsin.storage.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
@@ -54,8 +56,7 @@ async def create(name: str, plan: str | None, owner: str | None, as_json: bool, 
     vault = installation.vault(settings)
     async with connected(settings) as tx:
         async with tx.transaction():
-            made = await accounts.create_project(tx, vault, name, plan or settings.default_plan, owner)
-            await audit.note(tx, made.id, audit.OPERATOR, "made project", made.name, {"plan": made.plan})
+            made = await actions.create_for(tx, operator(), vault, name, plan or settings.default_plan, owner)
         user = await accounts.user_by_email(tx, owner) if owner else None
     said = await _send_verification(settings, vault, user) if user and not user.verified else None
     if as_json:
@@ -95,12 +96,11 @@ async def list_(as_json: bool, settings: Settings) -> None:
 async def set_plan(uuid: str, plan: str, settings: Settings) -> None:
     """Put a project on another plan."""
     project_id = installation.project_id(uuid)
-    async with connected(settings) as tx, tx.transaction():
-        name = await accounts.set_plan(tx, project_id, plan)
-        if name is not None:
-            await audit.note(tx, project_id, audit.OPERATOR, "changed the plan", name, {"plan": plan})
-    if name is None:
-        raise click.ClickException(installation.no_project(uuid))
+    try:
+        async with connected(settings) as tx, tx.transaction():
+            name = await actions.set_plan(tx, operator(project_id), plan)
+    except Refused:
+        raise click.ClickException(installation.no_project(uuid)) from None
     click.echo(f"{name} ({uuid}) is on the {plan} plan now")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from tocsin.actions import secrets as actions
+from tocsin.actions.base import operator
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
-from tocsin.storage import audit, rotation
+from tocsin.storage import rotation
 from tocsin.storage.secrets import new_key
 
 BEHIND = """\
@@ -40,10 +42,7 @@ async def rotate(settings: Settings) -> None:
     async with connected(settings) as connection:
         if parts := await rotation.behind(connection, vault):
             raise click.ClickException(BEHIND.format(parts=" and ".join(parts), file=settings.keys_file))
-        done = await rotation.rotate(connection, vault)
-        if done.renewed:
-            details = {"renewed": done.renewed, "failed": len(done.failed), "key": vault.key_id}
-            await audit.note(connection, None, audit.OPERATOR, "rotated secrets", "installation", details)
+        done = await actions.rotate(connection, operator(), vault)
         until = await rotation.last_sign_in_ends(connection)
     secrets_ = "secret was" if done.renewed == 1 else "secrets were"
     click.echo(f"{done.renewed} {secrets_} encrypted anew; all that can be opened are under key {vault.key_id} now")

@@ -6,13 +6,15 @@ import asyncio
 
 import click
 
+from tocsin.actions import tokens
+from tocsin.actions.base import operator
 from tocsin.api.caller import REMEMBERED
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.cli.project import as_object
+from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, audit
 
 CLOCKS = 0.1
 """Seconds by which two processes' timers may differ over one second, and more."""
@@ -32,12 +34,11 @@ async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
     """Give a project a new API token. The old one is worth nothing when the new one is printed."""
     project_id = installation.project_id(uuid)
     vault = installation.vault(settings)
-    async with connected(settings) as tx, tx.transaction():
-        made = await accounts.rotate_token(tx, vault, project_id)
-        if made is not None:
-            await audit.note(tx, project_id, audit.OPERATOR, "rotated the API token", made.name)
-    if made is None:
-        raise click.ClickException(installation.no_project(uuid))
+    try:
+        async with connected(settings) as tx, tx.transaction():
+            made = await tokens.rotate(tx, operator(project_id), vault)
+    except Refused:
+        raise click.ClickException(installation.no_project(uuid)) from None
     # The API's processes go by what they know for a moment.
     await asyncio.sleep(REMEMBERED + CLOCKS)
     click.echo(as_object(made) if as_json else made.api_token)

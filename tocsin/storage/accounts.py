@@ -98,6 +98,7 @@ SET_PLAN = """
 UPDATE projects SET plan = $2, updated_at = now() WHERE id = $1 RETURNING name
 """
 
+MADE_BY = "SELECT id FROM projects WHERE made_by = $1 ORDER BY id FOR UPDATE"
 SET_PROJECT_NAME = "UPDATE projects SET name = $2, updated_at = now() WHERE id = $1 RETURNING true"
 
 SET_TOKEN = """
@@ -173,6 +174,17 @@ async def set_plan(tx: Tx, project_id: UUID, plan: str) -> str | None:
     """The project's name, or None where there is no such project."""
     name: str | None = await tx.fetchval(SET_PLAN, project_id, plan)
     return name
+
+
+async def project_name(tx: Tx, project_id: UUID) -> str | None:
+    """None where there is no such project."""
+    name: str | None = await tx.fetchval("SELECT name FROM projects WHERE id = $1", project_id)
+    return name
+
+
+async def projects_made_by(tx: Tx, user_id: UUID) -> list[UUID]:
+    """Those that the user made for themselves, locked until the transaction ends."""
+    return [key(row["id"]) for row in await tx.fetch(MADE_BY, user_id)]
 
 
 async def set_project_name(tx: Tx, project_id: UUID, name: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tocsin.domain.errors import invalid_field
-from tocsin.storage import accounts, audit, integrations
+from tocsin.storage import accounts
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Vault, new_token
@@ -106,7 +106,9 @@ async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, passwo
         raise invalid_field("email", "belongs to another account")
     await tx.execute(SET_UP, user_id, email, name, password_hash)
     await tx.execute("DELETE FROM user_tokens WHERE user_id = $1", user_id)
-    for row in await tx.fetch(ADOPT, user_id):
-        await integrations.create_system(tx, key(row["id"]), email)
-        await audit.note(tx, key(row["id"]), email, "made integration", email)
     return await accounts.user_by_id(tx, user_id)
+
+
+async def adopt(tx: Tx, user_id: UUID) -> list[UUID]:
+    """The projects that the user owns, and that had no owner's address yet: they have one from now on."""
+    return [key(row["id"]) for row in await tx.fetch(ADOPT, user_id)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from litestar import Response, get, post
 
+from tocsin.actions import limits, people, sign_ins
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
-from tocsin.domain.errors import Refused, too_many
-from tocsin.storage import accounts, passwords, sessions, throttle
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, passwords, sessions
+from tocsin.storage.database import transaction
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -35,25 +35,23 @@ async def _page(viewer: Viewer, service: Service, errors: dict[str, str] | None 
 
 @post("/account/name", include_in_schema=False)
 async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    form = await fields(request, viewer, readers=True)
+    form = await fields(request, viewer)
     try:
         name = names.checked("name", form.get("name", ""))
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
-    async with service.pool.acquire() as tx, tx.transaction():
-        await accounts.set_name(tx, viewer.user_id, name)
+    async with transaction(service.pool) as tx:
+        await people.rename(tx, viewer.actor, viewer.user_id, name)
     return redirect(PAGE, texts.NAME_SET)
 
 
 @post("/account/password", include_in_schema=False)
 async def change_password(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Needs the old password, with a limit of its own; ends every other session."""
-    form = await fields(request, viewer, readers=True)
+    form = await fields(request, viewer)
     subject = f"change the password of {viewer.user_id}"
-    async with service.pool.acquire() as tx, tx.transaction():
-        wait = await throttle.take(tx, subject, TRIES)
-    if wait:
-        raise too_many(texts.TOO_MANY_TRIES.format(minutes=math.ceil(wait / 60)), wait)
+    async with transaction(service.pool) as tx:
+        await limits.take(tx, viewer.actor, subject, TRIES, texts.TOO_MANY_TRIES)
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
     if user is None or not await passwords.matches(user.password_hash, form.get("old", "")):
@@ -63,26 +61,22 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
     password_hash = await passwords.hash_of(new)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await accounts.set_password(tx, viewer.user_id, password_hash)
-        await sessions.end_others(tx, viewer.user_id, viewer.session_id)
-        await throttle.give_back(tx, subject)
+    async with transaction(service.pool) as tx:
+        await people.change_password(tx, viewer.actor, viewer.user_id, password_hash, viewer.session_id, subject)
     return redirect(PAGE, texts.PASSWORD_SET)
 
 
 @post("/account/sessions", include_in_schema=False)
 async def end_sessions(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     """Ends the session that the form names, or all but this one."""
-    form = await fields(request, person, readers=True)
+    form = await fields(request, person)
     name = form.get("session", "")
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         if name == "others":
-            await sessions.end_others(tx, person.user_id, person.session_id)
-        else:
-            found = await sessions.of_user(tx, person.user_id)
-            for each in found:
-                if each.id.hex == name:
-                    await sessions.end(tx, person.user_id, each.id)
+            await sign_ins.end_others(tx, person.actor, person.user_id, person.session_id)
+        for each in await sessions.of_user(tx, person.user_id):
+            if each.id.hex == name:
+                await sign_ins.end(tx, person.actor, person.user_id, each.id)
     return redirect(PAGE, texts.SESSION_ENDED)
 
 

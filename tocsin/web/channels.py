@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,17 +9,17 @@ from typing import Literal
 
 from litestar import Response, post
 
+from tocsin.actions import limits
 from tocsin.domain import letters, phones
-from tocsin.domain.errors import Refused, too_many
 from tocsin.integrations.slack import CALLBACK, redirect_uri_of
 from tocsin.settings import Settings
-from tocsin.storage import throttle
+from tocsin.storage.database import transaction
 from tocsin.storage.throttle import Limit
 from tocsin.transports.slack import BOT_SCOPES, USER_SCOPES, Slack, SlackRefused
 from tocsin.transports.sms import TextRefused, texting
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web import texts
-from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 TRIALS = Limit(10, 600)
 TEXTS = Limit(5, 3600)
@@ -117,8 +116,8 @@ def _slack(settings: Settings, public_url: str) -> Channel:
 @post("/settings/test/mail", include_in_schema=False)
 async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A mail to the operator's own address."""
-    await _operators_form(request, viewer)
-    await _limit(service, "trials by mail", TRIALS)
+    await fields(request, viewer)
+    await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     letter = letters.trial(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
@@ -134,7 +133,7 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
 @post("/settings/test/sms", include_in_schema=False)
 async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A text message to a number that was typed in."""
-    form = await _operators_form(request, viewer)
+    form = await fields(request, viewer)
     number = "".join(form.get("number", "").split())
     if problem := phones.problem(number):
         return redirect(PAGE, f"No text message was sent: the number {problem}.", good=False)
@@ -142,7 +141,7 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
     if way is None:
         return redirect(PAGE, "No text message was sent: SMS is not set up.", good=False)
     try:
-        await _limit(service, "trials by SMS", TEXTS)
+        await _limit(service, viewer, "trials by SMS", TEXTS)
         taken = await way.send(number, "Tocsin: text messages work.")
     except TextRefused as error:
         return redirect(PAGE, f"The text message was not taken. {error}", good=False)
@@ -156,10 +155,10 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
 @post("/settings/test/slack", include_in_schema=False)
 async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Whether Slack knows the app, asked with a code that it never gave."""
-    await _operators_form(request, viewer)
+    await fields(request, viewer)
     if service.settings.slack is None:
         return redirect(PAGE, "Nothing was tried: Slack is not set up.", good=False)
-    await _limit(service, "trials of Slack", TRIALS)
+    await _limit(service, viewer, "trials of Slack", TRIALS)
     client = Slack(service.settings.slack)
     try:
         await client.exchange(NO_CODE, redirect_uri_of(service.public_url, viewer.project_id))
@@ -175,18 +174,9 @@ async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Re
     )
 
 
-async def _operators_form(request: AnyRequest, viewer: Viewer) -> Form:
-    form = await fields(request, viewer, readers=True)
-    if not viewer.operator:
-        raise Refused(403, "forbidden", texts.OPERATORS_ONLY)
-    return form
-
-
-async def _limit(service: Service, what: str, limit: Limit) -> None:
-    async with service.pool.acquire() as tx, tx.transaction():
-        wait = await throttle.take(tx, what, limit)
-    if wait:
-        raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
+async def _limit(service: Service, viewer: Viewer, what: str, limit: Limit) -> None:
+    async with transaction(service.pool) as tx:
+        await limits.take_trial(tx, viewer.person, what, limit, texts.TOO_MANY_TRIALS)
 
 
 routes = [try_mail, try_sms, try_slack]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
+from tocsin.actions import people
+from tocsin.actions.base import system
+from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
-from tocsin.integrations.post import send_verification
 from tocsin.storage import operator, passwords
+from tocsin.storage.database import transaction
 from tocsin.storage.operator import Operator
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -41,8 +44,8 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
         name = names.checked("name", form.get("name", ""))
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
         password_hash = await passwords.hash_of(password)
-        async with service.pool.acquire() as tx, tx.transaction():
-            user = await operator.set_up(tx, service.vault, token, email, name, password_hash)
+        async with transaction(service.pool) as tx:
+            user = await people.set_up_operator(tx, system(), service.vault, token, email, name, password_hash)
     except Refused as refused:
         return _form(found, token, form, {each.field: each.message for each in refused.details})
     if user is None:

@@ -1,27 +1,25 @@
-"""Who is in the project, and who is invited. `storage.members` refuses what a viewer's role does not allow."""
+"""Who is in the project, and who is invited."""
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
+from tocsin.actions import members as actions
+from tocsin.actions.letters import send_invitation
 from tocsin.domain import accounts as rules
-from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found, too_many
-from tocsin.integrations.post import send_invitation
-from tocsin.storage import audit, mails, members, throttle
+from tocsin.domain.errors import Refused, invalid_field, not_found
+from tocsin.storage import mails, members
 from tocsin.storage.accounts import Role
-from tocsin.storage.throttle import Limit
+from tocsin.storage.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 PAGE = "/settings/members"
-INVITATIONS = Limit(30, 3600)
-"""Of one person: each is a mail to somebody who may not want it."""
 
 
 @get(PAGE, include_in_schema=False)
@@ -52,17 +50,11 @@ async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     """Invites, or sends the invitation once more. Whoever has not verified their own address writes to nobody."""
     form = await fields(request, viewer)
     try:
-        if not (viewer.verified or viewer.operator):
-            raise forbidden_state(texts.VERIFY_FIRST)
         email, role = rules.address("email", form.get("email", "")), _role(form)
-        async with service.pool.acquire() as tx, tx.transaction():
-            made = await members.invite(tx, viewer.project_id, email, role, by=viewer.user_id)
-            if wait := await throttle.take(tx, f"invitations by {viewer.user_id}", INVITATIONS):
-                raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
-            if used_up := await mails.invite(tx, viewer.project_id, email):
-                raise forbidden_state(texts.ENOUGH_TODAY.format(what=used_up))
-            details = {"role": role}
-            await audit.note(tx, viewer.project_id, viewer.email, "invited member", email, details)
+        async with transaction(service.pool) as tx:
+            made = await actions.invite(
+                tx, viewer.actor, email, role, by=viewer.user_id, verified=viewer.verified or viewer.operator
+            )
     except Refused as refused:
         if refused.status != 422:
             raise
@@ -76,9 +68,8 @@ async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 @post("/settings/members/withdraw", include_in_schema=False)
 async def withdraw(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     form = await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        email = await members.withdraw(tx, viewer.project_id, _key(form, "invitation"), by=viewer.user_id)
-        await audit.note(tx, viewer.project_id, viewer.email, "withdrew invitation", email)
+    async with transaction(service.pool) as tx:
+        email = await actions.withdraw(tx, viewer.actor, _key(form, "invitation"))
     return redirect(PAGE, texts.INVITATION_WITHDRAWN.format(email=email))
 
 
@@ -87,9 +78,8 @@ async def set_role(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     form = await fields(request, viewer)
     role, user_id = _role(form), _key(form, "member")
     try:
-        async with service.pool.acquire() as tx, tx.transaction():
-            member = await members.set_role(tx, viewer.project_id, user_id, role, by=viewer.user_id)
-            await audit.note(tx, viewer.project_id, viewer.email, "changed role", member.email, {"role": role})
+        async with transaction(service.pool) as tx:
+            member = await actions.set_role(tx, viewer.actor, user_id, role)
     except Refused as refused:
         return _kept(refused)
     return redirect(PAGE, texts.ROLE_SET.format(email=member.email, role=texts.ROLES[role].partition(":")[0]))
@@ -98,20 +88,16 @@ async def set_role(request: AnyRequest, viewer: Viewer, service: Service) -> Res
 @post("/settings/members/remove", include_in_schema=False)
 async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """By an owner, or by oneself: readers may leave as well."""
-    form = await fields(request, viewer, readers=True)
+    form = await fields(request, viewer)
     user_id = _key(form, "member")
-    leaves = user_id == viewer.user_id
     try:
-        async with service.pool.acquire() as tx, tx.transaction():
-            member = await members.remove(tx, viewer.project_id, user_id, by=viewer.user_id)
-            action = "left project" if leaves else "removed member"
-            await audit.note(
-                tx, viewer.project_id, viewer.email, action, viewer.project_name if leaves else member.email
-            )
+        async with transaction(service.pool) as tx:
+            if user_id == viewer.user_id:
+                await actions.leave(tx, viewer.actor, user_id, viewer.project_name)
+                return redirect("/projects", texts.LEFT.format(name=viewer.project_name))
+            member = await actions.remove(tx, viewer.actor, user_id)
     except Refused as refused:
         return _kept(refused)
-    if leaves:
-        return redirect("/projects", texts.LEFT.format(name=viewer.project_name))
     return redirect(PAGE, texts.MEMBER_REMOVED.format(email=member.email))
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
+from tocsin.actions import people
+from tocsin.actions.base import anybody, system
+from tocsin.actions.letters import send_reset
 from tocsin.domain import accounts as rules
-from tocsin.domain.errors import Refused, too_many
-from tocsin.integrations.post import send_reset
-from tocsin.storage import accounts, claims, links, passwords, sign_ins, throttle
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, links, passwords
 from tocsin.storage.accounts import User
-from tocsin.storage.throttle import Limit
+from tocsin.storage.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, network, no_session, open_fields, redirect
-
-MAILS_PER_USER = Limit(3, 3600)
-MAILS_PER_NETWORK = Limit(20, 3600)
 
 
 @get("/forgot-password", include_in_schema=False)
@@ -34,12 +33,9 @@ async def send(request: AnyRequest, service: Service) -> Response[str]:
     except Refused as refused:
         error = refused.details[0].message
         return page("forgot_password.html", None, title=texts.FORGOT, status_code=422, error=error, email=given)
-    async with service.pool.acquire() as tx, tx.transaction():
-        if wait := await throttle.take(tx, f"new passwords for {network(request)}", MAILS_PER_NETWORK):
-            raise too_many(texts.TOO_MANY_MAILS, wait)
+    async with transaction(service.pool) as tx:
         user = await accounts.user_by_email(tx, email)
-        if user and await throttle.take(tx, f"new passwords of {user.id}", MAILS_PER_USER):
-            user = None
+        user = await people.ask_for_mail(tx, anybody(), "new passwords", network(request), user)
     answer = page(
         "message.html", None, title=texts.LOOK_INTO_MAILBOX, paragraphs=[texts.RESET_SENT.format(email=email)],
         form="", token="", on="/sign-in",
@@ -68,12 +64,11 @@ async def chosen(request: AnyRequest, service: Service) -> Response[str]:
     except Refused as refused:
         return _form(token, user, {each.field: each.message for each in refused.details})
     password_hash = await passwords.hash_of(password)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         now = await accounts.user_by_id(tx, user.id, lock=True)
         if now is None or not links.still_resets(service.vault, token, now):
             return _over()
-        await claims.claim(tx, service.vault, now.id, now.email, password_hash)
-        await sign_ins.forgive(tx, service.vault, now, network(request))
+        await people.choose_password(tx, system(), service.vault, now, password_hash, network(request))
     return redirect("/sign-in?done=password", cookies=[no_session(service)])
 
 

@@ -11,15 +11,16 @@ import asyncpg
 from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
+from tocsin.actions import integrations, people
+from tocsin.actions.base import anybody, system
+from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
-from tocsin.domain import ids
-from tocsin.domain.errors import Refused, too_many
-from tocsin.integrations.post import send_verification
-from tocsin.storage import accounts, audit, claims, health, links, passwords, sign_ins, throttle
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, links, passwords
 from tocsin.storage.accounts import User
+from tocsin.storage.database import transaction
 from tocsin.storage.links import Verification
 from tocsin.storage.secrets import Vault
-from tocsin.storage.throttle import Limit
 from tocsin.web.render import page
 from tocsin.web.session import (
     AnyRequest,
@@ -32,10 +33,6 @@ from tocsin.web.session import (
     redirect,
     signed_in,
 )
-
-MAILS_PER_USER = Limit(3, 3600)
-MAILS_PER_NETWORK = Limit(20, 3600)
-UNSUBSCRIBED = "unsubscribed by its reader"
 
 _static = resources.files("tocsin").joinpath("web/static")
 
@@ -88,13 +85,13 @@ async def confirm(request: AnyRequest, service: Service) -> Response[str]:
     person = await signed_in(request)
     form = await fields(request, person) if person else await open_fields(request)
     token = form.get("token", "")
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         meant = await _meant(tx, service.vault, token)
         if not isinstance(meant, User):
             return meant
         if person is None or person.user_id != meant.id or meant.password_hash is None:
             return _ask(meant, person, token)
-        await accounts.verify(tx, meant.id, meant.email)
+        await people.verify(tx, person.actor, meant)
     return _message("Thank you", f"{meant.email} is verified now; alerts may go there.", on="/")
 
 
@@ -112,12 +109,13 @@ async def choose_password(request: AnyRequest, service: Service) -> Response[str
     except Refused as refusal:
         return _ask(meant, None, token, refusal.message)
     password_hash = await passwords.hash_of(password)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         now = await accounts.user_by_id(tx, meant.id, lock=True)
-        if now != meant or not await claims.claim(tx, service.vault, now.id, now.email, password_hash):
+        if now != meant or not await people.choose_password(
+            tx, system(), service.vault, meant, password_hash, network(request)
+        ):
             return _message("Nothing was changed", "Something was changed elsewhere meanwhile.", status=422)
-        await sign_ins.forgive(tx, service.vault, now, network(request))
-    answer = _message("Thank you", f"{now.email} is verified now, and your password is set.", on="/sign-in")
+    answer = _message("Thank you", f"{meant.email} is verified now, and your password is set.", on="/sign-in")
     answer.cookies.append(no_session(service))
     return answer
 
@@ -126,12 +124,9 @@ async def choose_password(request: AnyRequest, service: Service) -> Response[str
 async def send_again(request: AnyRequest, service: Service) -> Response[str]:
     """Sends the link again, to the address of an old link or to one typed in; never tells who has an account."""
     form = await open_fields(request)
-    async with service.pool.acquire() as tx, tx.transaction():
-        if wait := await throttle.take(tx, f"verification mails for {network(request)}", MAILS_PER_NETWORK):
-            raise too_many("Please wait a while before you ask for another mail", wait)
+    async with transaction(service.pool) as tx:
         user = await _awaiting(tx, service.vault, form)
-        if user and await throttle.take(tx, f"verification mails to {user.id}", MAILS_PER_USER):
-            user = None
+        user = await people.ask_for_mail(tx, anybody(), "verification mails", network(request), user)
     response = _message("Look into your mailbox", "If that address waits to be verified, a mail is on its way to it.")
     if user:
         response.background = BackgroundTask(send_verification, service, user)
@@ -207,12 +202,8 @@ async def unsubscribe(service: Service, token: str = "") -> Response[str]:
     integration_id = links.read_unsubscribe(service.vault, token)
     if integration_id is None:
         return _broken()
-    async with service.pool.acquire() as tx, tx.transaction():
-        disabled = await health.disable(tx, integration_id, UNSUBSCRIBED, for_good=True)
-        if disabled:
-            project_id, name = disabled
-            details = {"uuid": ids.public(ids.INTEGRATION, integration_id)}
-            await audit.note(tx, project_id, "a reader of its mails", "unsubscribed from integration", name, details)
+    async with transaction(service.pool) as tx:
+        await integrations.unsubscribe(tx, system(name="a reader of its mails"), integration_id)
     return _message("Done", "This mail integration sends nothing any more.")
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from uuid import UUID
-
 from litestar import Response, get, post
 
+from tocsin.actions import limits, people
+from tocsin.actions import members as joining
+from tocsin.actions import projects as actions
+from tocsin.actions.base import system
+from tocsin.actions.people import settled
+from tocsin.actions.projects import PER_PERSON
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
-from tocsin.domain.errors import Refused, too_many
-from tocsin.storage import accounts, audit, claims, members, passwords, throttle
+from tocsin.domain.errors import Refused
+from tocsin.storage import accounts, members, passwords
 from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
+from tocsin.storage.database import transaction
 from tocsin.storage.members import Invitation
-from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, signed_in
 from tocsin.web.sign_in import begin
-
-PROJECTS = Limit(10, 86_400)
-"""That one person makes, who is not the operator: each has ceilings of its own."""
 
 
 @get("/projects", include_in_schema=False)
@@ -50,14 +49,12 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
     except Refused as refused:
         return await _page(request, person, service, refused.details[0].message)
     plan = "paid" if person.operator else service.settings.default_plan
-    async with service.pool.acquire() as tx, tx.transaction():
-        if not person.operator and (wait := await throttle.take(tx, f"projects of {person.user_id}", PROJECTS)):
-            raise too_many(texts.TOO_MANY_TRIALS.format(minutes=math.ceil(wait / 60)), wait)
-        user = await accounts.user_by_id(tx, person.user_id)
-        made_by = None if person.operator else person.user_id
-        made = await accounts.create_project_of(tx, service.vault, name, plan, user, made_by=made_by)
-        await accounts.switch(tx, person.user_id, made.id)
-        await audit.note(tx, made.id, person.email, "made project", name, {"plan": plan})
+    async with transaction(service.pool) as tx:
+        if not person.operator:
+            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, texts.TOO_MANY_TRIALS)
+        owner = await accounts.user_by_id(tx, person.user_id)
+        assert owner is not None
+        await actions.create(tx, person.actor, service.vault, name, plan, owner)
     return redirect("/integrations", texts.PROJECT_MADE.format(name=name))
 
 
@@ -72,12 +69,12 @@ def _makes(service: Service, person: Person) -> bool:
 async def join(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     """By somebody signed in whose address is known to be theirs."""
     form = await fields(request, person)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         invited = await members.invitations_to(tx, person.email) if person.verified else []
         invitation = next((each for each in invited if each.id.hex == form.get("invitation")), None)
         if invitation is None:
             return _over()
-        await _enter(tx, invitation, person.user_id)
+        await joining.join(tx, person.actor, invitation, person.user_id)
     return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
 
 
@@ -107,11 +104,11 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
     if invitation is None:
         return _over()
     if person and user and person.user_id == user.id and user.password_hash is not None:
-        async with service.pool.acquire() as tx, tx.transaction():
-            await accounts.verify(tx, user.id, user.email)
-            await _enter(tx, invitation, user.id)
+        async with transaction(service.pool) as tx:
+            await people.verify(tx, person.actor, user)
+            await joining.join(tx, person.actor, invitation, user.id)
         return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
-    if _settled(user):
+    if settled(user):
         return _invitation(invitation, token, person, user)
     try:
         name = names.checked("name", form.get("name", ""))
@@ -120,25 +117,12 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         errors = {each.field: each.message for each in refused.details}
         return _invitation(invitation, token, person, user, form.get("name", ""), errors)
     password_hash = await passwords.hash_of(password)
-    async with service.pool.acquire() as tx, tx.transaction():
-        user = await accounts.ensure_user(tx, invitation.email)
-        user = await accounts.user_by_id(tx, user.id, lock=True)
-        if user is None or _settled(user):
-            return _invitation(invitation, token, person, user)
-        await claims.claim(tx, service.vault, user.id, invitation.email, password_hash)
-        await accounts.set_name(tx, user.id, name)
-        await _enter(tx, invitation, user.id)
-    return await begin(request, service, user, "/incidents")
-
-
-def _settled(user: User | None) -> bool:
-    """Whether somebody has shown that the account is theirs, and can get in."""
-    return user is not None and user.verified and user.password_hash is not None
-
-
-async def _enter(tx: Tx, invitation: Invitation, user_id: UUID) -> None:
-    await members.accept(tx, invitation, user_id)
-    await audit.note(tx, invitation.project_id, user_id, "joined project", invitation.project_name)
+    async with transaction(service.pool) as tx:
+        found = await people.found(tx, system(), service.vault, invitation.email, name, password_hash)
+        if found is None:
+            return _invitation(invitation, token, person, await accounts.user_by_email(tx, invitation.email))
+        await joining.join(tx, system(name=found.id), invitation, found.id)
+    return await begin(request, service, found, "/incidents")
 
 
 def _invitation(
@@ -149,7 +133,7 @@ def _invitation(
     mine = person is not None and user is not None and made and person.user_id == user.id
     return page(
         "invitation.html", person, title=texts.INVITED, status_code=422 if errors else 200, invitation=invitation,
-        token=token, settled=_settled(user), mine=mine, made=made, name=name, errors=errors or {}, roles=texts.ROLES,
+        token=token, settled=settled(user), mine=mine, made=made, name=name, errors=errors or {}, roles=texts.ROLES,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
-from tocsin.actions.base import Actor
+from tocsin.actions.base import INSTALLATION, Actor
 from tocsin.domain import clients, ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
@@ -81,6 +81,11 @@ class Viewer:
         return Actor(self.project_id, self.role, self.email, self.plan, self.user_id)
 
     @property
+    def person(self) -> Actor:
+        """As `actor`, in a matter of their own or of the installation."""
+        return Actor(INSTALLATION, "operator" if self.operator else "person", self.email, user_id=self.user_id)
+
+    @property
     def writes(self) -> bool:
         """Whether they may change anything: readers may not."""
         return self.role != "reader"
@@ -99,6 +104,11 @@ class Person:
         self.projects = found.projects
         self.current = found.current
         self.csrf = csrf
+
+    @property
+    def actor(self) -> Actor:
+        """Whom an action is done for that concerns no project."""
+        return Actor(INSTALLATION, "operator" if self.operator else "person", self.email, user_id=self.user_id)
 
 
 async def signed_in(request: AnyRequest) -> Person | None:
@@ -237,17 +247,13 @@ class Form(Mapping[str, str]):
         return list(self._fields.get(name, ()))
 
 
-async def fields(request: AnyRequest, viewer: Viewer | Person, *, readers: bool = False) -> Form:
-    """The form of somebody signed in. Raises `Refused` (403) where another site sent it, or a reader, who may send only
-    what changes nothing but their own (`readers`).
-    """
+async def fields(request: AnyRequest, viewer: Viewer | Person) -> Form:
+    """The form of somebody signed in. Raises `Refused` (403) where another site sent it."""
     form = await open_fields(request)
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
     if not any(hmac.compare_digest(form.get("csrf", ""), each) for each in _csrfs(service.vault, token)):
         raise Refused(403, "forbidden", texts.OLD_FORM)
-    if isinstance(viewer, Viewer) and not viewer.writes and not readers:
-        raise Refused(403, "forbidden", texts.READERS_ONLY_READ)
     return form
 
 

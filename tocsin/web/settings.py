@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from litestar import Response, get, post
 
+from tocsin.actions import projects, tokens
 from tocsin.domain import names
-from tocsin.domain.errors import Refused, not_found
-from tocsin.storage import accounts, audit, mails, members, operator
+from tocsin.domain.errors import Refused
+from tocsin.storage import mails, operator
+from tocsin.storage.database import transaction
 from tocsin.web import channels, texts
 from tocsin.web.channels import PAGE
 from tocsin.web.render import page
@@ -45,11 +47,8 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         name = names.checked("name", given)
     except Refused as refused:
         return await _page(viewer, service, name=given, error=refused.details[0].message)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await members.require_owner(tx, viewer.project_id, viewer.user_id)
-        if name != viewer.project_name:
-            await accounts.set_project_name(tx, viewer.project_id, name)
-            await audit.note(tx, viewer.project_id, viewer.email, "renamed project", name)
+    async with transaction(service.pool) as tx:
+        await projects.rename(tx, viewer.actor, name)
     return redirect(PAGE, texts.PROJECT_RENAMED)
 
 
@@ -57,12 +56,8 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """The token in clear, in this one answer, for those whom the API shows it to as well; that is on record."""
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await accounts.projects_of(tx, service.vault, viewer.user_id)
-        token = next((each.api_token for each in found if each.id == viewer.project_id), None)
-        if token is None:
-            raise Refused(403, "forbidden", texts.READERS_ONLY_READ)
-        await audit.note(tx, viewer.project_id, viewer.email, "looked at the API token", viewer.project_name)
+    async with transaction(service.pool) as tx:
+        token = await tokens.reveal(tx, viewer.actor, service.vault, viewer.user_id)
     return await _page(viewer, service, token=token)
 
 
@@ -70,12 +65,8 @@ async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 async def rotate(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A new token, shown; the old one is worth nothing within a second."""
     await fields(request, viewer)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await members.require_owner(tx, viewer.project_id, viewer.user_id)
-        made = await accounts.rotate_token(tx, service.vault, viewer.project_id)
-        if made is None:
-            raise not_found("project")
-        await audit.note(tx, viewer.project_id, viewer.email, "rotated the API token", made.name)
+    async with transaction(service.pool) as tx:
+        made = await tokens.rotate(tx, viewer.actor, service.vault)
     viewer.said = (texts.TOKEN_ROTATED, True)
     return await _page(viewer, service, token=made.api_token)
 

@@ -7,11 +7,12 @@ import re
 
 from litestar import Response, get, post
 
+from tocsin.actions import letters, projects, sign_ins
+from tocsin.actions.base import anybody
 from tocsin.domain import ids
-from tocsin.domain.errors import not_found
-from tocsin.integrations import post as letters
-from tocsin.storage import accounts, passwords, sessions, sign_ins
+from tocsin.storage import passwords
 from tocsin.storage.accounts import User
+from tocsin.storage.database import transaction
 from tocsin.storage.sign_ins import Try
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -48,8 +49,8 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     """Limited by where it comes from and by account, together with signing in by API."""
     form = await open_fields(request)
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
-    async with service.pool.acquire() as tx, tx.transaction():
-        trying = await sign_ins.begin(tx, service.vault, email, network(request))
+    async with transaction(service.pool) as tx:
+        trying = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
     if trying.wait:
         problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
@@ -70,23 +71,20 @@ async def begin(
     """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
     where a link let them in.
     """
-    old = cookie(request, cookie_name(service))
-    async with service.pool.acquire() as tx, tx.transaction():
-        if tried:
-            await sign_ins.succeed(tx, service.vault, tried)
-        else:
-            await sign_ins.remember(tx, service.vault, user, network(request))
-        if old:
-            await accounts.sign_out(tx, service.vault, old)
-        token = await sessions.begin(tx, service.vault, user.id, browser(request.headers.get("user-agent", "")))
+    label = browser(request.headers.get("user-agent", ""))
+    async with transaction(service.pool) as tx:
+        token = await sign_ins.by_session(
+            tx, anybody(), service.vault, user, network(request), good=tried,
+            before=cookie(request, cookie_name(service)), label=label,
+        )  # fmt: skip
     return redirect(local(to), cookies=[session_cookie(service, token)])
 
 
 @post("/sign-out", include_in_schema=False)
 async def sign_out(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     await fields(request, person)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await sessions.end(tx, person.user_id, person.session_id)
+    async with transaction(service.pool) as tx:
+        await sign_ins.end(tx, person.actor, person.user_id, person.session_id)
     return redirect("/sign-in?done=out", cookies=[no_session(service)])
 
 
@@ -94,9 +92,8 @@ async def sign_out(request: AnyRequest, person: Person, service: Service) -> Res
 async def switch(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     form = await fields(request, person)
     project_id = ids.parse(ids.PROJECT, form.get("project", ""))
-    async with service.pool.acquire() as tx, tx.transaction():
-        if project_id is None or not await accounts.switch(tx, person.user_id, project_id):
-            raise not_found("project")
+    async with transaction(service.pool) as tx:
+        await projects.switch(tx, person.actor, person.user_id, project_id)
     return redirect(FIRST_PAGE)
 
 

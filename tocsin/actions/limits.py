@@ -1,0 +1,34 @@
+"""How often something may be tried, before it is done: each try counts, whatever comes of it."""
+
+from __future__ import annotations
+
+import math
+
+from tocsin.actions.base import EVERYBODY, OPERATOR, Actor, unrecorded
+from tocsin.domain.errors import Refused, too_many
+from tocsin.storage import throttle
+from tocsin.storage.database import Tx
+from tocsin.storage.throttle import Limit
+
+
+@unrecorded("a try changes nothing", by=EVERYBODY)
+async def take(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
+    """One more try at the `subject`. Raises `Refused` (429), where `words` may name `minutes` or `seconds`."""
+    if wait := await throttle.take(tx, subject, limit):
+        raise _refused(words, wait)
+
+
+@unrecorded("a try changes nothing", by=EVERYBODY)
+async def allows(tx: Tx, actor: Actor, subject: str, limit: Limit) -> bool:
+    """As `take`, for what is left out rather than refused."""
+    return not await throttle.take(tx, subject, limit)
+
+
+@unrecorded("a trial changes nothing", by=OPERATOR)
+async def take_trial(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
+    """As `take`, for what only the operator may try: whether mail, SMS and Slack are set up well."""
+    await take(tx, actor, subject, limit, words)
+
+
+def _refused(words: str, wait: float) -> Refused:
+    return too_many(words.format(minutes=math.ceil(wait / 60), seconds=math.ceil(wait)), wait)

@@ -1,0 +1,77 @@
+"""Who is in a project: invited, joined, given another role, removed. Owners decide; one owner stays at least."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions import limits
+from tocsin.actions.base import OWNERS, PEOPLE, READERS, Actor, Change, action
+from tocsin.domain.errors import forbidden_state
+from tocsin.storage import mails
+from tocsin.storage import members as stored
+from tocsin.storage.accounts import Role
+from tocsin.storage.database import Tx
+from tocsin.storage.members import Invitation, Member
+from tocsin.storage.throttle import Limit
+
+INVITATIONS = Limit(30, 3600)
+"""Of one person: each is a mail to somebody who may not want it."""
+
+VERIFY_FIRST = "Verify your own address first, by the link that was mailed to you; your account page sends it again"
+TOO_MANY = "That was tried often enough for now. Wait {minutes} min"
+ENOUGH_TODAY = "That is enough for today: {what} a day (UTC) are the most"
+
+
+@action("invited member", by=OWNERS)
+async def invite(
+    tx: Tx, actor: Actor, email: str, role: Role, *, by: UUID, verified: bool
+) -> tuple[Invitation, Change]:
+    """Invite the owner of the address, for a week; the caller sends the mail. Who is not `verified` writes to nobody.
+
+    Raises `Refused`: 422 where they are in it already or the mails of the day are used up, 429.
+    """
+    if not verified:
+        raise forbidden_state(VERIFY_FIRST)
+    made = await stored.invite(tx, actor.project_id, email, role, by=by)
+    await limits.take(tx, actor, f"invitations by {by}", INVITATIONS, TOO_MANY)
+    if used_up := await mails.invite(tx, actor.project_id, email):
+        raise forbidden_state(ENOUGH_TODAY.format(what=used_up))
+    return made, Change(email, {"role": role})
+
+
+@action("withdrew invitation", by=OWNERS)
+async def withdraw(tx: Tx, actor: Actor, invitation_id: UUID) -> tuple[str, Change]:
+    """Whom it was for. Raises `Refused` (404)."""
+    email = await stored.withdraw(tx, actor.project_id, invitation_id)
+    return email, Change(email)
+
+
+@action("joined project", by=PEOPLE)
+async def join(tx: Tx, actor: Actor, invitation: Invitation, user_id: UUID) -> tuple[None, Change]:
+    """The project becomes the user's current one, and the invitation is used up.
+
+    The caller has made sure that the user reads the mail of the invited address.
+    """
+    await stored.accept(tx, invitation, user_id)
+    return None, Change(invitation.project_name, project_id=invitation.project_id)
+
+
+@action("changed role", by=OWNERS)
+async def set_role(tx: Tx, actor: Actor, user_id: UUID, role: Role) -> tuple[Member, Change]:
+    """Raises `Refused`: 404, or 422 where nobody would own the project any more."""
+    member = await stored.set_role(tx, actor.project_id, user_id, role)
+    return member, Change(member.email, {"role": role})
+
+
+@action("removed member", by=OWNERS)
+async def remove(tx: Tx, actor: Actor, user_id: UUID) -> tuple[Member, Change]:
+    """Raises as `set_role` does."""
+    member = await stored.remove(tx, actor.project_id, user_id)
+    return member, Change(member.email)
+
+
+@action("left project", by=READERS)
+async def leave(tx: Tx, actor: Actor, user_id: UUID, project_name: str) -> tuple[None, Change]:
+    """Everybody may leave. Raises `Refused` (422) where nobody would own the project any more."""
+    await stored.remove(tx, actor.project_id, user_id)
+    return None, Change(project_name)

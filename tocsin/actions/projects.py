@@ -1,0 +1,68 @@
+"""Projects: made by people for themselves, by a command for others and on the first start; renamed, put on a plan."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions.base import OPERATOR, OWNERS, PEOPLE, SYSTEM, Actor, Change, action, unrecorded
+from tocsin.domain.errors import not_found
+from tocsin.storage import accounts, operator
+from tocsin.storage.accounts import NewProject, User
+from tocsin.storage.database import Tx
+from tocsin.storage.secrets import Vault
+from tocsin.storage.throttle import Limit
+
+NO_PROJECTS = "New projects are made by whoever runs this installation"
+PER_PERSON = Limit(10, 86_400)
+"""That one person makes, who is not the operator: each has ceilings of its own."""
+
+
+@action("made project", by=PEOPLE)
+async def create(
+    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, owner: User
+) -> tuple[NewProject, Change]:
+    """A project of one's own, which becomes the current one."""
+    made_by = None if actor.role == "operator" else owner.id
+    made = await accounts.create_project_of(tx, vault, name, plan, owner, made_by=made_by)
+    await accounts.switch(tx, owner.id, made.id)
+    return made, Change(name, {"plan": plan}, made.id)
+
+
+@action("made project", by=OPERATOR)
+async def create_for(
+    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, owner_email: str | None
+) -> tuple[NewProject, Change]:
+    """A project of whoever has that address, or of nobody."""
+    made = await accounts.create_project(tx, vault, name, plan, owner_email)
+    return made, Change(made.name, {"plan": made.plan}, made.id)
+
+
+@unrecorded("the installation begins with it", by=SYSTEM)
+async def create_first(tx: Tx, actor: Actor, vault: Vault, name: str) -> NewProject | None:
+    """The operator's account and their first project; None where there is one."""
+    return await accounts.create_operator(tx, vault, operator.UNSET, None, name)
+
+
+@action("renamed project", by=OWNERS)
+async def rename(tx: Tx, actor: Actor, name: str) -> tuple[None, Change | None]:
+    before = await accounts.project_name(tx, actor.project_id)
+    if name == before:
+        return None, None
+    await accounts.set_project_name(tx, actor.project_id, name)
+    return None, Change(name)
+
+
+@action("changed the plan", by=OPERATOR)
+async def set_plan(tx: Tx, actor: Actor, plan: str) -> tuple[str, Change]:
+    """What the project is called. Raises `Refused` (404)."""
+    name = await accounts.set_plan(tx, actor.project_id, plan)
+    if name is None:
+        raise not_found("project")
+    return name, Change(name, {"plan": plan})
+
+
+@unrecorded("it concerns nobody else", by=PEOPLE)
+async def switch(tx: Tx, actor: Actor, user_id: UUID, project_id: UUID | None) -> None:
+    """From now on the user acts on that project. Raises `Refused` (404) where they are not in it."""
+    if project_id is None or not await accounts.switch(tx, user_id, project_id):
+        raise not_found("project")

@@ -1,0 +1,61 @@
+"""Signing in and out, by page and API."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions.base import EVERYBODY, PEOPLE, Actor, unrecorded
+from tocsin.storage import accounts, sessions
+from tocsin.storage import sign_ins as stored
+from tocsin.storage.accounts import User
+from tocsin.storage.database import Tx
+from tocsin.storage.secrets import Vault
+from tocsin.storage.sign_ins import Try
+
+OWN = "sessions are listed on the account's page"
+
+
+@unrecorded(OWN, by=EVERYBODY)
+async def begin(tx: Tx, actor: Actor, vault: Vault, address: str, network: str) -> Try:
+    """One more try. The caller commits, whatever comes of it, and then looks at the password."""
+    return await stored.begin(tx, vault, address, network)
+
+
+@unrecorded(OWN, by=EVERYBODY)
+async def by_token(tx: Tx, actor: Actor, vault: Vault, good: Try) -> str:
+    """A token for the user whose password was right."""
+    assert good.user is not None
+    await stored.succeed(tx, vault, good)
+    return await accounts.sign_in(tx, vault, good.user.id)
+
+
+@unrecorded(OWN, by=EVERYBODY)
+async def by_session(
+    tx: Tx, actor: Actor, vault: Vault, user: User, network: str, *, good: Try | None, before: str, label: str
+) -> str:
+    """A session in place of the one `before`; `good` is the try that was right, None where a link let them in."""
+    if good:
+        await stored.succeed(tx, vault, good)
+    else:
+        await stored.remember(tx, vault, user, network)
+    if before:
+        await accounts.sign_out(tx, vault, before)
+    return await sessions.begin(tx, vault, user.id, label)
+
+
+@unrecorded(OWN, by=EVERYBODY)
+async def end_token(tx: Tx, actor: Actor, vault: Vault, token: str) -> bool:
+    """Whether there was such a token; it is worth nothing from now on."""
+    return await accounts.sign_out(tx, vault, token)
+
+
+@unrecorded(OWN, by=PEOPLE)
+async def end(tx: Tx, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+    """End one of the user's own sessions."""
+    await sessions.end(tx, user_id, session_id)
+
+
+@unrecorded(OWN, by=PEOPLE)
+async def end_others(tx: Tx, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+    """End all of the user's sessions but this one."""
+    await sessions.end_others(tx, user_id, session_id)

@@ -1,0 +1,31 @@
+"""A project's API token: shown to those who may use it, and replaced."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tocsin.actions.base import MEMBERS, OWNERS, Actor, Change, action
+from tocsin.domain.errors import Refused, not_found
+from tocsin.storage import accounts
+from tocsin.storage.accounts import NewProject
+from tocsin.storage.database import Tx
+from tocsin.storage.secrets import Vault
+
+
+@action("looked at the API token", by=MEMBERS)
+async def reveal(tx: Tx, actor: Actor, vault: Vault, user_id: UUID) -> tuple[str, Change]:
+    """The token in clear; that somebody looked is on record."""
+    found = await accounts.projects_of(tx, vault, user_id)
+    project = next((each for each in found if each.id == actor.project_id), None)
+    if project is None or project.api_token is None:
+        raise Refused(403, "forbidden", "Only members of the project may see its token")
+    return project.api_token, Change(project.name)
+
+
+@action("rotated the API token", by=OWNERS)
+async def rotate(tx: Tx, actor: Actor, vault: Vault) -> tuple[NewProject, Change]:
+    """The old one is worth nothing within a second. Raises `Refused` (404)."""
+    made = await accounts.rotate_token(tx, vault, actor.project_id)
+    if made is None:
+        raise not_found("project")
+    return made, Change(made.name)
