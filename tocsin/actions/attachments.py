@@ -8,13 +8,12 @@ from tocsin.actions.base import Actor, Change, action
 from tocsin.actions.integrations import changed, existing, held
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
+from tocsin.domain.resources.base import Resource
 from tocsin.integrations import base
 from tocsin.storage import integrations as stored
 from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Integration, Resource
+from tocsin.storage.integrations import Integration
 from tocsin.storage.secrets import Vault
-
-PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
 
 
 @action("attached integration")
@@ -56,19 +55,11 @@ async def spare_new_resources(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> 
     return found, changed(found)
 
 
-def kind_of(uuid: str) -> Resource:
-    """Which kind of resource a public identifier names. Raises `Refused` (404)."""
-    for kind, prefix in PREFIX.items():
-        if uuid.startswith(prefix):
-            return kind
-    raise not_found("server")
-
-
 async def held_resource(tx: Tx, project_id: UUID, kind: Resource, uuid: str) -> UUID:
     """The key of the project's resource, which cannot be deleted until the transaction ends. Raises `Refused` (404)."""
-    key = ids.parse(PREFIX[kind], uuid)
-    if key is None or not await stored.hold_resource(tx, project_id, kind, key):
-        raise not_found(kind)
+    key = kind.key_of(uuid)
+    if not await stored.hold_resource(tx, project_id, kind, key):
+        raise not_found(kind.noun)
     return key
 
 

@@ -12,10 +12,11 @@ from msgspec import UNSET, UnsetType
 
 from tocsin.actions.base import Actor, Change, action
 from tocsin.checks import base
-from tocsin.domain import ids, names
 from tocsin.domain import monitors as domain
+from tocsin.domain import names
 from tocsin.domain.errors import invalid, invalid_field, not_found
 from tocsin.domain.monitors import Target, Wanted
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage import monitors as stored
 from tocsin.storage.database import Tx
 from tocsin.storage.monitors import Monitor
@@ -94,7 +95,7 @@ async def create(tx: Tx, actor: Actor, made: Wanted) -> tuple[Monitor, Change]:
     key = await stored.create(tx, actor.project_id, made)
     found = await stored.one(tx, actor.project_id, key)
     assert found is not None
-    return found, Change(made.name, {"uuid": ids.public(ids.MONITOR, key)})
+    return found, Change(made.name, {"uuid": NETWORK_MONITOR.public(key)})
 
 
 @action("changed network monitor")
@@ -110,7 +111,7 @@ async def change(
     found = await stored.one(tx, actor.project_id, key)
     assert found is not None
     return found, Change(
-        before.name, {"uuid": ids.public(ids.MONITOR, key), "fields": _differing(before, after)}
+        before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": _differing(before, after)}
     )
 
 
@@ -120,7 +121,7 @@ async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
     found = await stored.one(tx, actor.project_id, key)
     if found is None or not await stored.delete(tx, actor.project_id, key):
         raise not_found("network_monitor")
-    return found, Change(found.wanted.name, {"uuid": ids.public(ids.MONITOR, key)})
+    return found, Change(found.wanted.name, {"uuid": NETWORK_MONITOR.public(key)})
 
 
 def _differing(before: Wanted, after: Wanted) -> list[str]:

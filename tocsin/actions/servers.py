@@ -6,8 +6,8 @@ from uuid import UUID
 
 from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import ReportBatch
-from tocsin.domain import ids
 from tocsin.domain.errors import not_found
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage import servers as stored
 from tocsin.storage import silence
 from tocsin.storage.database import Tx
@@ -48,5 +48,5 @@ async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Server, Change]:
 
 
 def _change(found: Server, **details: object) -> Change:
-    uuid = ids.public(ids.SERVER, found.id)
+    uuid = SERVER.public(found.id)
     return Change(found.hostname or uuid, {"uuid": uuid, **details})

@@ -1,9 +1,10 @@
-"""Which integrations are notified of a server's or a monitor's incidents."""
+"""Which integrations are notified of a resource's incidents."""
 
 from __future__ import annotations
 
 import msgspec
 from litestar import Response, delete, get, post
+from litestar.handlers import HTTPRouteHandler
 
 from tocsin.actions import attachments
 from tocsin.actions.base import Actor
@@ -11,9 +12,9 @@ from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
+from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage import integrations
 from tocsin.storage.database import transaction
-from tocsin.storage.integrations import Resource
 
 
 class ToAttach(msgspec.Struct):
@@ -46,50 +47,32 @@ async def _detach(service: Service, caller: Actor, kind: Resource, uuid: str, in
         raise not_found("integration")
 
 
-@get("/api/v1/servers/{uuid:str}/integrations")
-async def of_server(uuid: str, caller: Actor, service: Service) -> list[IntegrationShown]:
-    """List integrations on a server"""
-    return await _attached(service, caller, "server", uuid)
+def _routes(kind: Resource) -> list[HTTPRouteHandler]:
+    """The calls below one kind of resource."""
+    path = f"/api/v1{kind.path}/{{uuid:str}}/integrations"
+
+    @get(path, summary=f"List integrations on a {kind.label}", operation_id=f"list_integrations_of_{kind.noun}")
+    async def list_(uuid: str, caller: Actor, service: Service) -> list[IntegrationShown]:
+        """All that are notified of its incidents."""
+        return await _attached(service, caller, kind, uuid)
+
+    @post(
+        path, status_code=201, summary=f"Attach an integration to a {kind.label}",
+        operation_id=f"attach_integration_to_{kind.noun}",
+    )  # fmt: skip
+    async def attach(uuid: str, data: ToAttach, caller: Actor, service: Service) -> Response[IntegrationShown]:
+        """200 where it was attached before."""
+        return await _attach(service, caller, kind, uuid, data.integration_id)
+
+    @delete(
+        f"{path}/{{integration_id:str}}", status_code=204, summary=f"Detach an integration from a {kind.label}",
+        operation_id=f"detach_integration_from_{kind.noun}",
+    )  # fmt: skip
+    async def detach(uuid: str, integration_id: str, caller: Actor, service: Service) -> None:
+        """Its incidents are not sent there any more."""
+        await _detach(service, caller, kind, uuid, integration_id)
+
+    return [list_, attach, detach]
 
 
-@post("/api/v1/servers/{uuid:str}/integrations", status_code=201)
-async def attach_to_server(
-    uuid: str, data: ToAttach, caller: Actor, service: Service
-) -> Response[IntegrationShown]:
-    """Attach an integration to a server
-
-    200 where it was attached before.
-    """
-    return await _attach(service, caller, "server", uuid, data.integration_id)
-
-
-@delete("/api/v1/servers/{uuid:str}/integrations/{integration_id:str}", status_code=204)
-async def detach_from_server(uuid: str, integration_id: str, caller: Actor, service: Service) -> None:
-    """Detach an integration from a server"""
-    await _detach(service, caller, "server", uuid, integration_id)
-
-
-@get("/api/v1/network_monitors/{uuid:str}/integrations")
-async def of_monitor(uuid: str, caller: Actor, service: Service) -> list[IntegrationShown]:
-    """List integrations on a network monitor"""
-    return await _attached(service, caller, "network_monitor", uuid)
-
-
-@post("/api/v1/network_monitors/{uuid:str}/integrations", status_code=201)
-async def attach_to_monitor(
-    uuid: str, data: ToAttach, caller: Actor, service: Service
-) -> Response[IntegrationShown]:
-    """Attach an integration to a network monitor
-
-    200 where it was attached before.
-    """
-    return await _attach(service, caller, "network_monitor", uuid, data.integration_id)
-
-
-@delete("/api/v1/network_monitors/{uuid:str}/integrations/{integration_id:str}", status_code=204)
-async def detach_from_monitor(uuid: str, integration_id: str, caller: Actor, service: Service) -> None:
-    """Detach an integration from a network monitor"""
-    await _detach(service, caller, "network_monitor", uuid, integration_id)
-
-
-routes = [of_server, attach_to_server, detach_from_server, of_monitor, attach_to_monitor, detach_from_monitor]
+routes = [route for kind in kinds().values() for route in _routes(kind)]

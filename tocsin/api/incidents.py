@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,8 @@ from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.wording import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
-from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening, told
+from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening, told
+from tocsin.domain.resources.base import kinds
 from tocsin.storage import incidents
 from tocsin.storage.database import transaction
 
@@ -28,9 +29,10 @@ BATCH = 1000
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 
-PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
-
-ResourceType = Literal["Server", "NetworkMonitor"]
+if TYPE_CHECKING:
+    ResourceType = str
+else:
+    ResourceType = Literal[tuple(kinds())]
 IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
 Message = Annotated[
     str, Meta(min_length=1, pattern=VISIBLE, description="What is over 2,000 characters is cut, with an ellipsis.")
@@ -128,8 +130,8 @@ def shown(incident: Incident) -> IncidentShown:
         closed_at=seconds(incident.closed_at),
         snoozed_at=seconds(incident.snoozed_at),
         snooze_until=seconds(incident.snooze_until),
-        monitorable_type=incident.resource_type,  # type: ignore[arg-type]
-        monitorable_uuid=ids.public(PREFIX[incident.resource_type], incident.resource_id),
+        monitorable_type=incident.resource_type,
+        monitorable_uuid=kinds()[incident.resource_type].public(incident.resource_id),
         monitorable_name=incident.resource_name,
         incident_type=incident.type,
         request=incident.request,
@@ -194,7 +196,8 @@ def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
 
 
 def _keys(wishes: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
-    keys = [ids.parse(PREFIX[wish.resource_type], wish.resource_uuid) for wish in wishes]
+    known_kinds = kinds()
+    keys = [ids.parse(known_kinds[wish.resource_type].prefix, wish.resource_uuid) for wish in wishes]
     known = [key for key in keys if key is not None]
     if len(known) < len(keys):
         raise _unknown(wishes, [index for index, key in enumerate(keys) if key is None], single)

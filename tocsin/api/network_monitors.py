@@ -18,6 +18,7 @@ from tocsin.api.shapes import Meta, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.monitors import Wanted
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage import monitors
 from tocsin.storage.database import transaction
 from tocsin.storage.monitors import Monitor
@@ -110,14 +111,14 @@ async def create(data: MonitorGiven, caller: Actor, service: Service) -> Respons
 async def one(uuid: str, caller: Actor, service: Service) -> MonitorShown:
     """One monitor with its settings."""
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, caller.project_id, ids.key_of(ids.MONITOR, uuid))
+        found = await monitors.one(tx, caller.project_id, NETWORK_MONITOR.key_of(uuid))
     return _shown(found)
 
 
 @patch("/api/v1/network_monitors/{uuid:str}", summary="Change or pause a network monitor")
 async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
     """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
-    given, key = data.network_monitor, ids.key_of(ids.MONITOR, uuid)
+    given, key = data.network_monitor, NETWORK_MONITOR.key_of(uuid)
     production, headers = service.settings.production, dict[str, str]()
     if given.url is not UNSET:
         async with service.pool.acquire() as tx:
@@ -132,7 +133,7 @@ async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service)
 async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Deletes a monitor and resolves its incidents."""
     async with transaction(service.pool) as tx:
-        await actions.delete(tx, caller, ids.key_of(ids.MONITOR, uuid))
+        await actions.delete(tx, caller, NETWORK_MONITOR.key_of(uuid))
 
 
 async def _reachable(service: Service, wanted: Wanted) -> dict[str, str]:
@@ -145,7 +146,7 @@ def _figures(monitor: Monitor) -> dict[str, Any]:
     target = monitor.wanted.target
     return {
         "id": monitor.number,
-        "uuid": ids.public(ids.MONITOR, monitor.id),
+        "uuid": NETWORK_MONITOR.public(monitor.id),
         "name": monitor.wanted.name,
         "url": target.url,
         "check_type": target.check_type,

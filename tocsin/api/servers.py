@@ -14,9 +14,9 @@ from tocsin.actions import servers as actions
 from tocsin.actions.base import Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import Page, seconds
-from tocsin.domain import ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage import samples, servers
 from tocsin.storage.database import transaction
 from tocsin.storage.servers import Server
@@ -121,7 +121,7 @@ async def list_(caller: Actor, service: Service, asked: Page) -> list[ServerShap
 async def one(uuid: str, caller: Actor, service: Service) -> ServerShape:
     """One server with the latest value of each of its metrics."""
     async with service.pool.acquire() as tx:
-        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
+        found = await servers.one(tx, caller.project_id, SERVER.key_of(uuid))
     return _shape(_existing(found))
 
 
@@ -130,14 +130,14 @@ async def change(uuid: str, data: ServerChange, caller: Actor, service: Service)
     """Changes when the server's readings, or its silence, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
     async with transaction(service.pool) as tx:
-        return _shape(await actions.change_alerts(tx, caller, ids.key_of(ids.SERVER, uuid), given))
+        return _shape(await actions.change_alerts(tx, caller, SERVER.key_of(uuid), given))
 
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
 async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
     async with transaction(service.pool) as tx:
-        await actions.delete(tx, caller, ids.key_of(ids.SERVER, uuid))
+        await actions.delete(tx, caller, SERVER.key_of(uuid))
 
 
 @get("/api/v1/servers/{uuid:str}/metrics", summary="Get a server's time series")
@@ -175,7 +175,7 @@ async def series(
         )
     raw_since = (now - timedelta(days=service.settings.retention_raw)).replace(minute=0, second=0, microsecond=0)
     async with service.pool.acquire() as tx:
-        server = _existing(await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid)))
+        server = _existing(await servers.one(tx, caller.project_id, SERVER.key_of(uuid)))
         points = await samples.series(
             tx, server.id, since, until, metrics=metrics, resolution=step, raw_since=raw_since
         )
@@ -225,7 +225,7 @@ def _shape(server: Server) -> ServerShape:
     return ServerShape(
         **same,
         alerts=_in_order(server.alerts),
-        uuid=ids.public(ids.SERVER, server.id),
+        uuid=SERVER.public(server.id),
         last_metrics={
             metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))
             for metric, (value, taken) in server.last_metrics.items()

@@ -11,8 +11,6 @@ import msgspec
 from tocsin.domain import names
 from tocsin.domain.deliveries import Event
 
-SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
-
 LONGEST_MESSAGE = 2000
 """Characters, the ellipsis included."""
 

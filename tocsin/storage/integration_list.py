@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage.database import Tx, key
-from tocsin.storage.integrations import COLUMNS, UNVERIFIED, Integration, Resource, of_row
+from tocsin.storage.integrations import COLUMNS, UNVERIFIED, Integration, of_row
 from tocsin.storage.secrets import Vault
 
 if TYPE_CHECKING:
@@ -30,18 +31,15 @@ ORDER BY {FITNESS}, i.id
 AT_A_GLANCE = GLANCE.format(which="project_id = $1 AND id = $2")
 OVERVIEW = GLANCE.format(which=f"project_id = $1 ORDER BY {FITNESS}, id LIMIT $2 OFFSET $3")
 
-PLACES = """
-SELECT 'server' AS kind, s.id, coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name FROM servers s
-WHERE s.project_id = $1
-  AND {has} (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = s.id)
-  AND ($3 = '' OR position(lower($3) IN lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))) > 0)
-UNION ALL
-SELECT 'network_monitor', m.id, m.name FROM network_monitors m
-WHERE m.project_id = $1
-  AND {has} (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = m.id)
-  AND ($3 = '' OR position(lower($3) IN lower(m.name)) > 0)
-ORDER BY name, id LIMIT $4
+PLACES = " UNION ALL ".join(
+    f"""
+SELECT '{kind.type}' AS kind, r.id, {kind.name} AS name FROM {kind.table} r
+WHERE r.project_id = $1
+  AND {{has}} (SELECT FROM attachments a WHERE a.integration_id = $2 AND a.resource_id = r.id)
+  AND ($3 = '' OR position(lower($3) IN lower({kind.name})) > 0)
 """
+    for kind in kinds().values()
+) + "ORDER BY name, id LIMIT $4"
 # Two texts rather than a parameter: only so does the first start from what is attached.
 ATTACHED_PLACES, FREE_PLACES = PLACES.format(has="EXISTS"), PLACES.format(has="NOT EXISTS")
 
@@ -94,7 +92,7 @@ async def places(
     """The project's servers and monitors that it is attached to (or not), with `search` in their names, by name."""
     statement = ATTACHED_PLACES if attached else FREE_PLACES
     rows = await tx.fetch(statement, project_id, integration_id, search, limit)
-    return [Place(row["kind"], key(row["id"]), row["name"]) for row in rows]
+    return [Place(kinds()[row["kind"]], key(row["id"]), row["name"]) for row in rows]
 
 
 async def attachable(

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import ids
+from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage import deliveries
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Unopenable, Vault
@@ -18,7 +19,6 @@ from tocsin.storage.secrets import Unopenable, Vault
 if TYPE_CHECKING:
     from asyncpg import Record
 
-Resource = Literal["server", "network_monitor"]
 
 SYSTEM_TYPE = "Integrations::EmailIntegration"
 SEALED_FIELD = "settings"
@@ -133,9 +133,9 @@ FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
 # Held so that the resource is not deleted while it is being attached to.
-OWNED: Mapping[Resource, str] = {
-    "server": "SELECT 1 FROM servers WHERE project_id = $1 AND id = $2 FOR KEY SHARE",
-    "network_monitor": "SELECT 1 FROM network_monitors WHERE project_id = $1 AND id = $2 FOR KEY SHARE",
+OWNED = {
+    kind.type: f"SELECT 1 FROM {kind.table} WHERE project_id = $1 AND id = $2 FOR KEY SHARE"
+    for kind in kinds().values()
 }
 
 ATTACHED = f"""
@@ -280,7 +280,7 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
 
 async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> bool:
     """Whether the project has that server or monitor; if so, it is not deleted before the transaction ends."""
-    return await tx.fetchval(OWNED[kind], project_id, resource_id) is not None
+    return await tx.fetchval(OWNED[kind.type], project_id, resource_id) is not None
 
 
 async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:

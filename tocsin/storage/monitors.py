@@ -10,8 +10,9 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.incidents import NETWORK_MONITOR, Closing, Opening, told
+from tocsin.domain.incidents import Closing, Opening, told
 from tocsin.domain.monitors import Open, Resolve, Result, Target, Wanted
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
 
@@ -308,9 +309,8 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], p
         found = results[monitor_id].result
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
-                wishes.append(
-                    Opening(project_id, NETWORK_MONITOR, monitor_id, problem, told(found.message or ""), found.evidence)
-                )
+                said = told(found.message or "")
+                wishes.append(Opening(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence))
             case Resolve(problems):
                 closings += [Closing(project_id, monitor_id, each, "A check was good again") for each in problems]
     if closings:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain import ids
-from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.resources import base as resources
 from tocsin.storage import incidents, queue
 from tocsin.storage.database import Tx
 from tocsin.storage.incidents import Wish
@@ -31,6 +32,14 @@ class Asked(NamedTuple):
     opening: Opening
 
 
+RESOURCES = " UNION ALL ".join(
+    f"""
+        SELECT {each.name} AS name, {each.url or "a.page"} AS url FROM {each.table} r
+        WHERE r.id = a.resource_id AND r.project_id = a.project_id AND a.resource_type = '{each.type}'
+    """
+    for each in resources.kinds().values()
+)
+
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
 OPEN = f"""
 WITH engine AS MATERIALIZED (
@@ -38,15 +47,11 @@ WITH engine AS MATERIALIZED (
 ), asked AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                          $9::jsonb[]) WITH ORDINALITY
-        AS g(id, unit, project_id, resource_type, resource_id, server_url, type, message, seen, n)
+        AS g(id, unit, project_id, resource_type, resource_id, page, type, message, seen, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
     FROM asked a LEFT JOIN LATERAL (
-        SELECT coalesce(nullif(s.hostname, ''), s.motherboard_id) AS name, a.server_url AS url
-        FROM servers s WHERE s.id = a.resource_id AND s.project_id = a.project_id AND a.resource_type = '{SERVER}'
-        UNION ALL
-        SELECT m.name, m.url FROM network_monitors m
-        WHERE m.id = a.resource_id AND m.project_id = a.project_id AND a.resource_type = '{NETWORK_MONITOR}'
+        {RESOURCES}
         LIMIT 1
     ) r ON true
 ), begun AS (
@@ -164,10 +169,10 @@ def _answer(lasting: dict[Wish, Opened], wish: Wish) -> Opened:
 
 
 def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
-    pages = f"{public_url}/servers/"
-    rows = []
+    kinds, rows = resources.kinds(), []
     for new, number, opening in asked:
-        page = pages + ids.public(ids.SERVER, opening.resource_id) if opening.resource_type == SERVER else None
+        kind = kinds[opening.resource_type]
+        page = public_url + kind.page(opening.resource_id) if kind.url is None else None
         rows.append((
             new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
             opening.message, opening.evidence,

@@ -16,7 +16,8 @@ import msgspec
 
 from tocsin.domain import ids
 from tocsin.domain.deliveries import Event
-from tocsin.domain.incidents import NETWORK_MONITOR, Incident, Notification
+from tocsin.domain.incidents import Incident, Notification
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.database import Tx, key
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def content(incident: Incident) -> Content:
 def test_content(public_url: str, now: datetime) -> Content:
     """What a test notification says: plainly that it is one, in the shape of a real one."""
     return Content(
-        None, NETWORK_MONITOR, "Test notification", f"{public_url}/integrations", "test",
+        None, NETWORK_MONITOR.type, "Test notification", f"{public_url}/integrations", "test",
         "This is a test notification from Tocsin. Nothing is wrong.", now, None,
     )  # fmt: skip
 

@@ -13,8 +13,9 @@ from tocsin.domain import clocks, ids, reports
 from tocsin.domain import servers as domain
 from tocsin.domain.clocks import Clock
 from tocsin.domain.cpu import Unit
-from tocsin.domain.incidents import CLOCK, SERVER, Closing, Opening
+from tocsin.domain.incidents import CLOCK, Closing, Opening
 from tocsin.domain.reports import Read
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
 from tocsin.storage import incidents, integrations, openings
 from tocsin.storage.database import Tx, key
@@ -315,7 +316,7 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
-            wishes = [Opening(each.project_id, SERVER, each.id, over.type, over.message) for each, over in batch]
+            wishes = [Opening(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch]
             await openings.open(tx, wishes, public_url=public_url)
         else:
             closings = [Closing(each.project_id, each.id, end.type, end.message) for each, end in batch]

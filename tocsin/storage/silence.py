@@ -11,7 +11,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from tocsin.domain import servers as domain
-from tocsin.domain.incidents import SERVER, Opening
+from tocsin.domain.incidents import Opening
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage import incidents, openings
 from tocsin.storage.database import Tx, key
 
@@ -78,7 +79,7 @@ async def look(tx: Tx, limit: int, *, public_url: str) -> Looked:
         else:
             waits[server_id] = after
             message = domain.silence_message(after)
-            silent.append(Opening(key(row["project_id"]), SERVER, server_id, "downtime", message))
+            silent.append(Opening(key(row["project_id"]), SERVER.type, server_id, "downtime", message))
     await _open(tx, silent, public_url)
     if waits:
         await tx.execute(LOOK_AT, list(waits), list(waits.values()))

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from litestar import Response, post
+from litestar.handlers import HTTPRouteHandler
 
 from tocsin.actions import attachments as actions
 from tocsin.domain import ids
+from tocsin.domain.resources.base import Resource, kinds
 from tocsin.integrations import base
 from tocsin.storage import integration_list, integrations
 from tocsin.storage.database import Tx, transaction
-from tocsin.storage.integrations import Integration, Resource
+from tocsin.storage.integrations import Integration
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 MOST_OFFERED = 100
@@ -39,14 +41,12 @@ async def beside(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) 
     return [_told(each, True) for each in attached] + [_told(each, False) for each in free]
 
 
-@post("/servers/{uuid:str}/integrations", include_in_schema=False)
-async def of_server(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    return await _change(uuid, "server", request, viewer, service)
+def _route(kind: Resource) -> HTTPRouteHandler:
+    @post(f"{kind.path}/{{uuid:str}}/integrations", include_in_schema=False)
+    async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+        return await _change(uuid, kind, request, viewer, service)
 
-
-@post("/network_monitors/{uuid:str}/integrations", include_in_schema=False)
-async def of_monitor(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    return await _change(uuid, "network_monitor", request, viewer, service)
+    return change
 
 
 async def _change(
@@ -66,7 +66,7 @@ async def _change(
         else:
             found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
             said = "is told from now on."
-    return redirect(f"/{kind}s/{uuid}#told", f"{base.called(found)} {said}")
+    return redirect(f"{kind.path}/{uuid}#told", f"{base.called(found)} {said}")
 
 
 def _told(found: Integration, attached: bool) -> Told:
@@ -79,4 +79,4 @@ def _told(found: Integration, attached: bool) -> Told:
     )  # fmt: skip
 
 
-routes = [of_server, of_monitor]
+routes = [_route(kind) for kind in kinds().values()]

@@ -9,6 +9,7 @@ from litestar import Response, get
 
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
+from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage import audit
 from tocsin.storage.audit import Entry
@@ -20,8 +21,8 @@ ON_A_PAGE = 50
 LONGEST_NAME = 320
 
 PLACES = {
-    ids.INTEGRATION: "/integrations", ids.SERVER: "/servers", ids.INCIDENT: "/incidents",
-    ids.MONITOR: "/network_monitors",
+    ids.INTEGRATION: "/integrations", ids.INCIDENT: "/incidents",
+    **{kind.prefix: kind.path for kind in kinds().values()},
 }  # fmt: skip
 
 

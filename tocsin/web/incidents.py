@@ -13,7 +13,8 @@ from tocsin.actions import incidents as actions
 from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS, Status
 from tocsin.domain.errors import Refused, not_found
-from tocsin.domain.incidents import SERVER, Incident
+from tocsin.domain.incidents import Incident
+from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage import deliveries, incidents, integrations
 from tocsin.storage.database import Tx, transaction
@@ -58,7 +59,8 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
     names = {each.id: base.called(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
-        uuid=uuid, watched=_address(incident), told=told[::-1], names=names, left_out=total - len(told),
+        uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), told=told[::-1], names=names,
+        left_out=total - len(told),
         lasted=_lasted(incident), took=took, news=_news,
         only=only or "", statuses=get_args(Status), few=FEW,
     )
@@ -123,13 +125,6 @@ async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:
     if incident is None:
         raise not_found("incident")
     return incident
-
-
-def _address(incident: Incident) -> str:
-    """The page of what the incident is about."""
-    if incident.resource_type == SERVER:
-        return f"/servers/{ids.public(ids.SERVER, incident.resource_id)}"
-    return f"/network_monitors/{ids.public(ids.MONITOR, incident.resource_id)}"
 
 
 def _lasted(incident: Incident) -> float:

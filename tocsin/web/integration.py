@@ -11,6 +11,7 @@ from tocsin.actions import attachments as placing
 from tocsin.actions import integrations as actions
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.resources.base import of_uuid
 from tocsin.integrations import base
 from tocsin.storage import deliveries, integration_list, integrations
 from tocsin.storage.database import transaction
@@ -56,7 +57,7 @@ async def _page(
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
         free=free, most=MOST_PLACES, search=search, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
-        shown=kind.shown(stored.settings, reveal=False), prefixes=placing.PREFIX, public_url=service.public_url,
+        shown=kind.shown(stored.settings, reveal=False), public_url=service.public_url,
     )  # fmt: skip
 
 
@@ -113,10 +114,10 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
                 await placing.spare_new_resources(tx, viewer.actor, service.vault, key)
                 said = texts.NEW_ONES_SPARED
             case "detach":
-                await placing.detach(tx, viewer.actor, service.vault, placing.kind_of(place), place, key)
+                await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
                 said = texts.DETACHED
             case _:
-                await placing.attach(tx, viewer.actor, service.vault, placing.kind_of(place), place, key)
+                await placing.attach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
                 said = texts.ATTACHED
     return redirect(f"/integrations/{uuid}#places", said)
 

@@ -10,8 +10,8 @@ from litestar import Response, get, post
 
 from tocsin.actions import monitors as actions
 from tocsin.actions.monitors import MonitorFields
-from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage import checks, monitors, resources
 from tocsin.storage.database import transaction
 from tocsin.storage.monitors import UPTIME_DAYS, Monitor
@@ -46,7 +46,7 @@ async def _page(
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
     days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
     async with service.pool.acquire() as tx:
-        found = _existing(await monitors.one(tx, viewer.project_id, ids.key_of(ids.MONITOR, uuid)))
+        found = _existing(await monitors.one(tx, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
         times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
@@ -71,7 +71,7 @@ async def _page(
 
 @post("/network_monitors/{uuid:str}", include_in_schema=False)
 async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    form, key = await fields(request, viewer), ids.key_of(ids.MONITOR, uuid)
+    form, key = await fields(request, viewer), NETWORK_MONITOR.key_of(uuid)
     production = service.settings.production
     try:
         given = monitor_form.given(form)
@@ -92,7 +92,7 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     """Pauses, which resolves its incidents, or goes on at once."""
     form = await fields(request, viewer)
     paused = form.get("paused") == "yes"
-    given, key = MonitorFields(paused=paused), ids.key_of(ids.MONITOR, uuid)
+    given, key = MonitorFields(paused=paused), NETWORK_MONITOR.key_of(uuid)
     async with transaction(service.pool) as tx:
         await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
     said = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
@@ -103,7 +103,7 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
-        found = await actions.delete(tx, viewer.actor, ids.key_of(ids.MONITOR, uuid))
+        found = await actions.delete(tx, viewer.actor, NETWORK_MONITOR.key_of(uuid))
     return redirect("/network_monitors", f"{called(found.wanted.name)} is deleted.")
 
 

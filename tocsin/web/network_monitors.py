@@ -10,8 +10,8 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.actions import monitors as actions
-from tocsin.domain import ids
 from tocsin.domain.errors import Refused
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage import checks, monitors
 from tocsin.storage.database import transaction
 from tocsin.storage.monitors import Sort
@@ -87,7 +87,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     except Refused as refused:
         return _form(viewer, service, form, monitor_form.errors(refused))
     said = f"{called(wanted.name)} is watched from now on."
-    to = f"/network_monitors/{ids.public(ids.MONITOR, made.id)}"
+    to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
     return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
 
 

@@ -10,9 +10,10 @@ from uuid import UUID
 from litestar import Response, get, post
 
 from tocsin.actions import servers as actions
-from tocsin.domain import clocks, ids
+from tocsin.domain import clocks
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage import resources, samples, server_list
 from tocsin.storage.database import Tx, transaction
 from tocsin.storage.resources import Past
@@ -46,7 +47,7 @@ async def _page(
     now = datetime.now(UTC)
     start = now - RANGES[over][1]
     async with service.pool.acquire() as tx:
-        watched = await server_list.one(tx, viewer.project_id, ids.key_of(ids.SERVER, uuid))
+        watched = await server_list.one(tx, viewer.project_id, SERVER.key_of(uuid))
         if watched is None:
             raise not_found("server")
         past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
@@ -76,7 +77,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
     given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
     try:
         async with transaction(service.pool) as tx:
-            await actions.change_alerts(tx, viewer.actor, ids.key_of(ids.SERVER, uuid), given)
+            await actions.change_alerts(tx, viewer.actor, SERVER.key_of(uuid), given)
     except Refused as refused:
         if refused.status != 422:
             raise
@@ -89,7 +90,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
-        found = await actions.delete(tx, viewer.actor, ids.key_of(ids.SERVER, uuid))
+        found = await actions.delete(tx, viewer.actor, SERVER.key_of(uuid))
     return redirect("/servers", f"{readings.name(found)} is deleted.")
 
 

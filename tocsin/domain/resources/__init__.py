@@ -1,0 +1,1 @@
+"""What can have incidents: one file a kind, found rather than registered."""

@@ -1,0 +1,62 @@
+"""What a kind of resource says of itself: to callers, to people, and to the statements that look one up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID
+
+from tocsin.domain import discovery, ids
+from tocsin.domain.errors import not_found
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind. The SQL expressions speak of a row of its `table` as `r`; every table has `id` and `project_id`."""
+
+    type: str
+    """What callers and webhooks know it by: `resource_type`."""
+    prefix: str
+    """Of its public identifiers."""
+    noun: str
+    """In error codes and bodies: `server_not_found`."""
+    label: str
+    """What people call it."""
+    path: str
+    """Where its pages are; below `/api/v1` its calls have the same."""
+    table: str
+    name: str
+    """SQL: what people call this one."""
+    url: str | None = None
+    """SQL: the address that notifications of it name; None for its page."""
+
+    def public(self, key: UUID) -> str:
+        return ids.public(self.prefix, key)
+
+    def key_of(self, uuid: str) -> UUID:
+        """Raises `Refused` (404) where `uuid` cannot be one of these."""
+        key = ids.parse(self.prefix, uuid)
+        if key is None:
+            raise not_found(self.noun)
+        return key
+
+    def page(self, key: UUID) -> str:
+        """Its page, below the installation's own address."""
+        return f"{self.path}/{self.public(key)}"
+
+
+@cache
+def kinds() -> Mapping[str, Resource]:
+    """Every kind that a file beside this one has as `RESOURCE`, by its `type`."""
+    modules = discovery.modules(__name__.rpartition(".")[0])
+    found = [module.RESOURCE for module in modules if hasattr(module, "RESOURCE")]
+    return {each.type: each for each in sorted(found, key=lambda each: each.prefix, reverse=True)}
+
+
+def of_uuid(uuid: str) -> Resource:
+    """The kind that a public identifier names. Raises `Refused` (404)."""
+    for kind in kinds().values():
+        if ids.parse(kind.prefix, uuid) is not None:
+            return kind
+    raise not_found("resource")
