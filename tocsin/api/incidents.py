@@ -12,7 +12,7 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
-from tocsin.api.body import LONG_LIMIT
+from tocsin.api.body import BATCH_LIMIT
 from tocsin.api.caller import Caller
 from tocsin.api.service import Service
 from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
@@ -236,7 +236,7 @@ async def list_(
     return Listed([*map(shown, found)], asked.meta(total))
 
 
-@post("/api/v1/incidents", status_code=201, request_max_body_size=LONG_LIMIT, opt={"hot": open_all})
+@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": open_all})
 async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
@@ -247,7 +247,7 @@ async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Respon
     return Response(answer, status_code=status)
 
 
-@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=LONG_LIMIT, opt={"hot": resolve_all})
+@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": resolve_all})
 async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 
