@@ -301,7 +301,7 @@ async def test_a_surprise_is_500_and_its_words_stay_inside(
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
     assert "hunter2" not in answer.text
     [directly] = shortcuts(server.application([hot])).values()
-    status, said, _ = await directly.answer(service, project.api_token, b'{"phone_number": "1"}')
+    status, said, _ = await directly.answer(service, project.api_token, None, b'{"phone_number": "1"}')
     assert (status, json.loads(said)["error"]) == (500, "internal_error")
     assert b"hunter2" not in said
     logged = capsys.readouterr().out

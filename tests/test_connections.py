@@ -116,9 +116,9 @@ async def test_a_body_that_comes_too_slowly_is_refused(hasty: Service, path: byt
 
 
 async def test_what_came_fast_of_a_body_is_no_credit_for_silence(hasty: Service) -> None:
-    head = post(b"Content-Length: 200000", path=b"/api/v1/users/sign_in")
+    head = post(b"Content-Length: 8000", path=b"/api/v1/users/sign_in")
     async with wires(hasty) as (wire,):
-        await wire.send(head, *[b" " * 50_000] * 3, pause=0.05)
+        await wire.send(head, *[b" " * 2_500] * 3, pause=0.05)
         said, seconds = await ended(wire)
     assert is_refusal(answers(said)[0], 408)
     assert seconds <= GRACE * 2 + LATE
@@ -127,8 +127,8 @@ async def test_what_came_fast_of_a_body_is_no_credit_for_silence(hasty: Service)
 async def test_a_body_that_comes_fast_enough_may_take_its_time(hasty: Service) -> None:
     for path in (INCIDENTS, b"/api/v1/users/sign_in"):
         async with wires(hasty) as (wire,):
-            head = post(b"Content-Length: 20000", b"Connection: close", path=path)
-            sending = asyncio.create_task(wire.send(head, *[b" " * 1000] * 20, pause=0.15))
+            head = post(b"Content-Length: 8000", b"Connection: close", path=path)
+            sending = asyncio.create_task(wire.send(head, *[b" " * 400] * 20, pause=0.15))
             said, seconds = await ended(wire)
             await sending
         assert seconds > GRACE
@@ -207,7 +207,7 @@ async def test_who_has_been_idle_longest_makes_room(hasty: Service) -> None:
 
 
 async def test_half_heads_make_room_and_requests_under_way_do_not(hasty: Service) -> None:
-    busy = post(b"Content-Length: 100000", path=b"/api/v1/users/sign_in")
+    busy = post(b"Content-Length: 8000", path=b"/api/v1/users/sign_in")
     async with wires(hasty, MOST_OF_ONE - 2) as working:
         for wire in working:
             await wire.send(busy)
@@ -220,7 +220,7 @@ async def test_half_heads_make_room_and_requests_under_way_do_not(hasty: Service
 
 
 async def test_where_all_are_busy_who_comes_is_told_so_and_others_are_let_in(hasty: Service) -> None:
-    busy = post(b"Content-Length: 100000", path=b"/api/v1/users/sign_in")
+    busy = post(b"Content-Length: 8000", path=b"/api/v1/users/sign_in")
     async with wires(hasty, MOST_OF_ONE, "127.0.0.7") as working:
         for wire in working:
             await wire.send(busy, b" " * 10)

@@ -39,6 +39,7 @@ def seen() -> Iterator[CommandLines]:
 def whole(tmp_path_factory: pytest.TempPathFactory, seen: CommandLines) -> Process:
     """The demo after it ended by itself."""
     demo = demo_in(tmp_path_factory.mktemp("demo")).start()
+    seen.below = demo.pid
     assert demo.wait(110) == 0, demo.said()
     return demo
 

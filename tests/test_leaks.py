@@ -12,8 +12,8 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -133,10 +133,11 @@ def far_ends() -> Iterator[tuple[Post, Twilio, Receiver, Machine]]:
 
 
 class CommandLines:
-    """Everything that any process's command line said while this was there."""
+    """Everything that any process's command line said while this was there; of children of `below`, if that is set."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
+        self.below: int | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -147,8 +148,17 @@ class CommandLines:
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):
-            for process in psutil.process_iter(["cmdline"]):
-                self.seen.add(" ".join(process.info["cmdline"] or ()))
+            for process in self._processes():
+                with suppress(psutil.Error):
+                    self.seen.add(" ".join(process.cmdline()))
+
+    def _processes(self) -> Iterable[psutil.Process]:
+        if self.below is None:
+            return psutil.process_iter()
+        try:
+            return psutil.Process(self.below).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return ()
 
 
 def forms(secret: str) -> dict[str, bytes]:

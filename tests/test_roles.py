@@ -198,10 +198,11 @@ async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
 def table() -> dict[str, tuple[str, frozenset[str]]]:
     """What the documentation says: by action, what the audit log calls it, and which roles may do it."""
     rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|(.*)\|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {
-        name: (said.strip(), frozenset(role for role, mark in zip(COLUMNS, marks.split("|"), strict=True) if "x" in mark))
-        for name, said, marks in rows
-    }
+    found = {}
+    for name, said, marks in rows:
+        may = frozenset(role for role, mark in zip(COLUMNS, marks.split("|"), strict=True) if "x" in mark)
+        found[name] = said.strip(), may
+    return found
 
 
 def test_the_table_of_roles_is_what_the_actions_say() -> None:

@@ -24,6 +24,8 @@ LIMIT = 64 * 1024
 """And from who is known."""
 LONG_LIMIT = 1024 * 1024
 """And on routes where much is said at once."""
+BATCH_LIMIT = 9 * 256 * 1024
+"""Of a batch: 1,000 incidents, each told at the greatest length, and what else belongs to them."""
 
 KNOWN = frozenset({"caller", "user_id", "viewer", "person"})
 """What a handler names that has to know whom it acts for. All of them are asked for before the body is read."""

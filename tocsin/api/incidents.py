@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from tocsin.actions import incidents as actions
 from tocsin.actions.base import Actor
-from tocsin.api.body import LONG_LIMIT
+from tocsin.api.body import BATCH_LIMIT
 from tocsin.api.service import Service
 from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.wording import missing_root
@@ -241,7 +241,7 @@ async def list_(
     return Listed([*map(shown, found)], asked.meta(total))
 
 
-@post("/api/v1/incidents", status_code=201, request_max_body_size=LONG_LIMIT, opt={"hot": open_all})
+@post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": open_all})
 async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
@@ -252,7 +252,7 @@ async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Respons
     return Response(answer, status_code=status)
 
 
-@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=LONG_LIMIT, opt={"hot": resolve_all})
+@post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": resolve_all})
 async def resolve(data: ResolveIncidents, caller: Actor, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 

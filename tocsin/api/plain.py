@@ -54,8 +54,8 @@ _skipper = msgspec.json.Decoder(msgspec.Raw)
 def parse(body: bytes, *, loose: bool = False) -> object:
     """What a body says, whose extent was checked.
 
-    Raises `Refused`: 413 for too many dear numbers, 400 for what is no JSON, 422 for half of a surrogate pair. Numbers
-    that nothing can hold are infinite. `loose` lets halves pass, as U+FFFD.
+    Raises `Refused`: 413 for too many dear numbers, 400 for what is no JSON, 422 for half of a surrogate pair (of a
+    long body, 400). Numbers that nothing can hold are infinite. `loose` lets halves pass, as U+FFFD.
     """
     if len(body) > LONG:
         _check_dear(body)
@@ -63,11 +63,10 @@ def parse(body: bytes, *, loose: bool = False) -> object:
         return _decoder.decode(body)
     mended, halves = _mended(body)
     try:
-        value = (_decoder if len(body) <= LONG or not halves else _skipper).decode(mended)
+        value = _decoder.decode(mended)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        said = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
-        raise Refused(400, "invalid_request", said) from None
-    if halves and not (loose and len(body) <= LONG):
+        raise no_json(body) from None
+    if halves and not loose:
         raise invalid("The body has half of a surrogate pair in a string, which is no character")
     return value
 
@@ -76,10 +75,8 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
     """The body without what JSON allows and nothing can hold, and whether there may be halves of surrogate pairs."""
     if _TOO_LONG_RUN in body.translate(_TO_ZERO):
         body = _TOO_LONG.sub(b"1e999", body)
-    if rb"\ud" not in body and rb"\uD" not in body:
+    if len(body) > LONG or (rb"\ud" not in body and rb"\uD" not in body):
         return body, False
-    if len(body) > LONG:  # only to see whether it is JSON
-        return body.replace(rb"\ud", rb"\u0").replace(rb"\uD", rb"\u0"), True
     mended, halves = _HALF.subn(rb"\\ufffd", body)
     return mended, bool(halves)
 
@@ -141,6 +138,12 @@ def _place(value: object) -> tuple[str, str] | None:
     return None
 
 
+def no_json(body: bytes = b"") -> Refused:
+    """400: that is not what can be read here."""
+    said = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
+    return Refused(400, "invalid_request", said)
+
+
 def too_large() -> Refused:
     """413, also where it is not the bytes but what they hold."""
     return Refused(413, "payload_too_large", "The body is too large: send less at once")
@@ -150,6 +153,11 @@ def check_extent(body: bytes) -> None:
     """Refuse what is too deep or has too many values, at the speed of `memchr`. Raises `Refused` (413, 400)."""
     if len(body) < _SHORT and body.count(b"[") + body.count(b"{") <= DEPTH:
         return
+    if len(body) > LONG:
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise no_json(body) from None
     escapes = body.count(b"\\")
     if escapes > MOST_ESCAPES:
         raise too_large()
@@ -159,12 +167,12 @@ def check_extent(body: bytes) -> None:
         raise too_large()
     # Two quotes side by side change nothing of what is inside of a string and what is not.
     outside = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
-    steps = array("b", outside.translate(_STEPS, b'",')[: 2 * MOST_CONTAINERS])
-    if max(accumulate(steps), default=0) > DEPTH:
-        raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
     containers = outside.count(b"[") + outside.count(b"{")
     if containers > MOST_CONTAINERS or containers + outside.count(b",") > MOST_VALUES:
         raise too_large()
+    steps = array("b", outside.translate(_STEPS, b'",'))
+    if max(accumulate(steps), default=0) > DEPTH:
+        raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
 
 
 def _check_dear(body: bytes) -> None:

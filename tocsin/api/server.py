@@ -133,8 +133,8 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
-LONGEST_ADDRESS = 8 * 1024
-"""Characters of a path, and bytes of a query (RFC 9110, 4.1, wants 8,000 at least)."""
+LONGEST_PATH, LONGEST_QUERY = 16 * 1024, 8 * 1024
+"""RFC 9110, 4.1, wants 8,000 bytes at least."""
 MOST_PARAMETERS = 100
 """The framework remembers 1,024 queries by what they were and as it took them apart: both need a bound."""
 
@@ -151,7 +151,8 @@ class Front:
                 await refusals.send(send, invalid("The address must not contain a NUL character"))
                 return
             query = scope["query_string"]
-            if max(len(scope["path"]), len(query)) > LONGEST_ADDRESS or query.count(b"&") >= MOST_PARAMETERS:
+            too_long = len(scope["path"]) > LONGEST_PATH or len(query) > LONGEST_QUERY
+            if too_long or query.count(b"&") >= MOST_PARAMETERS:
                 await refusals.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
                 return
             if scope["method"] == "HEAD":

@@ -94,7 +94,8 @@ class FarEnds:
 
         async with self._news:
             try:
-                return (await asyncio.wait_for(self._news.wait_for(found), PATIENCE))[0]
+                async with asyncio.timeout(PATIENCE):  # unlike `wait_for`, it never swallows that we are to end
+                    return (await self._news.wait_for(found))[0]
             except TimeoutError:
                 what = f"{words} is {status}" if status else f"something with {words!r} was sent"
                 raise Failed(f"{what}, but no {where} said so within {PATIENCE:.0f} s") from None
