@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -35,8 +35,10 @@ from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage import accounts, openings
 from tocsin.storage import members as stored_members
+from tocsin.storage import servers as stored_servers
 from tocsin.storage.database import Tx, transaction
 from tocsin.storage.secrets import Vault
+from tocsin.storage.servers import Report
 
 TABLE = Path(__file__).parent.parent / "docs" / "roles.md"
 COLUMNS = ("anybody", "person", "reader", "member", "owner", "operator")
@@ -184,11 +186,9 @@ async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
         await tx.execute("UPDATE integrations SET disabled_at = now() WHERE id = $1", second.id)
         watched = monitors.wanted(MonitorFields(url="https://example.com/shop"), None, production=True)
         monitor = await monitors.create(tx, owner, watched)
-        server = uuid4()
-        await tx.execute(
-            "INSERT INTO servers (id, project_id, motherboard_id, agent_version, alerts)"
-            " VALUES ($1, $2, 'board', '1', '{}')", server, made.id,
-        )  # fmt: skip
+        report = Report(made.id, "board", {"agent_version": "1"}, [])
+        await stored_servers.record(tx, [report], public_url=URL)
+        server = UUID(str(await tx.fetchval("SELECT id FROM servers WHERE project_id = $1", made.id)))
         await attachments.attach(tx, owner, vault, SERVER, SERVER.public(server), first.id)
     async with pool.acquire() as tx:
         [opened] = await openings.open(tx, [Opening(made.id, "Server", server, "disk", "full")], public_url=URL)
@@ -258,7 +258,7 @@ class Undone(Exception):
 async def test_an_owner_of_another_project_finds_nothing_and_changes_nothing(
     name: str, house: House, pool: asyncpg.Pool, vault: Vault
 ) -> None:
-    other = await new_project(pool, vault)
+    other = await new_project(pool, vault, owner_email="eve@example.com")
     with pytest.raises(Refused) as refusal:
         async with transaction(pool) as tx:
             await CALLS[name](tx, Actor(other.id, "owner", "eve@example.com", "paid"), house)
