@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -23,6 +24,8 @@ from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, 
 from tocsin.storage import incidents
 
 BATCH = 1000
+AT_ONCE = 250
+"""Incidents after which the event loop gets a turn."""
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 
@@ -157,7 +160,7 @@ async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tup
     if single:
         return status, shown(opened[0].incident)
     meta = OpenedMeta(opened=new, already_ongoing=len(opened) - new)
-    return status, OpenedBatch([shown(answer.incident) for answer in opened], meta)
+    return status, OpenedBatch(await _all_shown([answer.incident for answer in opened]), meta)
 
 
 async def resolve_all(service: Service, caller: Caller, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
@@ -175,7 +178,16 @@ async def resolve_all(service: Service, caller: Caller, data: ResolveIncidents) 
         if not found
     ]
     meta = ResolvedMeta(resolved=len(resolved), not_ongoing=len(not_ongoing))
-    return 200, ResolvedBatch([*map(shown, resolved.values())], not_ongoing, meta)
+    return 200, ResolvedBatch(await _all_shown([*resolved.values()]), not_ongoing, meta)
+
+
+async def _all_shown(found: Sequence[Incident]) -> list[IncidentShown]:
+    answers: list[IncidentShown] = []
+    for start in range(0, len(found), AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        answers += map(shown, found[start : start + AT_ONCE])
+    return answers
 
 
 Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)

@@ -168,11 +168,12 @@ def check_extent(body: bytes) -> None:
     # Two quotes side by side change nothing of what is inside of a string and what is not.
     outside = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
     containers = outside.count(b"[") + outside.count(b"{")
-    if containers > MOST_CONTAINERS or containers + outside.count(b",") > MOST_VALUES:
-        raise too_large()
-    steps = array("b", outside.translate(_STEPS, b'",'))
+    too_many = containers > MOST_CONTAINERS or containers + outside.count(b",") > MOST_VALUES
+    steps = array("b", (outside[:_SHORT] if too_many else outside).translate(_STEPS, b'",'))
     if max(accumulate(steps), default=0) > DEPTH:
         raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
+    if too_many:
+        raise too_large()
 
 
 def _check_dear(body: bytes) -> None:
