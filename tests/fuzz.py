@@ -3,9 +3,9 @@
     python -m tests.fuzz --seconds 300 [--seed N] [--case N]
 
 Every process must live, memory stay under a bound, each answer be well-formed HTTP with a status that a client may
-get, no request get two, every connection end, and others be answered within 100 ms, 99 of 100 of them (`tests/probe.py`
-says how that is told from a machine that is busy), however many others stay connected. One case is made from the seed and its number alone, so it can be
-sent again by itself.
+get, no request get two, every connection end, and others be answered, however many stay connected, within 100 ms,
+99 of 100 of them (`tests/probe.py` says how that is told from a machine that is busy). One case is made from the seed
+and its number alone, so it can be sent again by itself.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -332,20 +332,17 @@ async def test_three_hundred_who_owe_us_something_keep_nobody_out_where_256_file
 
 
 async def test_two_hundred_who_do_not_read_their_answers_keep_nobody_out(small: Service) -> None:
-    began = time.monotonic()
-    quiet = [deaf(small) for _ in range(200)]
-    for each in quiet:
-        each.send(GET % b"/api/v1/openapi.json" * 50)
-
     async def answered() -> bool:
         return [each.status for each in await ask(port_of(small), LAST, source="127.0.0.9")] == [200]
 
-    await until(answered, what="an answer")
-    for _ in range(5):
-        assert await answered()
+    began = time.monotonic()
+    with ExitStack() as quiet:
+        for _ in range(200):
+            quiet.enter_context(deaf(small)).send(GET % b"/api/v1/openapi.json" * 50)
+        await until(answered, what="an answer")
+        for _ in range(5):
+            assert await answered()
     assert time.monotonic() - began < 65, "before their time is up"
-    for each in quiet:
-        each.close()
 
 
 async def test_a_process_that_can_open_no_more_files_goes_on_when_it_can(small: Service) -> None:
