@@ -85,8 +85,9 @@ class Limits:
     """What one API process takes from whoever connects, before it knows who that is.
 
     `idle_timeout` is longer than what proxies use, so that they end a connection and not we. An IPv6 address counts by
-    its /64. Of a body something must come every `transfer_grace`, and after the first of these `transfer_rate` bytes a
-    second on average; an answer may rest for `idle_timeout` before it must be taken at that rate.
+    its /64; a trusted proxy's has no limit of its own. Of a body something must come every `transfer_grace`,
+    and after the first of these `transfer_rate` bytes a second on average; an answer may rest for `idle_timeout` before
+    it must be taken at that rate.
     """
 
     connections: int

@@ -35,6 +35,12 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
     return str(found) if found.version == 4 else str(ip_network((int(found), ONE_CUSTOMER), strict=False))
 
 
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether the other end of a connection is such a proxy."""
+    found = _address(peer)
+    return found is not None and _is_of(found, trusted)
+
+
 def _is_of(address: Address, networks: Sequence[Network]) -> bool:
     return any(address.version == each.version and address in each for each in networks)
 
