@@ -251,8 +251,9 @@ class _Channel:
 def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
     places = [(message.channel_id, message.ts) for message in written if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
+    said = f"message {where}" if where else "message taken; the answer ended before it said which it is"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
-    return Delivered(200, f"message {where}", receipt)
+    return Delivered(200, said, receipt)
 
 
 def failed(refusal: SlackRefused) -> Failed:

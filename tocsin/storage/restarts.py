@@ -189,7 +189,7 @@ async def barred(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, lo
     if own := _barred([row["sent_at"] for row in rows if row["own"]], now, targets[0], limits):
         return own
     if logged_in and _barred([row["sent_at"] for row in rows], now, targets[0], limits):
-        return f"{targets[0]} was restarted as often as is allowed for now; nothing was restarted"
+        return f"{targets[0]} was restarted as often as is allowed for now; nothing was restarted; try again later"
     return None
 
 

@@ -34,11 +34,15 @@ BODY_PATIENCE = 1.0
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a destination answered: header names in lower case, `text` the start of its body, without NUL."""
+    """What a destination answered: header names in lower case, `text` the start of its body, without NUL.
+
+    `complete` is whether that is all of its body.
+    """
 
     status: int
     headers: Mapping[str, str]
     text: str
+    complete: bool = True
 
 
 class Unreachable(Exception):
@@ -206,6 +210,8 @@ class Connection(asyncio.Protocol):
             self.deadline = min(self.deadline, time.monotonic() + self._patience)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is None:
+            self._response.end()
         self._lost = error or ConnectionResetError()
         self._end(self._lost)
 
@@ -231,7 +237,7 @@ class Connection(asyncio.Protocol):
         for name, value in response.headers:
             headers[name.decode("latin-1").lower()] = value.decode("latin-1")
         text = response.body.decode("utf-8", "replace").replace("\x00", "")
-        self._done.set_result(Answer(response.begun, headers, text))
+        self._done.set_result(Answer(response.begun, headers, text, response.complete))
 
 
 def _unreachable(there: Place, error: Exception) -> Unreachable:
