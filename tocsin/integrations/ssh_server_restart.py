@@ -156,7 +156,7 @@ class SshServerRestartIntegration(IntegrationType):
         if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
             return refused
         if await restarts.under_way(tx, job, targets, logged_in=True):
-            return Suppressed(f"another restart of {attempt.reached} is under way")
+            return Suppressed(restarts.not_for_now(attempt.target))
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
         if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
             return Suppressed("this restart was never put on record; nothing was restarted")

@@ -80,7 +80,10 @@ METADATA = frozenset(
 
 
 def is_internet(address: Address) -> bool:
-    """Whether that is a public unicast address, at which anybody's site or machine may live."""
+    """Whether that is a public unicast address, at which anybody's site or machine may live.
+
+    Of an address that stands for another (6to4's `2002::/16` among them) the guard asks for that other.
+    """
     number = int(address)
     if isinstance(address, ipaddress.IPv4Address):
         return not any(number & mask == start for start, mask in _V4)
