@@ -19,6 +19,7 @@ from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import health, restarts
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable
 from tocsin.storage.leases import Lost
 from tocsin.storage.queue import Job
 from tocsin.storage.restarts import Limits
@@ -66,7 +67,6 @@ class SshServerRestartIntegration(IntegrationType):
         ),
     )  # fmt: skip
     repeatable: ClassVar[bool] = False
-    admits: ClassVar[bool] = True
     secret: ClassVar[frozenset[str]] = frozenset(SECRETS)
     internal: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
     host_setting: ClassVar[str] = "ip"
@@ -127,6 +127,9 @@ class SshServerRestartIntegration(IntegrationType):
         return kept | {"host_key": offered}
 
     # ------------------------------------------------------------------------------------------- leave for a try
+
+    def admits(self, to: Sendable) -> bool:
+        return True
 
     async def ask(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
