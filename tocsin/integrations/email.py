@@ -19,6 +19,7 @@ from tocsin.domain.mail import Letter
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import mails
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable
 from tocsin.storage.queue import Job
 from tocsin.transports.smtp import MailRefused
 
@@ -38,7 +39,6 @@ class EmailIntegration(IntegrationType):
     about: ClassVar[str] = "Writes a mail when an incident begins and ends."
     fields: ClassVar[tuple[Field, ...]] = (Field("email", "Mail address", "email", placeholder="oncall@example.com"),)
     for_people: ClassVar[bool] = True
-    admits: ClassVar[bool] = True
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"email": _checked_address(given.get("email", (stored or {}).get("email")))}
@@ -50,8 +50,11 @@ class EmailIntegration(IntegrationType):
         said = words(notification)
         return f"Subject: {said.subject}\n\n{_text(said, None)}"
 
+    def admits(self, to: Sendable) -> bool:
+        return to.has_ceiling
+
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
-        """The day's ceiling, where the project has one."""
+        """The day's ceiling."""
         return await mails.ask(tx, job, settings["email"]) or {}
 
     async def send(

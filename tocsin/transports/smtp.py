@@ -17,7 +17,7 @@ from tocsin.domain import names
 from tocsin.domain.deliveries import TRY_TIMEOUT
 from tocsin.domain.mail import Letter, composed
 from tocsin.settings import Smtp
-from tocsin.transports.smtp_session import session
+from tocsin.transports.smtp_session import begin_mail, hand_over, session
 
 log = structlog.get_logger(__name__)
 
@@ -69,16 +69,20 @@ class Mailer:
         def doubt() -> str:
             return "; it may have taken the mail all the same" if sent else ""
 
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + TRY_TIMEOUT
         try:
-            async with asyncio.timeout(TRY_TIMEOUT), session(smtp, TRY_TIMEOUT) as client:
+            async with asyncio.timeout_at(deadline) as limit, session(smtp, TRY_TIMEOUT) as client:
                 utf8 = not f"{self._from}{letter.to}".isascii()
                 if utf8 and not client.supports_extension("smtputf8"):
                     raise MailRefused(f"{target} takes no addresses such as {letter.to} (SMTPUTF8)", permanent=True)
                 options, encoding = (["SMTPUTF8"], "utf-8") if utf8 else ([], "ascii")
                 await client.mail(self._from, options=options, encoding=encoding)
                 await client.rcpt(letter.to, encoding=encoding)
+                wire = await begin_mail(client)
                 sent = True
-                said = (await client.data(composed(letter, self._from))).message
+                limit.reschedule(None)  # from here on what came counts when the time is over, too
+                said = await hand_over(wire, composed(letter, self._from), deadline - loop.time())
         except aiosmtplib.SMTPAuthenticationError as error:
             raise MailRefused(f"{target} does not accept the user name and password of TOCSIN_SMTP_URL") from error
         except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
