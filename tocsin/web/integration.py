@@ -55,7 +55,8 @@ async def _page(
     return page(
         "integration.html", viewer, title=base.called(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
-        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
+        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, took=took, trial=trial,
+        last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.shown(stored.settings, reveal=False), prefixes=attachments.PREFIX, public_url=service.public_url,
     )  # fmt: skip
