@@ -366,6 +366,23 @@ async def test_who_is_invited_and_has_an_account_joins_only_as_that_account(
     assert await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id) == 2
 
 
+async def test_an_invitation_of_somebody_else_says_who_is_signed_in_and_signs_them_out(
+    browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault
+) -> None:
+    await account(pool, vault, BOB)
+    await account(pool, vault, ANN)
+    _, link = await invitation(pool, vault)
+    await sign_in(browse, ANN)
+    opened = await browse.get(link)
+    assert f"You are signed in as {ANN}. This invitation is for {BOB}." in opened.text
+    here = f"/invitation?{link.partition('?')[2]}"
+    out = await browse.post("/sign-out", data={"csrf": csrf_in(opened), "next": here})
+    assert (out.status_code, out.headers["Location"]) == (303, here)
+    again = await browse.get(here)
+    assert "You are signed in" not in again.text
+    assert f"Sign in as {BOB} to join." in again.text
+
+
 async def test_an_invitation_is_over_when_withdrawn_or_a_week_old(
     browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault
 ) -> None:

@@ -84,10 +84,11 @@ async def begin(
 
 @post("/sign-out", include_in_schema=False)
 async def sign_out(request: AnyRequest, person: Person, service: Service) -> Response[str]:
-    await fields(request, person)
+    """And on to the page that is asked for, such as an invitation of somebody else."""
+    form = await fields(request, person)
     async with service.pool.acquire() as tx, tx.transaction():
         await sessions.end(tx, person.user_id, person.session_id)
-    return redirect("/sign-in?done=out", cookies=[no_session(service)])
+    return redirect(form.get("next") or "/sign-in?done=out", cookies=[no_session(service)])
 
 
 @post("/projects/switch", include_in_schema=False)

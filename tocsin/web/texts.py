@@ -39,7 +39,7 @@ SIGN_IN_NOTICES = {
 
 WELCOME = "Welcome to Tocsin"
 WELCOME_BACK = "Set your account up anew"
-LINK_OVER = "This link is over"
+LINK_OVER = "This link is no longer valid"
 OPERATOR_LINK_OVER = (
     "It works for one hour, and once. Where Tocsin runs, the command tocsin operator link prints another one."
 )
