@@ -63,7 +63,7 @@ class SshServerRestartIntegration(IntegrationType):
         Field("private_key", "Private key", "lines", "In OpenSSH's form, without a passphrase.", required=False),
         Field(
             "incident_types", "Only for these types of incident", "list",
-            "Between commas, such as downtime, ram_usage. Left empty: for all.", required=False,
+            "Between commas, such as downtime, ram. Left empty: for all.", required=False,
         ),
     )  # fmt: skip
     repeatable: ClassVar[bool] = False
