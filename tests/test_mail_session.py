@@ -233,6 +233,14 @@ async def test_encryption_that_is_offered_is_used_before_the_password(
         assert verbs[:6] == ["EHLO", "STARTTLS", "(TLS)", "EHLO", "AUTH", "MAIL"]
 
 
+async def test_smtps_is_encrypted_from_the_first_byte_by_the_name_in_the_settings(server_tls: ssl.SSLContext) -> None:
+    async with listening(Script(), smtps=server_tls) as script:
+        await quickly(mailer(to(script, tls=True)))
+        with pytest.raises(MailRefused, match=r"(?i)certificate"):
+            await quickly(mailer(Smtp("localhost", script.port, tls=True)))
+        assert len(script.mails) == 1
+
+
 async def test_what_was_said_in_clear_behind_starttls_is_forgotten(server_tls: ssl.SSLContext) -> None:
     """RFC 3207, 6: who stands between could otherwise answer in the server's place."""
     injected = b"250-mail.example.com\r\n250 AUTH LOGIN\r\n"
