@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.integrations.sms_code import NOT_VERIFIED
+
 Operation = tuple[str, str]
 """Method and path, as the description names them."""
 
@@ -203,8 +205,11 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {
         200: {"Sent": {"success": True, "message": "Verification code sent successfully"}},
-        403: {"Free plan": {"success": False, "error": "paid_plan_required",
-                            "message": "SMS integrations require a paid plan"}},
+        403: {
+            "Free plan": {"success": False, "error": "paid_plan_required",
+                          "message": "SMS integrations require a paid plan"},
+            "Unverified": {"success": False, "error": "address_not_verified", "message": NOT_VERIFIED},
+        },
         422: {"No number": {"success": False, "error": "phone_number_required", "message": "Phone number is required"}},
     },
     ("POST", "/api/v1/integrations/slack/initiate"): {
