@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations.sms_code import NOT_VERIFIED
 
 Operation = tuple[str, str]
@@ -290,7 +291,7 @@ ERRORS: dict[int, Named] = {
     401: {"error": "unauthorized", "message": "Invalid or missing authentication token", "details": []},
     403: {"error": "forbidden", "message": "You may read this project, but not change it", "details": []},
     404: {"error": "integration_not_found", "message": "The specified integration does not exist", "details": []},
-    413: {"error": "payload_too_large", "message": "The body is too large", "details": []},
+    413: {"error": "payload_too_large", "message": TOO_LARGE, "details": []},
     422: {
         "error": "invalid_request",
         "message": "settings.webhook_url is required",

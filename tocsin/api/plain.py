@@ -13,7 +13,7 @@ from math import isinf
 
 import msgspec
 
-from tocsin.domain.errors import Refused, invalid
+from tocsin.domain.errors import Refused, invalid, too_large
 
 DEPTH = 64
 MOST_VALUES, MOST_CONTAINERS = 65_536, 16_384
@@ -21,7 +21,7 @@ MOST_VALUES, MOST_CONTAINERS = 65_536, 16_384
 MOST_STRINGS, MOST_ESCAPES = 2 * MOST_VALUES, 3 * MOST_VALUES
 LONG = 65_536
 """Bytes from which on a body is looked at for what makes single numbers and strings dear."""
-MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 32_768, 16_384
+MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 16_384, 8_192
 """Of a long body: runs of 400 digits, dots, and negative exponents. An integer takes time by the square of its length,
 a fraction up to a microsecond.
 """
@@ -142,11 +142,6 @@ def no_json(body: bytes = b"") -> Refused:
     """400: that is not what can be read here."""
     said = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
     return Refused(400, "invalid_request", said)
-
-
-def too_large() -> Refused:
-    """413, also where it is not the bytes but what they hold."""
-    return Refused(413, "payload_too_large", "The body is too large: send less at once")
 
 
 def check_extent(body: bytes) -> None:
