@@ -24,6 +24,8 @@ from tocsin.storage.monitors import Monitor
 from tocsin.transports.guard import Guard
 
 LONGEST_SEARCH = 200
+OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
+"""Fields that are judged anew where one of them is given, and not otherwise: rules may have become stricter."""
 
 Number = int | float
 StatusToExpect = int | str | list[int | str]
@@ -180,19 +182,9 @@ async def remove(uuid: str, caller: Caller, service: Service) -> None:
 def _wanted(given: MonitorFields, stored: Wanted | None, settings: Settings) -> Wanted:
     """What is to be watched from now on. Raises `Refused` (422), naming each field that cannot be accepted."""
     start = stored or _default(str(given.url))
-    url = _said(given.url, start.target.url, None)
-    named = _said(given.check_type, start.target.check_type if stored else None, None)
-    kind = base.of(named, url)
-    same_kind = stored is not None and kind.check_type == start.target.check_type
-    target = kind.validate(
-        Target(
-            url=url,
-            check_type=kind.check_type,
-            timeout=_said(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
-            expected_status=_said(given.expected_status, start.target.expected_status if same_kind else None, None),
-            keyword=_said(given.keyword, start.target.keyword if same_kind else None, None),
-        )
-    )
+    target = start.target
+    if stored is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
+        target = _target(given, start, stored)
     wanted = Wanted(
         name=_name(given.name, target.url, start),
         target=target,
@@ -204,6 +196,22 @@ def _wanted(given: MonitorFields, stored: Wanted | None, settings: Settings) -> 
     if wrong := domain.check_numbers(wanted, least):
         raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
     return wanted
+
+
+def _target(given: MonitorFields, start: Wanted, stored: Wanted | None) -> Target:
+    url = _said(given.url, start.target.url, None)
+    named = _said(given.check_type, start.target.check_type if stored else None, None)
+    kind = base.of(named, url)
+    same_kind = stored is not None and kind.check_type == start.target.check_type
+    return kind.validate(
+        Target(
+            url=url,
+            check_type=kind.check_type,
+            timeout=_said(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
+            expected_status=_said(given.expected_status, start.target.expected_status if same_kind else None, None),
+            keyword=_said(given.keyword, start.target.keyword if same_kind else None, None),
+        )
+    )
 
 
 def _default(url: str) -> Wanted:

@@ -136,8 +136,8 @@ def parse(
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
     for name in TEXTS:
-        if text := names.line(_text(getattr(given, name))):
-            attributes[name] = text[:LONGEST_TEXT]
+        if text := names.line(_text(getattr(given, name))[: 4 * LONGEST_TEXT]):
+            attributes[name] = names.cut(text, LONGEST_TEXT)
     for name in NUMBERS:
         number = _whole(getattr(given, name))
         if number is not None and 0 <= number <= _LARGEST[name]:

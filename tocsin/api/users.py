@@ -165,8 +165,7 @@ def _too_many(what: str, wait: float) -> Refused:
 
 
 def _network(request: Request[Any, Any, Any], service: Service) -> str:
-    peer = request.client.host if request.client else None
-    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
+    return clients.network_of(request.scope, service.settings.trusted_proxies)
 
 
 def _shape(user: User) -> UserShape:

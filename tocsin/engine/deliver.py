@@ -309,7 +309,7 @@ class Deliverer:
         if kept is not None and kept.version >= job.version:
             return kept
         loaded = await self._load(job.integration_id)
-        if loaded and loaded.failure is None and not types()[loaded.type].for_people:
+        if loaded and not (loaded.failure or loaded.blocked or types()[loaded.type].for_people):
             self._kept[job.integration_id] = loaded
             if len(self._kept) > KNOWN:
                 del self._kept[next(iter(self._kept))]

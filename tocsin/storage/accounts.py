@@ -89,11 +89,6 @@ PROJECTS = """
 SELECT p.id, p.name, p.plan, u.email, p.created_at FROM projects p LEFT JOIN users u ON u.id = p.owner_id ORDER BY p.id
 """
 
-MADE_BY_STRANGER = """
-SELECT true FROM projects p JOIN users u ON u.id = p.made_by
-WHERE p.id = $1 AND u.email_verified_at IS NULL AND NOT u.operator
-"""
-
 SET_PLAN = """
 UPDATE projects SET plan = $2, updated_at = now() WHERE id = $1 RETURNING name
 """
@@ -149,11 +144,6 @@ async def _invited(tx: Tx, email: str) -> User:
     if not user.verified:
         await tx.execute(FORGET_PASSWORD, user.id)
     return user
-
-
-async def made_by_stranger(tx: Tx, project_id: UUID) -> bool:
-    """Whether somebody made the project for themselves who has not shown that their address is theirs."""
-    return bool(await tx.fetchval(MADE_BY_STRANGER, project_id))
 
 
 async def list_projects(tx: Tx) -> list[Project]:

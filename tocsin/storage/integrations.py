@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import ids
-from tocsin.storage import deliveries
+from tocsin.storage import deliveries, strangers
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Unopenable, Vault
 
@@ -111,10 +111,7 @@ UNVERIFIED = """EXISTS (
              AND u.email_verified_at IS NULL
        )"""
 
-# Whoever made the project for themselves has not shown yet that there is anybody behind it: people hear nothing of it.
-STRANGE = """(i.for_people AND EXISTS (
-           SELECT FROM projects p JOIN users u ON u.id = p.made_by
-           WHERE p.id = i.project_id AND u.email_verified_at IS NULL AND NOT u.operator))"""
+STRANGE = strangers.condition("i.project_id")
 
 SELF_MADE = """(i.for_people AND EXISTS (
            SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""
@@ -268,7 +265,7 @@ def _blocked(row: Record, email: str | None) -> str | None:
     if row["unverified"]:
         return f"{email} belongs to an account of this project that has not verified this address"
     if row["strange"]:
-        return "whoever made this project has not verified their mail address; until then people are sent nothing"
+        return "whoever made this project has not verified their mail address; until then nothing is sent"
     return None
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import aiosmtplib
 import structlog
-from email_validator import EmailNotValidError, validate_email
 
-from tocsin.domain import names
+from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import TRY_TIMEOUT
 from tocsin.domain.mail import Letter, composed
 from tocsin.settings import Smtp
@@ -39,7 +38,7 @@ class Mailer:
 
     def __init__(self, smtp: Smtp | None, email_from: str, outbox: Path) -> None:
         self._smtp = smtp
-        self._from = _ascii(email_from)
+        self._from = accounts.in_ascii(email_from)
         self._outbox = outbox
 
     @property
@@ -52,7 +51,7 @@ class Mailer:
 
         Ends within 10 seconds. Raises `MailRefused`.
         """
-        letter = replace(letter, to=_ascii(letter.to))
+        letter = replace(letter, to=accounts.in_ascii(letter.to))
         if self._smtp is None:
             try:
                 path = await asyncio.to_thread(_write, self._outbox, letter, self._from)
@@ -105,17 +104,6 @@ def _refused(code: int, said: str, *, recipient: bool) -> MailRefused:
 def _line(text: str) -> str:
     # The client hands on bytes that are no UTF-8 as halves of characters, which nothing can store.
     return names.line(text)[:500]
-
-
-def _ascii(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that every mail server can find it."""
-    if address.isascii():
-        return address
-    try:
-        found = validate_email(address, check_deliverability=False, test_environment=True)
-    except EmailNotValidError:
-        return address
-    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
 
 
 def _write(outbox: Path, letter: Letter, sender: str) -> Path:

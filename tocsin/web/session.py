@@ -196,8 +196,7 @@ _said = msgspec.json.Decoder(tuple[str, bool])
 def network(request: AnyRequest) -> str:
     """Where the request comes from, as limits count it."""
     service: Service = request.app.state.service
-    peer = request.client.host if request.client else None
-    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
+    return clients.network_of(request.scope, service.settings.trusted_proxies)
 
 
 def _zone(request: AnyRequest) -> str:
