@@ -22,8 +22,8 @@ MOST_STRINGS, MOST_ESCAPES = 2 * MOST_VALUES, 3 * MOST_VALUES
 LONG = 65_536
 """Bytes from which on a body is looked at for what makes single numbers and strings dear."""
 MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 16_384, 8_192
-"""Of a long body: runs of 400 digits, dots and exponents, and negative exponents. An integer takes time by the square of its length,
-a fraction up to a microsecond.
+"""Of a long body: runs of 400 digits, dots and exponents, and negative exponents. An integer takes time by the
+square of its length, a fraction up to a microsecond.
 """
 MOST_NAMED = 8_192
 """Values up to which a fault is told with its path."""
