@@ -12,7 +12,7 @@ Pure: all times are given, in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from tocsin.domain.incidents import CLOCK, lasted
 from tocsin.domain.servers import Verdict
