@@ -37,7 +37,7 @@ async def send_verification_code(
     """Send a verification code
 
     Six digits by SMS, valid for 10 minutes, 5 tries and one integration of this project. A number gets 5 an hour, a
-    project sends 20 a day.
+    project sends 20 a day. Only in production is the code checked: elsewhere an integration is made with any.
     """
     maker = Maker(caller.project_id, caller.plan, service.settings.production)
     await send_code(service.pool, service.vault, service.settings, maker, None if data is None else data.phone_number)
