@@ -93,7 +93,15 @@ def unused_port() -> int:
 
 
 async def test_what_fails_after_a_redirect_says_where() -> None:
-    nobody, silent = unused_port(), await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    let_go = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        let_go.set()
+
+    nobody, silent = unused_port(), await asyncio.start_server(hold, "127.0.0.1", 0)
     broken = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     async with recorder(broken) as (bad, _):
         for port, said, timeout in (
@@ -108,6 +116,7 @@ async def test_what_fails_after_a_redirect_says_where() -> None:
             assert result.message == f"Redirected to {there}: {said}"
             assert result.evidence
             assert result.evidence.request == f"GET {there}?token=t"
+    await asyncio.wait_for(let_go.wait(), 20)
     silent.close()
 
 

@@ -163,6 +163,10 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     smtp = _smtp(text("SMTP_URL"), _helo(text("SMTP_HELO")))
     if smtp and not text("EMAIL_FROM"):
         raise Unusable("TOCSIN_EMAIL_FROM", "is needed where TOCSIN_SMTP_URL is set, such as tocsin@example.com")
+    retention = _days("RETENTION", text("RETENTION", "400"))
+    retention_raw = _days("RETENTION_RAW", text("RETENTION_RAW", str(min(30, retention))))
+    if retention_raw > retention:
+        raise Unusable("TOCSIN_RETENTION_RAW", f"is {retention_raw}, more than TOCSIN_RETENTION, which is {retention}")
     return Settings(
         env=env,  # type: ignore[arg-type]
         data_dir=folder,
@@ -183,8 +187,8 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         slack=_slack(text),
         ssh_cooldown=_number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
         ssh_daily_limit=_number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
-        retention_raw=_days("RETENTION_RAW", text("RETENTION_RAW", "30")),
-        retention=_days("RETENTION", text("RETENTION", "400")),
+        retention_raw=retention_raw,
+        retention=retention,
         reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         limits=_limits(text),
     )
@@ -301,6 +305,8 @@ def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
         keys = tuple(base64.b64decode(part.strip(), b"-_", validate=True) for part in value.split(",") if part.strip())
     except (binascii.Error, ValueError):
         raise Unusable(name, "is not urlsafe base64; `tocsin secrets new` prints a good key") from None
+    if not keys and (value or name != "TOCSIN_SECRET_KEYS"):
+        raise Unusable(name, "has no key in it; `tocsin secrets new` prints one")
     if any(len(key) != KEY_BYTES for key in keys):
         raise Unusable(name, "has a key that is not 32 bytes long; `tocsin secrets new` prints a good key")
     return keys
@@ -326,6 +332,7 @@ def _limits(text: Text) -> Limits:
 
 
 def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
+    url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
     match text("SMS_PROVIDER"):
         case "":
             return None
@@ -334,7 +341,6 @@ def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
         case "twilio":
             needed = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM")
             _all_or_none(text, needed, "TOCSIN_SMS_PROVIDER is twilio")
-            url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
             account_sid, auth_token, sender = map(text, needed)
             return Twilio(account_sid, auth_token, sender, url.rstrip("/"))
         case other:
@@ -345,22 +351,23 @@ def _countries(value: str) -> tuple[str, ...]:
     codes = tuple(part.strip().upper() for part in value.split(",") if part.strip())
     if any(len(code) != 2 or not code.isascii() or not code.isalpha() for code in codes):
         raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but must be two-letter codes with commas, such as AT,DE")
+    if codes:
+        from phonenumbers import SUPPORTED_REGIONS  # large, and not needed otherwise
+
+        if unknown := [code for code in codes if code not in SUPPORTED_REGIONS]:
+            raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but there is no country {unknown[0]}")
     return codes
 
 
 def _slack(text: Text) -> Slack | None:
     needed = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET", "SLACK_SIGNING_SECRET")
+    api_url = _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/"
+    authorize_url = _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize"))
     if not any(map(text, needed)):
         return None
     _all_or_none(text, needed, "another of Slack's settings is there")
     client_id, client_secret, signing_secret = map(text, needed)
-    return Slack(
-        client_id,
-        client_secret,
-        signing_secret,
-        _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/",
-        _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize")),
-    )
+    return Slack(client_id, client_secret, signing_secret, api_url, authorize_url)
 
 
 def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:

@@ -254,6 +254,9 @@ async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Respon
 
     201; one that is already ongoing for the same resource and type is answered with 200 and not opened twice. Of a
     batch, all are opened or none.
+
+    The types `cpu`, `ram`, `disk`, `downtime` and `clock` of servers are Tocsin's own: an incident of such a type that
+    was opened here, too, ends by the server's next good report.
     """
     status, answer = await open_all(service, caller, data)
     return Response(answer, status_code=status)

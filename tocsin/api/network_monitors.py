@@ -35,7 +35,8 @@ class MonitorFields(msgspec.Struct):
     """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
-    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read.
+    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read. Up
+    to 5 redirects are followed, unless `expected_status` names theirs.
     """
 
     name: str | UnsetType | None = UNSET
@@ -121,7 +122,8 @@ async def list_(
 async def create(data: MonitorGiven, caller: Caller, service: Service) -> Response[MonitorShown]:
     """Begins to watch a URL; the first check follows at once.
 
-    Only `url` is needed. Where it cannot be reached at present, the header `Tocsin-Warning` says why.
+    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. Where the URL cannot be
+    reached at present, the header `Tocsin-Warning` says why.
     """
     given = data.network_monitor
     if given.url is UNSET:

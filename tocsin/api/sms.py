@@ -40,6 +40,7 @@ async def send_verification_code(
     project sends 20 a day. All refusals have one shape: `paid_plan_required` and `address_not_verified` (whoever made
     the project for themselves has not verified their mail address) 403, `phone_number_required` and
     `phone_number_invalid` 422, `too_many_codes` 429, `sms_unavailable` 503.
+    Only in production is the code checked: elsewhere an integration is made with any.
     """
     maker = Maker(caller.project_id, caller.plan, service.settings.production)
     await send_code(service.pool, service.vault, service.settings, maker, None if data is None else data.phone_number)

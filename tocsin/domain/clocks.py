@@ -12,7 +12,7 @@ Pure: all times are given, in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from tocsin.domain.incidents import CLOCK, lasted
 from tocsin.domain.servers import Verdict
@@ -36,13 +36,15 @@ class Clock(TypedDict):
     """A clock that is, or may be, wrong; of one that is right nothing is kept.
 
     `skew` is by how much it is known to be ahead, 0 until that is known. `newest` is the newest sample of the latest
-    report by the machine's own clock, `arrived` when that came; `since` when the first came that was off like this.
+    report by the machine's own clock, `arrived` when that came first, in so far `reports` reports (1 where that is not
+    said); `since` when the first came that was off like this.
     """
 
     skew: float
     newest: float
     arrived: float
     since: float
+    reports: NotRequired[int]
 
 
 def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock | None:

@@ -99,7 +99,7 @@ def charset(body: bytes, content_type: bytes = b"") -> tuple[str, int]:
 def says(body: bytes, content_type: bytes, keyword: str) -> bool:
     """Whether the page holds `keyword`: as it is written, with its entities read, or as it looks to people.
 
-    To them a no-break space is a space, and a letter with its accent is the same in one character or two (NFC, UAX #15).
+    To them a no-break space is a space, a letter with its accent is the same in one character or two (UAX #15, NFC).
     """
     codec, mark = charset(body, content_type)
     text = _text(body, codec, mark)
