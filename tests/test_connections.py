@@ -23,7 +23,7 @@ from tests.test_console_sign_in import account, sign_in
 from tests.test_heads import GET, INCIDENTS, LAST, LIVE, is_refusal, port_of, post
 from tests.waiting import until
 from tocsin import settings as configuration
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 from tocsin.storage import database as storage
 from tocsin.storage.secrets import Vault
 

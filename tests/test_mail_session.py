@@ -20,7 +20,8 @@ from tocsin import settings as configuration
 from tocsin.cli import doctor
 from tocsin.domain.greeting import greeting, is_greeting
 from tocsin.domain.mail import Letter
-from tocsin.settings import Smtp, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web import channels
 

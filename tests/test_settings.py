@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tocsin import settings
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from tests.test_console_sign_in import ANN, PAGE, PASSWORD, account, csrf, sign_
 from tests.waiting import until
 from tocsin.domain import clients
 from tocsin.domain.accounts import same_address
-from tocsin.settings import Settings, Unusable, load
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings, load
 from tocsin.storage import database, sign_ins
 from tocsin.storage.secrets import Vault
 

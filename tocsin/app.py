@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tocsin.settings import Settings, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings
 from tocsin.storage import embedded
 
 if TYPE_CHECKING:

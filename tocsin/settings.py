@@ -17,20 +17,23 @@ from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
 from tocsin.domain.greeting import is_greeting
+from tocsin.domain.settings import (
+    DAY,
+    Network,
+    Unusable,
+    between,
+    choice,
+    days,
+    networks,
+    number,
+    schedule,
+    seconds,
+    switch,
+)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Plan = Literal["free", "paid"]
 
 KEY_BYTES = 32
-DAY = 86_400
-
-
-class Unusable(Exception):
-    """A setting that cannot be used. The text is one line that names it and says what to do."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name}: {problem}")
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +161,13 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     def text(name: str, default: str = "") -> str:
         return values.get(f"TOCSIN_{name}", "").strip() or default
 
-    env = _choice("ENV", text("ENV", "production"), "production", "development", "test")
+    env = choice("ENV", text("ENV", "production"), "production", "development", "test")
     production = env == "production"
     smtp = _smtp(text("SMTP_URL"), _helo(text("SMTP_HELO")))
     if smtp and not text("EMAIL_FROM"):
         raise Unusable("TOCSIN_EMAIL_FROM", "is needed where TOCSIN_SMTP_URL is set, such as tocsin@example.com")
-    retention = _days("RETENTION", text("RETENTION", "400"))
-    retention_raw = _days("RETENTION_RAW", text("RETENTION_RAW", str(min(30, retention))))
+    retention = days("RETENTION", text("RETENTION", "400"))
+    retention_raw = days("RETENTION_RAW", text("RETENTION_RAW", str(min(30, retention))))
     if retention_raw > retention:
         raise Unusable("TOCSIN_RETENTION_RAW", f"is {retention_raw}, more than TOCSIN_RETENTION, which is {retention}")
     return Settings(
@@ -173,11 +176,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         database_url=_database_url(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
-        allow_networks=(() if production else LOCAL_NETWORKS) + _networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
-        trusted_proxies=_networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
-        retry_schedule=_schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
-        default_plan=_choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
-        registration=_choice(  # type: ignore[arg-type]
+        allow_networks=(() if production else LOCAL_NETWORKS) + networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
+        trusted_proxies=networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
+        retry_schedule=schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
+        default_plan=choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
+        registration=choice(  # type: ignore[arg-type]
             "REGISTRATION", text("REGISTRATION", "invited" if production else "open"), "invited", "open"
         ),
         smtp=smtp,
@@ -185,11 +188,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         sms=_sms(text),
         sms_countries=_countries(text("SMS_COUNTRIES")),
         slack=_slack(text),
-        ssh_cooldown=_number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
-        ssh_daily_limit=_number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
+        ssh_cooldown=number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
+        ssh_daily_limit=number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
         retention_raw=retention_raw,
         retention=retention,
-        reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
+        reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         limits=_limits(text),
     )
 
@@ -207,66 +210,6 @@ def _dotenv(path: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(str(path), f"cannot be read ({error})") from error
-
-
-def _choice(name: str, value: str, *allowed: str) -> str:
-    if value not in allowed:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one of: {', '.join(allowed)}")
-    return value
-
-
-def _switch(name: str, value: str) -> bool:
-    lowered = value.lower()
-    if lowered not in ("true", "false", "1", "0", "yes", "no"):
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be true or false")
-    return lowered in ("true", "1", "yes")
-
-
-def _number(name: str, value: str, *, most: int) -> int:
-    if not value.isdecimal() or int(value) > most:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
-    return int(value)
-
-
-def _between(name: str, value: str, least: int, most: int) -> int:
-    if not value.isdecimal() or not least <= int(value[:20]) <= most:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, {least} to {most}")
-    return int(value)
-
-
-def _seconds(name: str, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be seconds, 0.1 to 3600")
-    return seconds
-
-
-def _days(name: str, value: str) -> int:
-    if not value.isdecimal() or not 1 <= int(value) <= 36_500:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a number of days, 1 to 36500")
-    return int(value)
-
-
-def _schedule(value: str) -> tuple[float, ...]:
-    try:
-        waits = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        waits = ()
-    if not waits or any(not 0 <= wait <= 30 * DAY for wait in waits):
-        raise Unusable("TOCSIN_RETRY_SCHEDULE", f"is {value!r}, but must be seconds with commas, such as 5,30,120")
-    return waits
-
-
-def _networks(name: str, value: str) -> tuple[Network, ...]:
-    if "%" in value:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but a network has no zone (%…)")
-    try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
-    except ValueError as error:
-        raise Unusable(f"TOCSIN_{name}", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
 
 
 def _database_url(value: str) -> str | None:
@@ -318,16 +261,16 @@ Text = Callable[..., str]
 
 def _limits(text: Text) -> Limits:
     return Limits(
-        connections=_between("MAX_CONNECTIONS", text("MAX_CONNECTIONS", "2000"), 10, 1_000_000),
-        connections_per_address=_between(
+        connections=between("MAX_CONNECTIONS", text("MAX_CONNECTIONS", "2000"), 10, 1_000_000),
+        connections_per_address=between(
             "MAX_CONNECTIONS_PER_ADDRESS", text("MAX_CONNECTIONS_PER_ADDRESS", "500"), 1, 1_000_000
         ),
-        head_bytes=_between("MAX_HEAD_BYTES", text("MAX_HEAD_BYTES", "32768"), 8 << 10, 1 << 20),
-        headers=_between("MAX_HEADERS", text("MAX_HEADERS", "100"), 20, 1000),
-        head_timeout=_seconds("HEAD_TIMEOUT", text("HEAD_TIMEOUT", "10")),
-        idle_timeout=_seconds("IDLE_TIMEOUT", text("IDLE_TIMEOUT", "65")),
-        transfer_grace=_seconds("TRANSFER_GRACE", text("TRANSFER_GRACE", "10")),
-        transfer_rate=_between("TRANSFER_RATE", text("TRANSFER_RATE", "1024"), 1, 1 << 20),
+        head_bytes=between("MAX_HEAD_BYTES", text("MAX_HEAD_BYTES", "32768"), 8 << 10, 1 << 20),
+        headers=between("MAX_HEADERS", text("MAX_HEADERS", "100"), 20, 1000),
+        head_timeout=seconds("HEAD_TIMEOUT", text("HEAD_TIMEOUT", "10")),
+        idle_timeout=seconds("IDLE_TIMEOUT", text("IDLE_TIMEOUT", "65")),
+        transfer_grace=seconds("TRANSFER_GRACE", text("TRANSFER_GRACE", "10")),
+        transfer_rate=between("TRANSFER_RATE", text("TRANSFER_RATE", "1024"), 1, 1 << 20),
     )
 
 

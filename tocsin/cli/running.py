@@ -16,7 +16,8 @@ import structlog
 from tocsin.cli.listening import url_of
 from tocsin.cli.supervision import Backoff, Child, Interruption, how
 from tocsin.domain.errors import Refused
-from tocsin.settings import Settings, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings
 from tocsin.storage.embedded import Server
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from tocsin.domain.errors import Refused
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 from tocsin.storage import retention
 from tocsin.storage.database import UNAVAILABLE
 
