@@ -14,9 +14,9 @@ from tocsin.web import live
 
 
 def opened(pool: asyncpg.Pool, project: Any, user_id: Any) -> AsyncIterator[str]:
-    viewer: Any = SimpleNamespace(user_id=user_id, project_id=project.id)
+    viewer: Any = SimpleNamespace(user_id=user_id, session_id=ids.new(), project_id=project.id)
     service: Any = SimpleNamespace(pool=pool)
-    return live._events(None, viewer, service, frozenset(changes.TOPICS))  # type: ignore[arg-type]
+    return live._events(viewer, service, frozenset(changes.TOPICS))
 
 
 async def test_a_sixth_page_of_one_person_is_live_and_the_oldest_waits_its_turn(
@@ -33,7 +33,7 @@ async def test_a_sixth_page_of_one_person_is_live_and_the_oldest_waits_its_turn(
         assert await anext(sixth) == "retry: 2000\n\n"
         assert [each async for each in pages[0]] == ["retry: 60000\n\n"]
         assert len(live._streams) == live.MOST_EACH + 1
-        assert [*live._streams.values()].count(ann) == live.MOST_EACH
+        assert [each.user_id for each in live._streams.values()].count(ann) == live.MOST_EACH
     finally:
         for page in (*pages, other):
             await page.aclose()  # type: ignore[attr-defined]
