@@ -70,7 +70,8 @@ async def test_a_live_page_ends_with_what_lets_its_reader_look(
     viewer: Any = SimpleNamespace(user_id=user.id, session_id=signed_in.session_id, project_id=project.id)
     service: Any = SimpleNamespace(pool=pool)
     page = live._events(viewer, service, frozenset(changes.TOPICS))
-    make = "INSERT INTO servers (id, project_id, motherboard_id, agent_version, alerts) VALUES (new_id(), $1, $2, '', '{}')"
+    columns = "id, project_id, motherboard_id, agent_version, alerts"
+    make = f"INSERT INTO servers ({columns}) VALUES (new_id(), $1, $2, '', '{{}}')"
     assert await anext(page) == "retry: 2000\n\n"
     looking = asyncio.ensure_future(anext(page))
     async with asyncio.timeout(PATIENCE):
