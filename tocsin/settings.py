@@ -101,10 +101,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked. Durations are seconds, retentions days.
-
-    `found_url` is where `tocsin up` answers, for the processes that it starts; `public_url` only what somebody has set.
-    """
+    """Every setting, checked. Durations are seconds, retentions days. `tocsin up` tells its processes the `found_url`."""
 
     env: Literal["production", "development", "test"]
     data_dir: Path
@@ -149,10 +146,6 @@ LOCAL_NETWORKS = tuple(
 )
 
 
-FOUND_URL = "TOCSIN_FOUND_URL"
-"""Nobody sets it but `tocsin up`."""
-
-
 def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from the environment, then from `.env` in the data folder.
 
@@ -175,7 +168,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         data_dir=folder,
         database_url=_database_url(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
-        found_url=values.get(FOUND_URL) or None,
+        found_url=values.get("TOCSIN_FOUND_URL"),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
         allow_networks=(() if production else LOCAL_NETWORKS) + _networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
         trusted_proxies=_networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
