@@ -101,7 +101,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked. Durations are seconds, retentions days. `tocsin up` tells its processes the `found_url`."""
+    """Every setting, checked; seconds, and days of retention. `tocsin up` tells its processes the `found_url`."""
 
     env: Literal["production", "development", "test"]
     data_dir: Path
