@@ -19,6 +19,7 @@ from tests.aged import aged
 from tests.conftest import new_project, running
 from tests.test_accounts import bearer
 from tocsin import app
+from tocsin import settings as configuration
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
@@ -215,6 +216,33 @@ async def test_a_form_without_our_mark_or_from_another_site_changes_nothing(
     ours = {"Sec-Fetch-Site": "same-origin", "Origin": "http://tocsin.test"}
     assert (await browse.post("/account/name", data={"name": "Eve", "csrf": mark}, headers=ours)).status_code == 303
     assert await pool.fetchval("SELECT name FROM users") == "Eve"
+
+
+ORIGINS = [
+    ("", {"Origin": "http://tocsin.test"}, True),
+    ("", {"Origin": "http://other.test"}, False),
+    ("", {"Origin": "http://other.test", "Host": "other.test"}, True),
+    ("", {"Origin": "null"}, False),
+    ("", {"Origin": "null", "Sec-Fetch-Site": "none"}, False),
+    ("", {"Origin": "null", "Sec-Fetch-Site": "same-origin"}, True),
+    ("https://Tocsin.example.com:443/at", {"Origin": "https://tocsin.example.com"}, True),
+    ("https://tocsin.example.com", {"Origin": "http://tocsin.example.com"}, False),
+    ("https://tocsin.example.com", {"Origin": "http://tocsin.test"}, False),
+    ("https://tocsin.example.com", {"Origin": "http://evil.test", "Host": "evil.test"}, False),
+    ("https://tocsin.example.com", {"Sec-Fetch-Site": "same-origin"}, True),
+    ("https://tocsin.example.com", {}, True),
+]
+
+
+@pytest.mark.parametrize(("public_url", "headers", "taken"), ORIGINS)
+async def test_a_form_is_taken_from_pages_of_our_own_origin_only(
+    environ: dict[str, str], public_url: str, headers: dict[str, str], taken: bool
+) -> None:
+    settings = configuration.load(environ={**environ, "TOCSIN_PUBLIC_URL": public_url})
+    application = app.api_app(settings, app.public_url(settings))
+    async with running(application), visitor(application) as client:
+        answer = await client.post("/sign-in", data={"email": ANN, "password": PASSWORD}, headers=headers)
+    assert answer.status_code == (422 if taken else 403)
 
 
 async def test_what_a_form_has_to_say_is_said_once(browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault) -> None:

@@ -105,12 +105,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked. Durations are seconds, retentions days."""
+    """Every setting, checked; seconds, and days of retention. `tocsin up` tells its processes the `found_url`."""
 
     env: Literal["production", "development", "test"]
     data_dir: Path
     database_url: str | None
     public_url: str | None
+    found_url: str | None
     secret_keys: tuple[bytes, ...] = field(repr=False)
     allow_networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
@@ -175,6 +176,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         data_dir=folder,
         database_url=_database_url(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
+        found_url=values.get("TOCSIN_FOUND_URL"),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
         allow_networks=(() if production else LOCAL_NETWORKS) + networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
         trusted_proxies=networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),

@@ -19,13 +19,15 @@ from tocsin.domain import clients, names
 from tocsin.domain.errors import Refused, invalid_field, too_many
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
 from tocsin.integrations import post as letters
-from tocsin.storage import accounts, audit, monitors, passwords, sign_ins, throttle
+from tocsin.storage import accounts, audit, monitors, passwords, sessions, sign_ins, throttle
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx
+from tocsin.storage.passwords import Asker
 from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
+NOT_KNOWN = "The address or the password is wrong"
 LETTERS_ABOUT_ONE = Limit(3, 86_400)
 """To the owner of an address that others register with."""
 
@@ -85,12 +87,14 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
-    subject = f"register from {_network(request, service)}"
+    asker = Asker(_network(request, service), False, request.receive)
     async with service.pool.acquire() as tx, tx.transaction():
-        wait = await throttle.take(tx, subject, REGISTRATIONS_PER_NETWORK)
+        wait = await throttle.take(tx, f"register from {asker.network}", REGISTRATIONS_PER_NETWORK)
+        if password is not None and not wait:
+            passwords.expect_room(asker)
     if wait:
         raise _too_many("registering", wait)
-    password_hash = None if password is None else await passwords.hash_of(password)
+    password_hash = None if password is None else await passwords.hash_of(password, asker)
     async with service.pool.acquire() as tx, tx.transaction():
         user = await accounts.create_user(tx, email, name, password_hash)
         if user is not None:
@@ -137,17 +141,22 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
     given = data.user
     async with service.pool.acquire() as tx, tx.transaction():
         trying = await sign_ins.begin(tx, service.vault, given.email, _network(request, service))
+        asker = Asker(trying.network, trying.known, request.receive)
+        if not trying.wait:
+            passwords.expect_room(asker)
     if trying.wait:
         if trying.tell and trying.user:
             letters.later(letters.send_tries(service, trying.user))
         raise _too_many("signing in", trying.wait)
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, given.password) or user is None:
-        raise unauthorized("The address or the password is wrong")
+    if not await passwords.matches(user.password_hash if user else None, given.password, asker) or user is None:
+        raise unauthorized(NOT_KNOWN)
     async with service.pool.acquire() as tx, tx.transaction():
+        token = await sessions.begin(tx, service.vault, user)
+        if token is None:
+            raise unauthorized(NOT_KNOWN)
         await sign_ins.succeed(tx, service.vault, trying)
-        token = await accounts.sign_in(tx, service.vault, user.id)
     return SignedIn(token, _shape(user))
 
 

@@ -44,7 +44,7 @@ class Installation:
         self.answering_since: float | None = None
         place = ["--data-dir", str(settings.data_dir)]
         public_url = settings.public_url or self.url
-        environ = {**os.environ, "TOCSIN_PUBLIC_URL": public_url, "MALLOC_ARENA_MAX": "2"}
+        environ = {**os.environ, "TOCSIN_FOUND_URL": self.url, "MALLOC_ARENA_MAX": "2"}
         self.preparing = Child("migrate", ["migrate", "--first-start", public_url, *place], environ)
         handed = listening.fileno()
         self.api = [

@@ -17,7 +17,6 @@ from tocsin.storage.secrets import Vault, new_token
 PROJECT_TOKEN = "tcp_"
 USER_TOKEN = "tcu_"
 TOKEN_FIELD = "api_token"
-SIGNED_IN_FOR = "30 days"
 
 Role = Literal["owner", "member", "reader"]
 
@@ -141,8 +140,8 @@ async def _invited(tx: Tx, email: str) -> User:
     what they chose to get in with is worth nothing any more; the link in the verification mail lets its reader choose.
     """
     user = await ensure_user(tx, email)
-    if not user.verified:
-        await tx.execute(FORGET_PASSWORD, user.id)
+    if await tx.fetchval(FORGET_PASSWORD, user.id):
+        await tx.execute(SIGN_OUT, user.id)
     return user
 
 
@@ -212,11 +211,6 @@ LEFT JOIN LATERAL (
 WHERE t.hash = ANY($1::bytea[]) AND t.expires_at > now()
 """
 
-INSERT_USER_TOKEN = f"""
-WITH old AS (DELETE FROM user_tokens WHERE user_id = $2 AND expires_at <= now())
-INSERT INTO user_tokens (hash, user_id, expires_at) VALUES ($1, $2, now() + interval '{SIGNED_IN_FOR}')
-"""
-
 DELETE_USER_TOKEN = """
 DELETE FROM user_tokens WHERE hash = ANY($1::bytea[]) RETURNING true
 """
@@ -233,13 +227,6 @@ async def caller_of_token(tx: Tx, vault: Vault, token: str) -> Found | None:
         return Found(key(row["user_id"]), project_id, row["plan"] or "free", row["role"] or "reader")
     row = await tx.fetchrow(PROJECT_OF_TOKEN, hashes)
     return Found(None, key(row["id"]), row["plan"], "owner") if row else None
-
-
-async def sign_in(tx: Tx, vault: Vault, user_id: UUID) -> str:
-    """A new token for the user, good for 30 days."""
-    token = new_token(USER_TOKEN)
-    await tx.execute(INSERT_USER_TOKEN, vault.token_hash(token), user_id)
-    return token
 
 
 async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
@@ -262,10 +249,16 @@ ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
 RETURNING {USER_COLUMNS}
 """
 
-FORGET_PASSWORD = """
-WITH signed_out AS (DELETE FROM user_tokens WHERE user_id = $1)
-UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator
+HOLD = """
+SELECT true FROM users WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2 FOR NO KEY UPDATE
 """
+
+FORGET_PASSWORD = """
+UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator RETURNING true
+"""
+
+# A statement of its own, behind the one that locks the user: so it sees who signed in while that one waited.
+SIGN_OUT = "DELETE FROM user_tokens WHERE user_id = $1"
 
 VERIFY = """
 UPDATE users SET email_verified_at = now(), updated_at = now()
@@ -311,6 +304,16 @@ async def user_by_id(tx: Tx, user_id: UUID, *, lock: bool = False) -> User | Non
     """`lock`: as it stays until the transaction ends."""
     row = await tx.fetchrow(f"{USER_BY_ID} FOR UPDATE" if lock else USER_BY_ID, user_id)
     return _user(row) if row else None
+
+
+async def hold(tx: Tx, checked: User) -> bool:
+    """Whether the password is the one that was looked at; if so, it stays until the transaction ends.
+
+    To compute a password takes long. Whatever is written because it was right needs this first, in the same
+    transaction, else whoever knew the old one gets in behind whoever has chosen a new one. The user is locked before
+    anything else is, limits too, so that none of two waits for the other.
+    """
+    return bool(await tx.fetchval(HOLD, checked.id, checked.password_hash))
 
 
 async def verify(tx: Tx, user_id: UUID, email: str) -> bool:

@@ -9,11 +9,11 @@ from litestar import Response, get, post
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused, too_many
-from tocsin.storage import accounts, passwords, sessions, throttle
+from tocsin.storage import accounts, claims, passwords, sessions, throttle
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, redirect
 
 TRIES = Limit(10, 900)
 PAGE = "/account"
@@ -52,21 +52,25 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     subject = f"change the password of {viewer.user_id}"
     async with service.pool.acquire() as tx, tx.transaction():
         wait = await throttle.take(tx, subject, TRIES)
+        if not wait:
+            passwords.expect_room(asker(request))
     if wait:
         raise too_many(texts.TOO_MANY_TRIES.format(minutes=math.ceil(wait / 60)), wait)
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
-    if user is None or not await passwords.matches(user.password_hash, form.get("old", "")):
+    if user is None or not await passwords.matches(user.password_hash, form.get("old", ""), asker(request)):
         return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
     try:
         new = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
-    password_hash = await passwords.hash_of(new)
+    password_hash = await passwords.hash_of(new, asker(request))
     async with service.pool.acquire() as tx, tx.transaction():
-        await accounts.set_password(tx, viewer.user_id, password_hash)
-        await sessions.end_others(tx, viewer.user_id, viewer.session_id)
-        await throttle.give_back(tx, subject)
+        changed = await claims.change(tx, user, viewer.session_id, password_hash)
+        if changed:
+            await throttle.give_back(tx, subject)
+    if not changed:
+        return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
     return redirect(PAGE, texts.PASSWORD_SET)
 
 

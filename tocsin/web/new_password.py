@@ -13,7 +13,7 @@ from tocsin.storage.accounts import User
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, network, no_session, open_fields, redirect
+from tocsin.web.session import AnyRequest, Service, asker, network, no_session, open_fields, redirect
 
 MAILS_PER_USER = Limit(3, 3600)
 MAILS_PER_NETWORK = Limit(20, 3600)
@@ -67,7 +67,7 @@ async def chosen(request: AnyRequest, service: Service) -> Response[str]:
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         return _form(token, user, {each.field: each.message for each in refused.details})
-    password_hash = await passwords.hash_of(password)
+    password_hash = await passwords.hash_of(password, asker(request))
     async with service.pool.acquire() as tx, tx.transaction():
         now = await accounts.user_by_id(tx, user.id, lock=True)
         if now is None or not links.still_resets(service.vault, token, now):

@@ -25,6 +25,7 @@ from tocsin.web.session import (
     AnyRequest,
     Person,
     Service,
+    asker,
     fields,
     network,
     no_session,
@@ -111,7 +112,7 @@ async def choose_password(request: AnyRequest, service: Service) -> Response[str
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refusal:
         return _ask(meant, None, token, refusal.message)
-    password_hash = await passwords.hash_of(password)
+    password_hash = await passwords.hash_of(password, asker(request))
     async with service.pool.acquire() as tx, tx.transaction():
         now = await accounts.user_by_id(tx, meant.id, lock=True)
         if now != meant or not await claims.claim(tx, service.vault, now.id, now.email, password_hash):

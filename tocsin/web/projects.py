@@ -17,7 +17,7 @@ from tocsin.storage.members import Invitation
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, signed_in
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in
 from tocsin.web.sign_in import begin
 
 PROJECTS = Limit(10, 86_400)
@@ -119,16 +119,18 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
     except Refused as refused:
         errors = {each.field: each.message for each in refused.details}
         return _invitation(invitation, token, person, user, form.get("name", ""), errors)
-    password_hash = await passwords.hash_of(password)
+    password_hash = await passwords.hash_of(password, asker(request))
     async with service.pool.acquire() as tx, tx.transaction():
         user = await accounts.ensure_user(tx, invitation.email)
         user = await accounts.user_by_id(tx, user.id, lock=True)
         if user is None or _settled(user):
             return _invitation(invitation, token, person, user)
-        await claims.claim(tx, service.vault, user.id, invitation.email, password_hash)
+        claimed = await claims.claim(tx, service.vault, user.id, invitation.email, password_hash)
+        if claimed is None:
+            return _over()
         await accounts.set_name(tx, user.id, name)
         await _enter(tx, invitation, user.id)
-    return await begin(request, service, user, "/incidents")
+    return await begin(request, service, claimed, "/incidents") or redirect("/sign-in")
 
 
 def _settled(user: User | None) -> bool:

@@ -12,6 +12,7 @@ from tocsin.domain.errors import not_found
 from tocsin.integrations import post as letters
 from tocsin.storage import accounts, passwords, sessions, sign_ins
 from tocsin.storage.accounts import User
+from tocsin.storage.passwords import Asker
 from tocsin.storage.sign_ins import Try
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -50,6 +51,9 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
     async with service.pool.acquire() as tx, tx.transaction():
         trying = await sign_ins.begin(tx, service.vault, email, network(request))
+        asker = Asker(trying.network, trying.known, request.receive)
+        if not trying.wait:
+            passwords.expect_room(asker)
     if trying.wait:
         problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
@@ -59,26 +63,29 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
         return answer
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, password) or user is None:
+    if not await passwords.matches(user.password_hash if user else None, password, asker) or user is None:
         return _form(back, email, problem=texts.NOT_KNOWN, status=422)
-    return await begin(request, service, user, back or FIRST_PAGE, trying)
+    begun = await begin(request, service, user, back or FIRST_PAGE, trying)
+    return begun or _form(back, email, problem=texts.NOT_KNOWN, status=422)
 
 
 async def begin(
     request: AnyRequest, service: Service, user: User, to: str, tried: Try | None = None
-) -> Response[str]:
+) -> Response[str] | None:
     """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
-    where a link let them in.
+    where a link let them in. None where they have another password by now than when they were let in.
     """
     old = cookie(request, cookie_name(service))
     async with service.pool.acquire() as tx, tx.transaction():
+        token = await sessions.begin(tx, service.vault, user, browser(request.headers.get("user-agent", "")))
+        if token is None:
+            return None
         if tried:
             await sign_ins.succeed(tx, service.vault, tried)
         else:
             await sign_ins.remember(tx, service.vault, user, network(request))
         if old:
             await accounts.sign_out(tx, service.vault, old)
-        token = await sessions.begin(tx, service.vault, user.id, browser(request.headers.get("user-agent", "")))
     return redirect(local(to), cookies=[session_cookie(service, token)])
 
 
