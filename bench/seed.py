@@ -224,7 +224,7 @@ async def _signed_in(folder: Path, project: UUID) -> str:
             user = await accounts.ensure_user(tx, "ann@example.com")
             await tx.execute(accounts.INSERT_MEMBER, project, user.id, "owner")
             await accounts.switch(tx, user.id, project)
-            return await sessions.begin(tx, vault, user.id, "Chromium on Linux")
+            return str(await sessions.begin(tx, vault, user, "Chromium on Linux"))
     finally:
         await pool.close()
 

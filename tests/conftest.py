@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -51,6 +52,10 @@ LONG = (
 """Modules whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
 _numbers = itertools.count(1)
+
+# How long an example takes says something about the machine, and nothing about what is tested.
+hypothesis.settings.register_profile("tocsin", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tocsin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

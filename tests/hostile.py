@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-End = Literal["wait", "leave", "reset", "never read"]
+End = Literal["wait", "leave", "reset", "never read", "stay"]
+CROWD = 260
+"""Connections of a crowd: more than the service under test takes."""
+CROWDED = tuple(f"127.0.0.{number}" for number in range(10, 18))
 
 READ = [
     b"/health/live", b"/health/ready", b"/metrics", b"/api/v1/incidents", b"/api/v1/servers",
@@ -48,7 +51,10 @@ ODD_NUMBERS = [0, -1, 1e308, 10**18, 10**19, 2**63, 10**30, 0.1, -0.0, 10**400]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`parts` leave one by one, `pause` seconds apart. At most `most` answers may come, to requests of `methods`."""
+    """`parts` leave one by one, `pause` seconds apart. At most `most` answers may come, to requests of `methods`.
+
+    With `sources`, all of it is sent by as many connections at once, one from each of these addresses.
+    """
 
     kind: str
     parts: tuple[bytes, ...]
@@ -56,6 +62,7 @@ class Case:
     methods: tuple[str, ...] = ()
     pause: float = 0.0
     end: End = "wait"
+    sources: tuple[str, ...] = ()
 
 
 class Hostile:
@@ -243,6 +250,20 @@ class Hostile:
     def silent(self) -> Case:
         return Case("silent", (self.chance.choice([b"", b"\r\n", b"G", b"\x16\x03\x01"]),), 1)
 
+    def crowd(self) -> Case:
+        """Half a request, over and over: whoever else comes must be let in."""
+        chance = self.chance
+        path, length = chance.choice(WRITE), b"Content-Length: %d" % chance.choice([5, 8000, 60_000, 300_000])
+        half = chance.choice([
+            b"", b"GET / HTTP/1.1\r\nHost: a\r\n", self.head(b"POST", path, length),
+            self.head(b"POST", path, length) + b"{", self.head(b"POST", path, b"Expect: 100-continue", length),
+            self.head(b"POST", path, b"Transfer-Encoding: chunked") + b"5\r\n{",
+            self.head(b"GET", b"/nowhere") + self.head(b"POST", path, length),
+        ])  # fmt: skip
+        among = chance.sample(CROWDED, chance.choice([2, 4, 8]))
+        sources = tuple(chance.choice(among) for _ in range(CROWD))
+        return Case("crowd", self.split(half), 2, end="stay", sources=sources)
+
     def end(self) -> End:
         return self.chance.choices(["wait", "leave", "reset"], [8, 1, 1])[0]  # type: ignore[return-value]
 
@@ -250,5 +271,5 @@ class Hostile:
 KINDS: list[Callable[[Hostile], Case]] = [
     Hostile.valid, Hostile.valid, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.long,
     Hostile.drops, Hostile.half, Hostile.smuggled, Hostile.smuggled, Hostile.chunked, Hostile.deep, Hostile.pipelined,
-    Hostile.unread, Hostile.silent,
+    Hostile.unread, Hostile.silent, Hostile.crowd,
 ]  # fmt: skip

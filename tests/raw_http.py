@@ -128,9 +128,11 @@ async def dial(port: int, source: str | None = None) -> Wire:
     return Wire(*await asyncio.open_connection("127.0.0.1", port, local_addr=local, limit=1 << 26))
 
 
-async def ask(port: int, *parts: bytes, methods: tuple[str, ...] = (), pause: float = 0.0) -> list[Answer]:
+async def ask(
+    port: int, *parts: bytes, methods: tuple[str, ...] = (), pause: float = 0.0, source: str | None = None
+) -> list[Answer]:
     """All answers to these bytes, on a connection that the server must end by itself."""
-    wire = await dial(port)
+    wire = await dial(port, source)
     try:
         await wire.send(*parts, pause=pause)
         return answers(await wire.rest(), *methods)

@@ -198,7 +198,7 @@ async def _sign_in(service: Service) -> str:
         for name, role in (("bob@example.com", "member"), ("cleo@example.com", "reader")):
             other = await accounts.ensure_user(tx, name)
             await tx.execute(accounts.INSERT_MEMBER, service.project.id, other.id, role)
-        token = await sessions.begin(tx, vault, user.id, "Chrome on Linux")
+        token = await sessions.begin(tx, vault, user, "Chrome on Linux")
     await pool.close()
     return token
 

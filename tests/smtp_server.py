@@ -34,7 +34,9 @@ class Script:
 
 
 @asynccontextmanager
-async def listening(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Script]:
+async def listening(
+    script: Script, host: str = "127.0.0.1", smtps: ssl.SSLContext | None = None
+) -> AsyncIterator[Script]:
     talks: set[asyncio.Task[None]] = set()
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +50,7 @@ async def listening(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Sc
             talks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(accepted, host, 0)
+    server = await asyncio.start_server(accepted, host, 0, ssl=smtps)
     script.port = server.sockets[0].getsockname()[1]
     try:
         yield script

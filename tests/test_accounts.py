@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import new_project
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, passwords, throttle
+from tocsin.storage import accounts, passwords, sessions, throttle
+from tocsin.storage.passwords import Asker
 from tocsin.storage.secrets import Vault
 from tocsin.storage.throttle import Limit
 
@@ -108,11 +109,12 @@ async def test_the_first_operator_is_made_once(pool: asyncpg.Pool, vault: Vault)
 
 
 async def test_a_password_matches_only_itself() -> None:
-    password_hash = await passwords.hash_of("correct horse")
-    assert await passwords.matches(password_hash, "correct horse")
-    assert not await passwords.matches(password_hash, "correct hors")
-    assert not await passwords.matches(None, "correct horse")
-    assert not await passwords.matches("no hash", "correct horse")
+    asker = Asker("192.0.2.1", False, asyncio.Event().wait)  # type: ignore[arg-type]  # who stays
+    password_hash = await passwords.hash_of("correct horse", asker)
+    assert await passwords.matches(password_hash, "correct horse", asker)
+    assert not await passwords.matches(password_hash, "correct hors", asker)
+    assert not await passwords.matches(None, "correct horse", asker)
+    assert not await passwords.matches("no hash", "correct horse", asker)
 
 
 async def test_a_limit_lets_so_many_through_and_says_how_long_to_wait(pool: asyncpg.Pool) -> None:
@@ -175,7 +177,7 @@ async def test_a_reader_may_look_but_not_change(
     async with pool.acquire() as tx, tx.transaction():
         reader = await accounts.ensure_user(tx, "reader@example.com")
         await tx.execute(accounts.INSERT_MEMBER, project.id, reader.id, "reader")
-        token = await accounts.sign_in(tx, vault, reader.id)
+        token = str(await sessions.begin(tx, vault, reader))
     assert (await app_client.get("/api/v1/integrations", headers=bearer(token))).status_code == 200
     webhook = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": "https://example.com/hook"}}
     answer = await app_client.post("/api/v1/integrations", json={"integration": webhook}, headers=bearer(token))

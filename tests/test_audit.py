@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import httpx
 
+from tocsin.domain import ids
 from tocsin.storage import accounts, audit, retention
 from tocsin.storage.secrets import Vault
+from tocsin.web import audit as record
 
 
 async def test_the_record_names_the_user_by_address_and_the_project_s_own_token_as_such(
@@ -62,6 +65,17 @@ async def test_of_a_web_address_the_record_keeps_the_host_alone(pool: asyncpg.Po
             await audit.note(tx, project.id, audit.API_TOKEN, "changed", subject)
         found, _ = await audit.list_(tx, project.id, limit=10)
     assert [entry.subject for entry in found] == ["timeout of https://example.com", "https://example.com/…"]
+
+
+def test_what_was_changed_is_said_in_words() -> None:
+    alerts = {"ram": {"for": 0.0, "threshold": 90.0}, "disk": None, "downtime": {"after": 60}, "cpu": {"for": 30}}
+    details = {"uuid": "SRV1", "alerts": alerts, "fields": ["name", "port"], "type": "Integrations::SmsIntegration"}
+    entry = audit.Entry(ids.new(), "ann", "changed server", "web-1", details, datetime.now(UTC))
+    assert record.more(entry) == (
+        "ram: over 90 % for 0 s; disk: off; downtime: after 60 s; cpu: for 30 s; fields: name, port; type: SMS"
+    )
+    other = audit.Entry(ids.new(), "ann", "changed", "x", {"of": {"a": [1, None]}, "at": True}, datetime.now(UTC))
+    assert record.more(other) == 'of: {"a":[1,null]}; at: true'
 
 
 async def test_every_change_through_the_api_is_on_record(

@@ -32,7 +32,7 @@ def parsed(svg: Markup) -> ElementTree.Element:
 
 
 def test_a_chart_says_in_words_what_it_shows() -> None:
-    chart = drawn(Line("CPU", minutes(3, 95, 97, 10, 92, 12, apart=280)), threshold=90.0)
+    chart = drawn(Line("CPU", minutes(3, 95, 97, 10, 92, 12, apart=280)), threshold=90.0, alarms=2)
     assert chart.words == "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice"
     assert chart.now == "12 %"
     picture = parsed(chart.svg)
@@ -56,12 +56,29 @@ def test_without_trouble_it_says_so() -> None:
     assert "no readings" in drawn(Line("CPU", [])).svg
 
 
-def test_that_a_threshold_was_never_reached_is_not_claimed_of_means() -> None:
-    calm = Line("CPU", minutes(3, 4, apart=720))
-    note = "each point is the mean of 3 h"
-    assert drawn(calm, threshold=90.0, note=note).words == f"CPU over 24 h: between 3 % and 4 %, now 4 %; {note}"
+def test_how_often_a_threshold_was_passed_is_the_number_of_incidents() -> None:
     shaded = [(START, START + timedelta(hours=1))]
+    calm, busy = Line("CPU", minutes(3, 4, apart=720)), Line("CPU", minutes(3, 95, 4, 96, 5))
     assert drawn(calm, threshold=90.0, shaded=shaded).words.endswith("now 4 %; 1 incident")
+    said = drawn(calm, threshold=90.0, shaded=shaded, alarms=1).words
+    assert said.endswith("now 4 %; over its threshold of 90 % once; 1 incident")
+    said = drawn(busy, threshold=90.0).words
+    assert said.endswith("; at times over its threshold of 90 %, without an incident of it")
+
+
+def test_means_are_called_so_and_the_latest_value_is_no_mean() -> None:
+    """A mean tells neither the least nor the latest value, nor that a threshold was never reached."""
+    line = Line("CPU", minutes(64, 70, 82, apart=480))
+    chart = drawn(line, threshold=90.0, means="6 min", latest=(END - timedelta(minutes=1), 88.0))
+    assert chart.words == "CPU over 24 h: means of 6 min between 64 % and 82 %, now 88 %"
+    assert chart.now == "88 %"
+    assert drawn(line, means="3 h").words == "CPU over 24 h: means of 3 h between 64 % and 82 %, the last one 82 %"
+    over = drawn(line, threshold=90.0, means="6 min", latest=(END, 99.9)).words
+    assert over.endswith("now 99.9 %; at times over its threshold of 90 %, without an incident of it")
+    same = drawn(Line("CPU", minutes(3, 3)), means="6 min", latest=(START + timedelta(minutes=9), 5.0)).words
+    assert same == "CPU over 24 h: means of 6 min all 3 %, at last 5 %"
+    both = drawn(Line("received", minutes(1, 2)), Line("sent", minutes(3, 3)), means="6 min").words
+    assert both.endswith("received: means of 6 min between 1 % and 2 %, the last one 2 %; sent: means of 6 min all 3 %")
 
 
 def test_no_label_hides_what_it_stands_beside() -> None:

@@ -203,3 +203,10 @@ async def test_the_doctor_names_a_setting_that_cannot_be_used(tmp_path: Path) ->
     ran = await tocsin("doctor", environ={"TOCSIN_SECRET_KEYS": "short", "TOCSIN_DATA_DIR": str(tmp_path)})
     assert ran.code == 1
     assert "TOCSIN_SECRET_KEYS" in ran.out
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\u200b", "\u3164"])
+async def test_a_project_needs_a_name_that_can_be_seen(service: Service, name: str) -> None:
+    ran = await tocsin("project", "create", name, environ=service.environ)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("tocsin: NAME must ")

@@ -50,8 +50,49 @@ def test_what_was_kept_and_is_sent_part_by_part_is_no_clock(step: float, pause: 
     assert clocks.follow(clock, [now + 120], now + 121) is None
 
 
-def test_the_same_report_once_more_shows_nothing() -> None:
-    assert skew(reports((0, -3600), (0.1, -3600), (60, -3600), (61, -3600))) == 0
+@pytest.mark.parametrize("arrivals", [(0, 0.1), (0, 60), (0, 3600), (0, 1, 3, 7, 15, 29)])
+def test_a_report_that_is_sent_again_shows_nothing(arrivals: tuple[float, ...]) -> None:
+    assert skew(reports(*((arrived, -3600) for arrived in arrivals))) == 0
+
+
+@pytest.mark.parametrize("off", [0, 100, -3600, 360, 5 * 3600, -1_764_000_000])
+def test_a_clock_that_stands_still_is_known_by_the_third_report(off: float) -> None:
+    clock = None
+    for arrived in range(0, 1260, 20):
+        clock = clocks.follow(clock, [off], arrived)
+        if arrived >= 300:
+            assert skew(clock) == off - arrived
+
+
+def test_a_clock_that_goes_on_after_it_stood_still_is_behind_by_that() -> None:
+    still = reports(*((20 * n, -3600) for n in range(10)))
+    assert skew(still) == -3780
+    assert skew(reports((200, -3580), (220, -3560), clock=still)) == -3780
+    assert reports((200, 200), clock=still) is None
+
+
+def test_people_are_told_of_a_clock_that_stands_still() -> None:
+    clock, told = None, []
+    for arrived in range(0, 1260, 20):
+        clock = clocks.follow(clock, [arrived if arrived >= 1200 else 0], arrived)
+        clock, verdicts = clocks.judge(clock, len(told) % 2 == 1, arrived, "web-1")
+        told += [(arrived, each.kind, each.message) for each in verdicts]
+    assert told == [
+        (740, "over", f"Warning: the clock of web-1 is 12 min behind. {clocks.CONSEQUENCE}"),
+        (1200, "recovered", "The clock of web-1 is right again"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("off", "words"),
+    [
+        (18_000, "5 h ahead"), (17_999, "5 h ahead"), (-17_971, "5 h behind"), (359, "6 min ahead"),
+        (-7_500, "2 h 5 min behind"), (90_000, "1 d 1 h ahead"), (86_399, "1 d ahead"), (172_900, "2 days ahead"),
+        (-1_764_000_000, "20417 days behind"),
+    ],
+)  # fmt: skip
+def test_by_how_much_a_clock_is_wrong_is_said_as_exactly_as_people_need(off: float, words: str) -> None:
+    assert clocks.said(off) == words
 
 
 def test_samples_from_the_future_need_no_second_report() -> None:
@@ -114,6 +155,28 @@ async def test_a_full_disk_is_told_although_the_clock_is_behind(app_client: http
     assert await ongoing(app_client) == [FULL]
     await sent(app_client, off, used=10)
     assert await ongoing(app_client) == []
+
+
+@pytest.mark.parametrize("off", [-360, -55 * 365 * 86_400])
+async def test_a_full_disk_is_told_although_the_clock_stands_still(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, off: float
+) -> None:
+    taken = datetime.now(UTC) + timedelta(seconds=off)
+    for used in (10, 99.9):
+        await app_client.post(URL, json=report(sample("disk_used_b", used, taken), disk_total_bytes=100))
+    assert await ongoing(app_client) == []
+    for field in ("arrived", "since"):
+        await pool.execute(
+            "UPDATE server_states SET clock = jsonb_set(clock, ARRAY[$1], to_jsonb((clock->>$1)::float8 - 700))", field
+        )
+    answer = await app_client.post(URL, json=report(sample("disk_used_b", 99.9, taken), disk_total_bytes=100))
+    assert answer.json()["success_count"] == 1
+    assert "This machine's clock is" in answer.json()["warnings"][0]
+    told = await ongoing(app_client)
+    assert FULL in told
+    assert [message.partition(" is ")[0] for _, message in told if "clock" in message] == [
+        "Warning: the clock of web-1"
+    ]
 
 
 @pytest.mark.parametrize("off", [360, 5 * 3600, 70 * 365 * 86_400])

@@ -117,7 +117,7 @@ async def test_secrets_of_a_server_restart_are_never_in_the_page_and_stay_when_l
     await page.get_by_label("IP address or hostname").fill("203.0.113.7")
     await page.get_by_label("User").fill("restarter")
     await page.get_by_label("Password").fill("s3cret of mine")
-    await page.get_by_label("Only for these types").fill("downtime, ram_usage")
+    await page.get_by_label("Only for these types").fill("downtime, ram")
     await page.evaluate("document.getElementById('port').type = 'text'; document.getElementById('port').value = 'x'")
     await page.get_by_role("button", name="Make the integration").click()
     await expect(page.locator("#port-error")).to_be_visible()

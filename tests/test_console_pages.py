@@ -50,7 +50,7 @@ async def signed_in(service: Service, browser: Browser, **options: Any) -> Page:
             user = await accounts.ensure_user(tx, "ann@example.com")
             await tx.execute(f"{accounts.INSERT_MEMBER} ON CONFLICT DO NOTHING", service.project.id, user.id, "owner")
             await accounts.switch(tx, user.id, service.project.id)
-            token = await sessions.begin(tx, vault, user.id, "Chrome on Linux")
+            token = await sessions.begin(tx, vault, user, "Chrome on Linux")
     finally:
         await pool.close()
     context = await browser.new_context(**options)

@@ -19,6 +19,7 @@ from tests.aged import aged
 from tests.conftest import new_project, running
 from tests.test_accounts import bearer
 from tocsin import app
+from tocsin import settings as configuration
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
@@ -217,6 +218,33 @@ async def test_a_form_without_our_mark_or_from_another_site_changes_nothing(
     assert await pool.fetchval("SELECT name FROM users") == "Eve"
 
 
+ORIGINS = [
+    ("", {"Origin": "http://tocsin.test"}, True),
+    ("", {"Origin": "http://other.test"}, False),
+    ("", {"Origin": "http://other.test", "Host": "other.test"}, True),
+    ("", {"Origin": "null"}, False),
+    ("", {"Origin": "null", "Sec-Fetch-Site": "none"}, False),
+    ("", {"Origin": "null", "Sec-Fetch-Site": "same-origin"}, True),
+    ("https://Tocsin.example.com:443/at", {"Origin": "https://tocsin.example.com"}, True),
+    ("https://tocsin.example.com", {"Origin": "http://tocsin.example.com"}, False),
+    ("https://tocsin.example.com", {"Origin": "http://tocsin.test"}, False),
+    ("https://tocsin.example.com", {"Origin": "http://evil.test", "Host": "evil.test"}, False),
+    ("https://tocsin.example.com", {"Sec-Fetch-Site": "same-origin"}, True),
+    ("https://tocsin.example.com", {}, True),
+]
+
+
+@pytest.mark.parametrize(("public_url", "headers", "taken"), ORIGINS)
+async def test_a_form_is_taken_from_pages_of_our_own_origin_only(
+    environ: dict[str, str], public_url: str, headers: dict[str, str], taken: bool
+) -> None:
+    settings = configuration.load(environ={**environ, "TOCSIN_PUBLIC_URL": public_url})
+    application = app.api_app(settings, app.public_url(settings))
+    async with running(application), visitor(application) as client:
+        answer = await client.post("/sign-in", data={"email": ANN, "password": PASSWORD}, headers=headers)
+    assert answer.status_code == (422 if taken else 403)
+
+
 async def test_what_a_form_has_to_say_is_said_once(browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault) -> None:
     await account(pool, vault)
     await sign_in(browse)
@@ -364,6 +392,23 @@ async def test_who_is_invited_and_has_an_account_joins_only_as_that_account(
     done = await browse.post("/invitation", data={"token": token, "csrf": csrf_in(await browse.get(link))})
     assert done.status_code == 303
     assert await pool.fetchval("SELECT count(*) FROM members WHERE project_id = $1", project.id) == 2
+
+
+async def test_an_invitation_of_somebody_else_says_who_is_signed_in_and_signs_them_out(
+    browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault
+) -> None:
+    await account(pool, vault, BOB)
+    await account(pool, vault, ANN)
+    _, link = await invitation(pool, vault)
+    await sign_in(browse, ANN)
+    opened = await browse.get(link)
+    assert f"You are signed in as {ANN}. This invitation is for {BOB}." in opened.text
+    here = f"/invitation?{link.partition('?')[2]}"
+    out = await browse.post("/sign-out", data={"csrf": csrf_in(opened), "next": here})
+    assert (out.status_code, out.headers["Location"]) == (303, here)
+    again = await browse.get(here)
+    assert "You are signed in" not in again.text
+    assert f"Sign in as {BOB} to join." in again.text
 
 
 async def test_an_invitation_is_over_when_withdrawn_or_a_week_old(

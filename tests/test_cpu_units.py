@@ -79,6 +79,17 @@ async def test_over_100_by_rounding_is_100(app_client: httpx.AsyncClient) -> Non
     assert await shown(app_client) == 100
 
 
+async def test_units_a_little_over_all_cores_are_100_percent_and_known_as_units(app_client: httpx.AsyncClient) -> None:
+    await sent(app_client, 4_150, cpu_cores=4)
+    assert await shown(app_client) == 100
+    await sent(app_client, 2_048, cpu_cores=4)
+    assert await shown(app_client) == 50
+    await sent(app_client, 1.25 * 4_096, cpu_cores=4, headers=GO)
+    assert await shown(app_client) == 100
+    told = await sent(app_client, 1.26 * 4_096, cpu_cores=4, headers=GO)
+    assert told["errors"] == [{"field": "metrics[0]", "message": cpu.TOO_MUCH}]
+
+
 @pytest.mark.parametrize("cores", [None, 0])
 async def test_without_the_number_of_cores_over_100_is_a_bad_sample_and_nothing_follows_from_it(
     app_client: httpx.AsyncClient, cores: int | None

@@ -21,7 +21,7 @@ from tocsin.domain.incidents import Closing, Opened, Opening
 from tocsin.engine import run as engine
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.settings import Settings
-from tocsin.storage import deliveries, incidents, integrations, openings, retention
+from tocsin.storage import accounts, deliveries, incidents, integrations, openings, retention
 from tocsin.storage.secrets import Vault
 
 PUBLIC_URL = "https://tocsin.example.com"
@@ -193,6 +193,34 @@ async def test_a_failed_delivery_is_tried_again_with_the_same_webhook_id_and_eve
     assert len({request.id for request in receiver.requests}) == 1
     waited = receiver.requests[3].monotonic - receiver.requests[2].monotonic
     assert waited >= 1.0, "Retry-After is never cut short"
+
+
+async def test_only_a_project_that_made_itself_is_asked_for_its_ceiling_and_a_fault_of_ours_is_none_of_the_address(
+    world: World, start: Callable[[], Awaitable[None]]
+) -> None:
+    integration = await world.attach_mail("oncall@example.com")
+    await world.pool.execute("ALTER TABLE mail_days RENAME TO mail_days_away")
+    await start()
+    await world.open("cpu")
+    [free] = await world.ended(integration, 1)
+    assert [each["outcome"] for each in free.attempts] == ["delivered"]
+    async with world.pool.acquire() as tx, tx.transaction():
+        ann = await accounts.ensure_user(tx, "ann@example.com")
+        await tx.execute("UPDATE users SET email_verified_at = now()")
+        await tx.execute("UPDATE projects SET made_by = $1", ann.id)
+    await world.open("ram")
+
+    async def asked() -> bool:
+        return any(each["outcome"] == "interrupted" for each in (await world.log(integration))[-1].attempts)
+
+    await until(asked, what="the question for the ceiling")
+    await world.pool.execute("ALTER TABLE mail_days_away RENAME TO mail_days")
+    _, counted = await world.ended(integration, 2, timeout=30)
+    outcomes = [each["outcome"] for each in counted.attempts]
+    assert (counted.status, set(outcomes[:-1]), outcomes[-1]) == ("delivered", {"interrupted"}, "delivered")
+    assert "UndefinedTableError" in (counted.attempts[0]["error"] or "")
+    assert await world.pool.fetchval("SELECT failing_since FROM integrations WHERE id = $1", integration) is None
+    assert await world.pool.fetchval("SELECT failures FROM integrations WHERE id = $1", integration) == 0
 
 
 async def test_gone_ends_it_disables_the_integration_and_later_incidents_are_suppressed_on_record(

@@ -10,10 +10,12 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import email_validator
 import pytest
 from msgspec.structs import replace
 
 from tests.receivers import Mailbox, free_port
+from tocsin.domain import accounts
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
@@ -224,6 +226,39 @@ async def test_a_mail_server_gets_it(mailbox: Mailbox, tmp_path: Path) -> None:
     assert got.message["List-Unsubscribe"] == f"<{LINK}>"
     assert "CPU at 97 %" in got.text
     assert "CPU at 97 %" in got.html
+
+
+GOOD = {
+    " a@example.com ": "a@example.com",
+    "ops@nas.local": "ops@nas.local",
+    "Ops@NAS.Local": "Ops@nas.local",
+    "ops@bücher.local": "ops@bücher.local",
+    "ops@box.test": "ops@box.test",
+    "ops@box.lokal": "ops@box.lokal",
+    "ops@" + "a" * 63 + ".local": "ops@" + "a" * 63 + ".local",
+}
+BAD = ("a@local", "a@nas.local@x", "a@nas.localhost", "a@printer.invalid", "Ann <a@nas.local>", "a b@nas.local",
+       "ops@" + "a" * 64 + ".local", "a" * 65 + "@example.com")  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [*GOOD, *BAD])
+def test_an_address_is_good_or_bad_for_accounts_and_for_integrations_alike(given: str) -> None:
+    readers: list[Callable[[], str]] = [
+        lambda: accounts.address("settings.email", given), lambda: EMAIL.parse({"email": given})["email"],
+    ]  # fmt: skip
+    for read in readers:
+        if given in GOOD:
+            assert read() == GOOD[given]
+        else:
+            with pytest.raises(Refused) as refused:
+                read()
+            assert [each.field for each in refused.value.details] == ["settings.email"]
+    assert "local" in email_validator.SPECIAL_USE_DOMAIN_NAMES, "nobody else's rules are changed"
+
+
+def test_an_address_in_ones_own_network_is_handed_in_as_ascii() -> None:
+    assert accounts.in_ascii("ops@bücher.local") == "ops@xn--bcher-kva.local"
+    assert accounts.in_ascii("ops@nas.local") == "ops@nas.local"
 
 
 async def test_an_address_with_umlauts_in_its_domain_is_handed_in_as_ascii(mailbox: Mailbox, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.processes import clean_environ
 from tests.waiting import poll
 from tocsin.domain.errors import Refused
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 from tocsin.storage import embedded, migrate
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its account only under root")

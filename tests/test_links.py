@@ -56,7 +56,7 @@ async def every_link(pool: asyncpg.Pool, vault: Vault) -> dict[str, str]:
         ann = await accounts.user_by_email(tx, ANN)
         integration = await tx.fetchval("SELECT id FROM integrations WHERE project_id = $1", project.id)
         assert ann
-        await sessions.begin(tx, vault, ann.id, "")
+        await sessions.begin(tx, vault, ann, "")
         session = await tx.fetchval("SELECT id FROM user_tokens")
         state = await slack.begin(tx, vault, project.id, ann.id, session)
     _, invited = await invitation(pool, vault)

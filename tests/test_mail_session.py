@@ -20,7 +20,8 @@ from tocsin import settings as configuration
 from tocsin.cli import doctor
 from tocsin.domain.greeting import greeting, is_greeting
 from tocsin.domain.mail import Letter
-from tocsin.settings import Smtp, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web import channels
 
@@ -59,6 +60,44 @@ async def test_a_250_counts_in_every_form_that_servers_give_it(taken: bytes) -> 
     async with listening(Script(taken=taken, then="silence")) as script:
         await quickly(mailer(to(script)))
         assert len(script.mails) == 1
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [(b"250", ""), (b"250 OK", "OK"), (b"250 OK\r", "OK"), (b"250-queued\r\n", "queued"),
+     (b"250-queued\r\n250-as\r\n25", "queued 250-as 25")],
+)  # fmt: skip
+async def test_a_250_whose_end_never_comes_is_a_250(taken: bytes, said: str) -> None:
+    async with listening(Script(taken=taken, then="close")) as script:
+        assert await quickly(mailer(to(script))) == said
+        assert len(script.mails) == 1
+
+
+async def test_a_250_whose_end_is_waited_for_in_vain_is_a_250() -> None:
+    async def silence(taken: bytes) -> str:
+        async with listening(Script(taken=taken, then="silence")) as script:
+            said = await mailer(to(script)).send(LETTER)
+            assert len(script.mails) == 1
+            return said
+
+    assert await asyncio.gather(silence(b"250 OK"), silence(b"250-queued\r\n")) == ["OK", "queued"]
+
+
+@pytest.mark.parametrize(
+    "taken", [b"25", b"2500 ok", b"354 more", b"554 5.7.1 spam", b"250-queued\r\n554 no", b"4", b"OK 250"]
+)
+async def test_what_does_not_begin_as_a_250_leaves_doubt(taken: bytes) -> None:
+    async with listening(Script(taken=taken, then="close")) as script:
+        with pytest.raises(MailRefused, match="may have taken the mail all the same") as refused:
+            await quickly(mailer(to(script)))
+        assert not refused.value.permanent
+
+
+async def test_the_mail_server_s_name_is_looked_up_by_the_one_resolver() -> None:
+    with pytest.raises(MailRefused, match=r"Could not resolve mail\.invalid: "):
+        await quickly(mailer(Smtp("mail.invalid", 25)))
+    finding = await doctor._mail(replace(configuration.load(Path("nowhere"), {}), smtp=Smtp("mail.invalid", 25)))
+    assert "Could not resolve mail.invalid" in finding.words
 
 
 async def test_the_server_is_left_with_a_quit() -> None:
@@ -193,6 +232,14 @@ async def test_encryption_that_is_offered_is_used_before_the_password(
         await quickly(mailer(to(script, username="t", password="p", starttls=starttls)))
         verbs = [each.split(" ")[0] for each in script.said]
         assert verbs[:6] == ["EHLO", "STARTTLS", "(TLS)", "EHLO", "AUTH", "MAIL"]
+
+
+async def test_smtps_is_encrypted_from_the_first_byte_by_the_name_in_the_settings(server_tls: ssl.SSLContext) -> None:
+    async with listening(Script(), smtps=server_tls) as script:
+        await quickly(mailer(to(script, tls=True)))
+        with pytest.raises(MailRefused, match=r"(?i)certificate"):
+            await quickly(mailer(Smtp("localhost", script.port, tls=True)))
+        assert len(script.mails) == 1
 
 
 async def test_what_was_said_in_clear_behind_starttls_is_forgotten(server_tls: ssl.SSLContext) -> None:

@@ -318,3 +318,15 @@ async def test_what_is_attached_to_all_is_attached_to_a_new_monitor(app_client: 
     made = await make(app_client)
     attached = (await app_client.get(f"{PATH}/{made['uuid']}/integrations")).json()
     assert [each["uuid"] for each in attached] == [integration]
+
+
+async def test_a_monitor_whose_address_is_refused_by_now_can_be_paused(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    made = await app_client.post("/api/v1/network_monitors", json={"network_monitor": {"url": "http://a.example.com"}})
+    path = f"/api/v1/network_monitors/{made.json()['uuid']}"
+    await pool.execute("UPDATE network_monitors SET url = 'http://a..b.com'")
+    paused = await app_client.patch(path, json={"network_monitor": {"paused": True}})
+    assert (paused.status_code, paused.json()["paused"], paused.json()["url"]) == (200, True, "http://a..b.com")
+    judged = await app_client.patch(path, json={"network_monitor": {"timeout": 5}})
+    assert [each["field"] for each in judged.json()["details"]] == ["url"]

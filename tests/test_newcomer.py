@@ -60,6 +60,6 @@ async def test_from_the_first_start_to_a_notification_takes_two_minutes_of_click
     await expect(page.locator("#now .badge")).to_have_text("down", timeout=20_000)
     await page.get_by_role("navigation", name="Main").get_by_role("link", name="Incidents").click()
     await page.get_by_role("link", name="on Shop").first.click()
-    await expect(page.get_by_text("beginning: delivered after").first).to_be_visible(timeout=15_000)
+    await expect(page.get_by_text("opening delivered after").first).to_be_visible(timeout=15_000)
     assert time.monotonic() - began < 60 * MINUTES
     assert not [said for said in console.said if "404" not in said]

@@ -25,6 +25,7 @@ from tocsin.domain.deliveries import Delivered
 from tocsin.domain.incidents import Notification
 from tocsin.domain.monitors import Result, Target
 from tocsin.integrations.base import Wires as Channels
+from tocsin.integrations.slack import SlackIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
@@ -260,18 +261,49 @@ async def test_a_text_message_that_was_taken_is_not_paid_twice(status: bytes, re
 
 @pytest.mark.parametrize(
     ("body", "done"),
-    [(b'{"ok":true,"channel":"C1","ts":"17', True), (b' { "ok" : true }', True), (b'{"ok":false,"error":"no', False),
-     (b"<html>", False), (b"[" * 100_000, False), (b'{"ok":trueish', False), (b"", False)],
+    [(b'{"ok":true,"channel":"C1","ts":"17', True), (b' { "ok" : true }', True), (b"", True), (b'{"ok', True),
+     (b'{"channel":"C1","ok":true,', True), (b'{"message":{"ok":false,"error":"no"},"chan', True), (b'{"ok":tr', True),
+     (b'{"message":{"ok":false},"ok":true', True), (b'{"ok":false,"error":"no', False), (b'{"ok":f', False),
+     (b'{"channel":"C1","ok" : false , "err', False), (b'{"message":{"ok":true},"ok":false', False),
+     (b"<html>", False), (b"[" * 100_000, False), (b'{"a":' * 30_000, True)],
 )  # fmt: skip
-async def test_what_slack_says_it_has_done_is_done_although_its_answer_breaks_off(body: bytes, done: bool) -> None:
-    async with serving(said(b"HTTP/1.1 200 OK", b"Content-Length: 200000", body=body)) as there:
+async def test_what_slack_does_not_deny_is_done_although_its_answer_breaks_off(body: bytes, done: bool) -> None:
+    assert await slack_did(said(b"HTTP/1.1 200 OK", b"Content-Length: 200000", body=body)) is done
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"<html>", b'{"channel":"C1"}', b'{"ok":1}', b'{"ok":trueish', b'{"ok"', b"{" * 9]
+)
+async def test_a_whole_answer_in_which_slack_does_not_say_that_it_has_done_it_is_a_failure(body: bytes) -> None:
+    assert not await slack_did(said(b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), body=body))
+    assert not await slack_did(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+    assert not await slack_did(chunks((b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"))
+
+
+async def test_a_status_of_slack_s_that_nothing_follows_is_the_message_taken_without_its_name() -> None:
+    settings_ = {"bot_token": "xoxb-1", "user_token": "xoxp-1", "channel_id": "C1"}
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", "hang") as there:
         slack = Slack(settings.Slack("1", "secret", "secret", there.url, there.url))
-        if done:
-            assert (await slack.call("chat.postMessage", "xoxb-1", {}))["ok"] is True
-        else:
-            with pytest.raises(SlackRefused, match="answered 200"):
-                await slack.call("chat.postMessage", "xoxb-1", {})
+        mail = Mailer(None, "tocsin@example.com", Path("nowhere"))
+        wires = Channels(Http(GUARD), mail, "http://tocsin.test", slack=slack)
+        outcome = await SlackIntegration().send(settings_, NOTIFICATION, wires)
         await slack.close()
+    assert isinstance(outcome, Delivered)
+    assert (outcome.receipt, len(there.asked)) == ({"written": [], "lost": []}, 1)
+
+
+async def slack_did(answer: bytes) -> bool:
+    """Whether Slack is taken to have posted a message, having answered like this and closed the connection."""
+    async with serving(answer) as there:
+        slack = Slack(settings.Slack("1", "secret", "secret", there.url, there.url))
+        try:
+            await slack.call("chat.postMessage", "xoxb-1", {})
+        except SlackRefused as refusal:
+            assert "answered 200" in str(refusal)  # noqa: PT017
+            return False
+        finally:
+            await slack.close()
+        return True
 
 
 # ------------------------------------------------------------------------------------------------------- without end

@@ -45,7 +45,7 @@ async def test_every_page_allows_nothing_but_its_own_stylesheet(app_client: http
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
     assert "<script" not in answer.text
     assert "style=" not in answer.text
     assert 'name="viewport"' in answer.text

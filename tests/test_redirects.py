@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any
 
@@ -83,6 +84,40 @@ async def test_an_escape_in_a_redirect_makes_no_loop() -> None:
     result = await checks.perform(Target(url, "http", 20), Wires(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
     server.close()
     assert result.ok, result.message
+
+
+def unused_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+async def test_what_fails_after_a_redirect_says_where() -> None:
+    let_go = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        let_go.set()
+
+    nobody, silent = unused_port(), await asyncio.start_server(hold, "127.0.0.1", 0)
+    broken = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with recorder(broken) as (bad, _):
+        for port, said, timeout in (
+            (nobody, "connection refused", 20), (bad, "HTTP status 500, expected 2xx", 20),
+            (silent.sockets[0].getsockname()[1], "request timeout after 0.5 seconds", 0.5),
+        ):  # fmt: skip
+            there = f"http://127.0.0.1:{port}/there"
+            moved = f"HTTP/1.1 302 Found\r\nLocation: {there}?token=t\r\nConnection: close\r\n\r\n".encode()
+            async with recorder(moved) as (first, _):
+                target = Target(f"http://127.0.0.1:{first}/", "http", timeout, expected_status=["2xx"])
+                result = await checks.perform(target, Wires(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
+            assert result.message == f"Redirected to {there}: {said}"
+            assert result.evidence
+            assert result.evidence.request == f"GET {there}?token=t"
+    await asyncio.wait_for(let_go.wait(), 20)
+    silent.close()
 
 
 # ------------------------------------------------------------------------------------------------------- trailing dots

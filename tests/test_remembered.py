@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import importlib
 import pkgutil
 import time
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 
 import tocsin
+from tests.odd_answers import PLAIN, serving
+from tests.waiting import until
 from tocsin.api import caller
 from tocsin.domain.remembered import Remembered
+from tocsin.engine.deliver import KNOWN, Deliverer
+from tocsin.engine.destinations import Destination
+from tocsin.integrations.base import Wires
+from tocsin.storage import queue
+from tocsin.storage.queue import Job
+from tocsin.storage.secrets import Vault
+from tocsin.transports import interfaces
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Http
+from tocsin.transports.place import LONGEST_REMEMBERED, _remembered, place
+from tocsin.transports.smtp import Mailer
 
 FIXED = {
     "tocsin.api.docs.describe", "tocsin.web.pages._content", "tocsin.web.render._environment",
@@ -47,7 +65,8 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         for name, value in vars(module).items()
         if isinstance(value, Remembered)
     }
-    assert {"tocsin.api.caller._remembered", "tocsin.web.live._seen"} <= kept.keys()
+    expected = {"tocsin.api.caller._remembered", "tocsin.web.live._seen", "tocsin.transports.place._remembered"}
+    assert expected <= kept.keys()
     for name, value in kept.items():
         assert (value.most <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
 
@@ -63,6 +82,61 @@ def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
     for number in range(3):
         old.put(number, number, time.monotonic())
     assert len(old) == 0, "what is over is forgotten without being asked for"
+
+
+# ------------------------------------------------------------------------------------------------ what lives in objects
+
+
+async def test_an_engine_knows_the_settings_and_fortunes_of_so_many_integrations(
+    pool: asyncpg.Pool, vault: Vault, project: Any
+) -> None:
+    wires = Wires(Http(Guard()), Mailer(None, "tocsin@example.com", Path("nowhere")), "http://tocsin.test")
+    deliverer = Deliverer(pool, vault, wires, [1.0])
+    rows = await pool.fetch(
+        """INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable, system, attach_all)
+           SELECT gen_random_uuid(), $1, 'Integrations::WebhookIntegration', '{}', false, true, false, false
+           FROM generate_series(1, $2) RETURNING id""",
+        project.id, KNOWN + 50,
+    )  # fmt: skip
+    said = queue.test_content("http://tocsin.test", datetime.now(UTC))
+    jobs = [Job(row["id"], project.id, row["id"], 1, False, "test", 1, 0, False, said.started_at, said) for row in rows]
+    loaded = await asyncio.gather(*map(deliverer._sendable, jobs))
+    assert None not in loaded
+    assert len(deliverer._kept) == KNOWN
+    for job in jobs:
+        deliverer._destinations[job.integration_id] = Destination(job.integration_id)
+    await deliverer._give_back()
+    assert len(deliverer._destinations) == KNOWN
+
+
+async def test_connections_are_kept_for_the_next_time_up_to_a_number_and_for_a_few_seconds() -> None:
+    http = Http(Guard([ip_network("127.0.0.0/8")]), most_idle=3)
+    async with serving(PLAIN, "hang") as there:
+
+        async def kept() -> int:
+            return sum(map(len, http._idle.values()))
+
+        for _ in range(3):
+            await asyncio.gather(*(http.post(f"{there.url}{number}", b"", {}) for number in range(6)))
+            assert await kept() == http._idle_count == 3
+
+        async def forgotten() -> bool:
+            return not http._idle
+
+        await until(forgotten, what="idle connections to be closed")
+        assert http._idle_count == 0
+        await http.post(there.url, b"", {})
+        assert await kept() == http._idle_count == 1
+        await http.close()
+        assert await kept() == http._idle_count == 0
+
+
+def test_the_addresses_of_this_machine_are_looked_at_anew_and_are_so_many() -> None:
+    assert len(interfaces.addresses()) <= interfaces.MOST <= MOST_ENTRIES
+    assert interfaces.LOOKED_AT_EVERY <= 60
+
+
+# ------------------------------------------------------------------------------------------------------ others' text
 
 
 async def test_a_token_with_a_megabyte_of_blanks_before_it_is_good_and_not_remembered(
@@ -90,3 +164,14 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
     assert parse_query_string.cache_info().currsize <= 1
     assert parse_cookie_string.cache_info().currsize == 0
     assert parse_query_string.cache_info().maxsize <= 1_024
+
+
+async def test_a_secret_or_a_long_address_is_remembered_by_nobody() -> None:
+    before = len(_remembered)
+    place("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    place("http://example.com/\N{SNOWMAN}")
+    assert len(_remembered) == before
+    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _remembered._known)
+    modules()
+    caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
+    assert not [each.__qualname__ for each in caches if each.__module__ == "tocsin.integrations.webhook"]

@@ -344,3 +344,13 @@ async def test_a_sample_of_an_unset_clock_does_not_keep_the_gathering_of_hours_b
     await asyncio.wait_for(retention.gather(pool), 60)
     hours = await pool.fetch("SELECT at, cpu_used FROM samples_hourly")
     assert [tuple(row) for row in hours] == [(taken.replace(minute=0, second=0, microsecond=0), 7)]
+
+
+@pytest.mark.parametrize("hostname", ["\u200b\u200b", "\u3164", " \u200d ", "\u202e\u00a0"])
+async def test_a_hostname_of_which_nothing_can_be_seen_is_none(app_client: httpx.AsyncClient, hostname: str) -> None:
+    body = report(sample("disk_used_b", 99.9), hostname=hostname, disk_total_bytes=100)
+    assert (await app_client.post(URL, json=body)).status_code == 201
+    assert (await only_server(app_client))["hostname"] is None
+    [(name, message)] = await ongoing(app_client)
+    assert name == body["attributes"]["motherboard_id"]
+    assert f" on {name} " in message

@@ -15,7 +15,8 @@ from tests.test_console_sign_in import ANN, PAGE, PASSWORD, account, csrf, sign_
 from tests.waiting import until
 from tocsin.domain import clients
 from tocsin.domain.accounts import same_address
-from tocsin.settings import Settings, Unusable, load
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings, load
 from tocsin.storage import database, sign_ins
 from tocsin.storage.secrets import Vault
 
@@ -63,6 +64,9 @@ PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "2001:db8:f::/48")))
         ("2001:db8:f::1", ["2001:db8:a:b:c:d:e:f"], "2001:db8:a:b::/64"),
         ("2001:db8:a:b::1", ["203.0.113.5"], "2001:db8:a:b::/64"),
         ("fe80::1%eth0", [], "fe80::/64"),
+        ("::1", [], "::/64"),
+        ("::ffff:192.0.2.7", [], "192.0.2.7"),
+        ("2001:db8:1:2::", [], "2001:db8:1:2::/64"),
         (None, ["203.0.113.5"], clients.NOWHERE),
         ("/run/socket", [], clients.NOWHERE),
     ],

@@ -317,6 +317,21 @@ async def test_an_engine_killed_in_the_middle_of_the_update_leaves_it_to_the_nex
         service.stop()
 
 
+async def test_a_message_that_was_taken_without_being_named_is_posted_once_and_its_end_as_another(
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
+) -> None:
+    uuid = await connected(client, slack, workspace)
+    slack.fail("chat.postMessage", done=True, Content_Length="500", Connection="close")
+    begun = await incident(client)
+    posted = await message(slack, workspace, begun["incident_type"])
+    opening = await ended(client, uuid, "opened")
+    assert (opening["status"], len(opening["attempts"])) == ("delivered", 1)
+    await client.post(f"/api/v1/incidents/{begun['uuid']}/resolve")
+    assert await message(slack, workspace, "Resolved") is not posted
+    assert (await ended(client, uuid, "resolved"))["status"] == "delivered"
+    assert len([each for each in slack.in_(workspace) if begun["incident_type"] in each.words]) == 2
+
+
 async def test_a_press_on_a_message_that_nobody_remembers_resolves_and_updates_it_too(
     client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
 ) -> None:

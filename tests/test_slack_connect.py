@@ -22,7 +22,7 @@ from tocsin.actions.base import Actor
 from tocsin.actions.slack import Consent
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import audit, sessions
+from tocsin.storage import accounts, audit, sessions
 from tocsin.storage.database import transaction
 from tocsin.storage.secrets import Vault
 
@@ -293,7 +293,10 @@ async def signed_in(pool: asyncpg.Pool, vault: Vault, project: Any) -> tuple[str
         await tx.execute(
             "INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, 'owner')", project.id, user_id
         )
-        token = await sessions.begin(tx, vault, user_id, "a browser")
+        user = await accounts.user_by_id(tx, user_id)
+        assert user
+        token = await sessions.begin(tx, vault, user, "a browser")
+        assert token
         found = await sessions.who(tx, vault, token)
     assert found is not None
     return token, found.session_id, user_id
@@ -329,7 +332,11 @@ async def test_what_the_console_began_is_finished_by_no_other_browser_session(
     begun = await begun_in(settings, pool, vault, project, signed_in)
     if cookie != "nobody's":
         async with pool.acquire() as tx, tx.transaction():
-            browser.cookies.set("tocsin", await sessions.begin(tx, vault, signed_in[2], "another"))
+            user = await accounts.user_by_id(tx, signed_in[2])
+            assert user
+            token = await sessions.begin(tx, vault, user, "another")
+            assert token
+            browser.cookies.set("tocsin", token)
     said, good = told(await browser.get(slack.consent(begun.oauth_url, workspace)))
     assert not good
     assert "another browser" in said

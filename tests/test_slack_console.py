@@ -12,7 +12,7 @@ import pytest
 
 from tests.slack_server import SlackServer
 from tests.test_slack_connect import environ
-from tocsin.storage import sessions
+from tocsin.storage import accounts, sessions
 from tocsin.storage.secrets import Vault
 
 __all__ = ["environ"]
@@ -31,7 +31,11 @@ async def sign_in(
         user = await tx.fetchval("INSERT INTO users (email) VALUES ('ann@example.com') RETURNING id")
         member = "INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3)"
         await tx.execute(member, project.id, user, role)
-        browser.cookies.set("tocsin", await sessions.begin(tx, vault, user, "a browser"), domain="tocsin.test")
+        ann = await accounts.user_by_id(tx, user)
+        assert ann
+        token = await sessions.begin(tx, vault, ann, "a browser")
+        assert token
+        browser.cookies.set("tocsin", token, domain="tocsin.test")
 
 
 def field(page: str) -> str:

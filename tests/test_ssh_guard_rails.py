@@ -23,6 +23,9 @@ from tocsin.domain import ids
 
 pytestmark = pytest.mark.timeout(300)
 
+NOT_FOR_NOW = " was restarted as often as is allowed for now; nothing was restarted, try again later"
+"""All that one project hears of another's restarts, after the target."""
+
 
 @pytest.fixture
 def target(target: Machine) -> Machine:
@@ -154,8 +157,34 @@ async def test_projects_that_can_log_in_share_the_guard_rails_without_hearing_of
     assert (await here.restart())["status"] == "delivered"
     done = await there.restart()
     assert (done["status"], target.reboots) == ("suppressed", 1)
-    assert done["reason"].endswith(" was restarted as often as is allowed for now; nothing was restarted")
+    assert done["reason"].endswith(NOT_FOR_NOW)
     assert "sudo -S -p '' -l reboot" in target.texts, "they were logged in"
+
+
+async def test_of_two_projects_behind_their_logins_one_restarts_and_the_other_does_not_hear_why(
+    service_with: Callable[..., Service], target: Machine, relay: Relay
+) -> None:
+    service = service_with(TOCSIN_SSH_COOLDOWN="0", TOCSIN_SSH_DAILY_LIMIT="100")
+    async with await signed_in(service) as client:
+        other = await service.new_project()
+        async with service.client(other.api_token) as stranger:
+            scenes = [await scene(each, relay.port) for each in (client, stranger)]
+            target.behave("hesitant", then="stay")
+            both = [await each.open() for each in scenes]
+            await asyncio.to_thread(poll, lambda: len(target.calls) == 2, what="sudo to be asked by both")
+            relay.hold()  # its answers come through, and what the engine says after that does not
+            target.behave("password", then="stay")
+
+            async def one_is_refused() -> bool:
+                found = [await each.delivery(uuid) for each, uuid in zip(scenes, both, strict=True)]
+                return any(each["finished_at"] for each in found)
+
+            await until(one_is_refused, what="one of them to be refused")
+            relay.let_go()
+            ends = [await each.ended(uuid) for each, uuid in zip(scenes, both, strict=True)]
+            assert (sorted(each["status"] for each in ends), target.reboots) == (["delivered", "suppressed"], 1)
+            [refused] = [each["reason"] for each in ends if each["status"] == "suppressed"]
+            assert refused == f"127.0.0.1:{relay.port}{NOT_FOR_NOW}"
 
 
 # --------------------------------------------------------------------------------------------------- which incidents

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tests.ssh_scene import TYPE
+from tocsin.domain.servers import default_alerts
 from tocsin.integrations.base import MASK
+from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 
 PRINTED = {"ip": "192.168.1.100", "username": "admin", "password": "secure_password", "port": 22}
 
@@ -134,3 +136,9 @@ async def test_only_a_restart_integration_has_a_host_key_to_trust(app_client: ht
     assert answer.status_code == 422
     missing = await app_client.post("/api/v1/integrations/INT123/trust_host_key", json=body)
     assert missing.status_code == 404
+
+
+def test_the_types_of_incident_that_the_form_names_are_ones_that_there_are() -> None:
+    field = next(each for each in SshServerRestartIntegration.fields if each.name == "incident_types")
+    assert "such as downtime, ram." in field.hint
+    assert {"downtime", "ram"} <= default_alerts().keys()

@@ -8,9 +8,10 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from tocsin.integrations.sms_code import NOT_VERIFIED
 
 from tests.conftest import Service, new_project
-from tests.receivers import Mailbox
+from tests.receivers import Mailbox, Receiver
 from tests.test_accounts import bearer, outbox, register
 from tests.test_console_sign_in import ANN, BOB, PASSWORD, account, csrf, sign_in, site, visitor
 from tests.waiting import until
@@ -27,12 +28,18 @@ __all__ = ["site"]
 EMAIL = "Integrations::EmailIntegration"
 
 
-async def try_out(client: httpx.AsyncClient, address: str, headers: dict[str, str]) -> Any:
-    """A test mail to an address, as it ended."""
-    body = {"integration": {"type": EMAIL, "settings": {"email": address}}}
+async def try_out(
+    client: httpx.AsyncClient, settings: dict[str, str], headers: dict[str, str], kind: str = EMAIL
+) -> Any:
+    """A test of a new integration, as it ended."""
+    body = {"integration": {"type": kind, "settings": settings}}
     made = await client.post("/api/v1/integrations", json=body, headers=headers)
     assert made.status_code == 201, made.text
-    trial = (await client.post(f"/api/v1/integrations/{made.json()['uuid']}/test", headers=headers)).json()
+    return await tried_out(client, made.json()["uuid"], headers)
+
+
+async def tried_out(client: httpx.AsyncClient, uuid: str, headers: dict[str, str]) -> Any:
+    trial = (await client.post(f"/api/v1/integrations/{uuid}/test", headers=headers)).json()
 
     async def ended() -> Any:
         found = (await client.get(f"/api/v1/deliveries/{trial['uuid']}", headers=headers)).json()
@@ -41,26 +48,73 @@ async def try_out(client: httpx.AsyncClient, address: str, headers: dict[str, st
     return await until(ended, timeout=30, what="the end of the test")
 
 
-async def test_an_account_that_nobody_verified_sends_no_mail_and_a_verified_one_does(
-    service: Service, client: httpx.AsyncClient, mailbox: Mailbox
-) -> None:
-    name = uuid.uuid4().hex
-    address, victim = f"{name}@example.com", f"victim-{name}@example.com"
+async def newcomer(client: httpx.AsyncClient) -> tuple[str, dict[str, str]]:
+    """Somebody's address who has registered and verified nothing, and what they call with."""
+    address = f"{uuid.uuid4().hex}@example.com"
     assert (await register(client, email=address)).status_code == 201
     given = {"user": {"email": address, "password": PASSWORD}}
-    headers = bearer((await client.post("/api/v1/users/sign_in", json=given)).json()["token"])
-    [project] = (await client.get("/api/v1/projects", headers=headers)).json()
-    for each in (headers, bearer(project["api_token"])):
-        refused = await try_out(client, victim, each)
-        assert refused["status"] == "suppressed"
-        assert "has not verified their mail address" in refused["reason"]
+    return address, bearer((await client.post("/api/v1/users/sign_in", json=given)).json()["token"])
+
+
+async def verify(service: Service, address: str) -> None:
     connection = await asyncpg.connect(service.database)
     try:
         await connection.execute("UPDATE users SET email_verified_at = now() WHERE email = $1", address)
     finally:
         await connection.close()
-    assert (await try_out(client, victim, headers))["status"] == "delivered"
+
+
+async def test_an_account_that_nobody_verified_sends_no_mail_and_a_verified_one_does(
+    service: Service, client: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    address, headers = await newcomer(client)
+    victim = f"victim-{address}"
+    [project] = (await client.get("/api/v1/projects", headers=headers)).json()
+    for each in (headers, bearer(project["api_token"])):
+        refused = await try_out(client, {"email": victim}, each)
+        assert refused["status"] == "suppressed"
+        assert "has not verified their mail address" in refused["reason"]
+    await verify(service, address)
+    assert (await try_out(client, {"email": victim}, headers))["status"] == "delivered"
     assert len(await mailbox.arrivals(to=victim)) == 1
+
+
+async def test_an_account_that_nobody_verified_calls_no_site_and_no_machine_until_it_is_verified(
+    service: Service, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    address, headers = await newcomer(client)
+    for kind, settings in (
+        ("Integrations::WebhookIntegration", {"webhook_url": receiver.url("/hook")}),
+        ("Integrations::SshServerRestartIntegration", {"ip": "127.0.0.1", "username": "ann", "password": "x"}),
+    ):
+        refused = await try_out(client, settings, headers, kind)
+        assert refused["status"] == "suppressed"
+        assert "until then nothing is sent" in refused["reason"]
+    assert not receiver.to("/hook")
+    [hook, _] = [
+        each["uuid"]
+        for each in (await client.get("/api/v1/integrations", headers=headers)).json()
+        if each["type"] != EMAIL
+    ]
+    health = (await client.get(f"/api/v1/integrations/{hook}/health", headers=headers)).json()
+    assert health["status"] == "failing"
+    await verify(service, address)
+    assert (await tried_out(client, hook, headers))["status"] == "delivered"
+
+
+async def test_what_an_account_that_nobody_verified_watches_is_looked_at(
+    service: Service, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    _, headers = await newcomer(client)
+    body = {"network_monitor": {"url": receiver.url("/site")}}
+    made = await client.post("/api/v1/network_monitors", json=body, headers=headers)
+    assert made.status_code == 201, made.text
+
+    async def looked_at() -> bool:
+        found = await client.get(f"/api/v1/network_monitors/{made.json()['uuid']}", headers=headers)
+        return found.json()["last_check"] is not None
+
+    await until(looked_at, what="the first check")
 
 
 async def test_what_the_operator_makes_for_an_owner_sends_before_the_owner_has_verified(
@@ -68,7 +122,7 @@ async def test_what_the_operator_makes_for_an_owner_sends_before_the_owner_has_v
 ) -> None:
     name = uuid.uuid4().hex
     project = await service.new_project(owner_email=f"{name}@example.com")
-    ended = await try_out(client, f"team-{name}@example.com", bearer(project.api_token))
+    ended = await try_out(client, {"email": f"team-{name}@example.com"}, bearer(project.api_token))
     assert ended["status"] == "delivered"
 
 
@@ -87,19 +141,30 @@ async def test_an_account_that_nobody_verified_invites_nobody(
     assert [letter["To"] for letter in outbox(settings)] == [ANN]
 
 
-async def test_no_verification_code_goes_out_for_a_stranger(
-    site: Any, pool: asyncpg.Pool
-) -> None:
+@pytest.fixture
+def texting(environ: dict[str, str]) -> None:
+    environ["TOCSIN_SMS_PROVIDER"] = "outbox"
+
+
+async def test_no_verification_code_goes_out_for_a_stranger(texting: None, site: Any, pool: asyncpg.Pool) -> None:
+    async def asked() -> httpx.Response:
+        return await stranger.post(
+            "/api/v1/integrations/sms/send_verification_code", json={"phone_number": "+15005550006"}, headers=headers
+        )
+
     async with visitor(site) as stranger:
         await register(stranger)
         await pool.execute("UPDATE projects SET plan = 'paid'")
         given = {"user": {"email": ANN, "password": PASSWORD}}
         headers = bearer((await stranger.post("/api/v1/users/sign_in", json=given)).json()["token"])
-        answer = await stranger.post(
-            "/api/v1/integrations/sms/send_verification_code", json={"phone_number": "+15005550006"}, headers=headers
-        )
-    assert answer.status_code in (403, 503)
-    assert await pool.fetchval("SELECT count(*) FROM phone_codes_sent") == 0
+        answer = await asked()
+        assert (answer.status_code, answer.json()) == (
+            403, {"success": False, "error": "address_not_verified", "message": NOT_VERIFIED},
+        )  # fmt: skip
+        assert await pool.fetchval("SELECT count(*) FROM phone_codes_sent") == 0
+        await pool.execute("UPDATE users SET email_verified_at = now()")
+        assert (await asked()).status_code == 200
+    assert await pool.fetchval("SELECT count(*) FROM phone_codes_sent") == 1
 
 
 @pytest.fixture

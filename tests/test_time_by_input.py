@@ -162,7 +162,7 @@ async def house(settings: Settings, pool: asyncpg.Pool, vault: Vault, project: A
         assert user
         await accounts.verify(tx, user.id, user.email)
         await tx.execute(accounts.INSERT_MEMBER, project.id, user.id, "owner")
-        token = await sessions.begin(tx, vault, user.id, "Firefox on Linux")
+        token = await sessions.begin(tx, vault, user, "Firefox on Linux")
     known = [(b"authorization", f"Bearer {project.api_token}".encode()), (b"cookie", f"tocsin={token}".encode())]
     application = app.api_app(settings, "http://tocsin.test")
     async with running(application):

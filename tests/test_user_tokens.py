@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from tests.test_accounts import bearer, register
 from tocsin.domain import ids
-from tocsin.storage import accounts
+from tocsin.storage import accounts, sessions
 from tocsin.storage.secrets import Vault
 
 OWN = re.compile(r"^/api/v1/(users|projects)\b")
@@ -38,7 +38,7 @@ async def token_of(pool: asyncpg.Pool, vault: Vault, project: Any, role: str) ->
     async with pool.acquire() as tx, tx.transaction():
         user = await accounts.ensure_user(tx, f"{role}@example.com")
         await tx.execute(accounts.INSERT_MEMBER, project.id, user.id, role)
-        return await accounts.sign_in(tx, vault, user.id)
+        return str(await sessions.begin(tx, vault, user))
 
 
 async def test_a_reader_changes_nothing_anywhere(

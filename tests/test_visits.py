@@ -305,6 +305,32 @@ async def test_a_keyword_is_found_where_the_page_writes_it_with_entities(written
         assert (await look(there.url, keyword=written)).ok
 
 
+@pytest.mark.parametrize(
+    ("body", "keyword"),
+    [
+        (b"<p>Sch\xf6ne Gr\xfc\xdfe \x80", "Schöne Grüße €"),  # as windows-1252, which the page does not say
+        (b"<p>Caf\xe9", "Café"),
+        ("<p>Grüße aus Köl".encode() + "n\u00e4".encode()[:2], "Grüße aus Kö"),  # cut off within a letter
+        (b"<p>All&nbsp;systems&#160;go", "All systems go"),
+        ("<p>All\u00a0systems".encode(), "All systems"),
+        (b"<p>All systems", "All\u00a0systems"),
+        ("<p>Cafe\u0301 ouvert".encode(), "Caf\u00e9 ouvert"),
+        ("<p>Caf\u00e9 ouvert".encode(), "Cafe\u0301 ouvert"),
+        (b"<p>Cafe&#769; ouvert", "Café ouvert"),
+        ("<p>\u1112\u1161\u11ab\u1100\u1173\u11af".encode(), "한글"),
+    ],
+)
+def test_a_keyword_is_found_where_people_see_it(body: bytes, keyword: str) -> None:
+    assert pages.says(body, b"text/html", keyword)
+    assert not pages.says(body, b"text/html", keyword + "x")
+
+
+def test_what_a_page_says_of_its_charset_comes_before_what_its_bytes_look_like() -> None:
+    assert pages.charset(b"Caf\xe9", b"text/html; charset=utf-8") == ("utf-8", 0)
+    assert pages.charset(b"<meta charset=utf-8>Caf\xe9", b"") == ("utf-8", 0)
+    assert pages.charset("Café".encode(), b"") == ("utf-8", 0)
+
+
 async def test_a_keyword_in_half_of_two_letters_is_none() -> None:
     async with serving(page("挂牌", "gbk", "text/html; charset=gbk")) as there:  # B9D2 C5C6
         assert not pages.says("挂牌".encode("gbk"), b"text/html; charset=gbk", b"\xd2\xc5".decode("gbk"))
@@ -338,6 +364,10 @@ def worst() -> Iterator[tuple[str, bytes]]:
     yield "utf-8", b"&" + b"a" * MEBIBYTE
     yield "utf-8", b"&abcdefghijklmnopqrstuvwxyzabcdef" * (MEBIBYTE // 33)
     yield "utf-8", b"<meta " * (MEBIBYTE // 6)
+    yield "utf-8", "a\u0301".encode() * (MEBIBYTE // 3)
+    yield "utf-8", "\u0301\u0316".encode() * (MEBIBYTE // 4)
+    yield "utf-8", "\u0316".encode() * (MEBIBYTE // 4) + "\u0301".encode() * (MEBIBYTE // 4)
+    yield "utf-8", "&#769;é\u1100\u1161".encode() * (MEBIBYTE // 14)
     for named in sorted(set(pages.CHARSETS.values())):
         for unit in (b"\xff", b"\x81", b"\x00\xd8"):
             yield named, unit * (MEBIBYTE // len(unit))

@@ -28,6 +28,8 @@ def values(size: int) -> Iterator[Made]:
     yield "NULs", _filled(b'"', b"\\u0000", b'"', size)
     yield "no UTF-8", _filled(b'"', b"\xff", b'"', size)
     yield "four bytes each", _filled(b'"', "😀".encode(), b'"', size)
+    yield "overrides and blanks", _filled(b'"', "\u202e ".encode(), b'"', size)
+    yield "samples of long fractions", _filled(b"[", b'{"value":0.30000000000000004440892098},', b"{}]", size)
     yield "combining", _filled(b'"', "\u0301".encode(), b'"', size)
     yield "blanks", _filled(b"", b" ", b"1", size)
     yield "long number", _filled(b"", b"9", b"9", size)
@@ -35,7 +37,8 @@ def values(size: int) -> Iterator[Made]:
     yield "numbers of 4,000 digits", _filled(b"[", b"9" * 4_000 + b",", b"1]", size)
     yield "numbers of 400 digits", _filled(b"[", b"9" * 399 + b",", b"1]", size)
     yield "numbers of 19 digits", _filled(b"[", b"9" * 19 + b",", b"1]", size)
-    for fraction in (b"9e295", b"1e-320", b"1.2345678901234567e-300", b"9007199254740993.0", b"1e999", b"1.5"):
+    for fraction in (b"9e295", b"1e-320", b"1.2345678901234567e-300", b"9007199254740993.0", b"1e999", b"1.5",
+                     b"1.7976931348623157e308", b"17976931348623157e292", b"0.30000000000000004440892098"):  # fmt: skip
         yield f"fractions {fraction.decode()}", _filled(b"[", fraction + b",", b"1]", size)
         yield f"one field of {fraction.decode()}", _filled(b"{", b'"after":' + fraction + b",", b'"after":1}', size)
     yield "integers", _filled(b"[", b"1,", b"1]", size)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tocsin.settings import Settings, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings
 from tocsin.storage import embedded
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def dsn(settings: Settings) -> str:
 
 def public_url(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> str:
     """What links start with, without a slash at the end."""
-    return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    found = settings.found_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return settings.public_url or found
 
 
 def note_url(settings: Settings, url: str) -> None:

@@ -17,20 +17,23 @@ from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
 from tocsin.domain.greeting import is_greeting
+from tocsin.domain.settings import (
+    DAY,
+    Network,
+    Unusable,
+    between,
+    choice,
+    days,
+    networks,
+    number,
+    schedule,
+    seconds,
+    switch,
+)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Plan = Literal["free", "paid"]
 
 KEY_BYTES = 32
-DAY = 86_400
-
-
-class Unusable(Exception):
-    """A setting that cannot be used. The text is one line that names it and says what to do."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name}: {problem}")
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,9 @@ class Limits:
     """What one API process takes from whoever connects, before it knows who that is.
 
     `idle_timeout` is longer than what proxies use, so that they end a connection and not we. An IPv6 address counts by
-    its /64. Of a body something must come every `transfer_grace`, and after the first of these `transfer_rate` bytes a
-    second on average; an answer may rest for `idle_timeout` before it must be taken at that rate.
+    its /64; a trusted proxy's has no limit of its own. Of a body something must come every `transfer_grace`,
+    and after the first of these `transfer_rate` bytes a second on average; an answer may rest for `idle_timeout` before
+    it must be taken at that rate.
     """
 
     connections: int
@@ -101,12 +105,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked. Durations are seconds, retentions days."""
+    """Every setting, checked; seconds, and days of retention. `tocsin up` tells its processes the `found_url`."""
 
     env: Literal["production", "development", "test"]
     data_dir: Path
     database_url: str | None
     public_url: str | None
+    found_url: str | None
     secret_keys: tuple[bytes, ...] = field(repr=False)
     allow_networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
@@ -157,22 +162,27 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     def text(name: str, default: str = "") -> str:
         return values.get(f"TOCSIN_{name}", "").strip() or default
 
-    env = _choice("ENV", text("ENV", "production"), "production", "development", "test")
+    env = choice("ENV", text("ENV", "production"), "production", "development", "test")
     production = env == "production"
     smtp = _smtp(text("SMTP_URL"), _helo(text("SMTP_HELO")))
     if smtp and not text("EMAIL_FROM"):
         raise Unusable("TOCSIN_EMAIL_FROM", "is needed where TOCSIN_SMTP_URL is set, such as tocsin@example.com")
+    retention = days("RETENTION", text("RETENTION", "400"))
+    retention_raw = days("RETENTION_RAW", text("RETENTION_RAW", str(min(30, retention))))
+    if retention_raw > retention:
+        raise Unusable("TOCSIN_RETENTION_RAW", f"is {retention_raw}, more than TOCSIN_RETENTION, which is {retention}")
     return Settings(
         env=env,  # type: ignore[arg-type]
         data_dir=folder,
         database_url=_database_url(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
+        found_url=values.get("TOCSIN_FOUND_URL"),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
-        allow_networks=(() if production else LOCAL_NETWORKS) + _networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
-        trusted_proxies=_networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
-        retry_schedule=_schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
-        default_plan=_choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
-        registration=_choice(  # type: ignore[arg-type]
+        allow_networks=(() if production else LOCAL_NETWORKS) + networks("ALLOW_NETWORKS", text("ALLOW_NETWORKS")),
+        trusted_proxies=networks("TRUSTED_PROXIES", text("TRUSTED_PROXIES")),
+        retry_schedule=schedule(text("RETRY_SCHEDULE", "5,30,120,300,900,1800,3600,7200,14400,28800")),
+        default_plan=choice("DEFAULT_PLAN", text("DEFAULT_PLAN", "free"), "free", "paid"),  # type: ignore[arg-type]
+        registration=choice(  # type: ignore[arg-type]
             "REGISTRATION", text("REGISTRATION", "invited" if production else "open"), "invited", "open"
         ),
         smtp=smtp,
@@ -180,11 +190,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         sms=_sms(text),
         sms_countries=_countries(text("SMS_COUNTRIES")),
         slack=_slack(text),
-        ssh_cooldown=_number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
-        ssh_daily_limit=_number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
-        retention_raw=_days("RETENTION_RAW", text("RETENTION_RAW", "30")),
-        retention=_days("RETENTION", text("RETENTION", "400")),
-        reveal_secrets=_switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
+        ssh_cooldown=number("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), most=30 * DAY),
+        ssh_daily_limit=number("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), most=1000),
+        retention_raw=retention_raw,
+        retention=retention,
+        reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         limits=_limits(text),
     )
 
@@ -202,66 +212,6 @@ def _dotenv(path: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(str(path), f"cannot be read ({error})") from error
-
-
-def _choice(name: str, value: str, *allowed: str) -> str:
-    if value not in allowed:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one of: {', '.join(allowed)}")
-    return value
-
-
-def _switch(name: str, value: str) -> bool:
-    lowered = value.lower()
-    if lowered not in ("true", "false", "1", "0", "yes", "no"):
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be true or false")
-    return lowered in ("true", "1", "yes")
-
-
-def _number(name: str, value: str, *, most: int) -> int:
-    if not value.isdecimal() or int(value) > most:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
-    return int(value)
-
-
-def _between(name: str, value: str, least: int, most: int) -> int:
-    if not value.isdecimal() or not least <= int(value[:20]) <= most:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, {least} to {most}")
-    return int(value)
-
-
-def _seconds(name: str, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be seconds, 0.1 to 3600")
-    return seconds
-
-
-def _days(name: str, value: str) -> int:
-    if not value.isdecimal() or not 1 <= int(value) <= 36_500:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a number of days, 1 to 36500")
-    return int(value)
-
-
-def _schedule(value: str) -> tuple[float, ...]:
-    try:
-        waits = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        waits = ()
-    if not waits or any(not 0 <= wait <= 30 * DAY for wait in waits):
-        raise Unusable("TOCSIN_RETRY_SCHEDULE", f"is {value!r}, but must be seconds with commas, such as 5,30,120")
-    return waits
-
-
-def _networks(name: str, value: str) -> tuple[Network, ...]:
-    if "%" in value:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but a network has no zone (%…)")
-    try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
-    except ValueError as error:
-        raise Unusable(f"TOCSIN_{name}", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
 
 
 def _database_url(value: str) -> str | None:
@@ -300,6 +250,8 @@ def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
         keys = tuple(base64.b64decode(part.strip(), b"-_", validate=True) for part in value.split(",") if part.strip())
     except (binascii.Error, ValueError):
         raise Unusable(name, "is not urlsafe base64; `tocsin secrets new` prints a good key") from None
+    if not keys and (value or name != "TOCSIN_SECRET_KEYS"):
+        raise Unusable(name, "has no key in it; `tocsin secrets new` prints one")
     if any(len(key) != KEY_BYTES for key in keys):
         raise Unusable(name, "has a key that is not 32 bytes long; `tocsin secrets new` prints a good key")
     return keys
@@ -311,20 +263,21 @@ Text = Callable[..., str]
 
 def _limits(text: Text) -> Limits:
     return Limits(
-        connections=_between("MAX_CONNECTIONS", text("MAX_CONNECTIONS", "2000"), 10, 1_000_000),
-        connections_per_address=_between(
+        connections=between("MAX_CONNECTIONS", text("MAX_CONNECTIONS", "2000"), 10, 1_000_000),
+        connections_per_address=between(
             "MAX_CONNECTIONS_PER_ADDRESS", text("MAX_CONNECTIONS_PER_ADDRESS", "500"), 1, 1_000_000
         ),
-        head_bytes=_between("MAX_HEAD_BYTES", text("MAX_HEAD_BYTES", "32768"), 8 << 10, 1 << 20),
-        headers=_between("MAX_HEADERS", text("MAX_HEADERS", "100"), 20, 1000),
-        head_timeout=_seconds("HEAD_TIMEOUT", text("HEAD_TIMEOUT", "10")),
-        idle_timeout=_seconds("IDLE_TIMEOUT", text("IDLE_TIMEOUT", "65")),
-        transfer_grace=_seconds("TRANSFER_GRACE", text("TRANSFER_GRACE", "10")),
-        transfer_rate=_between("TRANSFER_RATE", text("TRANSFER_RATE", "1024"), 1, 1 << 20),
+        head_bytes=between("MAX_HEAD_BYTES", text("MAX_HEAD_BYTES", "32768"), 8 << 10, 1 << 20),
+        headers=between("MAX_HEADERS", text("MAX_HEADERS", "100"), 20, 1000),
+        head_timeout=seconds("HEAD_TIMEOUT", text("HEAD_TIMEOUT", "10")),
+        idle_timeout=seconds("IDLE_TIMEOUT", text("IDLE_TIMEOUT", "65")),
+        transfer_grace=seconds("TRANSFER_GRACE", text("TRANSFER_GRACE", "10")),
+        transfer_rate=between("TRANSFER_RATE", text("TRANSFER_RATE", "1024"), 1, 1 << 20),
     )
 
 
 def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
+    url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
     match text("SMS_PROVIDER"):
         case "":
             return None
@@ -333,7 +286,6 @@ def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
         case "twilio":
             needed = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM")
             _all_or_none(text, needed, "TOCSIN_SMS_PROVIDER is twilio")
-            url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
             account_sid, auth_token, sender = map(text, needed)
             return Twilio(account_sid, auth_token, sender, url.rstrip("/"))
         case other:
@@ -344,22 +296,23 @@ def _countries(value: str) -> tuple[str, ...]:
     codes = tuple(part.strip().upper() for part in value.split(",") if part.strip())
     if any(len(code) != 2 or not code.isascii() or not code.isalpha() for code in codes):
         raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but must be two-letter codes with commas, such as AT,DE")
+    if codes:
+        from phonenumbers import SUPPORTED_REGIONS  # large, and not needed otherwise
+
+        if unknown := [code for code in codes if code not in SUPPORTED_REGIONS]:
+            raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but there is no country {unknown[0]}")
     return codes
 
 
 def _slack(text: Text) -> Slack | None:
     needed = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET", "SLACK_SIGNING_SECRET")
+    api_url = _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/"
+    authorize_url = _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize"))
     if not any(map(text, needed)):
         return None
     _all_or_none(text, needed, "another of Slack's settings is there")
     client_id, client_secret, signing_secret = map(text, needed)
-    return Slack(
-        client_id,
-        client_secret,
-        signing_secret,
-        _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/",
-        _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize")),
-    )
+    return Slack(client_id, client_secret, signing_secret, api_url, authorize_url)
 
 
 def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:

@@ -25,12 +25,16 @@ from tocsin.transports.guard import Guard
 Number = int | float
 StatusToExpect = int | str | list[int | str]
 
+OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
+"""Fields that are judged anew where one of them is given, and not otherwise: rules may have become stricter."""
+
 
 class MonitorFields(msgspec.Struct):
     """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
-    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read.
+    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read. Up
+    to 5 redirects are followed, unless `expected_status` names theirs.
     """
 
     name: str | UnsetType | None = UNSET
@@ -49,19 +53,9 @@ def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) ->
     if stored_ is None and given.url is UNSET:
         raise invalid_field("url", "is required")
     start = stored_ or _default(str(given.url))
-    url = _or(given.url, start.target.url, None)
-    named = _or(given.check_type, start.target.check_type if stored_ else None, None)
-    kind = base.of(named, url)
-    same_kind = stored_ is not None and kind.check_type == start.target.check_type
-    target = kind.validate(
-        Target(
-            url=url,
-            check_type=kind.check_type,
-            timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
-            expected_status=_or(given.expected_status, start.target.expected_status if same_kind else None, None),
-            keyword=_or(given.keyword, start.target.keyword if same_kind else None, None),
-        )
-    )
+    target = start.target
+    if stored_ is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
+        target = _target(given, start, stored_)
     made = Wanted(
         name=_name(given.name, target.url, start),
         target=target,
@@ -72,6 +66,22 @@ def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) ->
     if wrong := domain.check_numbers(made, least_interval(production=production)):
         raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
     return made
+
+
+def _target(given: MonitorFields, start: Wanted, stored_: Wanted | None) -> Target:
+    url = _or(given.url, start.target.url, None)
+    named = _or(given.check_type, start.target.check_type if stored_ else None, None)
+    kind = base.of(named, url)
+    same_kind = stored_ is not None and kind.check_type == start.target.check_type
+    return kind.validate(
+        Target(
+            url=url,
+            check_type=kind.check_type,
+            timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
+            expected_status=_or(given.expected_status, start.target.expected_status if same_kind else None, None),
+            keyword=_or(given.keyword, start.target.keyword if same_kind else None, None),
+        )
+    )
 
 
 def least_interval(*, production: bool) -> float:

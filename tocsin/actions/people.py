@@ -64,12 +64,17 @@ async def rename(tx: Tx, actor: Actor, user_id: UUID, name: str) -> None:
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
 async def change_password(
-    tx: Tx, actor: Actor, user_id: UUID, password_hash: str, session_id: UUID, tries: str
-) -> None:
-    """Ends every other session; `tries` is the subject whose limit is given back."""
-    await accounts.set_password(tx, user_id, password_hash)
-    await sessions.end_others(tx, user_id, session_id)
+    tx: Tx, actor: Actor, checked: User, password_hash: str, session_id: UUID, tries: str
+) -> bool:
+    """Another password in place of the one that was looked at: all other sessions end, and the limit of the subject
+    `tries` is given back. False where it is not the password any more, or the session is over.
+    """
+    if not await accounts.hold(tx, checked) or not await sessions.lives(tx, checked.id, session_id):
+        return False
+    await accounts.set_password(tx, checked.id, password_hash)
+    await sessions.end_others(tx, checked.id, session_id)
     await throttle.give_back(tx, tries)
+    return True
 
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
@@ -79,28 +84,28 @@ async def verify(tx: Tx, actor: Actor, user: User) -> None:
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
-async def claim(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, password_hash: str) -> bool:
+async def claim(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, password_hash: str) -> User | None:
     """The account is its mail's reader's from now on: with this password, its address verified, and nobody signed in.
 
     An account that nobody had verified may have been made by a stranger, so the tokens of the projects that it made
-    are replaced too. False where the account is gone, or has another address by now.
+    are replaced too. The user as they are now; None where the account is gone, or has another address by now.
     """
     user = await accounts.user_by_id(tx, user_id, lock=True)
     if user is None or same_address(user.email) != same_address(email):
-        return False
+        return None
     await accounts.set_password(tx, user_id, password_hash)
     await sessions.end_others(tx, user_id)
     if not user.verified:
         await accounts.verify(tx, user_id, email)
         for project_id in await accounts.projects_made_by(tx, user_id):
             await tokens.rotate(tx, system(project_id, user_id), vault)
-    return True
+    return await accounts.user_by_id(tx, user_id)
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
 async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, password_hash: str, network: str) -> bool:
     """As `claim`; the new password may then be tried from that network, whatever was tried before."""
-    if not await claim(tx, actor, vault, user.id, user.email, password_hash):
+    if await claim(tx, actor, vault, user.id, user.email, password_hash) is None:
         return False
     await sign_ins.forgive(tx, vault, user, network)
     return True
@@ -112,9 +117,9 @@ async def found(tx: Tx, actor: Actor, vault: Vault, email: str, name: str, passw
     user = await accounts.user_by_id(tx, (await accounts.ensure_user(tx, email)).id, lock=True)
     if user is None or settled(user):
         return None
-    await claim(tx, actor, vault, user.id, email, password_hash)
+    claimed = await claim(tx, actor, vault, user.id, email, password_hash)
     await accounts.set_name(tx, user.id, name)
-    return user
+    return claimed
 
 
 def settled(user: User | None) -> bool:

@@ -14,7 +14,7 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.short_text import fitted
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
-from tocsin.storage import accounts, phones
+from tocsin.storage import phones, strangers
 from tocsin.storage.phones import CODE_MINUTES, Wait
 from tocsin.storage.secrets import Vault
 from tocsin.transports import sms
@@ -22,6 +22,7 @@ from tocsin.transports.sms import Texting, TextRefused
 
 log = structlog.get_logger(__name__)
 
+NOT_VERIFIED = "Verify your mail address first, by the link that was mailed to you"
 TRY_LATER = 60
 """Seconds after which a caller may come back when the provider did not take the message."""
 
@@ -53,8 +54,8 @@ async def send(pool: asyncpg.Pool, actor: Actor, vault: Vault, settings: Setting
 
 async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, project_id: UUID, number: str) -> None:
     async with pool.acquire() as tx, tx.transaction():
-        if await accounts.made_by_stranger(tx, project_id):
-            raise _refused(403, "address_not_verified", "Verify your mail address first, by the link in the mail")
+        if await strangers.made(tx, project_id):
+            raise _refused(403, "address_not_verified", NOT_VERIFIED)
         code = await phones.new_code(tx, vault, project_id, number)
     if isinstance(code, Wait):
         seconds = math.ceil(code.seconds)

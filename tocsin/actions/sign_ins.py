@@ -22,25 +22,33 @@ async def begin(tx: Tx, actor: Actor, vault: Vault, address: str, network: str) 
 
 
 @unrecorded(OWN, by=EVERYBODY)
-async def by_token(tx: Tx, actor: Actor, vault: Vault, good: Try) -> str:
-    """A token for the user whose password was right."""
+async def by_token(tx: Tx, actor: Actor, vault: Vault, good: Try) -> str | None:
+    """A token for the user whose password was right; None where they have another by now."""
     assert good.user is not None
-    await stored.succeed(tx, vault, good)
-    return await accounts.sign_in(tx, vault, good.user.id)
+    token = await sessions.begin(tx, vault, good.user)
+    if token is not None:
+        await stored.succeed(tx, vault, good)
+    return token
 
 
 @unrecorded(OWN, by=EVERYBODY)
 async def by_session(
     tx: Tx, actor: Actor, vault: Vault, user: User, network: str, *, good: Try | None, before: str, label: str
-) -> str:
-    """A session in place of the one `before`; `good` is the try that was right, None where a link let them in."""
+) -> str | None:
+    """A session in place of the one `before`; `good` is the try that was right, None where a link let them in.
+
+    None where the user has another password by now.
+    """
+    token = await sessions.begin(tx, vault, user, label)
+    if token is None:
+        return None
     if good:
         await stored.succeed(tx, vault, good)
     else:
         await stored.remember(tx, vault, user, network)
     if before:
         await accounts.sign_out(tx, vault, before)
-    return await sessions.begin(tx, vault, user.id, label)
+    return token
 
 
 @unrecorded(OWN, by=EVERYBODY)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.actions.base import Actor
+from tocsin.actions.base import MEMBERS, Actor, require
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
 from tocsin.domain.remembered import Remembered
@@ -18,20 +18,25 @@ REMEMBERED = 1.0
 
 REMEMBERED_TOKENS = 10_000
 LONGEST_TOKEN = 200
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
 """Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
 _remembered: Remembered[tuple[asyncpg.Pool, str], Actor] = Remembered(REMEMBERED_TOKENS, REMEMBERED)
 
 
-async def caller_of(authorization: str | None, service: Service) -> Actor:
+async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Actor:
     """Whom the value of the `Authorization` header stands for: `Bearer TOKEN`, or the agent's bare `TOKEN`.
 
-    Raises `Refused` (401) without a good token.
+    Raises `Refused`: 401 without a good token, 403 for who may only read unless the request is for `reading`: actions
+    would refuse it, too, but only behind the body.
     """
     if authorization is None:
         raise unauthorized()
-    return _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
+    caller = _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
+    if not reading:
+        require(caller, MEMBERS)
+    return caller
 
 
 async def _look_up(authorization: str, service: Service) -> Actor:

@@ -154,11 +154,19 @@ class Connection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _take_place(self) -> None:
+        """Busy with a complete request, or waiting for its rest, or for the client to take of an answer."""
+        running = self._running
+        answered = running is None or running.response_complete
+        if answered or (running is self.cycle and self._part == BODY) or self.flow.write_paused:
+            self.crowd.waiting(self)
+        else:
+            self.crowd.busy(self)
+
     def _await_head(self) -> None:
         if self not in self.party.waiting:
             self.crowd.waiting(self)
-            if self.cycle is not None:  # else it runs since we were connected
-                self._deadline = self.loop.time() + self.limits.head_timeout
+            self._deadline = self.loop.time() + self.limits.head_timeout
 
     def _await_body(self, came: int) -> None:
         limits = self.limits
@@ -173,6 +181,7 @@ class Connection(HttpToolsProtocol):
         if self._answering:
             # What came fast is no credit for silence.
             self._deadline = limits.transfer_grace + min(self._since + self._raw / limits.transfer_rate, now)
+        self._take_place()
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
         try:
@@ -208,7 +217,6 @@ class Connection(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self.url = heads.origin_form(parser.get_method(), self.url, headers)
         self.begin_exchange()
-        self.crowd.busy(self)
         self._part, self._head, self._body, self._since, self._deadline = BODY, 0, 0, None, math.inf
         self.headers = []  # for trailers, which nobody asks for
 
@@ -233,6 +241,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.more_body = False
             self._deadline = math.inf
             self.cycle.message_event.set()
+            self._take_place()
 
     # ----------------------------------------------------------------------------------------------------- answering
 
@@ -246,6 +255,7 @@ class Connection(HttpToolsProtocol):
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            self._take_place()
             if not self.pipeline:
                 self._go_on()
                 self.flow.resume_reading()
@@ -267,6 +277,7 @@ class Connection(HttpToolsProtocol):
         elif self._part == BODY:
             self._deadline = self.loop.time() + self.limits.transfer_grace
         else:
+            self.crowd.idle(self)
             self._await_head()
 
     def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
@@ -310,6 +321,7 @@ class Connection(HttpToolsProtocol):
             self._deaf, self._held = True, None
             self._say_last_word()
         else:
+            self.crowd.waiting(self)
             self.transport.close()
 
     def _say_last_word(self) -> None:
@@ -347,13 +359,20 @@ class Connection(HttpToolsProtocol):
                 self._deadline = now + limits.transfer_grace  # it is we who let it wait
             else:
                 grace, rate = limits.transfer_grace, limits.transfer_rate
-                self._refuse(_late(f"of its body came nothing in {grace:g} s, or less than {rate} bytes a second"))
+                why = f"no part of its body came for {grace:g} s, or it came at less than {rate:,} bytes a second"
+                self._refuse(_late(why))
         else:
             self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._take_place()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stalled = None
+        if self._running is not None and not self._running.response_complete:
+            self._take_place()
 
     def give_up(self) -> None:
         self._deaf = True

@@ -1,23 +1,27 @@
 """Who is connected: how many in all and from each address, and who has to go when one more comes.
 
-A connection is idle (nothing half received, nothing to be answered), waiting (a head has begun to come) or busy. Where
-one more would be too many, the one that has been idle longest is given up, else the one that has waited longest. Where
-all are busy, who comes is refused.
+A connection is idle (all that it asked is answered), waiting (for the client to send the rest of a request, or to
+take what is answered) or busy (with a complete request). Where one more would be too many, the one that has been idle
+longest is given up, else one that has waited long. Where all are busy, who comes is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
+from tocsin.domain import clients
 from tocsin.settings import Limits
 
 SPARE_FILES = 64
 """What a process needs beside connections: its database, its logs, calls of its own."""
 FEWEST = 16
-OWN_BITS = 64
-"""Of an IPv6 address: what one customer has to themselves may differ in the others (RFC 6177)."""
+PROXIES = "proxies"
+"""The address of all of them."""
+CHOICE = 8
+"""As many of those that have waited longest are looked at: a slow caller among many of one address is spared."""
 
 
 class Member(Protocol):
@@ -43,23 +47,31 @@ class Party:
         self.waiting: dict[Member, None] = {}
 
     def first_to_go(self) -> Member | None:
-        return next(iter(self.idle), None) or next(iter(self.waiting), None)
+        if self.idle:
+            return next(iter(self.idle))
+        longest = islice(self.waiting, CHOICE)
+        return max(longest, key=lambda member: len(member.party.waiting), default=None)
 
 
 class Crowd:
-    """All connections of a process, which may have so many `files` open. One timer looks after all of them."""
+    """All connections of a process, which may have so many `files` open. One timer looks after all of them.
 
-    def __init__(self, limits: Limits, files: int) -> None:
+    Each address has a limit, `proxies` have none but that of all: many come through them.
+    """
+
+    def __init__(self, limits: Limits, files: int, proxies: Sequence[clients.Network]) -> None:
         self.limits = limits
+        self.proxies = proxies
         self.everyone = Party("", min(limits.connections, max(files - SPARE_FILES, FEWEST)))
         self._parties: dict[str, Party] = {}
         self._members: set[Member] = set()
         self._pause = min(1.0, limits.head_timeout / 4, limits.idle_timeout / 4, limits.transfer_grace / 4)
         self._round: asyncio.TimerHandle | None = None
 
-    def join(self, member: Member, address: str) -> bool:
-        """False where nobody can make room. Who joins is idle."""
-        address = of_one_customer(address)
+    def join(self, member: Member, peer: str) -> bool:
+        """False where nobody can make room. Who joins is waiting."""
+        trusted = clients.is_trusted(peer, self.proxies)
+        address = PROXIES if trusted else clients.network(peer, (), ())
         for full in (self._parties.get(address), self.everyone):
             if full is not None and full.count >= full.most:
                 going = full.first_to_go()
@@ -68,12 +80,13 @@ class Crowd:
                 self.leave(going)
                 going.give_up()
         if address not in self._parties:
-            self._parties[address] = Party(address, self.limits.connections_per_address)
+            most = self.everyone.most if trusted else self.limits.connections_per_address
+            self._parties[address] = Party(address, most)
         member.party = self._parties[address]
         self._members.add(member)
         for each in (member.party, self.everyone):
             each.count += 1
-            each.idle[member] = None
+            each.waiting[member] = None
         if self._round is None:
             self._look_later()
         return True
@@ -96,7 +109,8 @@ class Crowd:
             member.party.idle[member] = self.everyone.idle[member] = None
 
     def waiting(self, member: Member) -> None:
-        if member in self._members:
+        """Who waits already keeps their place."""
+        if member in self._members and member not in self.everyone.waiting:
             self.busy(member)
             member.party.waiting[member] = self.everyone.waiting[member] = None
 
@@ -117,11 +131,3 @@ class Crowd:
         self._round = None
         if self._members:
             self._look_later()
-
-
-def of_one_customer(address: str) -> str:
-    """What counts as one address: an IPv4 address, also one inside of IPv6, or the /64 around an IPv6 address."""
-    if ":" not in address:
-        return address
-    parsed = ipaddress.IPv6Address(address)
-    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), OWN_BITS), strict=False))

@@ -13,6 +13,8 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// What stands between backticks is code.
+const prose = (text) => (text || "").split(/`([^`]+)`/).map((part, place) => (place % 2 ? element("code", {}, part) : part));
 const pretty = (value) => JSON.stringify(value, null, 2);
 const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
 
@@ -37,7 +39,7 @@ function draw(description, calls) {
       groups.get(tag).push(drawCall(method, path, operation));
     }
   }
-  const about = element("p", {}, description.info.description);
+  const about = element("p", {}, ...prose(description.info.description));
   const tags = [...groups.keys()].sort();
   const anchor = (tag) => tag.replaceAll(" ", "-");
   document.getElementById("contents").replaceChildren(...tags.map((tag) => element("a", { href: `#${anchor(tag)}` }, tag)));
@@ -51,7 +53,7 @@ function drawCall(method, path, operation) {
     element("summary", {},
       element("span", { class: `method ${method}` }, method.toUpperCase()),
       element("span", { class: "path" }, path),
-      element("span", { class: "what" }, operation.summary)),
+      element("span", { class: "what" }, ...prose(operation.summary))),
   );
   // What is inside is made when it is first opened: there are many calls, and most stay closed.
   details.addEventListener("toggle", () => {
@@ -71,7 +73,7 @@ function drawInside(method, path, operation) {
     "form", {},
     ...fields.map(({ parameter, input }) => element("div", { class: "field" },
       element("label", { for: input.id }, parameter.name + (parameter.required ? " *" : "")), input,
-      parameter.description ? element("small", {}, parameter.description) : null)),
+      parameter.description ? element("small", {}, ...prose(parameter.description)) : null)),
     body && body.drawn,
     element("div", { class: "row" }, send, element("span", {}, needsToken ? "With the token above." : "Needs no token.")),
   );
@@ -85,7 +87,7 @@ function drawInside(method, path, operation) {
   });
   return element(
     "div", {},
-    operation.description ? element("p", {}, operation.description) : null,
+    operation.description ? element("p", {}, ...prose(operation.description)) : null,
     form, result, element("h3", {}, "Answers"), ...drawAnswers(operation.responses),
   );
 }
@@ -118,7 +120,7 @@ function drawAnswers(responses) {
     return element(
       "details", {},
       element("summary", {}, element("span", { class: `method ${status < "300" ? "good" : "bad"}` }, status),
-        element("span", {}, responses[status].description)),
+        element("span", {}, ...prose(responses[status].description))),
       element("div", {}, ...examples.flatMap(([name, example]) => [element("h3", {}, name), element("pre", {}, pretty(example.value))])),
     );
   });

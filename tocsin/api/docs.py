@@ -16,6 +16,7 @@ from litestar.openapi import OpenAPIConfig
 
 from tocsin import __version__
 from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
+from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations import base
 
 ABOUT = """Tocsin watches servers and sites, and loses no notification when something happens to them.
@@ -29,7 +30,7 @@ STATUSES = {
     401: "The token is missing or not good",
     403: "The token may not do this",
     404: "It does not exist, or belongs to another project",
-    413: "The body is too large",
+    413: TOO_LARGE,
     422: "A value cannot be accepted, or the state of the thing forbids it",
     429: "Too many requests; `Retry-After` says when to come back",
     503: "The database is away for a moment; `Retry-After` says when to come back",

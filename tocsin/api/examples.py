@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.actions.phone_codes import NOT_VERIFIED
+from tocsin.domain.errors import TOO_LARGE
+
 Operation = tuple[str, str]
 """Method and path, as the description names them."""
 
@@ -203,8 +206,11 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {
         200: {"Sent": {"success": True, "message": "Verification code sent successfully"}},
-        403: {"Free plan": {"success": False, "error": "paid_plan_required",
-                            "message": "SMS integrations require a paid plan"}},
+        403: {
+            "Free plan": {"success": False, "error": "paid_plan_required",
+                          "message": "SMS integrations require a paid plan"},
+            "Unverified": {"success": False, "error": "address_not_verified", "message": NOT_VERIFIED},
+        },
         422: {"No number": {"success": False, "error": "phone_number_required", "message": "Phone number is required"}},
     },
     ("POST", "/api/v1/integrations/slack/initiate"): {
@@ -285,7 +291,7 @@ ERRORS: dict[int, Named] = {
     401: {"error": "unauthorized", "message": "Invalid or missing authentication token", "details": []},
     403: {"error": "forbidden", "message": "You may read this project, but not change it", "details": []},
     404: {"error": "integration_not_found", "message": "The specified integration does not exist", "details": []},
-    413: {"error": "payload_too_large", "message": "The body is too large", "details": []},
+    413: {"error": "payload_too_large", "message": TOO_LARGE, "details": []},
     422: {
         "error": "invalid_request",
         "message": "settings.webhook_url is required",

@@ -10,7 +10,7 @@ are left to the framework, which answers all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import msgspec
@@ -26,6 +26,7 @@ from tocsin.api.caller import caller_of
 from tocsin.api.connection import Connection
 from tocsin.api.crowd import Crowd
 from tocsin.api.service import Service
+from tocsin.domain import clients
 from tocsin.settings import Limits
 
 log = structlog.get_logger()
@@ -147,16 +148,18 @@ class Exchange:
             self.body.clear()
             self.response_complete = True
         if not self.keep_alive:
-            connection.transport.close()
+            connection.end()
         connection.on_response_complete()
 
 
-def protocol(app: Litestar, limits: Limits, files: int) -> type[HttpToolsProtocol]:
-    """The server's protocol for this application, in a process that may open so many files."""
+def protocol(
+    app: Litestar, limits: Limits, files: int, proxies: Sequence[clients.Network]
+) -> type[HttpToolsProtocol]:
+    """The server's protocol for this application, behind these proxies, in a process that may open so many files."""
 
     class OfThisApplication(Protocol):
         api = app
         shortcuts = shortcuts(app)
-        crowd = Crowd(limits, files)
+        crowd = Crowd(limits, files, proxies)
 
     return OfThisApplication

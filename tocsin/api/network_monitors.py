@@ -98,7 +98,8 @@ async def list_(
 async def create(data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
     """Begins to watch a URL; the first check follows at once.
 
-    Only `url` is needed. Where it cannot be reached at present, the header `Tocsin-Warning` says why.
+    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. Where the URL cannot be
+    reached at present, the header `Tocsin-Warning` says why.
     """
     wanted = actions.wanted(data.network_monitor, None, production=service.settings.production)
     headers = await _reachable(service, wanted)

@@ -15,7 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope, Send
 
 from tocsin.api.wording import body_needed, choices, problem
-from tocsin.domain.errors import Detail, Refused, invalid
+from tocsin.domain.errors import Detail, Refused, invalid, too_large
 from tocsin.storage.database import UNAVAILABLE
 
 log = structlog.get_logger()
@@ -30,7 +30,6 @@ _BY_STATUS = {
     401: ("unauthorized", "Invalid or missing authentication token"),
     404: ("not_found", "There is nothing at this address; see /api/docs"),
     405: ("method_not_allowed", "This address does not know that method; the Allow header names those that it knows"),
-    413: ("payload_too_large", "The body is too large: send less at once"),
     415: ("invalid_request", "The body must be JSON"),
     429: ("too_many_requests", "Too many requests; come back later"),
 }
@@ -50,6 +49,8 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return _validation(error, scope)
         case InternalServerException() if error.detail == LEFT:
             return Refused(400, "invalid_request", "The caller left before the body was complete")
+        case HTTPException() if error.status_code == 413:
+            return too_large()
         case HTTPException() if error.status_code in _BY_STATUS:
             code, message = _BY_STATUS[error.status_code]
             return Refused(error.status_code, code, message.format(error.detail), headers=_with_head(error.headers))

@@ -116,7 +116,8 @@ async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
-        connection.state.caller = await caller.caller_of(authorization, service)
+        reading = connection.scope.get("method") in caller.READING
+        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
     if "user_id" in wanted:
         connection.state.user_id = await caller.user_of(authorization, service)
 

@@ -136,8 +136,9 @@ def parse(
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
     for name in TEXTS:
-        if text := names.line(_text(getattr(given, name))):
-            attributes[name] = text[:LONGEST_TEXT]
+        text = names.line(_text(getattr(given, name))[: 4 * LONGEST_TEXT])
+        if not names.is_blank(text):
+            attributes[name] = names.cut(text, LONGEST_TEXT)
     for name in NUMBERS:
         number = _whole(getattr(given, name))
         if number is not None and 0 <= number <= _LARGEST[name]:
@@ -181,7 +182,7 @@ def _newest(metrics: Sequence[Any]) -> Sequence[tuple[int, Any]]:
 
 def _identity(field: str, given: Loose) -> str:
     text = _text(given)
-    if not text:
+    if names.is_blank(text):
         raise invalid_field(field, "is required")
     if text.lower() == "unknown":
         raise invalid_field(field, 'must not be "unknown"')

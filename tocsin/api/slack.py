@@ -95,7 +95,8 @@ def press(body: bytes) -> Press | None:
         person = user.get("name") or user.get("username") or user["id"]
         found = Press(
             team_id, said["container"]["channel_id"], said["container"]["message_ts"],
-            names.line(str(person))[:LONGEST_NAME], action["value"], said.get("response_url") or "",
+            names.cut(names.line(str(person)[: 4 * LONGEST_NAME]), LONGEST_NAME), action["value"],
+            said.get("response_url") or "",
         )  # fmt: skip
         # In a channel that two workspaces share, people of the other see the button, too.
         if user.get("team_id", team_id) != team_id:

@@ -36,7 +36,10 @@ async def send_verification_code(
     """Send a verification code
 
     Six digits by SMS, valid for 10 minutes, 5 tries and one integration of this project. A number gets 5 an hour, a
-    project sends 20 a day.
+    project sends 20 a day. All refusals have one shape: `paid_plan_required` and `address_not_verified` (whoever made
+    the project for themselves has not verified their mail address) 403, `phone_number_required` and
+    `phone_number_invalid` 422, `too_many_codes` 429, `sms_unavailable` 503.
+    Only in production is the code checked: elsewhere an integration is made with any.
     """
     number = None if data is None else data.phone_number
     await phone_codes.send(service.pool, caller, service.vault, service.settings, number)

@@ -24,11 +24,13 @@ from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
 from tocsin.storage import passwords
 from tocsin.storage.accounts import User
 from tocsin.storage.database import transaction
+from tocsin.storage.passwords import Asker
 from tocsin.storage.throttle import Limit
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
 TOO_MANY = "Too many tries at registering; try again in {seconds} s"
+NOT_KNOWN = "The address or the password is wrong"
 
 
 class NewUser(msgspec.Struct):
@@ -86,10 +88,12 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
-    subject = f"register from {_network(request, service)}"
+    asker = Asker(_network(request, service), False, request.receive)
     async with transaction(service.pool) as tx:
-        await limits.take(tx, anybody(), subject, REGISTRATIONS_PER_NETWORK, TOO_MANY)
-    password_hash = None if password is None else await passwords.hash_of(password)
+        await limits.take(tx, anybody(), f"register from {asker.network}", REGISTRATIONS_PER_NETWORK, TOO_MANY)
+        if password is not None:
+            passwords.expect_room(asker)
+    password_hash = None if password is None else await passwords.hash_of(password, asker)
     newcomer = Newcomer(email, name, password_hash, site)
     async with transaction(service.pool) as tx:
         made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
@@ -123,6 +127,9 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
     given = data.user
     async with transaction(service.pool) as tx:
         trying = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
+        asker = Asker(trying.network, trying.known, request.receive)
+        if not trying.wait:
+            passwords.expect_room(asker)
     if trying.wait:
         if trying.tell and trying.user:
             letters.later(letters.send_tries(service, trying.user))
@@ -130,10 +137,12 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
         raise too_many(f"Too many tries at signing in; try again in {seconds_left} s", trying.wait)
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, given.password) or user is None:
-        raise unauthorized("The address or the password is wrong")
+    if not await passwords.matches(user.password_hash if user else None, given.password, asker) or user is None:
+        raise unauthorized(NOT_KNOWN)
     async with transaction(service.pool) as tx:
         token = await sign_ins.by_token(tx, anybody(), service.vault, trying)
+    if token is None:
+        raise unauthorized(NOT_KNOWN)
     return SignedIn(token, _shape(user))
 
 
@@ -147,8 +156,7 @@ async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
 
 
 def _network(request: Request[Any, Any, Any], service: Service) -> str:
-    peer = request.client.host if request.client else None
-    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
+    return clients.network_of(request.scope, service.settings.trusted_proxies)
 
 
 def _shape(user: User) -> UserShape:

@@ -10,12 +10,12 @@ import errno
 import os
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import ClassVar
 
-from tocsin.domain import discovery, urls
+from tocsin.domain import discovery, names, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.hosts import Unreadable
 from tocsin.domain.incidents import Evidence
@@ -27,13 +27,17 @@ from tocsin.transports.resolver import Unresolved
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Failures that say something about this machine and nothing about the site."""
 
+LONGEST_PLACE = 200
+"""Characters of an address in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """What a type may speak over, and as whom."""
+    """What a type may speak over, and as whom. `way` are the addresses that one check was redirected to so far."""
 
     dialer: Dialer
     user_agent: str
+    way: list[str] = field(default_factory=list)
 
 
 class CheckType(ABC):
@@ -62,7 +66,7 @@ async def perform(target: Target, wires: Wires) -> Result:
 
     Raises `OSError` where this machine itself lacks the means (open files, memory), and whatever is a surprise.
     """
-    kind = types()[target.check_type]
+    kind, wires = types()[target.check_type], Wires(wires.dialer, wires.user_agent)
     limit = asyncio.timeout(target.timeout)
     try:
         async with limit:
@@ -82,7 +86,16 @@ async def perform(target: Target, wires: Wires) -> Result:
         if error.errno in OUR_OWN_LIMITS:
             raise
         problem, said = "connection_error", _reason(error)
-    return Result(problem, said, evidence=kind.evidence(target, wires))
+    asked = replace(target, url=wires.way[-1]) if wires.way else target
+    return Result(problem, after(wires.way, said), evidence=kind.evidence(asked, wires))
+
+
+def after(way: Sequence[str], said: str) -> str:
+    """What went wrong, with where it did after redirects. Without the query, which may hold what is secret."""
+    if not way:
+        return said
+    rest = said if said[:2].isupper() else said[:1].lower() + said[1:]
+    return f"Redirected to {names.cut(way[-1].partition('?')[0], LONGEST_PLACE)}: {rest}"
 
 
 def _seconds(value: float) -> str:

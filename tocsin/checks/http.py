@@ -7,10 +7,11 @@ small as a check needs, because checks are the largest part of what an engine do
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from tocsin.checks.base import CheckType, Wires
+from tocsin.checks.base import CheckType, Wires, after
 from tocsin.domain import pages, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -64,13 +65,14 @@ class Http(CheckType):
     async def check(self, target: Target, wires: Wires) -> Result:
         began = perf_counter()
         expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        url, visit = await _follow(target.url, expected, target.keyword, wires)
+        visit = await _follow(target.url, expected, target.keyword, wires)
         took = ((visit.answered_at if target.keyword is None else 0.0) or perf_counter()) - began
-        found = visit.problem or await _problem(visit, expected, target.keyword)
+        found = visit.problem or await _problem(visit, expected, target.keyword, wires.way)
         status = visit.response.status
         if found is None:
             return Result(response_ms=took * 1000, status_code=status)
         problem, message = found
+        url = wires.way[-1] if wires.way else target.url
         evidence = Evidence(f"GET {url}", _headers_sent(wires), visit.status_line, visit.headers_kept)
         return Result(problem, message, took * 1000 if status else None, status or None, evidence)
 
@@ -82,8 +84,8 @@ def _headers_sent(wires: Wires) -> dict[str, str]:
     return {"User-Agent": wires.user_agent, "Accept": "*/*"}
 
 
-async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> tuple[str, _Visit]:
-    """What is answered at the end of the redirects, and where that was. A redirect that is expected is an end.
+async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
+    """What is answered at the end of the redirects, `wires.way`. A redirect that is expected is an end.
 
     What is set by cookies on the way goes on the way, and is forgotten at its end.
     """
@@ -92,6 +94,8 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
         there = place(url, "GET")
         sent = b"" if cookies is None else cookies.header(there.host, _path(there), tls=there.tls)
         visit = await _exchange(there, sent, expected, keyword, wires)
+        if visit.problem:
+            visit.problem = visit.problem[0], after(wires.way, visit.problem[1])
         response = visit.response
         location = response.header(b"location") if response.status in REDIRECTS else None
         if visit.problem or location is None or is_expected(response.status, expected):
@@ -112,7 +116,8 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
             cookies = cookies or Cookies()
             cookies.take(set_now, there.host, _path(there))
         url = following
-    return url, visit
+        wires.way.append(url)
+    return visit
 
 
 def _path(there: Place) -> str:
@@ -120,19 +125,23 @@ def _path(there: Place) -> str:
     return there.start.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
 
 
-async def _problem(visit: _Visit, expected: Expected, keyword: str | None) -> tuple[Problem, str] | None:
+async def _problem(
+    visit: _Visit, expected: Expected, keyword: str | None, way: Sequence[str]
+) -> tuple[Problem, str] | None:
     """What is wrong with an answer that could be read."""
     response = visit.response
     if not is_expected(response.status, expected):
-        return "http_status", f"HTTP status {response.status}, expected {worded(expected)}"
+        return "http_status", after(way, f"HTTP status {response.status}, expected {worded(expected)}")
     packed = response.codings
     if keyword is not None:
         packed += codings(*response.all_of(b"content-encoding"))
     if keyword is None and not packed:
         return None
     if packed or len(response.body) > QUICKLY_SEARCHED:
-        return await asyncio.to_thread(_missing, response, packed, keyword)
-    return _missing(response, packed, keyword)
+        found = await asyncio.to_thread(_missing, response, packed, keyword)
+    else:
+        found = _missing(response, packed, keyword)
+    return found and (found[0], after(way, found[1]))
 
 
 def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None) -> tuple[Problem, str] | None:

@@ -17,7 +17,8 @@ from tocsin import app
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
 from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
-from tocsin.settings import Settings, Unusable, load
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings, load
 from tocsin.storage import accounts, database, migrate
 from tocsin.storage.secrets import Unopenable, Vault
 from tocsin.transports import sms

@@ -14,7 +14,8 @@ import click
 
 from tocsin import __version__
 from tocsin.domain.errors import Refused
-from tocsin.settings import Unusable, debugging
+from tocsin.domain.settings import Unusable
+from tocsin.settings import debugging
 
 BAD_USAGE = 2
 FAILED = 1

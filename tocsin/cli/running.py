@@ -16,7 +16,8 @@ import structlog
 from tocsin.cli.listening import url_of
 from tocsin.cli.supervision import Backoff, Child, Interruption, how
 from tocsin.domain.errors import Refused
-from tocsin.settings import Settings, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import Settings
 from tocsin.storage.embedded import Server
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class Installation:
         self.answering_since: float | None = None
         place = ["--data-dir", str(settings.data_dir)]
         public_url = settings.public_url or self.url
-        environ = {**os.environ, "TOCSIN_PUBLIC_URL": public_url, "MALLOC_ARENA_MAX": "2"}
+        environ = {**os.environ, "TOCSIN_FOUND_URL": self.url, "MALLOC_ARENA_MAX": "2"}
         self.preparing = Child("migrate", ["migrate", "--first-start", public_url, *place], environ)
         handed = listening.fileno()
         self.api = [

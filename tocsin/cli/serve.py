@@ -14,7 +14,7 @@ import click
 from tocsin.cli import files, lean
 from tocsin.cli.listening import bind, url_of
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.settings import Limits, Settings
+from tocsin.settings import Settings
 
 if TYPE_CHECKING:
     from tocsin.api.server import Front
@@ -51,7 +51,7 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
             current.cancel()
             return True
         current.result()
-        return await _answer(application, settings.limits, listening, stop)
+        return await _answer(application, settings, listening, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not runner.run(run()):
@@ -76,7 +76,7 @@ def stop_on_signals() -> asyncio.Future[None]:
 
 
 async def _answer(
-    application: Front, limits: Limits, listening: socket.socket, stop: asyncio.Future[None]
+    application: Front, settings: Settings, listening: socket.socket, stop: asyncio.Future[None]
 ) -> bool:
     """Serve until `stop`; False where the application could not start."""
     import uvicorn
@@ -99,7 +99,9 @@ async def _answer(
     server = Server(
         uvicorn.Config(
             application,
-            http=hot.protocol(application.app, limits, files.allow_many()),
+            http=hot.protocol(
+                application.app, settings.limits, files.allow_many(), settings.trusted_proxies
+            ),
             lifespan="on",
             proxy_headers=False,  # domain/clients.py reads them, as far as they are believed
             timeout_graceful_shutdown=FINISH,

@@ -11,7 +11,8 @@ from tocsin import __version__
 from tocsin.cli import lean
 from tocsin.cli.listening import bind
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.settings import KEY_BYTES, Settings, Unusable
+from tocsin.domain.settings import Unusable
+from tocsin.settings import KEY_BYTES, Settings
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
@@ -13,18 +14,49 @@ LONGEST_PASSWORD = 1_000
 LONGEST_ADDRESS = 254
 """Characters of a mail address (RFC 5321, 4.5.3.1, with RFC 3696's erratum 1690)."""
 
+# Names inside one's own network: whether they are good is for the operator's mail server to say. What reads addresses
+# knows such a rule for `.test` alone, so it is shown a name of the same length that is nothing special.
+_LOCAL, _STAND_IN = ".local", ".lokal"
+_is_local = re.compile(rf"{re.escape(_LOCAL)}\Z", re.IGNORECASE)
+
 _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
 def address(field: str, text: str) -> str:
-    """A mail address in its usual form; nothing is looked up in the network. Raises `Refused` (422) naming `field`."""
-    text = text.strip()
+    """A mail address in its usual form, without blanks around it; nothing is looked up in the network.
+
+    Raises `Refused` (422) naming `field`.
+    """
+    text = text.strip(" \t")
     if len(text) > LONGEST_ADDRESS:  # asked first: what looks into an address takes time by its length
-        raise invalid_field(field, f"is no mail address: it has more than {LONGEST_ADDRESS} characters")
+        raise invalid_field(field, f"is not a mail address: it has more than {LONGEST_ADDRESS} characters")
     try:
-        return validate_email(text, check_deliverability=False, test_environment=True).normalized
+        usual, _ = _forms(text)
     except (EmailNotValidError, UnicodeError) as error:
         raise invalid_field(field, f"is not a mail address such as alerts@example.com ({error})") from None
+    return usual
+
+
+def in_ascii(address: str) -> str:
+    """The address with its domain in ASCII (IDNA), so that every mail server can find it."""
+    if address.isascii():
+        return address
+    try:
+        _, found = _forms(address)
+    except (EmailNotValidError, UnicodeError):
+        return address
+    return found
+
+
+def _forms(text: str) -> tuple[str, str]:
+    """The usual form of an address, and the one with its domain in ASCII."""
+    text, local = _is_local.subn(_STAND_IN, text)
+    found = validate_email(text, check_deliverability=False, test_environment=True, strict=True)
+    forms = found.normalized, found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
+    if not local:
+        return forms
+    usual, narrow = (each.removesuffix(_STAND_IN) + _LOCAL for each in forms)
+    return usual, narrow
 
 
 def same_address(text: str) -> str:

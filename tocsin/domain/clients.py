@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -14,6 +15,12 @@ ONE_CUSTOMER = 64
 """Bits of an IPv6 address that a provider gives to one customer, who may use all of the others (RFC 6177)."""
 LONGEST_ENTRY = 64
 MOST_PROXIES = 20
+
+
+def network_of(scope: Mapping[str, Any], trusted: Sequence[Network]) -> str:
+    """The network of the client of an ASGI request."""
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return network((scope.get("client") or (None,))[0], forwarded, trusted)
 
 
 def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
@@ -33,6 +40,12 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
             break
         found = before
     return str(found) if found.version == 4 else str(ip_network((int(found), ONE_CUSTOMER), strict=False))
+
+
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether the other end of a connection is such a proxy."""
+    found = _address(peer)
+    return found is not None and _is_of(found, trusted)
 
 
 def _is_of(address: Address, networks: Sequence[Network]) -> bool:

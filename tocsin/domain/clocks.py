@@ -2,7 +2,9 @@
 
 An agent that could not send sends what it kept as soon as it can, so that its newest sample is about now. Where the
 newest sample is far from now and keeps its distance while time passes, the machine's clock is wrong: everything that
-it says is then taken by when it arrives. Samples from the future need no second report: nobody can keep those.
+it says is then taken by when it arrives. So it is where the newest sample stays the same while reports go on: a report
+that is sent again after an answer was lost does so twice, or for seconds. Samples from the future need no second
+report: nobody can keep those.
 
 Pure: all times are given, in seconds since 1970.
 """
@@ -10,7 +12,7 @@ Pure: all times are given, in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from tocsin.domain.incidents import CLOCK, lasted
 from tocsin.domain.servers import Verdict
@@ -22,8 +24,11 @@ FUTURE = 300.0
 SAME = 30.0
 """Seconds between two distances that are the same: what reports take on their way differs."""
 JITTER = 1.0
+STILL_REPORTS, STILL_FOR = 3, 30.0
+"""Reports with the same newest sample, and seconds from the first to the last of them, of a clock that stands still."""
 LASTS = 600.0
 """Seconds for which a clock must have been wrong before people are told."""
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
 CONSEQUENCE = "What the server reports is taken by when it arrives."
 
 
@@ -31,13 +36,15 @@ class Clock(TypedDict):
     """A clock that is, or may be, wrong; of one that is right nothing is kept.
 
     `skew` is by how much it is known to be ahead, 0 until that is known. `newest` is the newest sample of the latest
-    report by the machine's own clock, `arrived` when that came; `since` when the first came that was off like this.
+    report by the machine's own clock, `arrived` when that came first, in so far `reports` reports (1 where that is not
+    said); `since` when the first came that was off like this.
     """
 
     skew: float
     newest: float
     arrived: float
     since: float
+    reports: NotRequired[int]
 
 
 def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock | None:
@@ -49,12 +56,12 @@ def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock
     possible = next((each for each in reversed(times) if each <= latest), None)
     newest = times[-1] if possible is None else possible
     off = newest - arrived
+    if clock is not None and newest == clock["newest"]:
+        return _again(clock, arrived)
     if abs(off) <= TOLERANCE:
         return None
     if clock is None:
         return {"skew": round(off) if possible is None else 0.0, "newest": newest, "arrived": arrived, "since": arrived}
-    if newest == clock["newest"]:
-        return clock  # the same report once more
     passed = arrived - clock["arrived"]
     steady = abs(newest - clock["newest"] - passed) <= min(SAME, max(JITTER, passed / 2))
     if known and abs(off - known) <= SAME:
@@ -67,6 +74,15 @@ def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock
         skew = 0.0
     since = clock["since"] if skew and (known or steady) else arrived
     return {"skew": skew, "newest": newest, "arrived": arrived, "since": since}
+
+
+def _again(clock: Clock, arrived: float) -> Clock:
+    """The same newest sample once more: a report that was sent again, or a clock that stands still."""
+    reports = min(clock.get("reports", 1) + 1, STILL_REPORTS)
+    counted: Clock = {**clock, "reports": reports}
+    if reports < STILL_REPORTS or arrived - clock["arrived"] < STILL_FOR:
+        return counted
+    return {**counted, "skew": round(clock["newest"] - arrived)}
 
 
 def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tuple[Clock | None, list[Verdict]]:
@@ -85,5 +101,11 @@ def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tupl
 
 
 def said(skew: float) -> str:
-    """By how much a clock is wrong, in words: "5 h behind"."""
-    return f"{lasted(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+    """By how much a clock is wrong, in words that are as exact as it is known: "5 h behind", "40 days ahead"."""
+    off = abs(skew)
+    if off > 2 * DAY:
+        amount = f"{round(off / DAY)} days"
+    else:
+        unit = HOUR if off >= DAY else MINUTE
+        amount = lasted(round(off / unit) * unit)
+    return f"{amount} {'ahead' if skew > 0 else 'behind'}"

@@ -58,9 +58,12 @@ class Suppressed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Interrupted(msgspec.Struct, frozen=True, gc=False):
-    """The engine stopped in the middle of the try. Nothing is known; it does not count against the schedule."""
+    """The service itself could not go on with the try: nothing is known of the destination, and it does not count
+    against the schedule. The next try is `wait` seconds later.
+    """
 
     error: str = "Interrupted: the engine was stopped during this try"
+    wait: float = 0.0
 
 
 Outcome = Delivered | Failed | Suppressed | Interrupted
@@ -92,7 +95,7 @@ def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: fl
         case Suppressed(reason):
             return Finish("suppressed", reason)
         case Interrupted():
-            return Retry(0.0)
+            return Retry(outcome.wait)
         case Failed(cure="gone"):
             return Finish("dead", outcome.error, disable=outcome.error)
         case Failed(cure="nothing"):

@@ -53,6 +53,14 @@ def invalid_field(field: str, message: str) -> Refused:
     return invalid(f"{field} {message}", Detail(field, message))
 
 
+TOO_LARGE = "The body is too large: send less at once"
+
+
+def too_large() -> Refused:
+    """413, also where it is not the bytes but what they hold."""
+    return Refused(413, "payload_too_large", TOO_LARGE)
+
+
 def not_found(noun: str) -> Refused:
     """404: it does not exist, or it belongs to another project; which of the two is not disclosed."""
     return Refused(404, f"{noun}_not_found", f"The specified {noun.replace('_', ' ')} does not exist")

@@ -44,7 +44,8 @@ def read(text: str) -> str:
     labels = bare.split(".")
     if len(bare) > LONGEST or not all(map(_LABEL.fullmatch, labels)):
         raise Unreadable(
-            "its host is no name: between dots it takes 1 to 63 letters, digits, hyphens (not first) or underscores"
+            "its host is not a valid name: each part between dots has 1 to 63 letters, digits, hyphens (not first) or "
+            "underscores"
         )
     return _ipv4(labels) if _NUMBER.fullmatch(labels[-1]) else name
 

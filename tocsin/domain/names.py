@@ -38,7 +38,7 @@ def checked(field: str, text: str, longest: int = LONGEST) -> str:
         raise invalid_field(field, f"must have 1 to {longest} characters")
     if _unfit.search(name):
         raise invalid_field(field, "must be one line, without control characters and bidirectional overrides")
-    if all(map(_is_blank, name)):
+    if is_blank(name):
         raise invalid_field(field, "must not be blank")
     return name
 
@@ -50,6 +50,11 @@ def line(text: str) -> str:
     if "  " in text:
         text = _spaces.sub(" ", text)
     return text.strip(" ")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen."""
+    return all(map(_is_blank, text))
 
 
 def cut(text: str, most: int, mark: str = "…") -> str:

@@ -2,7 +2,8 @@
 
 The order is that of the HTML standard (https://html.spec.whatwg.org/#determining-the-character-encoding),
 the labels are those of the Encoding standard (https://encoding.spec.whatwg.org/#names-and-labels). Every other name is
-UTF-8: the interpreter keeps each codec that it was ever asked for.
+UTF-8: the interpreter keeps each codec that it was ever asked for. A page that names none and is not UTF-8 is read as
+browsers do (https://html.spec.whatwg.org/#determining-the-character-encoding, its last step).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
+import unicodedata
 from functools import lru_cache
 
 MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
@@ -17,6 +19,9 @@ PRESCAN = 1024
 """Bytes in which a page may name its charset."""
 MOST_ENTITIES = 20_000
 """That are read in one page; the others stay as they are written."""
+MOST_COMPOSED = 100_000
+"""Places of one page whose letters are composed; the others stay as they are written."""
+FALLBACK = "cp1252"
 _STEP = 32 << 10
 
 _NAMED = {
@@ -69,6 +74,8 @@ _OF_TYPE = re.compile(rb"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?(?:-->|$)", re.DOTALL)
 _OF_META = re.compile(rb"<meta[\s/][^>]*?charset\s*=\s*[\"']?\s*([^\s\"'/>;]+)", re.IGNORECASE)
 _OF_XML = re.compile(rb"\s*<\?xml\s[^>]*?encoding\s*=\s*[\"']([^\"']+)", re.IGNORECASE)
+_COMPOSABLE = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,200}")
+"""In short pieces: what composing takes grows with the square of the marks that follow one letter."""
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});?")
 
 
@@ -83,15 +90,26 @@ def charset(body: bytes, content_type: bytes = b"") -> tuple[str, int]:
     begin = body[:PRESCAN]
     named = _OF_XML.match(begin) or _OF_META.search(_COMMENT.sub(b"", begin))
     known = _known(named[1]) if named else None
+    if known is None:
+        return ("utf-8" if _is_utf8(body) else FALLBACK), 0
     # A page whose own words can be read before its charset is known is not in UTF-16, whatever it says.
-    return ("utf-8" if known is None or known.startswith("utf-16") else known), 0
+    return ("utf-8" if known.startswith("utf-16") else known), 0
 
 
 def says(body: bytes, content_type: bytes, keyword: str) -> bool:
-    """Whether the page holds `keyword`, as it is written or with its entities read."""
+    """Whether the page holds `keyword`: as it is written, with its entities read, or as it looks to people.
+
+    To them a no-break space is a space, a letter with its accent is the same in one character or two (UAX #15, NFC).
+    """
     codec, mark = charset(body, content_type)
     text = _text(body, codec, mark)
-    return keyword in text or ("&" in text and keyword in _ENTITY.sub(_read, text, count=MOST_ENTITIES))
+    if keyword in text:
+        return True
+    if "&" in text:
+        text = _ENTITY.sub(_read, text, count=MOST_ENTITIES)
+        if keyword in text:
+            return True
+    return not (text.isascii() and keyword.isascii()) and _looks(keyword) in _looks(text)
 
 
 def spelled(keyword: str, body: bytes, content_type: bytes) -> bytes:
@@ -111,6 +129,19 @@ def _text(body: bytes, codec: str, begin: int) -> str:
     return "".join(parts) + decoder.decode(b"", True)
 
 
+def _is_utf8(body: bytes) -> bool:
+    try:
+        codecs.utf_8_decode(body, "strict", True)
+    except UnicodeDecodeError as error:
+        # A page that is cut off may end within a letter; it has others.
+        return error.reason == "unexpected end of data" and not body[: error.start].isascii()
+    return True
+
+
+def _looks(text: str) -> str:
+    return text if text.isascii() else _COMPOSABLE.sub(_composed, text, count=MOST_COMPOSED).replace("\xa0", " ")
+
+
 @lru_cache(maxsize=64)
 def _letters(codec: str) -> str:
     """What each of the 256 bytes stands for: an error for each byte that is none would cost a hundred times as much."""
@@ -123,3 +154,7 @@ def _known(label: bytes) -> str | None:
 
 def _read(entity: re.Match[str]) -> str:
     return html.unescape(entity[0])
+
+
+def _composed(piece: re.Match[str]) -> str:
+    return unicodedata.normalize("NFC", piece[0])

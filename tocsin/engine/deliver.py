@@ -57,6 +57,8 @@ KNOWN = 2_000
 RECORD_PAUSE = 0.01
 """Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
 DATABASE_PAUSE = 0.2
+REFUSED_PAUSE = 5.0
+"""Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
 TRY_GRACE = 0.5
 """Seconds that a type may take longer than it promised before its try is stopped."""
 UNSPEAKABLE = "What was answered could not be stored"
@@ -274,6 +276,8 @@ class Deliverer:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
             return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+        except asyncpg.PostgresError as error:
+            return _refused(job, error)
         except Exception as error:
             log.exception("Settings could not be loaded", integration=str(job.integration_id))
             return Failed(f"Internal error: {type(error).__name__}")
@@ -289,10 +293,12 @@ class Deliverer:
             if kind.for_people:
                 stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
                 said = replace(said, unsubscribe_url=stop)
-            if kind.admits:
+            if kind.admits(to):
                 trying.admitted = Admitted(self._pool, kind, job, to.settings)
                 return await trying.admitted.send(said, self._wires)
             return await kind.send(to.settings, said, self._wires)
+        except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
+            return _refused(job, error)
         except Exception as error:
             log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
             return Failed(f"Internal error: {type(error).__name__}")
@@ -303,7 +309,7 @@ class Deliverer:
         if kept is not None and kept.version >= job.version:
             return kept
         loaded = await self._load(job.integration_id)
-        if loaded and loaded.failure is None and not types()[loaded.type].for_people:
+        if loaded and not (loaded.failure or loaded.blocked or types()[loaded.type].for_people):
             self._kept[job.integration_id] = loaded
             if len(self._kept) > KNOWN:
                 del self._kept[next(iter(self._kept))]
@@ -383,6 +389,12 @@ class Deliverer:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished, timeout=1)
+
+
+def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
+    """The fault is the service's own, never the destination's."""
+    log.error("The database refused what a try needs", integration=str(job.integration_id), exc_info=error)
+    return Interrupted(f"Interrupted: the database refused what was asked ({type(error).__name__})", REFUSED_PAUSE)
 
 
 async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> list[Recorded]:

@@ -1,7 +1,7 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
 One file beside this is one type, but for what they share (`keeping`, `sms_code`). `send` never sees the database, and
-the engine never sees what it delivers. A type that must remember something between tries says so with `admits`: the
+the engine never sees what it delivers. A type that must remember something between tries says so by `admits`: the
 engine then asks it before each try (`admit`) and tells it afterwards (`settle`), each in a short transaction that is
 over before and begun after the wire.
 """
@@ -20,7 +20,7 @@ from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Integration
+from tocsin.storage.integrations import Integration, Sendable
 from tocsin.storage.leases import Lost
 from tocsin.storage.queue import Job
 from tocsin.storage.restarts import RESTART_LIMITS, Limits
@@ -111,8 +111,6 @@ class IntegrationType(ABC):
     """People read it: an opening that was never delivered is folded into the resolve."""
     repeatable: ClassVar[bool] = True
     """Sending twice does no harm, so a try whose end is unknown is repeated."""
-    admits: ClassVar[bool] = False
-    """Whether tries are asked for by `admit` and told to `settle`."""
     editable: ClassVar[bool] = True
     """Whether its settings may be changed after it was made."""
     secret: ClassVar[frozenset[str]] = frozenset()
@@ -147,6 +145,10 @@ class IntegrationType(ABC):
 
     async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
         """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
+
+    def admits(self, to: Sendable) -> bool:
+        """Whether tries there are asked for by `admit` and told to `settle`."""
+        return False
 
     async def admit(
         self, tx: Tx, job: Job, settings: Mapping[str, Any]

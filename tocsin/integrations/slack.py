@@ -20,6 +20,7 @@ from tocsin.domain.incidents import Notification, lasted
 from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
 from tocsin.storage import slack
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable
 from tocsin.storage.queue import Job
 from tocsin.storage.slack import Message, Standing
 from tocsin.transports.slack import Grant, Slack, SlackRefused
@@ -71,7 +72,6 @@ class SlackIntegration(IntegrationType):
     label: ClassVar[str] = "Slack"
     about: ClassVar[str] = "Posts to a channel, with a button that resolves, and keeps its message true."
     for_people: ClassVar[bool] = True
-    admits: ClassVar[bool] = True
     editable: ClassVar[bool] = False
     secret: ClassVar[frozenset[str]] = frozenset(MASKS)
     internal: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
@@ -92,6 +92,9 @@ class SlackIntegration(IntegrationType):
     def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         values = settings if reveal else {**settings, **{name: MASKS[name] for name in MASKS if name in settings}}
         return {name: values[name] for name in SHOWN if name in values}
+
+    def admits(self, to: Sendable) -> bool:
+        return True
 
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         incident = job.content.incident_id
@@ -218,8 +221,9 @@ class _Channel:
 def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
     places = [(message.channel_id, message.ts) for message in written if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
+    said = f"message {where}" if where else "message taken; the answer ended before it said which it is"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
-    return Delivered(200, f"message {where}", receipt)
+    return Delivered(200, said, receipt)
 
 
 def failed(refusal: SlackRefused) -> Failed:

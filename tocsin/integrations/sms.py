@@ -14,6 +14,7 @@ from tocsin.domain.short_text import fitted
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Maker, Wires
 from tocsin.storage import phones, texts
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable
 from tocsin.storage.queue import Job
 from tocsin.storage.secrets import Vault
 from tocsin.storage.texts import BURST_MINUTES, Summary
@@ -39,7 +40,6 @@ class SmsIntegration(IntegrationType):
         "verification_code", "Verification code", hint="The six digits that were sent to this number just now."
     )
     for_people: ClassVar[bool] = True
-    admits: ClassVar[bool] = True
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         known = (stored or {}).get("phone_number")
@@ -69,6 +69,9 @@ class SmsIntegration(IntegrationType):
                 raise _bad_code("is not the code that was sent last")
             case "none":
                 raise _bad_code("is not valid any more, or was never sent to this number; have a new one sent")
+
+    def admits(self, to: Sendable) -> bool:
+        return True
 
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
         """The plan as it is now, then the spend guard."""

@@ -19,6 +19,7 @@ from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
 from tocsin.storage import health, restarts
 from tocsin.storage.database import Tx
+from tocsin.storage.integrations import Sendable
 from tocsin.storage.leases import Lost
 from tocsin.storage.queue import Job
 from tocsin.storage.restarts import Limits
@@ -62,11 +63,10 @@ class SshServerRestartIntegration(IntegrationType):
         Field("private_key", "Private key", "lines", "In OpenSSH's form, without a passphrase.", required=False),
         Field(
             "incident_types", "Only for these types of incident", "list",
-            "Between commas, such as downtime, ram_usage. Left empty: for all.", required=False,
+            "Between commas, such as downtime, ram. Left empty: for all.", required=False,
         ),
     )  # fmt: skip
     repeatable: ClassVar[bool] = False
-    admits: ClassVar[bool] = True
     secret: ClassVar[frozenset[str]] = frozenset(SECRETS)
     internal: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
     host_setting: ClassVar[str] = "ip"
@@ -128,6 +128,9 @@ class SshServerRestartIntegration(IntegrationType):
 
     # ------------------------------------------------------------------------------------------- leave for a try
 
+    def admits(self, to: Sendable) -> bool:
+        return True
+
     async def ask(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
     ) -> Mapping[str, Any] | Suppressed | Failed:
@@ -156,7 +159,7 @@ class SshServerRestartIntegration(IntegrationType):
         if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
             return refused
         if await restarts.under_way(tx, job, targets, logged_in=True):
-            return Suppressed(f"another restart of {attempt.reached} is under way")
+            return Suppressed(restarts.not_for_now(attempt.target))
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
         if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
             return Suppressed("this restart was never put on record; nothing was restarted")

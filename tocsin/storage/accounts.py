@@ -17,7 +17,6 @@ from tocsin.storage.secrets import Vault, new_token
 PROJECT_TOKEN = "tcp_"
 USER_TOKEN = "tcu_"
 TOKEN_FIELD = "api_token"
-SIGNED_IN_FOR = "30 days"
 
 Role = Literal["owner", "member", "reader"]
 
@@ -89,11 +88,6 @@ PROJECTS = """
 SELECT p.id, p.name, p.plan, u.email, p.created_at FROM projects p LEFT JOIN users u ON u.id = p.owner_id ORDER BY p.id
 """
 
-MADE_BY_STRANGER = """
-SELECT true FROM projects p JOIN users u ON u.id = p.made_by
-WHERE p.id = $1 AND u.email_verified_at IS NULL AND NOT u.operator
-"""
-
 SET_PLAN = """
 UPDATE projects SET plan = $2, updated_at = now() WHERE id = $1 RETURNING name
 """
@@ -147,19 +141,14 @@ async def _invited(tx: Tx, email: str) -> User:
     what they chose to get in with is worth nothing any more; the link in the verification mail lets its reader choose.
     """
     user = await ensure_user(tx, email)
-    if not user.verified:
-        await tx.execute(FORGET_PASSWORD, user.id)
+    if await tx.fetchval(FORGET_PASSWORD, user.id):
+        await tx.execute(SIGN_OUT, user.id)
     return user
 
 
 async def hold_project(tx: Tx, project_id: UUID) -> bool:
     """Whether it exists; if so, it stays until the transaction ends."""
     return bool(await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", project_id))
-
-
-async def made_by_stranger(tx: Tx, project_id: UUID) -> bool:
-    """Whether somebody made the project for themselves who has not shown that their address is theirs."""
-    return bool(await tx.fetchval(MADE_BY_STRANGER, project_id))
 
 
 async def list_projects(tx: Tx) -> list[Project]:
@@ -239,11 +228,6 @@ LEFT JOIN LATERAL (
 WHERE t.hash = ANY($1::bytea[]) AND t.expires_at > now()
 """
 
-INSERT_USER_TOKEN = f"""
-WITH old AS (DELETE FROM user_tokens WHERE user_id = $2 AND expires_at <= now())
-INSERT INTO user_tokens (hash, user_id, expires_at) VALUES ($1, $2, now() + interval '{SIGNED_IN_FOR}')
-"""
-
 DELETE_USER_TOKEN = """
 DELETE FROM user_tokens WHERE hash = ANY($1::bytea[]) RETURNING true
 """
@@ -260,13 +244,6 @@ async def caller_of_token(tx: Tx, vault: Vault, token: str) -> Found | None:
         return Found(key(row["user_id"]), project_id, row["plan"] or "free", row["role"] or "reader")
     row = await tx.fetchrow(PROJECT_OF_TOKEN, hashes)
     return Found(None, key(row["id"]), row["plan"], "owner") if row else None
-
-
-async def sign_in(tx: Tx, vault: Vault, user_id: UUID) -> str:
-    """A new token for the user, good for 30 days."""
-    token = new_token(USER_TOKEN)
-    await tx.execute(INSERT_USER_TOKEN, vault.token_hash(token), user_id)
-    return token
 
 
 async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
@@ -289,10 +266,16 @@ ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
 RETURNING {USER_COLUMNS}
 """
 
-FORGET_PASSWORD = """
-WITH signed_out AS (DELETE FROM user_tokens WHERE user_id = $1)
-UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator
+HOLD = """
+SELECT true FROM users WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2 FOR NO KEY UPDATE
 """
+
+FORGET_PASSWORD = """
+UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator RETURNING true
+"""
+
+# A statement of its own, behind the one that locks the user: so it sees who signed in while that one waited.
+SIGN_OUT = "DELETE FROM user_tokens WHERE user_id = $1"
 
 VERIFY = """
 UPDATE users SET email_verified_at = now(), updated_at = now()
@@ -338,6 +321,16 @@ async def user_by_id(tx: Tx, user_id: UUID, *, lock: bool = False) -> User | Non
     """`lock`: as it stays until the transaction ends."""
     row = await tx.fetchrow(f"{USER_BY_ID} FOR UPDATE" if lock else USER_BY_ID, user_id)
     return _user(row) if row else None
+
+
+async def hold(tx: Tx, checked: User) -> bool:
+    """Whether the password is the one that was looked at; if so, it stays until the transaction ends.
+
+    To compute a password takes long. Whatever is written because it was right needs this first, in the same
+    transaction, else whoever knew the old one gets in behind whoever has chosen a new one. The user is locked before
+    anything else is, limits too, so that none of two waits for the other.
+    """
+    return bool(await tx.fetchval(HOLD, checked.id, checked.password_hash))
 
 
 async def verify(tx: Tx, user_id: UUID, email: str) -> bool:

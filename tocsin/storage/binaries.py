@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 
 MAJOR = "18"
 """The major version of PostgreSQL that a data folder must have."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
-from tocsin.storage.database import Tx
+from tocsin.storage.database import Tx, key
 
 INCIDENTS = """
 SELECT concat_ws('/', (SELECT id FROM incidents WHERE project_id = $1 ORDER BY id DESC LIMIT 1), count(*),
@@ -36,7 +37,24 @@ SELECT concat_ws('/', count(*), max(t.last_check_at), max(m.updated_at))
 FROM network_monitors m LEFT JOIN monitor_states t ON t.monitor_id = m.id WHERE m.project_id = $1
 """
 
+# A project that somebody has switched away from is not what their pages show any more.
+ON_SHOW = """
+SELECT o.session_id, o.project_id
+FROM unnest($1::uuid[], $2::uuid[]) AS o (session_id, project_id)
+JOIN user_tokens t ON t.id = o.session_id AND t.expires_at > now()
+JOIN users u ON u.id = t.user_id
+JOIN members m ON m.user_id = u.id AND m.project_id = o.project_id
+WHERE u.current_project_id IS NULL OR u.current_project_id = o.project_id
+   OR NOT EXISTS (SELECT FROM members c WHERE c.user_id = u.id AND c.project_id = u.current_project_id)
+"""
+
 TOPICS = {"incidents": INCIDENTS, "deliveries": DELIVERIES, "servers": SERVERS, "monitors": MONITORS}
+
+
+async def on_show(tx: Tx, shown: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Which of these sessions (by `SignedIn.session_id`) still shows that project: it lives, and its user is in it."""
+    session_ids, project_ids = [each[0] for each in shown], [each[1] for each in shown]
+    return {(key(row[0]), key(row[1])) for row in await tx.fetch(ON_SHOW, session_ids, project_ids)}
 
 
 async def state(tx: Tx, project_id: UUID, topics: frozenset[str]) -> tuple[str | None, ...]:

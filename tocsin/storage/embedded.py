@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tocsin.domain.errors import Refused
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 from tocsin.storage import binaries
 
 USER = DATABASE = "tocsin"

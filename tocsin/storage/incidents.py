@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
+AT_ONCE = 250
+"""Incidents that are ended without giving the event loop a turn: some 10 ms."""
 ON_TIME = deliveries.Overtaken(behind=None, failed=False)
 
 ONGOING = f"""
@@ -111,13 +113,25 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
     for each in closings:
         for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
             by.setdefault((each.resource_id, type_), each)
-    wishes = sorted(by)
+    wishes = sorted(by)  # so that nobody waits in a circle
+    found: dict[UUID, list[Incident]] = {}
+    for start in range(0, len(wishes), AT_ONCE):
+        for incident in await _end(tx, [(wish, by[wish]) for wish in wishes[start : start + AT_ONCE]]):
+            found.setdefault(incident.resource_id, []).append(incident)
+    return [
+        [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
+        for closing in closings
+    ]
+
+
+async def _end(tx: Tx, wishes: Sequence[tuple[Wish, Closing]]) -> list[Incident]:
+    """What was ended of these."""
     ended = await tx.fetch(
-        END, [by[wish].project_id for wish in wishes], [wish[0] for wish in wishes], [wish[1] for wish in wishes],
-        [by[wish].only for wish in wishes], [by[wish].by for wish in wishes],
+        END, [by.project_id for _, by in wishes], [wish[0] for wish, _ in wishes], [wish[1] for wish, _ in wishes],
+        [by.only for _, by in wishes], [by.by for _, by in wishes],
     )  # fmt: skip
     if not ended:
-        return [[] for _ in closings]
+        return []
     closed = [_incident(row) for row in ended]
     told = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in told.values() for to in everyone})
@@ -129,13 +143,7 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
                 first = waiting.get((incident.id, to), ON_TIME)
                 entries.append(Entry(known[to], "resolved", content(incident), first.behind, first.failed))
     await queue.put(tx, entries)
-    found: dict[UUID, list[Incident]] = {}
-    for incident in closed:
-        found.setdefault(incident.resource_id, []).append(incident)
-    return [
-        [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
-        for closing in closings
-    ]
+    return closed
 
 
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:

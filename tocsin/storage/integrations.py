@@ -12,7 +12,7 @@ import msgspec
 
 from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource, kinds
-from tocsin.storage import deliveries
+from tocsin.storage import deliveries, strangers
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Unopenable, Vault
 
@@ -56,7 +56,8 @@ class Sendable:
     """What the engine needs to send to an integration. A copy is good as long as `version` is the row's.
 
     `blocked` says why nothing may be sent (suppress with it), `failure` why nothing can be at present (try again).
-    Either changes without a new version, so such a copy is not to be kept.
+    `has_ceiling` is whether its project made itself, so that what it sends to people is counted. Any of them changes
+    without a new version, so such a copy is not to be kept.
     """
 
     id: UUID
@@ -66,6 +67,7 @@ class Sendable:
     settings: Mapping[str, Any]
     blocked: str | None = None
     failure: str | None = None
+    has_ceiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,10 @@ UNVERIFIED = """EXISTS (
              AND u.email_verified_at IS NULL
        )"""
 
-# Whoever made the project for themselves has not shown yet that there is anybody behind it: people hear nothing of it.
-STRANGE = """(i.for_people AND EXISTS (
-           SELECT FROM projects p JOIN users u ON u.id = p.made_by
-           WHERE p.id = i.project_id AND u.email_verified_at IS NULL AND NOT u.operator))"""
+STRANGE = strangers.condition("i.project_id")
+
+SELF_MADE = """(i.for_people AND EXISTS (
+           SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""
 
 HEALTH = f"""
 SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
@@ -128,7 +130,8 @@ FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
 SENDABLE = f"""
-SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified, {STRANGE} AS strange
+SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
+       {SELF_MADE} AS has_ceiling
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
@@ -262,7 +265,7 @@ def _blocked(row: Record, email: str | None) -> str | None:
     if row["unverified"]:
         return f"{email} belongs to an account of this project that has not verified this address"
     if row["strange"]:
-        return "whoever made this project has not verified their mail address; until then people are sent nothing"
+        return "whoever made this project has not verified their mail address; until then nothing is sent"
     return None
 
 
@@ -273,7 +276,7 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
         settings, failure = _opened(vault, row)
         each, blocked = key(row["id"]), _blocked(row, settings.get("email"))
         found[each] = Sendable(
-            each, key(row["project_id"]), row["type"], row["version"], settings, blocked=blocked, failure=failure
+            each, key(row["project_id"]), row["type"], row["version"], settings, blocked, failure, row["has_ceiling"]
         )
     return found
 

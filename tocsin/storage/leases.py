@@ -312,7 +312,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
             key(row["id"]),
             row["attempt"],
             key(row["integration_id"]),
-            Try(row["started_at"], None, "lost", error="No outcome on record: the engine died"),
+            Try(row["started_at"], None, "lost", error="No outcome on record: the process that sent it ended"),
             Finish("dead", UNKNOWN_END) if row["crossed"] else Retry(0.0),
         )
         for row in rows

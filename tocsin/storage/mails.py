@@ -66,7 +66,7 @@ async def ask(tx: Tx, job: Job, address: str) -> Suppressed | None:
     for whose, subject, most in ceilings:
         if not await take(tx, subject, most):
             await _tell_once(tx, job, subject, whose, most)
-            return Suppressed(f"{most} mails {whose} a day are the most")
+            return Suppressed(f"the limit of {most} mails a day {whose} is reached")
     return None
 
 
@@ -99,7 +99,7 @@ async def take(tx: Tx, subject: str, most: int) -> bool:
 async def _tell_once(tx: Tx, job: Job, subject: str, whose: str, most: int) -> None:
     if await take(tx, f"told of {subject}", 1):
         message = (
-            f"No more mails {whose} today: {most} a day (UTC) are the most. "
+            f"No more mails {whose} today: the limit of {most} a day (UTC) is reached. "
             "What happens is told by the other integrations, and is in the list of incidents."
         )
         await health.tell_people(tx, job.project_id, message, but=job.integration_id)

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from tocsin.domain.errors import Refused
-from tocsin.settings import Unusable
+from tocsin.domain.settings import Unusable
 from tocsin.storage import retention
 from tocsin.storage.database import UNAVAILABLE
 
@@ -26,6 +26,8 @@ UNREACHABLE = "database_unreachable"
 
 LOCK = 0x7063_696E  # any number, as long as it never changes
 PAUSE = 0.1
+TRIES = 10
+"""Of one step, where it and a process that is still at work wait for each other."""
 CONNECT_TIMEOUT = 10.0
 SILENT = 2.0
 """Seconds of waiting that are not worth a line in the log."""
@@ -149,15 +151,19 @@ async def _apply(connection: asyncpg.Connection) -> None:
         if each.applied:
             continue
         log.warning("Applying %s", each.id)
-        try:
-            async with runner.transaction(connection, each.load()):
-                await each.apply(connection)
-                await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
-        except UNAVAILABLE:
-            raise
-        except (BadMigrationError, asyncpg.PostgresError) as error:
-            said = f"Failed to apply {each.id}: {_reason(error)}"
-            raise _away(f"The database could not be brought to this version: {said}") from error
+        for left in reversed(range(TRIES)):
+            try:
+                async with runner.transaction(connection, each.load()):
+                    await each.apply(connection)
+                    await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
+                break
+            except UNAVAILABLE:
+                raise
+            except (BadMigrationError, asyncpg.PostgresError) as error:
+                if left and isinstance(error, asyncpg.DeadlockDetectedError):
+                    continue
+                said = f"Failed to apply {each.id}: {_reason(error)}"
+                raise _away(f"The database could not be brought to this version: {said}") from error
 
 
 def _away(message: str) -> Refused:

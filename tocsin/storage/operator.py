@@ -97,7 +97,9 @@ async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, passwo
 
     Raises `Refused` (422) where the address is somebody else's.
     """
-    user_id = await tx.fetchval(USE_LINK, vault.token_hashes(token))
+    hashes = vault.token_hashes(token)
+    await tx.execute(f"{OF_LINK} FOR NO KEY UPDATE OF u", hashes)  # the user first, as everywhere
+    user_id = await tx.fetchval(USE_LINK, hashes)
     if user_id is None:
         return None
     user_id = key(user_id)
@@ -105,7 +107,7 @@ async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, passwo
     if other is not None and other.id != user_id:
         raise invalid_field("email", "belongs to another account")
     await tx.execute(SET_UP, user_id, email, name, password_hash)
-    await tx.execute("DELETE FROM user_tokens WHERE user_id = $1", user_id)
+    await tx.execute(accounts.SIGN_OUT, user_id)
     return await accounts.user_by_id(tx, user_id)
 
 

@@ -1,18 +1,151 @@
-"""Passwords: kept as argon2id hashes, computed beside the event loop and few at a time."""
+"""Passwords: kept as argon2id hashes, computed beside the event loop, few at a time, for everybody in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from tocsin.domain.errors import Refused
+
 AT_ONCE = 2
 """Each takes 64 MiB and most of a core while it lasts."""
+MOST_WAITING = 16
+MOST_OF_NETWORK = 4
+RETRY_AFTER = 2
+"""Seconds, by which all that waits is done on a slow machine."""
+
+GONE = "http.disconnect"
+
+Result = TypeVar("Result")
 
 _hasher = PasswordHasher()
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """For whom a password is computed: from which network, and whether that is one of the account's own, or it is
+    shown otherwise that they are no stranger (a session, a link from a mail).
+
+    `receive` is the request's (ASGI), whose body has been read: what comes next says that the client is gone.
+    """
+
+    network: str
+    known: bool
+    receive: Callable[[], Awaitable[Mapping[str, Any]]]
+
+    async def leave(self) -> None:
+        while (await self.receive())["type"] != GONE:
+            pass
+
+
+Turn = asyncio.Future[None]
+
+
+class PasswordQueue:
+    """Who waits for a thread. Networks take turns, however much each of them asks for, and those known take turns with
+    all others, however many these are. Who is gone when it is their turn is passed over.
+
+    When it is full, whoever comes from a network that has less in it than another takes the last place of that other;
+    and who is known takes a stranger's.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._free = at_once
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
+        self._known: OrderedDict[str, deque[Turn]] = OrderedDict()
+        self._strangers: OrderedDict[str, deque[Turn]] = OrderedDict()
+        self._next, self._after = self._known, self._strangers
+
+    def __len__(self) -> int:
+        return sum(map(len, (*self._known.values(), *self._strangers.values())))
+
+    async def run(self, asker: Asker, work: Callable[..., Result], *args: object) -> Result:
+        """The result of the work, in its turn. Raises `Refused` as `expect_room`, and for who left before it began."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(asker)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        finally:
+            self._release()
+
+    def expect_room(self, asker: Asker) -> None:
+        """Raises `Refused` (503; 429 where it is the asker's network that has too much in it)."""
+        if not self._free:
+            self._to_displace(asker)
+
+    def _to_displace(self, asker: Asker) -> Turn | None:
+        """Who has to go so that the asker can wait, if anybody has to."""
+        own = len(self._known.get(asker.network, ())) + len(self._strangers.get(asker.network, ()))
+        if own >= MOST_OF_NETWORK:
+            raise _too_busy(429)
+        if len(self) < MOST_WAITING:
+            return None
+        longest = max((self._strangers or self._known).values(), key=len)
+        if len(longest) > own + 1 or (asker.known and self._strangers):
+            return longest[-1]
+        raise _too_busy(503)
+
+    async def _wait(self, asker: Asker) -> None:
+        if displaced := self._to_displace(asker):
+            self._forget(displaced)
+            displaced.set_exception(_too_busy(503))
+        turn: Turn = asyncio.get_running_loop().create_future()
+        (self._known if asker.known else self._strangers).setdefault(asker.network, deque()).append(turn)
+        gone = asyncio.ensure_future(asker.leave())
+        try:
+            await asyncio.wait({turn, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise Refused(400, "invalid_request", "The caller left before its turn")
+            turn.result()
+        except BaseException:
+            self._forget(turn)
+            if turn.done() and turn.exception() is None:
+                self._release()
+            raise
+        finally:
+            gone.cancel()
+
+    def _forget(self, turn: Turn) -> None:
+        for lane in (self._known, self._strangers):
+            for network, turns in lane.items():
+                if turn in turns:
+                    turns.remove(turn)
+                    if not turns:
+                        del lane[network]
+                    return
+
+    def _release(self) -> None:
+        """A thread is free: for the network whose turn it is, of the kind whose turn it is."""
+        self._free += 1
+        lane = self._next or self._after
+        if lane:
+            network, turns = lane.popitem(last=False)
+            self._free -= 1
+            turns.popleft().set_result(None)
+            if turns:
+                lane[network] = turns
+            if lane is self._next:
+                self._next, self._after = self._after, self._next
+
+
+def _too_busy(status: int) -> Refused:
+    code = "too_many_requests" if status == 429 else "unavailable"
+    message = f"We are too busy checking passwords; try again in {RETRY_AFTER} s"
+    return Refused(status, code, message, headers={"Retry-After": str(math.ceil(RETRY_AFTER))})
+
+
+queue = PasswordQueue()
+"""Of this process."""
 
 
 def hash_now(password: str) -> str:
@@ -20,13 +153,19 @@ def hash_now(password: str) -> str:
     return _hasher.hash(password.encode("utf-8", "surrogatepass"))
 
 
-async def hash_of(password: str) -> str:
-    return await asyncio.get_running_loop().run_in_executor(_threads, hash_now, password)
+def expect_room(asker: Asker) -> None:
+    """Raises `Refused` where no password is computed for them now: before the try is counted."""
+    queue.expect_room(asker)
 
 
-async def matches(password_hash: str | None, password: str) -> bool:
-    """Whether it is that password. Without a hash it is not, and takes as long to say so."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, _matches, password_hash, password)
+async def hash_of(password: str, asker: Asker) -> str:
+    """Raises `Refused` as `PasswordQueue.run`."""
+    return await queue.run(asker, hash_now, password)
+
+
+async def matches(password_hash: str | None, password: str, asker: Asker) -> bool:
+    """Whether it is that password. Without a hash it is not, and takes as long to say so. Raises as `hash_of`."""
+    return await queue.run(asker, _matches, password_hash, password)
 
 
 def _matches(password_hash: str | None, password: str) -> bool:

@@ -189,8 +189,13 @@ async def barred(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, lo
     if own := _barred([row["sent_at"] for row in rows if row["own"]], now, targets[0], limits):
         return own
     if logged_in and _barred([row["sent_at"] for row in rows], now, targets[0], limits):
-        return f"{targets[0]} was restarted as often as is allowed for now; nothing was restarted"
+        return not_for_now(targets[0])
     return None
+
+
+def not_for_now(target: str) -> str:
+    """What may be said where it is another project's restart that bars this one."""
+    return f"{target} was restarted as often as is allowed for now; nothing was restarted, try again later"
 
 
 def _barred(sent: Sequence[datetime], now: datetime, target: str, limits: Limits) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from tocsin.storage.database import Tx, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
+
+AT_ONCE = 500
+"""Samples that are judged without leaving the event loop."""
 
 TEXTS = (
     "hostname", "public_ip", "private_ip", "mac_address", "cpu_model", "operating_system", "kernel_version",
@@ -178,6 +182,29 @@ async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Re
     stored already are completed, not doubled.
     """
     states = await _lock(tx, given)
+    # What an agent kept for hours takes longer than the event loop should be held.
+    long = sum(len(report.rows) for report in given) > AT_ONCE
+    taken = await asyncio.to_thread(_take_in, given, states) if long else _take_in(given, states)
+    recorded, steps, columns = taken
+    for state in states.values():
+        if state.changed:
+            await tx.execute(CHANGE, state.id, state.cpu_unit, *(state.attributes[name] for name in ATTRIBUTES))
+    await tx.execute(
+        STORE,
+        *columns,
+        [state.id for state in states.values()],
+        [state.last_metrics for state in states.values()],
+        [state.watch for state in states.values()],
+        [state.clock for state in states.values()],
+    )
+    await _take(tx, steps, public_url)
+    return recorded
+
+
+def _take_in(
+    given: Sequence[Report], states: Mapping[tuple[UUID, str], _State]
+) -> tuple[list[Recorded], list[tuple[_State, Verdict]], list[list[Any]]]:
+    """What follows from the reports, and the samples to store, by column."""
     rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
     recorded, steps = [], []
     for report in given:
@@ -188,21 +215,8 @@ async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Re
         verdicts = _apply(state, read)
         steps += [(state, verdict) for verdict in verdicts]
         recorded.append(Recorded(state.id, verdicts, read.refused, state.clock["skew"] if state.clock else 0.0))
-    for state in states.values():
-        if state.changed:
-            await tx.execute(CHANGE, state.id, state.cpu_unit, *(state.attributes[name] for name in ATTRIBUTES))
-    await tx.execute(
-        STORE,
-        [server_id for server_id, _ in rows],
-        [at for _, at in rows],
-        *([values.get(metric) for values in rows.values()] for metric in METRICS),
-        [state.id for state in states.values()],
-        [state.last_metrics for state in states.values()],
-        [state.watch for state in states.values()],
-        [state.clock for state in states.values()],
-    )
-    await _take(tx, steps, public_url)
-    return recorded
+    keys: list[list[Any]] = [[server_id for server_id, _ in rows], [at for _, at in rows]]
+    return recorded, steps, keys + [[values.get(metric) for values in rows.values()] for metric in METRICS]
 
 
 async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _State]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tocsin.storage.accounts import SIGNED_IN_FOR, USER_TOKEN, Role
+from tocsin.storage import accounts
+from tocsin.storage.accounts import USER_TOKEN, Role, User
 from tocsin.storage.database import Tx, key
 from tocsin.storage.secrets import Vault, new_token
 
+SIGNED_IN_FOR = "30 days"
 SEEN_EVERY = "5 minutes"
 """How exactly it is known when a session was last used: not every page is worth a write."""
 
@@ -70,14 +72,20 @@ SELECT id, label, created_at, last_seen_at, expires_at FROM user_tokens
 WHERE user_id = $1 AND expires_at > now() ORDER BY last_seen_at DESC, id
 """
 
+LIVES = "SELECT true FROM user_tokens WHERE user_id = $1 AND id = $2 AND expires_at > now()"
 END = "DELETE FROM user_tokens WHERE user_id = $1 AND id = $2 RETURNING true"
 END_OTHERS = "DELETE FROM user_tokens WHERE user_id = $1 AND id IS DISTINCT FROM $2 RETURNING true"
 
 
-async def begin(tx: Tx, vault: Vault, user_id: UUID, label: str) -> str:
-    """A new session's token, good for 30 days, as by the API; `label` is for the list of sessions."""
+async def begin(tx: Tx, vault: Vault, user: User, label: str = "") -> str | None:
+    """A new session's token, good for 30 days, for pages and API alike; `label` is for the list of sessions.
+
+    `user` is as they were when their password was looked at. None where they have another by now: then it was wrong.
+    """
+    if not await accounts.hold(tx, user):
+        return None
     token = new_token(USER_TOKEN)
-    await tx.execute(BEGIN, vault.token_hash(token), user_id, label)
+    await tx.execute(BEGIN, vault.token_hash(token), user.id, label)
     return token
 
 
@@ -103,6 +111,10 @@ async def of_user(tx: Tx, user_id: UUID) -> list[Session]:
         Session(key(row["id"]), row["label"], row["created_at"], row["last_seen_at"], row["expires_at"])
         for row in await tx.fetch(OF_USER, user_id)
     ]
+
+
+async def lives(tx: Tx, user_id: UUID, session_id: UUID) -> bool:
+    return bool(await tx.fetchval(LIVES, user_id, session_id))
 
 
 async def end(tx: Tx, user_id: UUID, session_id: UUID) -> bool:

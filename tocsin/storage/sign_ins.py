@@ -43,20 +43,21 @@ DELETE FROM known_networks WHERE user_id = $1 AND (
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try: the account that is meant, if there is one; the seconds to `wait`, 0 where it may go on; whether it
-    counts for the account from everywhere; and whether the account's owner is to be told (`tell`).
+    """One try: the account that is meant, if there is one; the seconds to `wait`, 0 where it may go on; whether the
+    account has been signed in to from that network before (`known`), else it counts for the account from everywhere;
+    and whether the account's owner is to be told (`tell`).
     """
 
     user: User | None
     account: str
     network: str
     wait: float = 0.0
-    counted: bool = False
+    known: bool = False
     tell: bool = False
 
 
 async def begin(tx: Tx, vault: Vault, address: str, network: str) -> Try:
-    """One more try. The caller commits, whatever comes of it, and then looks at the password."""
+    """One more try. The caller commits, unless the password cannot be looked at, and then looks at it."""
     address = same_address(address[: 2 * LONGEST_ADDRESS])
     if wait := await throttle.take(tx, _from(network), PER_NETWORK):
         return Try(None, "", network, wait)
@@ -64,10 +65,10 @@ async def begin(tx: Tx, vault: Vault, address: str, network: str) -> Try:
     account = str(user.id) if user else address
     wait = await throttle.take(tx, _at(account, network), PER_ACCOUNT_AND_NETWORK)
     known = bool(user and await tx.fetchval(KNOWN, user.id, _hashes(vault, user, network)))
-    if counted := not wait and not known:
+    if not wait and not known:
         wait = await throttle.take(tx, _at(account), PER_ACCOUNT)
     tell = bool(wait and user and user.verified) and not await throttle.take(tx, f"told of tries at {account}", TOLD)
-    return Try(user, account, network, wait, counted, tell)
+    return Try(user, account, network, wait, known, tell)
 
 
 async def succeed(tx: Tx, vault: Vault, good: Try) -> None:
@@ -76,7 +77,7 @@ async def succeed(tx: Tx, vault: Vault, good: Try) -> None:
     # In the order of `begin`, so that none of the two waits for the other.
     await throttle.refund(tx, _from(good.network), PER_NETWORK)
     await throttle.give_back(tx, _at(good.account, good.network))
-    if good.counted:
+    if not good.known:
         await throttle.refund(tx, _at(good.account), PER_ACCOUNT)
     await remember(tx, vault, good.user, good.network)
 

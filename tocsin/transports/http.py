@@ -25,6 +25,8 @@ from tocsin.transports.response import HEAD_LIMIT, Response, Unreadable
 
 KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
+MOST_IDLE = 4096
+"""Unused connections that are kept: as many as an engine has tries under way at once."""
 PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
 LOOK = 0.1
@@ -34,11 +36,15 @@ BODY_PATIENCE = 1.0
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a destination answered: header names in lower case, `text` the start of its body, without NUL."""
+    """What a destination answered: header names in lower case, `text` the start of its body, without NUL.
+
+    `complete` is whether that is all of its body.
+    """
 
     status: int
     headers: Mapping[str, str]
     text: str
+    complete: bool = True
 
 
 class Unreachable(Exception):
@@ -55,16 +61,18 @@ class Unreachable(Exception):
 class Http:
     """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables.
 
-    `keep` is how many bytes of an answer's body are read, `patience` how many seconds it may take after the status.
+    `keep` is how many bytes of an answer's body are read, `patience` how many seconds it may take after the status, and
+    `most_idle` how many connections are kept for the next time.
     """
 
     def __init__(
         self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
-        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE,
+        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MOST_IDLE,
     ) -> None:
         self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Place, list[Connection]] = {}
+        self._idle_count, self._most_idle = 0, most_idle
         self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,11 +100,13 @@ class Http:
             for connection in connections:
                 connection.transport.close()
         self._idle.clear()
+        self._idle_count = 0
 
     async def _exchange(self, there: Place, request: bytes, deadline: float) -> Answer:
         idle = self._idle.get(there)
         while idle:
             connection = idle.pop()
+            self._idle_count -= 1
             if connection.transport.is_closing():
                 continue
             connection.idle = time.monotonic() - connection.idle_since
@@ -122,9 +132,16 @@ class Http:
         finally:
             self._asked.discard(connection)
         if connection.reusable:
-            connection.idle_since = time.monotonic()
-            self._idle.setdefault(there, []).append(connection)
+            self._keep(there, connection)
         return answer
+
+    def _keep(self, there: Place, connection: Connection) -> None:
+        if self._idle_count >= self._most_idle:
+            connection.transport.close()
+            return
+        self._idle_count += 1
+        connection.idle_since = time.monotonic()
+        self._idle.setdefault(there, []).append(connection)
 
     def _look(self) -> None:
         """Give up what has not been answered in time, and close what nobody has used."""
@@ -135,6 +152,7 @@ class Http:
         for there, connections in list(self._idle.items()):
             while connections and connections[0].idle_since < now - KEEP_IDLE:
                 connections.pop(0).transport.close()
+                self._idle_count -= 1
             if not connections:
                 del self._idle[there]
         busy = self._asked or self._idle
@@ -206,6 +224,8 @@ class Connection(asyncio.Protocol):
             self.deadline = min(self.deadline, time.monotonic() + self._patience)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is None:
+            self._response.end()
         self._lost = error or ConnectionResetError()
         self._end(self._lost)
 
@@ -231,7 +251,7 @@ class Connection(asyncio.Protocol):
         for name, value in response.headers:
             headers[name.decode("latin-1").lower()] = value.decode("latin-1")
         text = response.body.decode("utf-8", "replace").replace("\x00", "")
-        self._done.set_result(Answer(response.begun, headers, text))
+        self._done.set_result(Answer(response.begun, headers, text, response.complete))
 
 
 def _unreachable(there: Place, error: Exception) -> Unreachable:

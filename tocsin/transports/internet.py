@@ -39,7 +39,6 @@ _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_INTERNET_V6 = (
     "2001::/23",  # protocol assignments (RFC 2928): Teredo, benchmarking, ORCHID, drones, anycast
     "2001:db8::/32",  # documentation (RFC 3849)
-    "2002::/16",  # 6to4 (RFC 3056)
     "2620:4f:8000::/48",  # AS112 (RFC 7534)
     "3fff::/20",  # documentation (RFC 9637)
 )
@@ -81,7 +80,10 @@ METADATA = frozenset(
 
 
 def is_internet(address: Address) -> bool:
-    """Whether that is a public unicast address, at which anybody's site or machine may live."""
+    """Whether that is a public unicast address, at which anybody's site or machine may live.
+
+    Of an address that stands for another (6to4's `2002::/16` among them) the guard asks for that other.
+    """
     number = int(address)
     if isinstance(address, ipaddress.IPv4Address):
         return not any(number & mask == start for start, mask in _V4)

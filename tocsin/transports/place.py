@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tocsin.domain import urls
 from tocsin.domain.hosts import Unreadable
+from tocsin.domain.remembered import Remembered
 
 LONGEST_REMEMBERED = 256
 """Characters of the addresses that are remembered taken apart: with 4,096 of them, 4 MiB at the very most."""
@@ -28,9 +29,13 @@ class Place:
 
 def place(address: str, method: str = "POST") -> Place:
     """Where to, and how requests by that method start. Raises `Unreadable` for what is no http or https address."""
+    known = _remembered.get((address, method))
+    if known is not None:
+        return known
+    found = _read(address, method)
     if len(address) <= LONGEST_REMEMBERED and address.isascii():
-        return _remembered(address, method)
-    return _read(address, method)
+        _remembered.put((address, method), found, time.monotonic())
+    return found
 
 
 def _read(address: str, method: str) -> Place:
@@ -41,4 +46,4 @@ def _read(address: str, method: str) -> Place:
     return Place(url.host, url.port or urls.PORTS[url.scheme], url.scheme == "https", start)
 
 
-_remembered = lru_cache(maxsize=4096)(_read)
+_remembered: Remembered[tuple[str, str], Place] = Remembered(4096, 60.0)

@@ -27,8 +27,7 @@ NAMES = frozenset({"team_name", "channel"})
 
 ANSWER_LIMIT = 256 << 10
 """Bytes of an answer that are read: a message comes back with all its blocks."""
-_DONE = re.compile(r'\s*{\s*"ok"\s*:\s*true\s*[,}]')
-"""How Slack's answers begin where it has done what was asked (https://docs.slack.dev/apis/web-api/#responses)."""
+_MORE, _COLON, _END = map(re.compile, (r"\s*[{,]\s*", r"\s*:\s*", r"\s*(?:[,}]|$)"))
 
 
 class SlackRefused(Exception):
@@ -108,11 +107,12 @@ class Slack:
         try:
             said = json.loads(answer.text)
         except (ValueError, RecursionError):
-            # Done is done, also where the rest of the answer was cut off: once more would be one message more.
-            said = {"ok": True} if _DONE.match(answer.text) else None
-        if answer.status == 200 and isinstance(said, dict) and said.get("ok") is True:
+            said = _begun(answer.text)
+        if not isinstance(said, dict):
+            said = {}
+        if answer.status == 200 and (said.get("ok") is True or ("ok" not in said and _cut_off(answer))):
             return said
-        raise _refused(method, answer, said if isinstance(said, dict) else {})
+        raise _refused(method, answer, said)
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
@@ -173,6 +173,36 @@ def is_slack_s(app: settings.Slack, url: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def _cut_off(answer: Answer) -> bool:
+    """Whether the rest may have said that it was done: done is done, and once more would be one message more."""
+    return not answer.complete and answer.text.lstrip()[:1] in ("", "{")
+
+
+def _begun(text: str) -> dict[str, Any]:
+    """What a JSON object says whose end did not come: its own members, as far as they are whole.
+
+    Of an `ok` (https://docs.slack.dev/apis/web-api/#responses) that is not true the first letter will do.
+    """
+    found: dict[str, Any] = {}
+    decode = json.JSONDecoder().raw_decode
+    at = 0
+    try:
+        while more := _MORE.match(text, at):
+            name, at = decode(text, more.end())
+            if (colon := _COLON.match(text, at)) is None or not isinstance(name, str):
+                break
+            at = colon.end()
+            if name == "ok" and text.startswith("f", at):
+                found[name] = False
+            value, at = decode(text, at)
+            if not _END.match(text, at):
+                break
+            found[name] = value
+    except (ValueError, RecursionError):
+        pass
+    return found
 
 
 def _refused(method: str, answer: Answer, said: Mapping[str, Any]) -> SlackRefused:

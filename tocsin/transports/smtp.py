@@ -11,13 +11,12 @@ from pathlib import Path
 
 import aiosmtplib
 import structlog
-from email_validator import EmailNotValidError, validate_email
 
-from tocsin.domain import names
+from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import TRY_TIMEOUT
 from tocsin.domain.mail import Letter, composed
 from tocsin.settings import Smtp
-from tocsin.transports.smtp_session import session
+from tocsin.transports.smtp_session import begin_mail, hand_over, session
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +38,7 @@ class Mailer:
 
     def __init__(self, smtp: Smtp | None, email_from: str, outbox: Path) -> None:
         self._smtp = smtp
-        self._from = _ascii(email_from)
+        self._from = accounts.in_ascii(email_from)
         self._outbox = outbox
 
     @property
@@ -52,7 +51,7 @@ class Mailer:
 
         Ends within 10 seconds. Raises `MailRefused`.
         """
-        letter = replace(letter, to=_ascii(letter.to))
+        letter = replace(letter, to=accounts.in_ascii(letter.to))
         if self._smtp is None:
             try:
                 path = await asyncio.to_thread(_write, self._outbox, letter, self._from)
@@ -69,16 +68,20 @@ class Mailer:
         def doubt() -> str:
             return "; it may have taken the mail all the same" if sent else ""
 
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + TRY_TIMEOUT
         try:
-            async with asyncio.timeout(TRY_TIMEOUT), session(smtp, TRY_TIMEOUT) as client:
+            async with asyncio.timeout_at(deadline) as limit, session(smtp, TRY_TIMEOUT) as client:
                 utf8 = not f"{self._from}{letter.to}".isascii()
                 if utf8 and not client.supports_extension("smtputf8"):
                     raise MailRefused(f"{target} takes no addresses such as {letter.to} (SMTPUTF8)", permanent=True)
                 options, encoding = (["SMTPUTF8"], "utf-8") if utf8 else ([], "ascii")
                 await client.mail(self._from, options=options, encoding=encoding)
                 await client.rcpt(letter.to, encoding=encoding)
+                wire = await begin_mail(client)
                 sent = True
-                said = (await client.data(composed(letter, self._from))).message
+                limit.reschedule(None)  # from here on what came counts when the time is over, too
+                said = await hand_over(wire, composed(letter, self._from), deadline - loop.time())
         except aiosmtplib.SMTPAuthenticationError as error:
             raise MailRefused(f"{target} does not accept the user name and password of TOCSIN_SMTP_URL") from error
         except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
@@ -101,17 +104,6 @@ def _refused(code: int, said: str, *, recipient: bool) -> MailRefused:
 def _line(text: str) -> str:
     # The client hands on bytes that are no UTF-8 as halves of characters, which nothing can store.
     return names.line(text)[:500]
-
-
-def _ascii(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that every mail server can find it."""
-    if address.isascii():
-        return address
-    try:
-        found = validate_email(address, check_deliverability=False, test_environment=True)
-    except EmailNotValidError:
-        return address
-    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
 
 
 def _write(outbox: Path, letter: Letter, sender: str) -> Path:

@@ -1,22 +1,33 @@
-"""A session with the operator's mail server up to its first mail: greeted, encrypted, signed in; and how it is left."""
+"""A session with the operator's mail server: greeted, encrypted, signed in; how a mail is handed over in it, and how it
+is left.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from tocsin.domain.greeting import greeting
 from tocsin.settings import Smtp
+from tocsin.transports.dial import Dialer
+from tocsin.transports.guard import EVERYWHERE, Guard
+from tocsin.transports.resolver import Unresolved
 
 FAREWELL = 2.0
 """Seconds that the server has for its answer to QUIT. Nothing waits for it."""
 
-_NOT_YET = "[127.0.0.1]"
-"""Never said: who we are is known with the connection. Without it the client would look for a name in the DNS."""
+_TAKEN = re.compile(rb"250(?!\d)(?!.*\n[45]\d)", re.DOTALL)
+"""How an answer begins that takes the mail (RFC 5321, 4.2), wherever it ends."""
+
+_DIALER = Dialer(Guard(EVERYWHERE), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+"""For the operator's own host. It opens plain sockets alone: what is encrypted, and how, is the client's part."""
 
 _leaving: set[asyncio.Task[None]] = set()
 
@@ -31,13 +42,23 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
 
     Raises what aiosmtplib does, `InClear` included, and `OSError`.
     """
+    try:
+        async with asyncio.timeout(timeout):
+            opened = await _DIALER.open(smtp.host, smtp.port)
+    except TimeoutError as error:
+        raise aiosmtplib.SMTPConnectTimeoutError(f"No connection within {timeout:g} seconds") from error
+    except Unresolved as error:
+        raise aiosmtplib.SMTPConnectError(str(error)) from error
     client = aiosmtplib.SMTP(
-        hostname=smtp.host, port=smtp.port, local_hostname=_NOT_YET, use_tls=smtp.tls, start_tls=False, timeout=timeout
+        hostname=smtp.host,
+        sock=opened,
+        local_hostname=smtp.helo or greeting(socket.gethostname(), str(opened.getsockname()[0])),
+        use_tls=smtp.tls,
+        start_tls=False,
+        timeout=timeout,
     )
     try:
         await client.connect()
-        own = str(client.get_transport_info("sockname")[0])
-        client.local_hostname = smtp.helo or greeting(socket.gethostname(), own)
         await _introduce(client)
         await _encrypt(client, smtp)
         if smtp.username is not None:
@@ -48,8 +69,37 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
         raise
     except BaseException:
         _abort(client)
+        opened.close()
         raise
     _leave(client)
+
+
+async def begin_mail(client: aiosmtplib.SMTP) -> SMTPProtocol:
+    """The wire on which the server waits for the mail itself. Raises what aiosmtplib does."""
+    begun = await client.execute_command(b"DATA")
+    if begun.code != aiosmtplib.SMTPStatus.start_input:
+        raise aiosmtplib.SMTPDataError(begun.code, begun.message)
+    if client.protocol is None:
+        raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+    return client.protocol
+
+
+async def hand_over(wire: SMTPProtocol, mail: bytes, within: float) -> str:
+    """What the server says who took the mail, as far as that came within so many seconds: a 250 is enough.
+
+    The mail's lines end in CR and LF. Raises what aiosmtplib does.
+    """
+    wire.write(re.sub(rb"(?m)^\.", b"..", mail) + b".\r\n")
+    try:
+        answer = await wire.read_response(timeout=within)
+    except aiosmtplib.SMTPException:
+        came = bytes(wire._buffer)  # what the client keeps of an answer whose end it has not seen
+        if _TAKEN.match(came):
+            return came[4:].decode("utf-8", "replace")
+        raise
+    if answer.code != aiosmtplib.SMTPStatus.completed:
+        raise aiosmtplib.SMTPDataError(answer.code, answer.message)
+    return answer.message
 
 
 async def _introduce(client: aiosmtplib.SMTP) -> None:

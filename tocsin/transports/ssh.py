@@ -252,8 +252,9 @@ def _failed(
             )  # fmt: skip
         case asyncssh.PermissionDenied() if asked_more:
             return SshFailed(
-                f"Authentication failed: {to.place} asks user {to.username} for more than a password, once", "doubt"
-            )
+                f"Authentication failed: {to.place} asks user {to.username} for something besides the password, or for "
+                "the password a second time", "doubt",
+            )  # fmt: skip
         case asyncssh.PermissionDenied():
             what = "private key" if to.private_key is not None else "password"
             return SshFailed(

@@ -13,7 +13,7 @@ from tocsin.storage.database import transaction
 from tocsin.storage.throttle import Limit
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, redirect
 
 TRIES = Limit(10, 900)
 PAGE = "/account"
@@ -35,7 +35,7 @@ async def _page(viewer: Viewer, service: Service, errors: dict[str, str] | None 
 
 @post("/account/name", include_in_schema=False)
 async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    form = await fields(request, viewer)
+    form = await fields(request, viewer, readers=True)
     try:
         name = names.checked("name", form.get("name", ""))
     except Refused as refused:
@@ -48,28 +48,31 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 @post("/account/password", include_in_schema=False)
 async def change_password(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Needs the old password, with a limit of its own; ends every other session."""
-    form = await fields(request, viewer)
+    form = await fields(request, viewer, readers=True)
     subject = f"change the password of {viewer.user_id}"
     async with transaction(service.pool) as tx:
         await limits.take(tx, viewer.actor, subject, TRIES, texts.TOO_MANY_TRIES)
+        passwords.expect_room(asker(request))
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
-    if user is None or not await passwords.matches(user.password_hash, form.get("old", "")):
+    if user is None or not await passwords.matches(user.password_hash, form.get("old", ""), asker(request)):
         return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
     try:
         new = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
-    password_hash = await passwords.hash_of(new)
+    password_hash = await passwords.hash_of(new, asker(request))
     async with transaction(service.pool) as tx:
-        await people.change_password(tx, viewer.actor, viewer.user_id, password_hash, viewer.session_id, subject)
+        changed = await people.change_password(tx, viewer.actor, user, password_hash, viewer.session_id, subject)
+    if not changed:
+        return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
     return redirect(PAGE, texts.PASSWORD_SET)
 
 
 @post("/account/sessions", include_in_schema=False)
 async def end_sessions(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     """Ends the session that the form names, or all but this one."""
-    form = await fields(request, person)
+    form = await fields(request, person, readers=True)
     name = form.get("session", "")
     async with transaction(service.pool) as tx:
         if name == "others":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -40,7 +42,7 @@ async def show(viewer: Viewer, service: Service, who: str = "", before: str = ""
         older = f"{PAGE}?{urlencode({'who': who, 'before': shown[-1].id.hex})}"
     return page(
         "audit.html", viewer, title="Record of changes", who=who, before=before, everybody=everybody, older=older,
-        entries=[(each, _place(each), _more(each)) for each in shown],
+        entries=[(each, _place(each), more(each)) for each in shown],
     )
 
 
@@ -62,22 +64,42 @@ def _place(entry: Entry) -> str:
     return ""
 
 
-def _more(entry: Entry) -> str:
+def more(entry: Entry) -> str:
     """The rest of what is known, in words: `fields: name, port; role: reader`."""
     said = [
-        f"{name.replace('_', ' ')}: {', '.join(map(_word, value)) if isinstance(value, list) else _word(value)}"
+        _alerts(value) if name == "alerts" and isinstance(value, dict) else f"{name.replace('_', ' ')}: {_words(value)}"
         for name, value in entry.details.items()
-        if name != "uuid" and value not in (None, "", [])
+        if name != "uuid" and value not in (None, "", [], {})
     ]
     return "; ".join(said)[:500]
 
 
-def _word(value: object) -> str:
+def _alerts(given: Mapping[str, object]) -> str:
+    """When a server alerts from now on: `ram: over 90 % for 0 s; disk: off`."""
+    return "; ".join(f"{kind}: {_alert(alert)}" for kind, alert in given.items())
+
+
+def _alert(alert: object) -> str:
+    if not isinstance(alert, dict):
+        return "off"
+    words = {"threshold": "over {} %", "for": "for {} s", "after": "after {} s"}
+    return " ".join(words[name].format(_words(alert[name])) for name in words if name in alert) or "as usual"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return _word(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _word(value: str) -> str:
     """A value as people call it: types of integrations by their labels."""
     try:
-        return base.of(str(value)).label if str(value).startswith("Integrations::") else str(value)
+        return base.of(value).label if value.startswith("Integrations::") else value
     except Refused:
-        return str(value)
+        return value
 
 
 routes = [show]

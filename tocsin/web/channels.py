@@ -116,7 +116,7 @@ def _slack(settings: Settings, public_url: str) -> Channel:
 @post("/settings/test/mail", include_in_schema=False)
 async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A mail to the operator's own address."""
-    await fields(request, viewer)
+    await fields(request, viewer, readers=True)
     await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
@@ -133,7 +133,7 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
 @post("/settings/test/sms", include_in_schema=False)
 async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A text message to a number that was typed in."""
-    form = await fields(request, viewer)
+    form = await fields(request, viewer, readers=True)
     number = "".join(form.get("number", "").split())
     if problem := phones.problem(number):
         return redirect(PAGE, f"No text message was sent: the number {problem}.", good=False)
@@ -155,7 +155,7 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
 @post("/settings/test/slack", include_in_schema=False)
 async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Whether Slack knows the app, asked with a code that it never gave."""
-    await fields(request, viewer)
+    await fields(request, viewer, readers=True)
     if service.settings.slack is None:
         return redirect(PAGE, "Nothing was tried: Slack is not set up.", good=False)
     await _limit(service, viewer, "trials of Slack", TRIALS)

@@ -67,19 +67,25 @@ def line_chart(
     top: float | None = None,
     threshold: float | None = None,
     shaded: Sequence[Span] = (),
-    note: str = "",
+    alarms: int = 0,
+    means: str = "",
+    latest: Point | None = None,
 ) -> Chart:
     """Lines over time. `key` makes the names in the page unique; `over` is the range in words ("24 h").
 
     The scale ends at `top`, or at the next round number over all values. Where points are missing the line is broken.
-    The first line is filled down to zero; `shaded` are times of incidents. `note` is added to the words.
+    The first line is filled down to zero; `shaded` are times of incidents, `alarms` of them for going over `threshold`.
+    `means` is how long each point is the mean of, in words, or empty where points are values; `latest` is the latest
+    value of the first line, where points are means.
     """
     lines = [Line(each.name, [point for point in each.points if start <= point[0] <= end]) for each in lines]
+    latest = latest if latest and latest[0] >= start else None
     highest = max([value for each in lines for _, value in each.points] + [threshold or 0.0])
     scale = top or round_top(highest)
     said = describe(
-        title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), note=note, end=end
-    )
+        title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), alarms=alarms, means=means,
+        latest=latest, end=end,
+    )  # fmt: skip
     inside = [_shade(span, start, end) for span in shaded]
     inside += [element("path", class_="gridline", d=f"M0 {at}H{WIDE}") for at in (0, HIGH // 2, HIGH)]
     for number, each in enumerate(lines):
@@ -106,8 +112,8 @@ def line_chart(
     svg = element(
         "svg", *named, *outside, plot, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
     )
-    latest = lines[0].points[-1][1] if lines and lines[0].points else None
-    return Chart(title, "–" if latest is None else words(latest), said, svg)
+    last = latest or (lines[0].points[-1] if lines and lines[0].points else None)
+    return Chart(title, "–" if last is None else words(last[1]), said, svg)
 
 
 def describe(
@@ -118,43 +124,57 @@ def describe(
     words: Words,
     threshold: float | None = None,
     incidents: int = 0,
-    note: str = "",
+    alarms: int = 0,
+    means: str = "",
+    latest: Point | None = None,
     end: datetime | None = None,
 ) -> str:
     """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice".
 
-    The latest value is no longer what is now where points are missing before `end`. That a threshold was never reached
-    is not said where incidents or the note tell otherwise: means hide what was short.
+    The latest value is no longer what is now where points are missing before `end`. How often the threshold was passed
+    is the number of incidents, `alarms`: means hide what was short, and what was short is no incident.
     """
     parts = []
-    for each in lines:
-        if not each.points:
-            continue
-        values = [value for _, value in each.points]
-        low, high = words(min(values)), words(max(values))
-        last = f"{'now' if end is None or is_current(each.points, end) else 'at last'} {words(values[-1])}"
-        said = f"always {low}" if low == high else f"between {low} and {high}, {last}"
-        parts.append(f"{each.name} {said}" if len(lines) > 1 else said)
+    for number, each in enumerate(lines):
+        if each.points:
+            said = _spread(each.points, words, means, latest if number == 0 else None, end)
+            parts.append(f"{each.name}{':' if means else ''} {said}" if len(lines) > 1 else said)
     if not parts:
         return f"{title} over {over}: no readings"
     if threshold is not None:
-        times = stretches([value for _, value in lines[0].points], threshold)
         limit = f"its threshold of {words(threshold)}"
-        if times or not (incidents or note):
-            parts.append(f"over {limit} {often(times)}" if times else f"never over {limit}")
+        highest = max(value for _, value in [*lines[0].points, *([latest] if latest else [])])
+        if alarms:
+            parts.append(f"over {limit} {often(alarms)}")
+        elif highest >= threshold:
+            parts.append(f"at times over {limit}, without an incident of it")
+        elif not (incidents or means):
+            parts.append(f"never over {limit}")
     if incidents:
         parts.append(f"{incidents} incident{'s' if incidents > 1 else ''}")
-    return f"{title} over {over}: {'; '.join([*parts, note] if note else parts)}"
+    return f"{title} over {over}: {'; '.join(parts)}"
+
+
+def _spread(points: Sequence[Point], words: Words, means: str, latest: Point | None, end: datetime | None) -> str:
+    """Between what values, or means, a line goes, and where it ends."""
+    values = [value for _, value in points]
+    low, high = words(min(values)), words(max(values))
+    if means:
+        range_ = f"means of {means} {f'all {low}' if low == high else f'between {low} and {high}'}"
+        if latest is None:
+            return range_ if low == high else f"{range_}, the last one {words(values[-1])}"
+    elif low == high:
+        return f"always {low}"
+    else:
+        range_ = f"between {low} and {high}"
+    at, value = latest or points[-1]
+    now = end is None or is_current([*points, (at, value)], end)
+    return f"{range_}, {'now' if now else 'at last'} {words(value)}"
 
 
 def is_current(points: Sequence[Point], end: datetime) -> bool:
     """Whether the line goes on up to `end`."""
     return bool(points) and (end - points[-1][0]).total_seconds() <= GAP * _usual(points)
-
-
-def stretches(values: Sequence[float], threshold: float) -> int:
-    """How many times the values went over the threshold."""
-    return sum(1 for before, now in pairwise([-math.inf, *values]) if now >= threshold > before)
 
 
 def per_second(points: Sequence[Point]) -> list[Point]:

@@ -16,7 +16,7 @@ from tocsin.storage.database import transaction
 from tocsin.storage.operator import Operator
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, open_fields
+from tocsin.web.session import AnyRequest, Service, asker, open_fields, redirect
 from tocsin.web.sign_in import begin
 
 
@@ -43,14 +43,17 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
         email = rules.address("email", form.get("email", ""))
         name = names.checked("name", form.get("name", ""))
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
-        password_hash = await passwords.hash_of(password)
+        password_hash = await passwords.hash_of(password, asker(request))
         async with transaction(service.pool) as tx:
             user = await people.set_up_operator(tx, system(), service.vault, token, email, name, password_hash)
     except Refused as refused:
+        if refused.status != 422:
+            raise
         return _form(found, token, form, {each.field: each.message for each in refused.details})
     if user is None:
         return _over()
-    answer = await begin(request, service, user, "/integrations" if found.fresh else "/incidents")
+    to = "/integrations" if found.fresh else "/incidents"
+    answer = await begin(request, service, user, to) or redirect("/sign-in")
     if not user.verified:
         answer.background = BackgroundTask(send_verification, service, user)
     return answer

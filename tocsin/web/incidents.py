@@ -96,8 +96,8 @@ def _news(delivery: Delivery) -> str:
     if delivery.event in LASTS and not base.of(delivery.integration_type).repeatable:
         return "restart"
     if delivery.event == "opened":
-        return "beginning"
-    return "end" if delivery.event == "resolved" else delivery.event
+        return "opening"
+    return "resolution" if delivery.event == "resolved" else delivery.event
 
 
 def took(delivery: Delivery) -> float | None:

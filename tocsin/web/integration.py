@@ -26,6 +26,8 @@ from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redire
 
 MOST_PLACES = 100
 """Servers and monitors that are listed, and that can be chosen from; others are found by their names."""
+FEW_PLACES = 10
+"""So many are listed without being asked for."""
 LATEST = 5
 
 
@@ -55,7 +57,8 @@ async def _page(
     return page(
         "integration.html", viewer, title=base.called(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
-        free=free, most=MOST_PLACES, search=search, latest=latest, took=took, trial=trial, last_try=_last_try(trial),
+        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, took=took, trial=trial,
+        last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.shown(stored.settings, reveal=False), public_url=service.public_url,
     )  # fmt: skip

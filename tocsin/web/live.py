@@ -18,12 +18,11 @@ from litestar.response import Stream
 from tocsin.domain.remembered import Remembered
 from tocsin.storage import changes
 from tocsin.storage.database import UNAVAILABLE
-from tocsin.web.session import AnyRequest, Service, Viewer, signed_in
+from tocsin.web.session import Service, Viewer
 
 EVERY = 1.0
 """Seconds between two looks, for however many readers of a project together."""
 HEARTBEAT = 15.0
-CHECK_SESSION = 60.0
 MOST_STREAMS = 200
 """Of one process; who comes later sees pages as they were loaded."""
 MOST_EACH = 5
@@ -34,15 +33,16 @@ RETRY, RETRY_LATER = 2_000, 60_000
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
 _seen: Remembered[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = Remembered(MOST_STREAMS, EVERY / 2)
-_streams: dict[asyncio.Event, UUID] = {}
+_shown: Remembered[asyncpg.Pool, set[tuple[UUID, UUID]]] = Remembered(10, EVERY / 2)
+_streams: dict[asyncio.Event, Viewer] = {}
 """Those that are open, oldest first: what ends one, and who reads it."""
 
 
 @get("/live", include_in_schema=False)
-async def live(request: AnyRequest, viewer: Viewer, service: Service, of: str = "") -> Stream:
+async def live(viewer: Viewer, service: Service, of: str = "") -> Stream:
     """`changed` whenever something of the topics (`of=incidents,deliveries`; none means all) is not as it was."""
     topics = frozenset(changes.TOPICS).intersection(of.split(",")) or frozenset(changes.TOPICS)
-    return Stream(_events(request, viewer, service, topics), media_type="text/event-stream", headers=HEADERS)
+    return Stream(_events(viewer, service, topics), media_type="text/event-stream", headers=HEADERS)
 
 
 def close() -> None:
@@ -51,10 +51,8 @@ def close() -> None:
         ended.set()
 
 
-async def _events(
-    request: AnyRequest, viewer: Viewer, service: Service, topics: frozenset[str]
-) -> AsyncIterator[str]:
-    own = [ended for ended, reader in _streams.items() if reader == viewer.user_id]
+async def _events(viewer: Viewer, service: Service, topics: frozenset[str]) -> AsyncIterator[str]:
+    own = [ended for ended, reader in _streams.items() if reader.user_id == viewer.user_id]
     if len(own) >= MOST_EACH:
         own[0].set()
         del _streams[own[0]]
@@ -62,21 +60,19 @@ async def _events(
         yield f"retry: {RETRY_LATER}\n\n"
         return
     ended = asyncio.Event()
-    _streams[ended] = viewer.user_id
+    _streams[ended] = viewer
     try:
         yield f"retry: {RETRY}\n\n"
         known = await _state(service.pool, viewer.project_id, topics)
-        said = checked = time.monotonic()
+        said = time.monotonic()
         while True:
             if await _wait(ended, EVERY):
                 if ended not in _streams:  # given up for a younger one: it shall not take that one's place at once
                     yield f"retry: {RETRY_LATER}\n\n"
                 return
+            if not await _may_look(service.pool, viewer):
+                return
             now = time.monotonic()
-            if now - checked >= CHECK_SESSION:
-                checked, person = now, await signed_in(request)
-                if person is None or person.current is None or person.current.project_id != viewer.project_id:
-                    return
             state = await _state(service.pool, viewer.project_id, topics)
             if state is not None and state != known:
                 known, said = state, now
@@ -94,6 +90,23 @@ async def _wait(ended: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def _may_look(pool: asyncpg.Pool, viewer: Viewer) -> bool:
+    """Whether the session lives, and shows the project still: looked up once a second for all streams together. What
+    was known of them when this one was not open yet says nothing of it; while the database is away nothing is shown.
+    """
+    own = viewer.session_id, viewer.project_id
+    asked = time.monotonic()
+    known = _shown.get(pool)
+    if known is None or own not in known:
+        try:
+            async with pool.acquire() as tx:
+                known = await changes.on_show(tx, {(each.session_id, each.project_id) for each in _streams.values()})
+        except UNAVAILABLE:
+            return True
+        _shown.put(pool, known, asked)
+    return own in known
 
 
 async def _state(pool: asyncpg.Pool, project_id: UUID, topics: frozenset[str]) -> object:

@@ -88,7 +88,7 @@ async def set_role(request: AnyRequest, viewer: Viewer, service: Service) -> Res
 @post("/settings/members/remove", include_in_schema=False)
 async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """By an owner, or by oneself: readers may leave as well."""
-    form = await fields(request, viewer)
+    form = await fields(request, viewer, readers=True)
     user_id = _key(form, "member")
     try:
         async with transaction(service.pool) as tx:

@@ -54,7 +54,8 @@ async def _page(
         told = await attachments.beside(tx, service, viewer.project_id, found.id)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
-        zone=viewer.zone, words=milliseconds, note=mean_of(resolution),
+        zone=viewer.zone, words=milliseconds, means=mean_of(resolution),
+        latest=next(((each.at, each.response_ms) for each in latest if each.ok and each.response_ms is not None), None),
         shaded=[(each.created_at, each.closed_at or now) for each in past],
     )  # fmt: skip
     return page(

@@ -19,7 +19,7 @@ from tocsin.storage.database import transaction
 from tocsin.storage.members import Invitation
 from tocsin.web import texts
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, signed_in
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in
 from tocsin.web.sign_in import begin
 
 
@@ -116,13 +116,13 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
     except Refused as refused:
         errors = {each.field: each.message for each in refused.details}
         return _invitation(invitation, token, person, user, form.get("name", ""), errors)
-    password_hash = await passwords.hash_of(password)
+    password_hash = await passwords.hash_of(password, asker(request))
     async with transaction(service.pool) as tx:
         found = await people.found(tx, system(), service.vault, invitation.email, name, password_hash)
         if found is None:
             return _invitation(invitation, token, person, await accounts.user_by_email(tx, invitation.email))
         await joining.join(tx, system(name=found.id), invitation, found.id)
-    return await begin(request, service, found, "/incidents")
+    return await begin(request, service, found, "/incidents") or redirect("/sign-in")
 
 
 def _invitation(

@@ -15,5 +15,7 @@ MOST_INCIDENTS = 10
 
 
 def mean_of(resolution: int) -> str:
-    """What is to be said of points that hide what was short."""
-    return f"each point is the mean of {resolution // 3_600} h" if resolution >= 3_600 else ""
+    """How long points are means of, in words; empty where each is a reading, since agents report once a minute."""
+    if resolution < 60:
+        return ""
+    return f"{resolution // 3_600} h" if resolution >= 3_600 else f"{resolution // 60} min"

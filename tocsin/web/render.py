@@ -27,7 +27,7 @@ HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with less, browsers send `Origin: null` with our own forms
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -78,7 +78,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters.update(moment=moment, ago=ago, lasting=lasting, public=_public, gravity=_gravity)
+    environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
     environment.globals["texts"] = texts
     return environment
 
@@ -117,6 +117,11 @@ def ago(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" data-ago title="{}">{}</time>').format(
         _iso(at), f"{at:%d %b %Y, %H:%M:%S} UTC", words
     )
+
+
+def left(value: datetime) -> str:
+    """How long it is until then: `7 d`."""
+    return lasting((value - datetime.now(UTC)).total_seconds())
 
 
 def lasting(seconds: float | None) -> str:

@@ -123,7 +123,7 @@ def _charts(
 ) -> list[Chart]:
     server = watched.server
     common: dict[str, Any] = {
-        "start": start, "end": end, "over": RANGES[over][0], "zone": zone, "note": mean_of(RANGES[over][2]),
+        "start": start, "end": end, "over": RANGES[over][0], "zone": zone, "means": mean_of(RANGES[over][2]),
     }  # fmt: skip
     charts = []
     for kind, label, metric, total in (
@@ -133,19 +133,26 @@ def _charts(
     ):
         alerts: Any = server.alerts
         shaded = [(each.created_at, each.closed_at or end) for each in past if each.type in (kind, "downtime")]
+        found, latest = list(points[metric]), _latest(server, metric)
+        own: dict[str, Any] = {"words": size}
         if total:
-            line = Line(label, [(at, 100.0 * value / total) for at, value in points[metric]])
+            found, latest = ([(at, 100.0 * value / total) for at, value in each] for each in (found, latest))
             limit = alerts[kind]["threshold"] if alerts[kind] else None
-            charts.append(line_chart(kind, label, [line], top=100.0, threshold=limit, shaded=shaded, **common))
-        else:
-            line = Line(label, points[metric])
-            charts.append(line_chart(kind, label, [line], words=size, shaded=shaded, **common))
+            own = {"top": 100.0, "threshold": limit, "alarms": sum(each.type == kind for each in past)}
+        own["latest"] = latest[0] if latest else None
+        charts.append(line_chart(kind, label, [Line(label, found)], shaded=shaded, **own, **common))
     shaded = [(each.created_at, each.closed_at or end) for each in past if each.type == "downtime"]
     lines = [
         Line(name, per_second(_whole(points[metric], end, RANGES[over][2])))
         for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
     ]
     return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
+
+
+def _latest(server: Server, metric: str) -> list[Point]:
+    """The latest value, if there is one."""
+    value, taken = server.last_metrics.get(metric, (0.0, None))
+    return [] if taken is None else [(datetime.fromtimestamp(taken, UTC), value)]
 
 
 def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:

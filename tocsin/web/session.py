@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
@@ -15,12 +16,13 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
-from tocsin.actions.base import INSTALLATION, Actor
+from tocsin.actions.base import INSTALLATION, MEMBERS, Actor, require
 from tocsin.domain import clients, ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage import sessions
 from tocsin.storage.accounts import Role
+from tocsin.storage.passwords import Asker
 from tocsin.storage.secrets import Vault
 from tocsin.storage.sessions import Membership, SignedIn
 from tocsin.web import texts
@@ -212,8 +214,12 @@ _said = msgspec.json.Decoder(tuple[str, bool])
 def network(request: AnyRequest) -> str:
     """Where the request comes from, as limits count it."""
     service: Service = request.app.state.service
-    peer = request.client.host if request.client else None
-    return clients.network(peer, request.headers.getall("x-forwarded-for", []), service.settings.trusted_proxies)
+    return clients.network_of(request.scope, service.settings.trusted_proxies)
+
+
+def asker(request: AnyRequest) -> Asker:
+    """Somebody with a session or a link of ours, for whom a password is computed."""
+    return Asker(network(request), True, request.receive)
 
 
 def _zone(request: AnyRequest) -> str:
@@ -247,13 +253,17 @@ class Form(Mapping[str, str]):
         return list(self._fields.get(name, ()))
 
 
-async def fields(request: AnyRequest, viewer: Viewer | Person) -> Form:
-    """The form of somebody signed in. Raises `Refused` (403) where another site sent it."""
+async def fields(request: AnyRequest, viewer: Viewer | Person, *, readers: bool = False) -> Form:
+    """The form of somebody signed in. Raises `Refused` (403) where another site sent it, or a reader, who may send only
+    what changes nothing but their own (`readers`): actions would refuse them, too, but only behind the form.
+    """
     form = await open_fields(request)
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
     if not any(hmac.compare_digest(form.get("csrf", ""), each) for each in _csrfs(service.vault, token)):
         raise Refused(403, "forbidden", texts.OLD_FORM)
+    if isinstance(viewer, Viewer) and not readers:
+        require(viewer.actor, MEMBERS)
     return form
 
 
@@ -267,15 +277,30 @@ async def open_fields(request: AnyRequest) -> Form:
 
 
 def check_origin(request: AnyRequest) -> None:
-    """Refuse what a browser sends on behalf of another site. What is no browser sends neither header."""
+    """Refuse what a browser sends on behalf of another site. What is no browser sends neither header.
+
+    Our origin is that of TOCSIN_PUBLIC_URL; where nobody has set it, whatever host we are asked by.
+    """
     fetched = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     service: Service = request.app.state.service
-    ours = {urlsplit(service.public_url).netloc, request.headers.get("host", "")}
-    # An origin is scheme and authority, and nothing else (RFC 6454, 7).
-    strange = origin is not None and origin != "null" and origin.partition("://")[2] not in ours
-    if (fetched or "same-origin") not in ("same-origin", "none") or strange:
+    if origin is None or origin == "null":  # of a sandboxed frame, say; not of our own pages, but for HEADERS' policy
+        ours = origin is None or fetched == "same-origin"
+    elif service.settings.public_url:
+        ours = origin == origin_of(service.settings.public_url)
+    else:
+        ours = origin.partition("://")[2] == request.headers.get("host", "").lower()
+    if (fetched or "same-origin") not in ("same-origin", "none") or not ours:
         raise Refused(403, "forbidden", texts.FOREIGN_FORM)
+
+
+@cache
+def origin_of(url: str) -> str:
+    """Scheme and authority as browsers send them, without the port that goes without saying (RFC 6454, 6.2)."""
+    parts = urlsplit(url)
+    usual = {"https": ":443", "http": ":80"}.get(parts.scheme, "")
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix(usual)
+    return f"{parts.scheme}://{host}"
 
 
 def csrf_of(vault: Vault, token: str) -> str:

@@ -13,6 +13,7 @@ from tocsin.domain import ids
 from tocsin.storage import passwords
 from tocsin.storage.accounts import User
 from tocsin.storage.database import transaction
+from tocsin.storage.passwords import Asker
 from tocsin.storage.sign_ins import Try
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -51,6 +52,9 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
     async with transaction(service.pool) as tx:
         trying = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
+        asker = Asker(trying.network, trying.known, request.receive)
+        if not trying.wait:
+            passwords.expect_room(asker)
     if trying.wait:
         problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
@@ -60,16 +64,17 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
         return answer
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, password) or user is None:
+    if not await passwords.matches(user.password_hash if user else None, password, asker) or user is None:
         return _form(back, email, problem=texts.NOT_KNOWN, status=422)
-    return await begin(request, service, user, back or FIRST_PAGE, trying)
+    begun = await begin(request, service, user, back or FIRST_PAGE, trying)
+    return begun or _form(back, email, problem=texts.NOT_KNOWN, status=422)
 
 
 async def begin(
     request: AnyRequest, service: Service, user: User, to: str, tried: Try | None = None
-) -> Response[str]:
+) -> Response[str] | None:
     """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
-    where a link let them in.
+    where a link let them in. None where they have another password by now than when they were let in.
     """
     label = browser(request.headers.get("user-agent", ""))
     async with transaction(service.pool) as tx:
@@ -77,15 +82,18 @@ async def begin(
             tx, anybody(), service.vault, user, network(request), good=tried,
             before=cookie(request, cookie_name(service)), label=label,
         )  # fmt: skip
+    if token is None:
+        return None
     return redirect(local(to), cookies=[session_cookie(service, token)])
 
 
 @post("/sign-out", include_in_schema=False)
 async def sign_out(request: AnyRequest, person: Person, service: Service) -> Response[str]:
-    await fields(request, person)
+    """And on to the page that is asked for, such as an invitation of somebody else."""
+    form = await fields(request, person)
     async with transaction(service.pool) as tx:
         await sign_ins.end(tx, person.actor, person.user_id, person.session_id)
-    return redirect("/sign-in?done=out", cookies=[no_session(service)])
+    return redirect(form.get("next") or "/sign-in?done=out", cookies=[no_session(service)])
 
 
 @post("/projects/switch", include_in_schema=False)

@@ -6,7 +6,6 @@ SIGN_IN_NEEDED = "Please sign in"
 PROJECT_NEEDED = "You belong to no project yet; make one, or ask a project's owner to invite you"
 OLD_FORM = "This form is too old, or was not ours. Go back, load the page again and send it once more"
 FOREIGN_FORM = "This form was sent by another site. Open the page here and send it from there"
-READERS_ONLY_READ = "You may look at this project but not change it. Ask one of its owners to make you a member"
 
 TITLES = {
     400: "That could not be read",
@@ -39,7 +38,7 @@ SIGN_IN_NOTICES = {
 
 WELCOME = "Welcome to Tocsin"
 WELCOME_BACK = "Set your account up anew"
-LINK_OVER = "This link is over"
+LINK_OVER = "This link is no longer valid"
 OPERATOR_LINK_OVER = (
     "It works for one hour, and once. Where Tocsin runs, the command tocsin operator link prints another one."
 )
@@ -71,7 +70,7 @@ TOO_MANY_TRIALS = "That was tried often enough for now. Wait {minutes} min"
 PROJECT_RENAMED = "The project has its new name."
 TOKEN_ROTATED = "This is the new token. The old one has stopped working."  # noqa: S105
 VERIFY_FIRST = "Verify your own address first, by the link that was mailed to you; your account page sends it again"
-ENOUGH_TODAY = "That is enough for today: {what} a day (UTC) are the most"
+ENOUGH_TODAY = "That is enough for today: the limit of {what} a day (UTC) is reached"
 INVITATION_SENT = "An invitation is on its way to {email}. It can be accepted for a week."
 INVITATION_KEPT = "{email} is invited, but no mail server is set up: the letter lies in the outbox folder."
 INVITATION_WITHDRAWN = "The invitation of {email} is withdrawn."

@@ -4,11 +4,30 @@
 -- migrate: apply
 
 -- Two addresses are one where they differ by the case of A to Z alone (domain/accounts.py: same_address). That does not
--- depend on the database's locale, and no letter of another alphabet stands for one of these.
-DROP INDEX users_by_email;
-CREATE UNIQUE INDEX users_by_email ON users (lower(email COLLATE "C"));
-DROP INDEX invitations_by_address;
-CREATE UNIQUE INDEX invitations_by_address ON invitations (project_id, lower(email COLLATE "C"));
+-- depend on the database's locale, and no letter of another alphabet stands for one of these. Until now it did depend on
+-- it: under a Turkish one, INFO@example.com and info@example.com were two. Whose account is whose, only people can say.
+DO $$
+DECLARE
+    alike text;
+BEGIN
+    SELECT string_agg(pair, '; ' ORDER BY pair) INTO alike FROM (
+        SELECT string_agg(format('%s (id %s)', email, id), ' and ' ORDER BY created_at, id) AS pair
+        FROM users GROUP BY lower(email COLLATE "C") HAVING count(*) > 1 LIMIT 10
+    ) found;
+    IF alike IS NOT NULL THEN
+        RAISE EXCEPTION '%', 'these accounts have one address but for the case of its letters: ' || alike
+            || '. Give all but one of each another address (UPDATE users SET email = ''NEW'' WHERE id = ''ID'') '
+            || 'and start again; nothing was changed';
+    END IF;
+END
+$$;
+-- Beside the old ones, which go last: whoever signs in is not kept waiting while these are made.
+CREATE UNIQUE INDEX users_by_address ON users (lower(email COLLATE "C"));
+-- Of invitations that are one by now, the newest counts.
+DELETE FROM invitations i USING invitations newer
+WHERE newer.project_id = i.project_id AND lower(newer.email COLLATE "C") = lower(i.email COLLATE "C")
+  AND (newer.created_at, newer.id) > (i.created_at, i.id);
+CREATE UNIQUE INDEX invitations_to_address ON invitations (project_id, lower(email COLLATE "C"));
 
 -- From where somebody has signed in before: tries from elsewhere cannot keep them out there.
 CREATE TABLE known_networks (
@@ -18,11 +37,11 @@ CREATE TABLE known_networks (
     PRIMARY KEY (user_id, hash)
 );
 
--- Whoever made a project for themselves; null: whoever runs the installation. Of those that are there, the projects
--- count whose owner got in with a password without having shown that the address is theirs.
+-- Whoever made a project for themselves; null: whoever runs the installation, or nobody knows any more. Of those that are
+-- there, the record of changes tells.
 ALTER TABLE projects ADD COLUMN made_by uuid REFERENCES users;
-UPDATE projects p SET made_by = p.owner_id FROM users u
-WHERE u.id = p.owner_id AND u.email_verified_at IS NULL AND u.password_hash IS NOT NULL AND NOT u.operator;
+UPDATE projects p SET made_by = u.id FROM audit a JOIN users u ON u.email = a.who
+WHERE a.project_id = p.id AND a.action = 'made project' AND NOT u.operator;
 
 -- How many mails of a kind went out on a day (UTC) for a project or to an address. Kept for two days.
 CREATE TABLE mail_days (
@@ -32,5 +51,8 @@ CREATE TABLE mail_days (
     PRIMARY KEY (subject, day)
 ) WITH (fillfactor = 70);
 CREATE INDEX mail_days_old ON mail_days (day);
+
+DROP INDEX users_by_email;
+DROP INDEX invitations_by_address;
 
 -- migrate: rollback

@@ -1,0 +1,37 @@
+"""Settings that cannot be meant are refused at the start, in one line that names them, in use or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tocsin import settings
+from tocsin.domain.settings import Unusable
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEYS", ","), ("SECRET_KEYS", " , ,"), ("TWILIO_API_URL", "x"), ("SLACK_API_URL", "nope"),
+        ("SLACK_AUTHORIZE_URL", "ftp://example.com"), ("SMS_COUNTRIES", "XX"), ("SMS_COUNTRIES", "AT,UK"),
+        ("RETENTION_RAW", "401"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_meant_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(Unusable) as refused:
+        settings.load(tmp_path, {f"TOCSIN_{name}": value})
+    said = str(refused.value)
+    assert said.startswith(f"TOCSIN_{name}: ")
+    assert "\n" not in said
+
+
+def test_a_file_of_keys_without_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret_keys").write_text("\n")
+    with pytest.raises(Unusable, match="secret_keys: has no key in it"):
+        settings.load(tmp_path, {})
+
+
+def test_a_short_retention_is_one_of_samples_too(tmp_path: Path) -> None:
+    loaded = settings.load(tmp_path, {"TOCSIN_RETENTION": "7", "TOCSIN_SMS_COUNTRIES": "at, GB"})
+    assert (loaded.retention_raw, loaded.retention, loaded.sms_countries) == (7, 7, ("AT", "GB"))

@@ -1,0 +1,77 @@
+"""The text of one setting as a value, or `Unusable` in one line. Names are given without `TOCSIN_`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DAY = 86_400
+
+
+class Unusable(Exception):
+    """A setting that cannot be used. The text is one line that names it and says what to do."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+
+
+def choice(name: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one of: {', '.join(allowed)}")
+    return value
+
+
+def switch(name: str, value: str) -> bool:
+    lowered = value.lower()
+    if lowered not in ("true", "false", "1", "0", "yes", "no"):
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be true or false")
+    return lowered in ("true", "1", "yes")
+
+
+def number(name: str, value: str, *, most: int) -> int:
+    if not value.isdecimal() or int(value) > most:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
+    return int(value)
+
+
+def between(name: str, value: str, least: int, most: int) -> int:
+    if not value.isdecimal() or not least <= int(value[:20]) <= most:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, {least} to {most}")
+    return int(value)
+
+
+def seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be seconds, 0.1 to 3600")
+    return seconds
+
+
+def days(name: str, value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 36_500:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a number of days, 1 to 36500")
+    return int(value)
+
+
+def schedule(value: str) -> tuple[float, ...]:
+    try:
+        waits = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        waits = ()
+    if not waits or any(not 0 <= wait <= 30 * DAY for wait in waits):
+        raise Unusable("TOCSIN_RETRY_SCHEDULE", f"is {value!r}, but must be seconds with commas, such as 5,30,120")
+    return waits
+
+
+def networks(name: str, value: str) -> tuple[Network, ...]:
+    if "%" in value:
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but a network has no zone (%…)")
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise Unusable(f"TOCSIN_{name}", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
