@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
@@ -278,7 +278,7 @@ def check_origin(request: AnyRequest) -> None:
         raise Refused(403, "forbidden", texts.FOREIGN_FORM)
 
 
-@cache
+@lru_cache(maxsize=16)
 def origin_of(url: str) -> str:
     """Scheme and authority as browsers send them, without the port that goes without saying (RFC 6454, 6.2)."""
     parts = urlsplit(url)
