@@ -5,7 +5,7 @@ PYTHON ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help setup demo test up bench chaos fuzz screenshots lint clean
 

@@ -17,7 +17,8 @@ import msgspec
 import psutil
 
 from bench import load
-from bench.processes import Program, free_port
+from bench.processes import Program
+from tocsin.cli.listening import free_port
 
 COMMAND = Path(sys.executable).parent / "tocsin"
 API, ENGINE, POSTGRES, SUPERVISOR = "API", "engine", "PostgreSQL", "supervisor"

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from bench import load
-from bench.processes import Program, free_port, listening
+from bench.processes import Program, listening
+from tocsin.cli.listening import free_port
 
 ALERTMANAGER, BLACKBOX = "prometheus-alertmanager", "prometheus-blackbox-exporter"
 

@@ -21,12 +21,13 @@ import pytest
 import pytest_asyncio
 
 from tests.processes import Process, wait_ready
-from tests.receivers import Mailbox, Receiver, free_port
+from tests.receivers import Mailbox, Receiver
 from tests.slack_server import SlackServer, Workspace
 from tests.sshd import Machine, Relay, machine
 from tests.twilio import Twilio
 from tests.waiting import PATIENCE
 from tocsin import settings as configuration
+from tocsin.cli.listening import free_port
 from tocsin.settings import Settings
 from tocsin.storage import accounts, embedded
 from tocsin.storage import database as storage

@@ -18,8 +18,8 @@ import httpx
 import psutil
 
 from tests.processes import Process, wait_ready
-from tests.receivers import free_port
 from tests.waiting import poll
+from tocsin.cli.listening import free_port
 
 Part = Literal["engine", "api", "postgres", "everything"]
 

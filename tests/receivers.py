@@ -20,6 +20,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.waiting import PATIENCE, poll
+from tocsin.cli.listening import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Receiver:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._open_connections: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
-        self.port = port
+        self.port = port or free_port()
         self._thread = threading.Thread(target=self._loop.run_forever, name="receiver", daemon=True)
         self._thread.start()
         self.listen()
@@ -135,7 +136,6 @@ class Receiver:
         if self._server is None:
             listening = socket.create_server(("127.0.0.1", self.port), backlog=1024)
             self._server = await asyncio.start_server(self._accepted, sock=listening)
-            self.port = listening.getsockname()[1]
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -275,9 +275,3 @@ class Mailbox:
             Mail(envelope.mail_from or "", recipients, message, datetime.now(UTC), time.monotonic())
         )
         return "250 kept"
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from tests.needed import missing, program
-from tests.receivers import free_port
 from tests.waiting import poll
+from tocsin.cli.listening import free_port
 from tocsin.storage.embedded import die_with_parent
 
 USER, PASSWORD = "admin", "hunter2-$'\"-secret"

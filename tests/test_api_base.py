@@ -20,12 +20,12 @@ from litestar import get, post
 from msgspec import UNSET, UnsetType
 
 from tests.conftest import new_project, running
-from tests.receivers import free_port
 from tocsin.api import body, refusals, server
 from tocsin.api import service as services
 from tocsin.api.hot import shortcuts
 from tocsin.api.shapes import Page, millis, seconds
 from tocsin.checks import base as checks
+from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.tallies import COUNTS, HISTOGRAMS, Tallies
 from tocsin.integrations.base import types

@@ -15,9 +15,9 @@ import pytest
 import trustme
 import uvloop
 
-from tests.receivers import free_port
 from tocsin.checks import base
 from tocsin.checks.base import Wires, perform
+from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer

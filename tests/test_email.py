@@ -14,7 +14,8 @@ import email_validator
 import pytest
 from msgspec.structs import replace
 
-from tests.receivers import Mailbox, free_port
+from tests.receivers import Mailbox
+from tocsin.cli.listening import free_port
 from tocsin.domain import accounts
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.errors import Refused

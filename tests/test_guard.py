@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.needed import program
-from tests.receivers import Receiver, free_port
+from tests.receivers import Receiver
+from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.transports import interfaces
 from tocsin.transports.guard import EVERYWHERE, Guard

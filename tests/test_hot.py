@@ -18,7 +18,7 @@ from tests.test_incidents_api import alarm, new_server
 from tests.waiting import until
 
 OPEN, RESOLVE, REPORT = "/api/v1/incidents", "/api/v1/incidents/resolve", "/api/v1/server_metrics"
-LIMITS = {OPEN: 1 << 20, RESOLVE: 1 << 20, REPORT: 1 << 20}
+LIMITS = {OPEN: 9 << 18, RESOLVE: 9 << 18, REPORT: 1 << 20}
 
 
 class Said(NamedTuple):

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from tests.receivers import Answer, Receiver, free_port
+from tests.receivers import Answer, Receiver
+from tocsin.cli.listening import free_port
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
 

@@ -27,11 +27,12 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.installation import Installation
-from tests.receivers import Answer, Receiver, free_port
+from tests.receivers import Answer, Receiver
 from tests.sshd import PASSWORD, USER, Machine, Relay, machine
 from tests.test_incidents_api import alarm, new_server
 from tests.twilio import AUTH_TOKEN, Twilio
 from tests.waiting import poll, until
+from tocsin.cli.listening import free_port
 from tocsin.integrations import base
 from tocsin.settings import load
 from tocsin.storage import database, embedded, integrations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.needed import program
 from tests.recorder import LOOPBACK, here, recorder
 from tocsin.checks import base as checks
 from tocsin.checks.base import Wires
+from tocsin.cli.listening import free_port
 from tocsin.domain import hosts, urls
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer
@@ -86,12 +86,6 @@ async def test_an_escape_in_a_redirect_makes_no_loop() -> None:
     assert result.ok, result.message
 
 
-def unused_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 async def test_what_fails_after_a_redirect_says_where() -> None:
     let_go = asyncio.Event()
 
@@ -101,7 +95,7 @@ async def test_what_fails_after_a_redirect_says_where() -> None:
         await writer.wait_closed()
         let_go.set()
 
-    nobody, silent = unused_port(), await asyncio.start_server(hold, "127.0.0.1", 0)
+    nobody, silent = free_port(), await asyncio.start_server(hold, "127.0.0.1", 0)
     broken = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     async with recorder(broken) as (bad, _):
         for port, said, timeout in (

@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from tests.conftest import Service
-from tests.receivers import Mailbox, free_port
+from tests.receivers import Mailbox
 from tests.ssh_scene import scene
 from tests.sshd import PASSWORD, USER, Machine, Relay
 from tests.waiting import until
+from tocsin.cli.listening import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -18,8 +18,8 @@ import pytest
 
 from tests.conftest import KEY, Postgres, of_database
 from tests.processes import Process, clean_environ
-from tests.receivers import free_port
 from tests.waiting import poll
+from tocsin.cli.listening import free_port
 
 LONGEST_END = 10.0
 IDLE_BYTES = 150_000_000

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from bench.figures import Figure, at_most_of_peer, percentile
 from bench.instance import Tocsin
 from bench.parts.latency import RATE, paced, warm_up
-from bench.processes import free_port
 from bench.workshop import Workshop
+from tocsin.cli.listening import free_port
 
 ROUNDS = 3
 SETTLE = 11

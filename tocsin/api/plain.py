@@ -22,7 +22,7 @@ MOST_STRINGS, MOST_ESCAPES = 2 * MOST_VALUES, 3 * MOST_VALUES
 LONG = 65_536
 """Bytes from which on a body is looked at for what makes single numbers and strings dear."""
 MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 16_384, 8_192
-"""Of a long body: runs of 400 digits, dots and exponents, and negative exponents. An integer takes time by the
+"""Of a long body: runs of 100 digits, dots and exponents, and negative exponents. An integer takes time by the
 square of its length, a fraction up to a microsecond.
 """
 MOST_NAMED = 8_192
@@ -36,7 +36,7 @@ NUL, BEYOND = "must not contain a NUL character", "is a number beyond 64 bits"
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """How gzip, zstd and deflate begin (RFC 1952, RFC 8878, RFC 1950); no JSON does."""
 _TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
-_LONG_RUN, _TOO_LONG_RUN = b"0" * 400, b"0" * 4_301
+_LONG_RUN, _TOO_LONG_RUN = b"0" * 100, b"0" * 4_301
 _TOO_LONG = re.compile(rb"(?<![0-9])[0-9]{4301,}+")
 """Integers that the interpreter does not read (`sys.get_int_max_str_digits`)."""
 _HALF = re.compile(

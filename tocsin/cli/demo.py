@@ -361,9 +361,10 @@ def demo(data_dir: str | None) -> None:
 
 
 async def _interruptible(work: Any) -> None:
-    """SIGTERM ends it as Ctrl-C does: with everything stopped."""
+    """SIGTERM and Ctrl-C end it with everything stopped, also where a shell had it begin with SIGINT ignored."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         await task
     except asyncio.CancelledError:

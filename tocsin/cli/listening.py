@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 
 import click
@@ -31,6 +33,14 @@ def url_of(listening: socket.socket) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens at.
+
+    Below those that systems give to outgoing connections (from 32768 on in Linux, from 49152 on elsewhere): such a port
+    may become the near end of any connection before whoever asked here listens at it.
+    """
+    ports = list(range(20_000, 32_768))
+    random.shuffle(ports)
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise click.UsageError("no port of 127.0.0.1 from 20000 to 32767 is free")

@@ -30,14 +30,8 @@ def switch(name: str, value: str) -> bool:
     return lowered in ("true", "1", "yes")
 
 
-def number(name: str, value: str, *, most: int) -> int:
-    if not value.isdecimal() or int(value) > most:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, 0 to {most}")
-    return int(value)
-
-
 def between(name: str, value: str, least: int, most: int) -> int:
-    if not value.isdecimal() or not least <= int(value[:20]) <= most:
+    if not value.isdecimal() or len(value) > 20 or not least <= int(value) <= most:
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be a whole number, {least} to {most}")
     return int(value)
 

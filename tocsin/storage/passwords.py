@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +140,7 @@ class PasswordQueue:
 def _too_busy(status: int) -> Refused:
     code = "too_many_requests" if status == 429 else "unavailable"
     message = f"We are too busy checking passwords; try again in {RETRY_AFTER} s"
-    return Refused(status, code, message, headers={"Retry-After": str(math.ceil(RETRY_AFTER))})
+    return Refused(status, code, message, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 queue = PasswordQueue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -24,10 +25,8 @@ def addresses() -> frozenset[Address]:
     now = time.monotonic()
     if now - _looked_at >= LOOKED_AT_EVERY:
         _looked_at = now
-        try:
+        with suppress(OSError):  # not every container may ask
             _known = _look()
-        except OSError:  # not every container may ask
-            return _known
     return _known
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
@@ -17,7 +16,7 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 
 from tocsin.actions.base import INSTALLATION, MEMBERS, Actor, require
-from tocsin.domain import clients, ids
+from tocsin.domain import clients, ids, urls
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage import sessions
@@ -294,13 +293,10 @@ def check_origin(request: AnyRequest) -> None:
         raise Refused(403, "forbidden", texts.FOREIGN_FORM)
 
 
-@cache
-def origin_of(url: str) -> str:
+def origin_of(text: str) -> str:
     """Scheme and authority as browsers send them, without the port that goes without saying (RFC 6454, 6.2)."""
-    parts = urlsplit(url)
-    usual = {"https": ":443", "http": ":80"}.get(parts.scheme, "")
-    host = parts.netloc.rpartition("@")[2].lower().removesuffix(usual)
-    return f"{parts.scheme}://{host}"
+    url = urls.read(text)
+    return f"{url.scheme}://{url.authority}"
 
 
 def csrf_of(vault: Vault, token: str) -> str:

@@ -26,8 +26,7 @@ async def _page(
     ask = None
     async with service.pool.acquire() as tx:
         today = await mails.today(tx, viewer.project_id)
-    if not viewer.operator and service.settings.registration != "open":
-        async with service.pool.acquire() as tx:
+        if not viewer.operator and service.settings.registration != "open":
             ask = await operator.address(tx)
     return page(
         "settings.html", viewer, title="Settings", status_code=422 if error else 200,
