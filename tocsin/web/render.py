@@ -13,6 +13,7 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from markupsafe import Markup
 
+from tocsin.actions.base import READERS_ONLY_READ
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import WARNINGS
@@ -79,7 +80,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
-    environment.globals["texts"] = texts
+    environment.globals.update(texts=texts, READERS_ONLY_READ=READERS_ONLY_READ)
     return environment
 
 
