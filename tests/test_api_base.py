@@ -21,8 +21,8 @@ from msgspec import UNSET, UnsetType
 
 from tests.conftest import new_project, running
 from tocsin.api import body, refusals, server
-from tocsin.api import service as services
 from tocsin.api.hot import shortcuts
+from tocsin.api.service import Service
 from tocsin.api.shapes import Page, millis, seconds
 from tocsin.checks import base as checks
 from tocsin.cli.listening import free_port
@@ -280,9 +280,9 @@ async def hot(data: Flat, caller: Any, service: Any) -> None:
 
 
 @asynccontextmanager
-async def client_of(service: services.Service) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
-    async def opened() -> AsyncIterator[services.Service]:
+    async def opened() -> AsyncIterator[Service]:
         yield service
 
     app: Any = server.build(opened, [boom, full, hot])
@@ -295,7 +295,7 @@ async def client_of(service: services.Service) -> AsyncIterator[httpx.AsyncClien
 async def test_a_surprise_is_500_and_its_words_stay_inside(
     pool: asyncpg.Pool, settings: Any, vault: Any, project: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = services.of(pool, settings, vault, "http://tocsin.test")
+    service = Service(pool=pool, settings=settings, vault=vault, public_url="http://tocsin.test")
     async with client_of(service) as client:
         answer = await client.get("/boom")
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
@@ -310,7 +310,7 @@ async def test_a_surprise_is_500_and_its_words_stay_inside(
 
 
 async def test_a_full_disk_is_503_with_the_reason(pool: asyncpg.Pool, settings: Any, vault: Any) -> None:
-    async with client_of(services.of(pool, settings, vault, "http://tocsin.test")) as client:
+    async with client_of(Service(pool=pool, settings=settings, vault=vault, public_url="http://tocsin.test")) as client:
         answer = await client.get("/full")
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert "disk" in answer.json()["message"]
@@ -354,7 +354,7 @@ async def test_a_database_that_went_away_is_503_and_all_is_well_when_it_is_back(
     await line.mend()
     pool = await storage.pool(line.dsn, size=3, name="tests")
     unknown = {"resource_type": "Server", "resource_uuid": "SRV" + "0" * 26, "incident_type": "x", "message": "x"}
-    async with client_of(services.of(pool, settings, vault, "http://tocsin.test")) as client:
+    async with client_of(Service(pool=pool, settings=settings, vault=vault, public_url="http://tocsin.test")) as client:
         client.headers["Authorization"] = f"Bearer {project.api_token}"
         assert (await client.get("/api/v1/incidents")).status_code == 200
         await line.cut()

@@ -15,8 +15,10 @@ from tests.test_accounts import bearer, register
 from tests.test_console_sign_in import ANN, PASSWORD, account, csrf, invitation, letters, link_in, sign_in, site
 from tests.test_sign_in_limits import HOME, OFFICE, at
 from tests.waiting import until
+from tocsin.actions import people
+from tocsin.actions.base import INSTALLATION, Actor, system
 from tocsin.settings import Settings
-from tocsin.storage import accounts, claims, passwords, sessions
+from tocsin.storage import accounts, passwords, sessions
 from tocsin.storage.accounts import User
 from tocsin.storage.database import Tx
 from tocsin.storage.secrets import Vault
@@ -49,16 +51,17 @@ async def test_what_a_password_was_right_for_is_not_written_once_there_is_anothe
     async with pool.acquire() as tx, tx.transaction():
         checked = await accounts.user_by_email(tx, ANN)
         assert checked
+        ann = Actor(INSTALLATION, "person", checked.id, user_id=checked.id)
         token = await sessions.begin(tx, vault, checked)
         assert token
         session = await sessions.who(tx, vault, token)
         assert session
-        claimed = await claims.claim(tx, vault, checked.id, ANN, "another")
+        claimed = await people.claim(tx, system(), vault, checked.id, ANN, "another")
         assert claimed
         assert claimed.password_hash == "another"
         assert await sessions.begin(tx, vault, checked) is None
-        assert not await claims.change(tx, checked, session.session_id, "a third")
-        assert not await claims.change(tx, claimed, session.session_id, "a third"), "its session is over"
+        assert not await people.change_password(tx, ann, checked, "a third", session.session_id, "tries")
+        assert not await people.change_password(tx, ann, claimed, "a third", session.session_id, "tries"), "its session is over"
         assert await tx.fetchval("SELECT password_hash FROM users") == "another"
         assert await tx.fetchval("SELECT count(*) FROM user_tokens") == 0
         assert await sessions.begin(tx, vault, claimed)
@@ -73,7 +76,7 @@ async def test_who_was_let_in_by_the_old_password_waits_for_the_new_one_and_stay
         third = {"password": "a third", "password_confirmation": "a third"}
         change = {"csrf": await csrf(stranger), "old": PASSWORD, **third}
         async with pool.acquire() as tx, tx.transaction():
-            assert await claims.claim(tx, vault, user.id, ANN, passwords.hash_now(NEW))
+            assert await people.claim(tx, system(), vault, user.id, ANN, passwords.hash_now(NEW))
             under_way = [
                 asyncio.create_task(each)
                 for each in (by_api(other), sign_in(other), stranger.post("/account/password", data=change))
@@ -86,7 +89,7 @@ async def test_who_was_let_in_by_the_old_password_waits_for_the_new_one_and_stay
 
 
 async def claimed(tx: Tx, vault: Vault, user: User) -> None:
-    assert await claims.claim(tx, vault, user.id, user.email, "another")
+    assert await people.claim(tx, system(), vault, user.id, user.email, "another")
 
 
 async def made_owner(tx: Tx, vault: Vault, user: User) -> None:

@@ -36,7 +36,7 @@ from tocsin.transports.smtp import Mailer
 FIXED = {
     "tocsin.api.docs.describe", "tocsin.web.pages._content", "tocsin.web.render._environment",
     "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types", "tocsin.checks.base.types",
-    "tocsin.api.server.build.<locals>.<lambda>",
+    "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
 }  # fmt: skip
 """Caches without a bound of their own, of what is in the package: nothing that anybody sends is a key of them."""
 MOST_ENTRIES = 10_000

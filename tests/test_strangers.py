@@ -8,7 +8,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from tocsin.integrations.sms_code import NOT_VERIFIED
 
 from tests.conftest import Service, new_project
 from tests.receivers import Mailbox, Receiver
@@ -16,6 +15,7 @@ from tests.test_accounts import bearer, outbox, register
 from tests.test_console_sign_in import ANN, BOB, PASSWORD, account, csrf, sign_in, site, visitor
 from tests.waiting import until
 from tocsin.actions import letters
+from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.deliveries import Suppressed
 from tocsin.settings import Settings
 from tocsin.storage import accounts, integrations, mails, queue
