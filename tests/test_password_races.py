@@ -60,8 +60,9 @@ async def test_what_a_password_was_right_for_is_not_written_once_there_is_anothe
         assert claimed
         assert claimed.password_hash == "another"
         assert await sessions.begin(tx, vault, checked) is None
-        assert not await people.change_password(tx, ann, checked, "a third", session.session_id, "tries")
-        assert not await people.change_password(tx, ann, claimed, "a third", session.session_id, "tries"), "its session is over"
+        mine = session.session_id
+        assert not await people.change_password(tx, ann, checked, "a third", mine, "tries")
+        assert not await people.change_password(tx, ann, claimed, "a third", mine, "tries"), "its session is over"
         assert await tx.fetchval("SELECT password_hash FROM users") == "another"
         assert await tx.fetchval("SELECT count(*) FROM user_tokens") == 0
         assert await sessions.begin(tx, vault, claimed)
