@@ -29,10 +29,11 @@ from tests.waiting import PATIENCE
 from tocsin import settings as configuration
 from tocsin.cli.listening import free_port
 from tocsin.settings import Settings
-from tocsin.storage import accounts, embedded
-from tocsin.storage import database as storage
-from tocsin.storage.migrate import migrate
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres import embedded
+from tocsin.storage.postgres.migrate import migrate
+from tocsin.storage.postgres.secrets import Vault
 
 KEY = "dGVzdHMgb25seTogMzIgYnl0ZXMgb2Ygbm8gc2VjcmU="
 """The key that test databases are sealed with."""

@@ -16,10 +16,10 @@ import pytest
 from tests.conftest import new_project
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, passwords, sessions, throttle
-from tocsin.storage.passwords import Asker
-from tocsin.storage.secrets import Vault
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import accounts, passwords, sessions, throttle
+from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.secrets import Vault
 
 PASSWORD = "correct horse"
 PERSON = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD, "password_confirmation": PASSWORD}

@@ -29,8 +29,8 @@ from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.tallies import COUNTS, HISTOGRAMS, Tallies
 from tocsin.integrations.base import types
-from tocsin.storage import database as storage
-from tocsin.storage import tallies
+from tocsin.storage.delivery import tallies
+from tocsin.storage.postgres import database as storage
 
 SHAPE = {"error", "message", "details"}
 

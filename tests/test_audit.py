@@ -9,8 +9,10 @@ import asyncpg
 import httpx
 
 from tocsin.domain import ids
-from tocsin.storage import accounts, audit, retention
-from tocsin.storage.secrets import Vault
+from tocsin.storage import audit
+from tocsin.storage.accounts import accounts
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import audit as record
 
 

@@ -24,8 +24,8 @@ from tests.test_heads import GET, INCIDENTS, LAST, LIVE, is_refusal, port_of, po
 from tests.waiting import until
 from tocsin import settings as configuration
 from tocsin.domain.settings import Unusable
-from tocsin.storage import database as storage
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.secrets import Vault
 
 HEAD_TIMEOUT, IDLE_TIMEOUT, GRACE, RATE = 1.5, 4.0, 2.5, 2000
 MOST, MOST_OF_ONE = 40, 25

@@ -17,9 +17,9 @@ from playwright.async_api import Browser, Page
 from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, too_wide
 from tests.conftest import Service
 from tocsin import settings as configuration
-from tocsin.storage import accounts, operator, sessions
-from tocsin.storage import database as storage
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, operator, sessions
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import site
 
 __all__ = ["browser"]

@@ -22,7 +22,8 @@ from tests.waiting import until
 from tocsin.actions import members
 from tocsin.actions.base import Actor
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, audit
+from tocsin.storage import audit
+from tocsin.storage.accounts import accounts
 
 __all__ = ["browser"]
 

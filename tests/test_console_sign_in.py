@@ -23,8 +23,8 @@ from tocsin import settings as configuration
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, members, operator, passwords
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, members, operator, passwords
+from tocsin.storage.postgres.secrets import Vault
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 PASSWORD = "correct horse"

@@ -21,8 +21,11 @@ from tocsin.domain.incidents import Closing, Opened, Opening
 from tocsin.engine import run as engine
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.settings import Settings
-from tocsin.storage import accounts, deliveries, incidents, integrations, openings, retention
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import deliveries, incidents, openings
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.secrets import Vault
 
 PUBLIC_URL = "https://tocsin.example.com"
 

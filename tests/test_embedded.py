@@ -19,7 +19,7 @@ from tests.processes import clean_environ
 from tests.waiting import poll
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
-from tocsin.storage import embedded, migrate
+from tocsin.storage.postgres import embedded, migrate
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its account only under root")
 

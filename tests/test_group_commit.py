@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from tocsin.storage.database import GroupCommit, Tx
+from tocsin.storage.postgres.database import GroupCommit, Tx
 
 
 class Commits:

@@ -129,7 +129,7 @@ def test_only_settings_reads_the_environment() -> None:
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
-    names = sorted(path.name for path in (ROOT / "tocsin/storage/migrations").glob("*.sql"))
+    names = sorted(path.name for path in (ROOT / "tocsin/storage/postgres/migrations").glob("*.sql"))
     assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import new_project
 from tocsin.domain import ids
 from tocsin.domain.incidents import Closing
-from tocsin.storage import incidents
+from tocsin.storage.delivery import incidents
 
 FIELDS = {
     "uuid", "status", "error_message", "closed_at", "snoozed_at", "snooze_until", "monitorable_type",

@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import new_project
 from tocsin.domain import ids
-from tocsin.storage import health, integrations
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import health
 
 WEBHOOK = "Integrations::WebhookIntegration"
 EMAIL = "Integrations::EmailIntegration"

@@ -35,9 +35,10 @@ from tests.waiting import poll, until
 from tocsin.cli.listening import free_port
 from tocsin.integrations import base
 from tocsin.settings import load
-from tocsin.storage import database, embedded, integrations
-from tocsin.storage.integrations import Facts
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Facts
+from tocsin.storage.postgres import database, embedded
+from tocsin.storage.postgres.secrets import Vault
 
 MAY_SHOW = {"secret_keys", "outbox", "first-start.txt"}
 """Of the data folder. There is no outbox here, since mail and SMS have providers."""

@@ -14,8 +14,9 @@ from tests.test_console_sign_in import BOB, PASSWORD, account, csrf_in, invitati
 from tests.test_console_sign_in import letters as mails
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, links, operator, sessions, slack
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, links, operator, sessions
+from tocsin.storage.channels import slack
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["site"]
 

@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import new_project
 from tests.waiting import PATIENCE
 from tocsin.domain import ids
-from tocsin.storage import accounts, changes, sessions
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres import changes
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import live
 
 

@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import new_project
 from tocsin.domain import ids
 from tocsin.domain.monitors import Target, Wanted
-from tocsin.storage import checks, monitors, resources, retention, samples, server_list, servers
-from tocsin.storage.secrets import Vault
-from tocsin.storage.servers import Report
+from tocsin.storage.monitoring import checks, monitors, resources, samples, server_list, servers
+from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.secrets import Vault
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 

@@ -10,7 +10,7 @@ import pytest
 from tocsin.domain import ids, monitors
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Open, Resolve, Target, Verdict, Wanted
-from tocsin.storage.monitors import Monitor
+from tocsin.storage.monitoring.monitors import Monitor
 
 
 @pytest.mark.parametrize(

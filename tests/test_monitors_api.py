@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import new_project
 from tests.waiting import until
 from tocsin.domain import ids
-from tocsin.storage import monitors
+from tocsin.storage.monitoring import monitors
 
 PATH = "/api/v1/network_monitors"
 

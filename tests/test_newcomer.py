@@ -11,9 +11,9 @@ from tests.browser import Console, browser
 from tests.conftest import Service
 from tests.receivers import Receiver
 from tocsin import settings as configuration
-from tocsin.storage import accounts, operator
-from tocsin.storage import database as storage
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, operator
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["browser"]
 

@@ -14,8 +14,9 @@ from tests.conftest import new_project
 from tests.test_accounts import bearer, outbox, register, sign_in
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import health, links
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import links
+from tocsin.storage.delivery import health
+from tocsin.storage.postgres.secrets import Vault
 
 ANN = "ann@example.com"
 

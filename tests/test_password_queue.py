@@ -19,9 +19,10 @@ from tests.test_console_sign_in import ANN, PASSWORD, account
 from tests.waiting import PATIENCE, until
 from tocsin.domain.errors import Refused
 from tocsin.settings import load
-from tocsin.storage import database, passwords, sign_ins
-from tocsin.storage.passwords import MOST_OF_NETWORK, MOST_WAITING, Asker, PasswordQueue
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import passwords, sign_ins
+from tocsin.storage.accounts.passwords import MOST_OF_NETWORK, MOST_WAITING, Asker, PasswordQueue
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 
 class Client:

@@ -18,10 +18,10 @@ from tests.waiting import until
 from tocsin.actions import people
 from tocsin.actions.base import INSTALLATION, Actor, system
 from tocsin.settings import Settings
-from tocsin.storage import accounts, passwords, sessions
-from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, passwords, sessions
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["site"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tocsin.storage import deliveries, incidents, leases, openings, queue
+from tocsin.storage.delivery import deliveries, incidents, leases, openings, queue
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'"
 EMPTY = "'{}'"

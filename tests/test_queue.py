@@ -17,10 +17,11 @@ from tests.waiting import until
 from tocsin.domain.deliveries import Delivered, Finish, Retry
 from tocsin.engine.deliver import Deliverer, Ended
 from tocsin.integrations.base import Wires
-from tocsin.storage import incidents, leases, retention
-from tocsin.storage.leases import Tried, Try
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
+from tocsin.storage.delivery import incidents, leases
+from tocsin.storage.delivery.leases import Tried, Try
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer, _line

@@ -24,9 +24,9 @@ from tocsin.domain.remembered import Remembered
 from tocsin.engine.deliver import KNOWN, Deliverer
 from tocsin.engine.destinations import Destination
 from tocsin.integrations.base import Wires
-from tocsin.storage import queue
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
+from tocsin.storage.delivery import queue
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http

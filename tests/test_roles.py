@@ -33,12 +33,13 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Opening
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
-from tocsin.storage import accounts, openings
-from tocsin.storage import members as stored_members
-from tocsin.storage import servers as stored_servers
-from tocsin.storage.database import Tx, transaction
-from tocsin.storage.secrets import Vault
-from tocsin.storage.servers import Report
+from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts import members as stored_members
+from tocsin.storage.delivery import openings
+from tocsin.storage.monitoring import servers as stored_servers
+from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.postgres.database import Tx, transaction
+from tocsin.storage.postgres.secrets import Vault
 
 TABLE = Path(__file__).parent.parent / "docs" / "roles.md"
 COLUMNS = ("anybody", "person", "reader", "member", "owner", "operator")

@@ -13,9 +13,11 @@ from tests.conftest import KEY, Postgres, new_project, service_on
 from tests.receivers import Receiver
 from tests.test_cli_project import tocsin
 from tocsin.settings import load
-from tocsin.storage import accounts, audit, integrations, rotation
-from tocsin.storage.integrations import Facts
-from tocsin.storage.secrets import Vault
+from tocsin.storage import audit
+from tocsin.storage.accounts import accounts, rotation
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Facts
+from tocsin.storage.postgres.secrets import Vault
 
 NEW_KEY = urlsafe_b64encode(b"n" * 32).decode()
 WEBHOOK = "Integrations::WebhookIntegration"

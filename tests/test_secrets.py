@@ -13,8 +13,8 @@ from itsdangerous import BadSignature
 from tests.aged import aged
 from tocsin import settings
 from tocsin.domain import ids
-from tocsin.storage import links
-from tocsin.storage.secrets import Unopenable, Vault, new_key, new_token
+from tocsin.storage.accounts import links
+from tocsin.storage.postgres.secrets import Unopenable, Vault, new_key, new_token
 
 OLD, NEW = b"o" * 32, b"n" * 32
 PROJECT, ROW = ids.new(), ids.new()

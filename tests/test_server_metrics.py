@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from tocsin.domain import ids
-from tocsin.storage import retention, servers
-from tocsin.storage.database import GroupCommit
-from tocsin.storage.servers import Report
+from tocsin.storage.monitoring import servers
+from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.database import GroupCommit
 
 URL = "/api/v1/server_metrics"
 OK = "All metrics were successfully created"

@@ -17,8 +17,9 @@ from tocsin.domain import clients
 from tocsin.domain.accounts import same_address
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings, load
-from tocsin.storage import database, sign_ins
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import sign_ins
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["site"]
 

@@ -15,9 +15,10 @@ import pytest_asyncio
 from tests.waiting import until
 from tocsin.api import server_metrics
 from tocsin.engine import silence as engine
-from tocsin.storage import incidents, servers, silence
-from tocsin.storage.servers import Report
-from tocsin.storage.silence import Looked
+from tocsin.storage.delivery import incidents
+from tocsin.storage.monitoring import servers, silence
+from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.monitoring.silence import Looked
 
 URL = "https://tocsin.example.com"
 

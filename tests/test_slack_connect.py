@@ -22,9 +22,10 @@ from tocsin.actions.base import Actor
 from tocsin.actions.slack import Consent
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, audit, sessions
-from tocsin.storage.database import transaction
-from tocsin.storage.secrets import Vault
+from tocsin.storage import audit
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres.database import transaction
+from tocsin.storage.postgres.secrets import Vault
 
 INITIATE = "/api/v1/integrations/slack/initiate"
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.slack_server import SlackServer
 from tests.test_slack_connect import environ
-from tocsin.storage import accounts, sessions
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["environ"]
 

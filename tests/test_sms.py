@@ -24,9 +24,10 @@ from tocsin.engine import run as engine
 from tocsin.integrations.base import Wires
 from tocsin.integrations.sms import SmsIntegration
 from tocsin.settings import Settings
-from tocsin.storage import deliveries, texts
-from tocsin.storage.queue import Content, Job
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import texts
+from tocsin.storage.delivery import deliveries
+from tocsin.storage.delivery.queue import Content, Job
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.sms import texting

@@ -16,8 +16,8 @@ from tests.twilio import AUTH_TOKEN, FROM, SERVICE_SID, Twilio
 from tocsin import app
 from tocsin import settings as configuration
 from tocsin.settings import Settings
-from tocsin.storage import phones
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import phones
+from tocsin.storage.postgres.secrets import Vault
 
 NUMBER = "+1234567890"
 SEND_CODE = "/api/v1/integrations/sms/send_verification_code"

@@ -12,7 +12,7 @@ from tocsin.domain import short_text
 from tocsin.domain.deliveries import Event
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.sms import summed_up, text
-from tocsin.storage.texts import Summary
+from tocsin.storage.channels.texts import Summary
 
 BEGAN = datetime(2024, 3, 1, 12, 30, 5, tzinfo=UTC)
 any_text = st.text(max_size=400)

@@ -20,7 +20,7 @@ from tests.ssh_scene import Scene, scene
 from tests.sshd import Machine, Relay, machine
 from tests.test_incidents_api import new_server
 from tests.waiting import poll, until
-from tocsin.storage.leases import UNKNOWN_END
+from tocsin.storage.delivery.leases import UNKNOWN_END
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -18,10 +18,12 @@ from tocsin.actions import letters
 from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.deliveries import Suppressed
 from tocsin.settings import Settings
-from tocsin.storage import accounts, integrations, mails, queue
-from tocsin.storage.integrations import Facts
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.channels import integrations, mails
+from tocsin.storage.channels.integrations import Facts
+from tocsin.storage.delivery import queue
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["site"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_accounts import bearer
 from tests.test_user_tokens import token_of
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import agent
 
 ROOT = Path(__file__).parent.parent

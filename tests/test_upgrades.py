@@ -17,7 +17,8 @@ import pytest
 from tests.conftest import KEY, Postgres, of_database
 from tests.processes import clean_environ
 from tests.waiting import until
-from tocsin.storage import audit, migrate
+from tocsin.storage import audit
+from tocsin.storage.postgres import migrate
 
 BEFORE_ACCOUNTS = "0010"
 

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from tests.test_accounts import bearer, register
 from tocsin.domain import ids
-from tocsin.storage import accounts, sessions
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres.secrets import Vault
 
 OWN = re.compile(r"^/api/v1/(users|projects)\b")
 """What users do about themselves."""

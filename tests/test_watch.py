@@ -19,8 +19,8 @@ from tests.receivers import Answer, Receiver
 from tests.waiting import until
 from tocsin.domain.monitors import Problem, Result, Target, Wanted
 from tocsin.engine import watch
-from tocsin.storage import monitors
-from tocsin.storage.monitors import Checked, Due, Monitor
+from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring.monitors import Checked, Due, Monitor
 from tocsin.transports.guard import Guard
 
 PUBLIC_URL = "https://tocsin.example.com"

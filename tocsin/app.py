@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
-from tocsin.storage import embedded
+from tocsin.storage.postgres import embedded
 
 if TYPE_CHECKING:
     from tocsin.api.server import Front
@@ -67,8 +67,8 @@ def api_app(settings: Settings, public_url: str) -> Front:
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
         from tocsin.api.service import Service
-        from tocsin.storage import database
-        from tocsin.storage.secrets import Vault
+        from tocsin.storage.postgres import database
+        from tocsin.storage.postgres.secrets import Vault
 
         vault = Vault(settings.secret_keys)
         pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")

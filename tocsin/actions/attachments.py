@@ -10,10 +10,10 @@ from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.base import Resource
 from tocsin.integrations import base
-from tocsin.storage import integrations as stored
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Integration
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import integrations as stored
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 
 @action("attached integration")

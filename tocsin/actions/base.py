@@ -13,8 +13,9 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from uuid import UUID
 
 from tocsin.domain.errors import Refused
-from tocsin.storage import audit, members
-from tocsin.storage.database import Tx
+from tocsin.storage import audit
+from tocsin.storage.accounts import members
+from tocsin.storage.postgres.database import Tx
 
 Role = Literal["owner", "member", "reader", "operator", "person", "anybody", "system"]
 """The first three are roles in a project. `operator`: whoever runs the installation. `person`: somebody signed in, in a

@@ -9,9 +9,10 @@ from typing import TypeAlias
 import asyncpg
 
 from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
-from tocsin.storage import incidents, openings, servers
-from tocsin.storage.database import GroupCommit, Tx
-from tocsin.storage.servers import Recorded, Report
+from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.monitoring import servers
+from tocsin.storage.monitoring.servers import Recorded, Report
+from tocsin.storage.postgres.database import GroupCommit, Tx
 
 REPORTS = 100
 """Reports that share a commit: each may bring what its agent kept through six hours."""

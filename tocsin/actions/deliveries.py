@@ -9,10 +9,11 @@ from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
-from tocsin.storage import deliveries as stored
-from tocsin.storage import incidents, phones, queue
-from tocsin.storage.database import Tx
-from tocsin.storage.deliveries import Delivery
+from tocsin.storage.channels import phones
+from tocsin.storage.delivery import deliveries as stored
+from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("it is on the delivery's own record", by=SYSTEM)

@@ -11,8 +11,8 @@ from tocsin.actions.batches import OpenBatch, ResolveBatch
 from tocsin.domain import ids
 from tocsin.domain.errors import forbidden_state, not_found
 from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
-from tocsin.storage import incidents as stored
-from tocsin.storage.database import Tx
+from tocsin.storage.delivery import incidents as stored
+from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("the incident is its record")

@@ -15,12 +15,12 @@ from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, IntegrationType, Maker
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
-from tocsin.storage import deliveries, health
-from tocsin.storage import integrations as stored
-from tocsin.storage.database import Tx
-from tocsin.storage.deliveries import Delivery
-from tocsin.storage.integrations import Facts, Integration
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import integrations as stored
+from tocsin.storage.channels.integrations import Facts, Integration
+from tocsin.storage.delivery import deliveries, health
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 
 LONGEST_NAME = 255

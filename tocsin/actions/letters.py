@@ -15,10 +15,11 @@ import structlog
 from tocsin.domain import letters
 from tocsin.domain.mail import Letter
 from tocsin.settings import Settings
-from tocsin.storage import links, mails, members
-from tocsin.storage.accounts import User
-from tocsin.storage.members import Invitation
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import links, members
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.members import Invitation
+from tocsin.storage.channels import mails
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
 
 log = structlog.get_logger(__name__)

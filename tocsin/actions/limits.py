@@ -6,9 +6,9 @@ import math
 
 from tocsin.actions.base import EVERYBODY, OPERATOR, Actor, unrecorded
 from tocsin.domain.errors import Refused, too_many
-from tocsin.storage import throttle
-from tocsin.storage.database import Tx
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import throttle
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("a try changes nothing", by=EVERYBODY)

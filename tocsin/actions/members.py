@@ -7,12 +7,12 @@ from uuid import UUID
 from tocsin.actions import limits
 from tocsin.actions.base import OWNERS, PEOPLE, READERS, Actor, Change, action
 from tocsin.domain.errors import forbidden_state
-from tocsin.storage import mails
-from tocsin.storage import members as stored
-from tocsin.storage.accounts import Role
-from tocsin.storage.database import Tx
-from tocsin.storage.members import Invitation, Member
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import members as stored
+from tocsin.storage.accounts.accounts import Role
+from tocsin.storage.accounts.members import Invitation, Member
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.channels import mails
+from tocsin.storage.postgres.database import Tx
 
 INVITATIONS = Limit(30, 3600)
 """Of one person: each is a mail to somebody who may not want it."""

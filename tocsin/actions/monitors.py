@@ -17,9 +17,9 @@ from tocsin.domain import names
 from tocsin.domain.errors import invalid, invalid_field, not_found
 from tocsin.domain.monitors import Target, Wanted
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage import monitors as stored
-from tocsin.storage.database import Tx
-from tocsin.storage.monitors import Monitor
+from tocsin.storage.monitoring import monitors as stored
+from tocsin.storage.monitoring.monitors import Monitor
+from tocsin.storage.postgres.database import Tx
 from tocsin.transports.guard import Guard
 
 Number = int | float

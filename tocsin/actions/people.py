@@ -10,11 +10,11 @@ from tocsin.actions.base import EVERYBODY, OPERATOR, PEOPLE, SYSTEM, Actor, syst
 from tocsin.domain import names
 from tocsin.domain.accounts import same_address
 from tocsin.domain.monitors import Wanted
-from tocsin.storage import accounts, operator, sessions, sign_ins, throttle
-from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
-from tocsin.storage.secrets import Vault
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import accounts, operator, sessions, sign_ins, throttle
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 MAILS_PER_USER = Limit(3, 3600)
 MAILS_PER_NETWORK = Limit(20, 3600)

@@ -14,9 +14,9 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.short_text import fitted
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
-from tocsin.storage import phones, strangers
-from tocsin.storage.phones import CODE_MINUTES, Wait
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import phones, strangers
+from tocsin.storage.channels.phones import CODE_MINUTES, Wait
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import sms
 from tocsin.transports.sms import Texting, TextRefused
 

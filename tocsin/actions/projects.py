@@ -6,11 +6,11 @@ from uuid import UUID
 
 from tocsin.actions.base import OPERATOR, OWNERS, PEOPLE, SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain.errors import not_found
-from tocsin.storage import accounts, operator
-from tocsin.storage.accounts import NewProject, User
-from tocsin.storage.database import Tx
-from tocsin.storage.secrets import Vault
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import accounts, operator
+from tocsin.storage.accounts.accounts import NewProject, User
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 NO_PROJECTS = "New projects are made by whoever runs this installation"
 PER_PERSON = Limit(10, 86_400)

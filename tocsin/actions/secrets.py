@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tocsin.actions.base import OPERATOR, Actor, Change, action
-from tocsin.storage import rotation
-from tocsin.storage.database import Tx
-from tocsin.storage.rotation import Rotated
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import rotation
+from tocsin.storage.accounts.rotation import Rotated
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 
 @action("rotated secrets", by=OPERATOR)

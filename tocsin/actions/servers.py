@@ -8,10 +8,10 @@ from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import ReportBatch
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
-from tocsin.storage import servers as stored
-from tocsin.storage import silence
-from tocsin.storage.database import Tx
-from tocsin.storage.servers import Recorded, Report, Server
+from tocsin.storage.monitoring import servers as stored
+from tocsin.storage.monitoring import silence
+from tocsin.storage.monitoring.servers import Recorded, Report, Server
+from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("the samples are its record")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.actions.base import EVERYBODY, PEOPLE, Actor, unrecorded
-from tocsin.storage import accounts, sessions
-from tocsin.storage import sign_ins as stored
-from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
-from tocsin.storage.secrets import Vault
-from tocsin.storage.sign_ins import Try
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.accounts import sign_ins as stored
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.sign_ins import Try
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 OWN = "sessions are listed on the account's page"
 

@@ -14,14 +14,15 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.integrations.slack import OFF, SlackIntegration, redirect_uri_of
-from tocsin.storage import accounts, integrations
-from tocsin.storage import incidents as known
-from tocsin.storage import slack as stored
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Facts, Integration
-from tocsin.storage.queue import content
-from tocsin.storage.secrets import Vault
-from tocsin.storage.slack import Begun, Message
+from tocsin.storage.accounts import accounts
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels import slack as stored
+from tocsin.storage.channels.integrations import Facts, Integration
+from tocsin.storage.channels.slack import Begun, Message
+from tocsin.storage.delivery import incidents as known
+from tocsin.storage.delivery.queue import content
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.slack import authorize_url
 
 UNKNOWN_INCIDENT = "This incident is not known any more."

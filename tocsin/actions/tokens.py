@@ -6,10 +6,10 @@ from uuid import UUID
 
 from tocsin.actions.base import MEMBERS, OWNERS, Actor, Change, action
 from tocsin.domain.errors import Refused, not_found
-from tocsin.storage import accounts
-from tocsin.storage.accounts import NewProject
-from tocsin.storage.database import Tx
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts.accounts import NewProject
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 
 
 @action("looked at the API token", by=MEMBERS)

@@ -13,8 +13,8 @@ from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.base import Resource, kinds
-from tocsin.storage import integrations
-from tocsin.storage.database import transaction
+from tocsin.storage.channels import integrations
+from tocsin.storage.postgres.database import transaction
 
 
 class ToAttach(msgspec.Struct):

@@ -11,7 +11,8 @@ from tocsin.actions.base import MEMBERS, Actor, require
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
 from tocsin.domain.remembered import Remembered
-from tocsin.storage import accounts, audit
+from tocsin.storage import audit
+from tocsin.storage.accounts import accounts
 
 REMEMBERED = 1.0
 """Seconds for which a process goes by what it knows of a token without asking the database again."""

@@ -16,10 +16,11 @@ from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.storage import deliveries, incidents, integrations
-from tocsin.storage.database import transaction
-from tocsin.storage.deliveries import Delivery
-from tocsin.storage.leases import Try
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import deliveries, incidents
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery.leases import Try
+from tocsin.storage.postgres.database import transaction
 
 Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
 

@@ -10,7 +10,7 @@ from litestar import get
 
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.postgres.database import UNAVAILABLE
 
 PATIENCE = 3.0
 """Seconds after which a database that has not answered counts as away."""

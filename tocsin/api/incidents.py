@@ -23,8 +23,8 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
 from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening, told
 from tocsin.domain.resources.base import kinds
-from tocsin.storage import incidents
-from tocsin.storage.database import transaction
+from tocsin.storage.delivery import incidents
+from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
 AT_ONCE = 250

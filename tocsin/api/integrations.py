@@ -19,9 +19,9 @@ from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import IntegrationType
-from tocsin.storage import integrations
-from tocsin.storage.database import transaction
-from tocsin.storage.integrations import Integration
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.postgres.database import transaction
 
 SECRET_HEADER = "Tocsin-Webhook-Secret"  # noqa: S105  (the header's name)
 WARNING_HEADER = "Tocsin-Warning"

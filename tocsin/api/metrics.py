@@ -20,8 +20,8 @@ from tocsin.api.service import Service
 from tocsin.checks import base as checks
 from tocsin.domain.tallies import COUNTS, HISTOGRAMS, SUM, Histogram, Tally
 from tocsin.integrations.base import types
-from tocsin.storage import tallies
-from tocsin.storage.database import Tx
+from tocsin.storage.delivery import tallies
+from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
 SELECT integration_type AS type, status, count(*) AS depth,

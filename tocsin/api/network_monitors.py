@@ -19,9 +19,9 @@ from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.monitors import Wanted
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage import monitors
-from tocsin.storage.database import transaction
-from tocsin.storage.monitors import Monitor
+from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring.monitors import Monitor
+from tocsin.storage.postgres.database import transaction
 
 LONGEST_SEARCH = 200
 

@@ -12,9 +12,9 @@ from tocsin.actions.base import INSTALLATION, Actor
 from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
 from tocsin.domain import ids
-from tocsin.storage import accounts
-from tocsin.storage.accounts import OwnProject
-from tocsin.storage.database import transaction
+from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts.accounts import OwnProject
+from tocsin.storage.postgres.database import transaction
 
 
 class ProjectShape(msgspec.Struct):

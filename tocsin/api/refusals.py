@@ -16,7 +16,7 @@ from litestar.types import Scope, Send
 
 from tocsin.api.wording import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid, too_large
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.postgres.database import UNAVAILABLE
 
 log = structlog.get_logger()
 

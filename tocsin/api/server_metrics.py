@@ -26,8 +26,8 @@ from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.reports import Refusal
-from tocsin.storage.database import UNAVAILABLE, transaction
-from tocsin.storage.servers import NUMBERS, TEXTS, Report
+from tocsin.storage.monitoring.servers import NUMBERS, TEXTS, Report
+from tocsin.storage.postgres.database import UNAVAILABLE, transaction
 
 log = structlog.get_logger()
 

@@ -17,9 +17,9 @@ from tocsin.api.shapes import Page, seconds
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
-from tocsin.storage import samples, servers
-from tocsin.storage.database import transaction
-from tocsin.storage.servers import Server
+from tocsin.storage.monitoring import samples, servers
+from tocsin.storage.monitoring.servers import Server
+from tocsin.storage.postgres.database import transaction
 
 MOST_POINTS = 1_000
 MOST_POINTS_ASKED = 10_000

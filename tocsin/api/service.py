@@ -6,7 +6,7 @@ import asyncpg
 
 from tocsin.actions import batches
 from tocsin.settings import Settings
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres.secrets import Vault
 
 
 class Service:

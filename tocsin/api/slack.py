@@ -20,7 +20,7 @@ from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Incident
 from tocsin.integrations.slack import OFF, RESOLVE, escaped
-from tocsin.storage.database import transaction
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Slack, SlackRefused
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from tocsin.actions.base import Actor, system
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.storage.database import transaction
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports import sms
 from tocsin.transports.sms import REPORT_PATH, Forged
 

@@ -12,7 +12,7 @@ from tocsin.actions.base import Actor
 from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
 from tocsin.domain import ids
-from tocsin.storage.database import transaction
+from tocsin.storage.postgres.database import transaction
 
 
 class HostKeyToTrust(msgspec.Struct):

@@ -21,11 +21,11 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import clients, names
 from tocsin.domain.errors import Refused, invalid_field, too_many
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
-from tocsin.storage import passwords
-from tocsin.storage.accounts import User
-from tocsin.storage.database import transaction
-from tocsin.storage.passwords import Asker
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)

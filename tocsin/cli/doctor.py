@@ -19,8 +19,9 @@ from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings, load
-from tocsin.storage import accounts, database, migrate
-from tocsin.storage.secrets import Unopenable, Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.postgres import database, migrate
+from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import sms
 from tocsin.transports.slack import Slack, SlackRefused
 from tocsin.transports.smtp_session import session

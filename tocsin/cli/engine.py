@@ -22,7 +22,7 @@ def command(settings: Settings) -> None:
     from tocsin import app
     from tocsin.cli import logs
     from tocsin.cli.serve import stop_on_signals
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
     logs.set_up("engine")

@@ -13,8 +13,8 @@ from tocsin.actions import people, projects
 from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import database
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 PROJECT = "First project"
 

@@ -16,8 +16,8 @@ from tocsin import app
 from tocsin.cli import logs
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import database
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 Arguments = ParamSpec("Arguments")
 

@@ -20,7 +20,7 @@ def command(first_start: str | None, settings: Settings) -> None:
     """Bring the database to this version. May run on several machines at once."""
     from tocsin import app
     from tocsin.cli import logs
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     logs.set_up("migrate")
     dsn = app.dsn(settings)

@@ -18,9 +18,9 @@ from tocsin.domain import accounts as rules
 from tocsin.domain import ids, letters, names
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, links
-from tocsin.storage.accounts import NewProject, User
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, links
+from tocsin.storage.accounts.accounts import NewProject, User
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
 
 PLANS = click.Choice(["free", "paid"])

@@ -18,7 +18,7 @@ from tocsin.cli.supervision import Backoff, Child, Interruption, how
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
-from tocsin.storage.embedded import Server
+from tocsin.storage.postgres.embedded import Server
 
 log = structlog.get_logger(__name__)
 

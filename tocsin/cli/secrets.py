@@ -10,8 +10,8 @@ from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
-from tocsin.storage import rotation
-from tocsin.storage.secrets import new_key
+from tocsin.storage.accounts import rotation
+from tocsin.storage.postgres.secrets import new_key
 
 BEHIND = """\
 The running service ({parts}) does not seal with the newest key, and could not read what would be sealed anew.

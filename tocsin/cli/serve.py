@@ -36,7 +36,7 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
 
     from tocsin import app
     from tocsin.cli import logs
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
     logs.set_up("serve")

@@ -27,7 +27,7 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
 
     from tocsin.cli import logs
     from tocsin.cli.running import Installation
-    from tocsin.storage.embedded import Server
+    from tocsin.storage.postgres.embedded import Server
 
     listening = bind(host, port)
     if settings.database_url and not settings.secret_keys:

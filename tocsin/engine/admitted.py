@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.base import IntegrationType, Leave, Wires
-from tocsin.storage import leases
-from tocsin.storage.database import UNAVAILABLE, Tx
-from tocsin.storage.queue import Job
+from tocsin.storage.delivery import leases
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import UNAVAILABLE, Tx
 
 
 class _TakenOver(Exception):

@@ -34,12 +34,13 @@ from tocsin.domain.tallies import Tallies
 from tocsin.engine.admitted import Admitted
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
 from tocsin.integrations.base import Wires, types
-from tocsin.storage import health, leases, links
-from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
-from tocsin.storage.integrations import Sendable, sendable
-from tocsin.storage.leases import Lease, Recorded, Tried, Try
-from tocsin.storage.queue import LEASE, Job
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import links
+from tocsin.storage.channels.integrations import Sendable, sendable
+from tocsin.storage.delivery import health, leases
+from tocsin.storage.delivery.leases import Lease, Recorded, Tried, Try
+from tocsin.storage.delivery.queue import LEASE, Job
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
+from tocsin.storage.postgres.secrets import Vault
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
-from tocsin.storage.queue import Job
+from tocsin.storage.delivery.queue import Job
 
 FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""

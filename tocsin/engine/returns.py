@@ -15,11 +15,12 @@ import asyncpg
 from tocsin.domain import boots
 from tocsin.domain.incidents import lasted
 from tocsin.integrations.ssh_server_restart import boot_id, login
-from tocsin.storage import health, restarts
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable, sendable
-from tocsin.storage.restarts import WATCH, Watched
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels import restarts
+from tocsin.storage.channels.integrations import Sendable, sendable
+from tocsin.storage.channels.restarts import WATCH, Watched
+from tocsin.storage.delivery import health
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.ssh import Ssh, SshFailed
 
 BATCH = 20

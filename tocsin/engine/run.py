@@ -13,11 +13,12 @@ from tocsin.engine import returns, silence, sweep, watch
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Wires
 from tocsin.settings import Settings
-from tocsin.storage import database, leases
-from tocsin.storage.database import UNAVAILABLE
-from tocsin.storage.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
-from tocsin.storage.restarts import Limits
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels.restarts import Limits
+from tocsin.storage.delivery import leases
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http

@@ -8,8 +8,8 @@ import contextlib
 import asyncpg
 import structlog
 
-from tocsin.storage import silence
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.monitoring import silence
+from tocsin.storage.postgres.database import UNAVAILABLE
 
 log = structlog.get_logger()
 

@@ -11,8 +11,9 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage import health, incidents, leases, retention, tallies
-from tocsin.storage.database import Tx
+from tocsin.storage.delivery import health, incidents, leases, tallies
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.database import Tx
 
 log = structlog.get_logger(__name__)
 

@@ -15,9 +15,9 @@ import structlog
 from tocsin import __version__
 from tocsin.checks.base import Wires, perform
 from tocsin.domain.tallies import Tallies
-from tocsin.storage import monitors
-from tocsin.storage.database import UNAVAILABLE, GroupCommit
-from tocsin.storage.monitors import Checked, Due
+from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring.monitors import Checked, Due
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 

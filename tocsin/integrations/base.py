@@ -19,12 +19,12 @@ from tocsin.domain import discovery
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Integration, Sendable
-from tocsin.storage.leases import Lost
-from tocsin.storage.queue import Job
-from tocsin.storage.restarts import RESTART_LIMITS, Limits
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels.integrations import Integration, Sendable
+from tocsin.storage.channels.restarts import RESTART_LIMITS, Limits
+from tocsin.storage.delivery.leases import Lost
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
 from tocsin.transports.sms import Texting

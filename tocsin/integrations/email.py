@@ -15,10 +15,10 @@ from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.mail import Letter
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
-from tocsin.storage import mails
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.queue import Job
+from tocsin.storage.channels import mails
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
 from tocsin.transports.smtp import MailRefused
 
 LONGEST_SUBJECT_NAME = 80

@@ -18,11 +18,11 @@ from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, 
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
-from tocsin.storage import slack
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.queue import Job
-from tocsin.storage.slack import Message, Standing
+from tocsin.storage.channels import slack
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.channels.slack import Message, Standing
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 
 CALLBACK = "/auth/slack/callback"

@@ -12,12 +12,12 @@ from tocsin.domain.errors import Detail, Refused, invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.short_text import fitted
 from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Maker, Wires
-from tocsin.storage import phones, texts
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
-from tocsin.storage.texts import BURST_MINUTES, Summary
+from tocsin.storage.channels import phones, texts
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.channels.texts import BURST_MINUTES, Summary
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.sms import TextRefused
 
 NUMBER, CODE = "settings.phone_number", "settings.verification_code"

@@ -17,12 +17,13 @@ from tocsin.domain.deliveries import LASTS, TRY_TIMEOUT, Delivered, Failed, Fini
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
-from tocsin.storage import health, restarts
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.leases import Lost
-from tocsin.storage.queue import Job
-from tocsin.storage.restarts import Limits
+from tocsin.storage.channels import restarts
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.channels.restarts import Limits
+from tocsin.storage.delivery import health
+from tocsin.storage.delivery.leases import Lost
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
 from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, place
 
 READY_WITHIN = 7.0

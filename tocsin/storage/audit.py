@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.storage.database import Tx, key
+from tocsin.storage.postgres.database import Tx, key
 
 API_TOKEN = "API token"
 """Who it was when the project's own token was used."""

@@ -8,9 +8,9 @@ from tocsin.actions import limits, people, sign_ins
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, passwords, sessions
-from tocsin.storage.database import transaction
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts import accounts, passwords, sessions
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, redirect

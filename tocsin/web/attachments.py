@@ -12,9 +12,9 @@ from tocsin.actions import attachments as actions
 from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource, kinds
 from tocsin.integrations import base
-from tocsin.storage import integration_list, integrations
-from tocsin.storage.database import Tx, transaction
-from tocsin.storage.integrations import Integration
+from tocsin.storage.channels import integration_list, integrations
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 MOST_OFFERED = 100

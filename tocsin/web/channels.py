@@ -13,8 +13,8 @@ from tocsin.actions import limits
 from tocsin.domain import letters, phones
 from tocsin.integrations.slack import CALLBACK, redirect_uri_of
 from tocsin.settings import Settings
-from tocsin.storage.database import transaction
-from tocsin.storage.throttle import Limit
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import BOT_SCOPES, USER_SCOPES, Slack, SlackRefused
 from tocsin.transports.sms import TextRefused, texting
 from tocsin.transports.smtp import Mailer, MailRefused

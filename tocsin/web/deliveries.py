@@ -13,11 +13,12 @@ from tocsin.domain import ids
 from tocsin.domain.deliveries import LASTS, Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
-from tocsin.storage import deliveries, incidents, integrations, queue
-from tocsin.storage.database import Tx, transaction
-from tocsin.storage.deliveries import Delivery
-from tocsin.storage.integrations import Integration
-from tocsin.storage.leases import Try
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery.leases import Try
+from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import texts
 from tocsin.web.incidents import took
 from tocsin.web.render import page

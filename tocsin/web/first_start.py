@@ -11,9 +11,9 @@ from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
-from tocsin.storage import operator, passwords
-from tocsin.storage.database import transaction
-from tocsin.storage.operator import Operator
+from tocsin.storage.accounts import operator, passwords
+from tocsin.storage.accounts.operator import Operator
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, asker, open_fields, redirect

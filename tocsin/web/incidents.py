@@ -16,9 +16,10 @@ from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
-from tocsin.storage import deliveries, incidents, integrations
-from tocsin.storage.database import Tx, transaction
-from tocsin.storage.deliveries import Delivery
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import deliveries, incidents
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect

@@ -13,10 +13,11 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.base import of_uuid
 from tocsin.integrations import base
-from tocsin.storage import deliveries, integration_list, integrations
-from tocsin.storage.database import transaction
-from tocsin.storage.deliveries import Delivery
-from tocsin.storage.leases import Try
+from tocsin.storage.channels import integration_list, integrations
+from tocsin.storage.delivery import deliveries
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery.leases import Try
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, texts
 from tocsin.web.incidents import took
 from tocsin.web.integrations import fares

@@ -15,9 +15,9 @@ from tocsin.domain.errors import Refused, invalid
 from tocsin.integrations import base
 from tocsin.integrations.base import IntegrationType
 from tocsin.integrations.slack import SlackIntegration
-from tocsin.storage import integration_list
-from tocsin.storage.database import transaction
-from tocsin.storage.integration_list import Overview
+from tocsin.storage.channels import integration_list
+from tocsin.storage.channels.integration_list import Overview
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect

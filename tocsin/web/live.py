@@ -16,8 +16,8 @@ from litestar import get
 from litestar.response import Stream
 
 from tocsin.domain.remembered import Remembered
-from tocsin.storage import changes
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.postgres import changes
+from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.web.session import Service, Viewer
 
 EVERY = 1.0

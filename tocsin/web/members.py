@@ -12,9 +12,10 @@ from tocsin.actions import members as actions
 from tocsin.actions.letters import send_invitation
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused, invalid_field, not_found
-from tocsin.storage import mails, members
-from tocsin.storage.accounts import Role
-from tocsin.storage.database import transaction
+from tocsin.storage.accounts import members
+from tocsin.storage.accounts.accounts import Role
+from tocsin.storage.channels import mails
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect

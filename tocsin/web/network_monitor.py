@@ -12,9 +12,9 @@ from tocsin.actions import monitors as actions
 from tocsin.actions.monitors import MonitorFields
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage import checks, monitors, resources
-from tocsin.storage.database import transaction
-from tocsin.storage.monitors import UPTIME_DAYS, Monitor
+from tocsin.storage.monitoring import checks, monitors, resources
+from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import attachments, monitor_form
 from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Line, line_chart

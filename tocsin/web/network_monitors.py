@@ -12,9 +12,9 @@ from litestar.params import QueryParameter
 from tocsin.actions import monitors as actions
 from tocsin.domain.errors import Refused
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage import checks, monitors
-from tocsin.storage.database import transaction
-from tocsin.storage.monitors import Sort
+from tocsin.storage.monitoring import checks, monitors
+from tocsin.storage.monitoring.monitors import Sort
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
 from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.marks import spark

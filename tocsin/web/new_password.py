@@ -10,9 +10,9 @@ from tocsin.actions.base import anybody, system
 from tocsin.actions.letters import send_reset
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, links, passwords
-from tocsin.storage.accounts import User
-from tocsin.storage.database import transaction
+from tocsin.storage.accounts import accounts, links, passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, asker, network, no_session, open_fields, redirect

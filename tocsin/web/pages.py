@@ -16,11 +16,11 @@ from tocsin.actions.base import anybody, system
 from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, links, passwords
-from tocsin.storage.accounts import User
-from tocsin.storage.database import transaction
-from tocsin.storage.links import Verification
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, links, passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.links import Verification
+from tocsin.storage.postgres.database import transaction
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web.render import page
 from tocsin.web.session import (
     AnyRequest,

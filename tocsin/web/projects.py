@@ -13,10 +13,10 @@ from tocsin.actions.projects import PER_PERSON
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
-from tocsin.storage import accounts, members, passwords
-from tocsin.storage.accounts import User
-from tocsin.storage.database import transaction
-from tocsin.storage.members import Invitation
+from tocsin.storage.accounts import accounts, members, passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.members import Invitation
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in

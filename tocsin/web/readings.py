@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import WARNINGS
-from tocsin.storage.server_list import Watched
-from tocsin.storage.servers import Server
+from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.monitoring.servers import Server
 from tocsin.web.amounts import percent, size
 from tocsin.web.marks import meter
 

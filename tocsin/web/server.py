@@ -14,11 +14,11 @@ from tocsin.domain import clocks
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
-from tocsin.storage import resources, samples, server_list
-from tocsin.storage.database import Tx, transaction
-from tocsin.storage.resources import Past
-from tocsin.storage.server_list import Watched
-from tocsin.storage.servers import Server
+from tocsin.storage.monitoring import resources, samples, server_list
+from tocsin.storage.monitoring.resources import Past
+from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.monitoring.servers import Server
+from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import attachments, readings
 from tocsin.web.amounts import rate, size
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second

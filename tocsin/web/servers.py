@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from tocsin.storage import accounts, server_list
-from tocsin.storage.database import Tx
-from tocsin.storage.server_list import Watched
+from tocsin.storage.accounts import accounts
+from tocsin.storage.monitoring import server_list
+from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.postgres.database import Tx
 from tocsin.web import agent, readings
 from tocsin.web.render import page
 from tocsin.web.session import Service, Viewer

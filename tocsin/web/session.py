@@ -19,11 +19,11 @@ from tocsin.actions.base import INSTALLATION, MEMBERS, Actor, require
 from tocsin.domain import clients, ids, urls
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import sessions
-from tocsin.storage.accounts import Role
-from tocsin.storage.passwords import Asker
-from tocsin.storage.secrets import Vault
-from tocsin.storage.sessions import Membership, SignedIn
+from tocsin.storage.accounts import sessions
+from tocsin.storage.accounts.accounts import Role
+from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.sessions import Membership, SignedIn
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import texts
 
 AnyRequest = Request[Any, Any, Any]

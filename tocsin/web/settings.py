@@ -7,8 +7,9 @@ from litestar import Response, get, post
 from tocsin.actions import projects, tokens
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
-from tocsin.storage import mails, operator
-from tocsin.storage.database import transaction
+from tocsin.storage.accounts import operator
+from tocsin.storage.channels import mails
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import channels, texts
 from tocsin.web.channels import PAGE
 from tocsin.web.render import page

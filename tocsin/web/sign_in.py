@@ -10,11 +10,11 @@ from litestar import Response, get, post
 from tocsin.actions import letters, projects, sign_ins
 from tocsin.actions.base import anybody
 from tocsin.domain import ids
-from tocsin.storage import passwords
-from tocsin.storage.accounts import User
-from tocsin.storage.database import transaction
-from tocsin.storage.passwords import Asker
-from tocsin.storage.sign_ins import Try
+from tocsin.storage.accounts import passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.sign_ins import Try
+from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
 from tocsin.web.session import (

@@ -15,9 +15,9 @@ from tocsin.domain.errors import Refused
 from tocsin.integrations import base
 from tocsin.integrations import slack as kind
 from tocsin.integrations.slack import CALLBACK, OFF
-from tocsin.storage import slack
-from tocsin.storage.database import transaction
-from tocsin.storage.slack import STATE_MINUTES, Begun
+from tocsin.storage.channels import slack
+from tocsin.storage.channels.slack import STATE_MINUTES, Begun
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect, signed_in

@@ -1,0 +1,106 @@
+"""Tries to sign in, by page and API together: who is meant, and whether one more is allowed.
+
+Counted for a network, for an account from one network, and for an account from everywhere. The last cannot keep people
+out where they have signed in before, so that nobody is locked out by tries from elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tocsin.domain.accounts import LONGEST_ADDRESS, same_address
+from tocsin.storage.accounts import accounts, throttle
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
+
+PER_NETWORK = Limit(30, 300)
+PER_ACCOUNT_AND_NETWORK = Limit(10, 900)
+PER_ACCOUNT = Limit(100, 3600)
+TOLD = Limit(1, 86_400)
+"""How often an account's owner is told by mail that somebody tries."""
+
+KNOWN_FOR = "90 days"
+MOST_KNOWN = 20
+"""Networks of a user that are remembered."""
+
+KNOWN = f"""
+SELECT EXISTS (SELECT FROM known_networks
+               WHERE user_id = $1 AND hash = ANY($2::bytea[]) AND seen_at > now() - interval '{KNOWN_FOR}')
+"""
+
+REMEMBER = """
+INSERT INTO known_networks (user_id, hash) VALUES ($1, $2) ON CONFLICT (user_id, hash) DO UPDATE SET seen_at = now()
+"""
+
+FORGET = f"""
+DELETE FROM known_networks WHERE user_id = $1 AND (
+    seen_at < now() - interval '{KNOWN_FOR}'
+    OR hash IN (SELECT hash FROM known_networks WHERE user_id = $1 ORDER BY seen_at DESC OFFSET {MOST_KNOWN}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try: the account that is meant, if there is one; the seconds to `wait`, 0 where it may go on; whether the
+    account has been signed in to from that network before (`known`), else it counts for the account from everywhere;
+    and whether the account's owner is to be told (`tell`).
+    """
+
+    user: User | None
+    account: str
+    network: str
+    wait: float = 0.0
+    known: bool = False
+    tell: bool = False
+
+
+async def begin(tx: Tx, vault: Vault, address: str, network: str) -> Try:
+    """One more try. The caller commits, unless the password cannot be looked at, and then looks at it."""
+    address = same_address(address[: 2 * LONGEST_ADDRESS])
+    if wait := await throttle.take(tx, _from(network), PER_NETWORK):
+        return Try(None, "", network, wait)
+    user = await accounts.user_by_email(tx, address)
+    account = str(user.id) if user else address
+    wait = await throttle.take(tx, _at(account, network), PER_ACCOUNT_AND_NETWORK)
+    known = bool(user and await tx.fetchval(KNOWN, user.id, _hashes(vault, user, network)))
+    if not wait and not known:
+        wait = await throttle.take(tx, _at(account), PER_ACCOUNT)
+    tell = bool(wait and user and user.verified) and not await throttle.take(tx, f"told of tries at {account}", TOLD)
+    return Try(user, account, network, wait, known, tell)
+
+
+async def succeed(tx: Tx, vault: Vault, good: Try) -> None:
+    """The password was right: the try does not count, and the network is known from now on."""
+    assert good.user is not None
+    # In the order of `begin`, so that none of the two waits for the other.
+    await throttle.refund(tx, _from(good.network), PER_NETWORK)
+    await throttle.give_back(tx, _at(good.account, good.network))
+    if not good.known:
+        await throttle.refund(tx, _at(good.account), PER_ACCOUNT)
+    await remember(tx, vault, good.user, good.network)
+
+
+async def remember(tx: Tx, vault: Vault, user: User, network: str) -> None:
+    """The user was let in from that network."""
+    await tx.execute(REMEMBER, user.id, _hashes(vault, user, network)[0])
+    await tx.execute(FORGET, user.id)
+
+
+async def forgive(tx: Tx, vault: Vault, user: User, network: str) -> None:
+    """Whoever chose a new password by mail may try it, from that network, whatever was tried before."""
+    await throttle.give_back(tx, _at(str(user.id), network))
+    await remember(tx, vault, user, network)
+
+
+def _from(network: str) -> str:
+    return f"sign in from {network}"
+
+
+def _at(account: str, network: str = "everywhere") -> str:
+    return f"sign in as {account} from {network}"
+
+
+def _hashes(vault: Vault, user: User, network: str) -> list[bytes]:
+    return vault.token_hashes(f"network of {user.id} {network}")

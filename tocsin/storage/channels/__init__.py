@@ -1,0 +1,1 @@
+"""Integrations and what their types remember."""

@@ -1,0 +1,220 @@
+"""Incidents: resolving, snoozing and reading them. An end is one transaction with the deliveries that tell of it.
+
+Whoever was told that an incident began is told that it ended; `ongoing.told` remembers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tocsin.domain.incidents import Closing, Incident
+from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery.queue import Entry, content
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+
+FIELDS = Incident.__struct_fields__
+KEYS = frozenset({"id", "project_id", "resource_id"})
+INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
+AT_ONCE = 250
+"""Incidents that are ended without giving the event loop a turn: some 10 ms."""
+ON_TIME = deliveries.Overtaken(behind=None, failed=False)
+
+ONGOING = f"""
+SELECT {INCIDENT}
+FROM unnest($1::uuid[], $2::text[]) AS g(resource_id, type)
+JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
+"""
+
+END = f"""
+WITH ended AS (
+    DELETE FROM ongoing o
+    USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+        AS g(project_id, resource_id, type, incident_id, by)
+    WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
+      AND coalesce(g.incident_id, o.incident_id) = o.incident_id
+    RETURNING o.incident_id, o.told, g.by
+)
+UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
+FROM ended WHERE i.id = ended.incident_id
+RETURNING {INCIDENT}, ended.told
+"""
+
+ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
+
+# Two texts rather than a parameter: only so does what lasts use its own index.
+NEWEST = """
+SELECT {columns} FROM incidents i
+WHERE project_id = $1 AND closed_at IS {which} ORDER BY id DESC LIMIT $2 OFFSET $3
+"""
+NEWEST_ONGOING = NEWEST.format(columns=INCIDENT, which="NULL")
+NEWEST_ENDED = NEWEST.format(columns=INCIDENT, which="NOT NULL")
+
+COUNT_ONGOING = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NULL"
+COUNT_ENDED = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NOT NULL"
+
+SNOOZE = f"""
+UPDATE incidents i SET snoozed_at = now(), snooze_until = $3, updated_at = now()
+WHERE id = $1 AND project_id = $2 AND closed_at IS NULL
+RETURNING {INCIDENT}
+"""
+
+# First of the two, as in a resolve: both lock what lasts before the incident itself.
+REMIND_AT = """
+UPDATE ongoing o SET remind_at = $3
+FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
+"""
+
+SNOOZED_OUT = f"""
+WITH over AS (
+    UPDATE ongoing SET remind_at = NULL
+    WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
+                                  ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING incident_id, told
+)
+SELECT over.told, {INCIDENT}
+FROM over CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = over.incident_id LIMIT 1) i
+"""
+
+ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
+
+
+Wish = tuple[UUID, str]
+"""What an incident is unique by while it lasts: the resource and the type."""
+
+
+async def ongoing(tx: Tx, wishes: Iterable[Wish]) -> dict[Wish, Incident]:
+    """Those of the wishes that last."""
+    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*wishes, strict=True))))
+    return {(incident.resource_id, incident.type): incident for incident in found}
+
+
+def _incident(row: Record) -> Incident:
+    values: dict[str, Any] = {name: key(row[name]) if name in KEYS else row[name] for name in FIELDS}
+    return Incident(**values)
+
+
+async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
+    """End what is ongoing, and queue what tells of it to all who were told of its beginning.
+
+    One list for each closing, empty where nothing was ongoing. An opening that has not been delivered yet goes out
+    first (to machines), or is left out in favour of a resolve that says both (to people): see `deliveries.overtake`.
+    """
+    whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
+    by: dict[Wish, Closing] = {}
+    for each in closings:
+        for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
+            by.setdefault((each.resource_id, type_), each)
+    wishes = sorted(by)  # so that nobody waits in a circle
+    found: dict[UUID, list[Incident]] = {}
+    for start in range(0, len(wishes), AT_ONCE):
+        for incident in await _end(tx, [(wish, by[wish]) for wish in wishes[start : start + AT_ONCE]]):
+            found.setdefault(incident.resource_id, []).append(incident)
+    return [
+        [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
+        for closing in closings
+    ]
+
+
+async def _end(tx: Tx, wishes: Sequence[tuple[Wish, Closing]]) -> list[Incident]:
+    """What was ended of these."""
+    ended = await tx.fetch(
+        END, [by.project_id for _, by in wishes], [wish[0] for wish, _ in wishes], [wish[1] for wish, _ in wishes],
+        [by.only for _, by in wishes], [by.by for _, by in wishes],
+    )  # fmt: skip
+    if not ended:
+        return []
+    closed = [_incident(row) for row in ended]
+    told = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
+    known = await queue.recipients(tx, {to for everyone in told.values() for to in everyone})
+    waiting = await deliveries.overtake(tx, told, [to.id for to in known.values() if to.for_people])
+    entries = []
+    for incident in closed:
+        for to in told[incident.id]:
+            if to in known:
+                first = waiting.get((incident.id, to), ON_TIME)
+                entries.append(Entry(known[to], "resolved", content(incident), first.behind, first.failed))
+    await queue.put(tx, entries)
+    return closed
+
+
+async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
+    """Before a server or monitor is deleted: end its incidents, suppress what is outstanding about them, detach it."""
+    reason = "its resource was deleted"
+    ended = await resolve(tx, [Closing(project_id, resource_id, None, reason)])
+    await deliveries.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
+    await tx.execute("DELETE FROM attachments WHERE resource_id = $1", resource_id)
+
+
+async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
+    """The project's incident of that key."""
+    row = await tx.fetchrow(ONE, incident_id, project_id)
+    return row and _incident(row)
+
+
+async def list_(
+    tx: Tx, project_id: UUID, *, ongoing: bool | None, limit: int, offset: int
+) -> tuple[list[Incident], int]:
+    """A page of incidents, ongoing first, then newest, and how many there are in all."""
+    first = 0 if ongoing is False else await tx.fetchval(COUNT_ONGOING, project_id)
+    rest = 0 if ongoing is True else await tx.fetchval(COUNT_ENDED, project_id)
+    return await _newest(tx, project_id, first, rest > 0, limit, offset), first + rest
+
+
+async def latest(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[Incident]:
+    """As `list_` of all, without counting what may be a million."""
+    return await _newest(tx, project_id, await tx.fetchval(COUNT_ONGOING, project_id), True, limit, offset)
+
+
+async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, offset: int) -> list[Incident]:
+    """`first` last and come before the `rest`."""
+    rows = await tx.fetch(NEWEST_ONGOING, project_id, limit, offset) if offset < first else []
+    if rest and len(rows) < limit:
+        rows += await tx.fetch(NEWEST_ENDED, project_id, limit - len(rows), max(0, offset - first))
+    return [_incident(row) for row in rows]
+
+
+async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -> Incident | None:
+    """Say nothing more about an ongoing incident until then; None where it is not ongoing.
+
+    What waits to be sent is put off to that moment. If it is still ongoing then, `remind` says so again.
+    """
+    await tx.execute(REMIND_AT, incident_id, project_id, until)
+    row = await tx.fetchrow(SNOOZE, incident_id, project_id, until)
+    if row is None:
+        return None
+    await deliveries.postpone(tx, incident_id, until)
+    return _incident(row)
+
+
+async def remind(tx: Tx, limit: int) -> int:
+    """Tell again of incidents whose snooze is over, except where the first notice is still waiting. How many were."""
+    rows = await tx.fetch(SNOOZED_OUT, limit)
+    known = await queue.recipients(tx, {key(to) for row in rows for to in row["told"]})
+    waiting = await deliveries.outstanding_openings(tx, [row["id"] for row in rows])
+    await queue.put(
+        tx,
+        [
+            Entry(known[key(to)], "reminder", content(_incident(row)))
+            for row in rows
+            for to in row["told"]
+            if key(to) in known and (key(row["id"]), key(to)) not in waiting
+        ],
+    )
+    return len(rows)
+
+
+async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, set[str]]:
+    """The types of incident that are ongoing for each of these resources; all of them are in the answer."""
+    types: dict[UUID, set[str]] = {resource: set() for resource in resources}
+    for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
+        types[key(row["resource_id"])].add(row["type"])
+    return types

@@ -1,0 +1,206 @@
+"""Opening incidents: each, with all the deliveries that tell of it, in one statement and therefore in one transaction.
+
+Deliveries that may go out at once are handed to a living engine as `storage.delivery.queue` describes; the statement
+makes the jobs itself, because what it knows (who is attached, what is new) would cost round trips to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.domain.incidents import Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.resources import base as resources
+from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery.incidents import Wish
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
+from tocsin.storage.postgres.database import Tx
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+NO_EVIDENCE = Evidence()
+AT_ONCE = 250
+"""Incidents after which the event loop gets a turn: some 10 ms."""
+
+
+class Asked(NamedTuple):
+    """One opening that is wished for, by the caller of that number, with the key that it gets if it is new."""
+
+    id: UUID
+    unit: int
+    opening: Opening
+
+
+RESOURCES = " UNION ALL ".join(
+    f"""
+        SELECT {each.name} AS name, {each.url or "a.page"} AS url FROM {each.table} r
+        WHERE r.id = a.resource_id AND r.project_id = a.project_id AND a.resource_type = '{each.type}'
+    """
+    for each in resources.kinds().values()
+)
+
+# Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
+OPEN = f"""
+WITH engine AS MATERIALIZED (
+    {queue.ENGINE}
+), asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+                         $9::jsonb[]) WITH ORDINALITY
+        AS g(id, unit, project_id, resource_type, resource_id, page, type, message, seen, n)
+), found AS MATERIALIZED (
+    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
+    FROM asked a LEFT JOIN LATERAL (
+        {RESOURCES}
+        LIMIT 1
+    ) r ON true
+), begun AS (
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, told)
+    SELECT resource_id, type, id, project_id,
+           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
+    FROM found WHERE whole ORDER BY resource_id, type
+    ON CONFLICT (resource_id, type) DO NOTHING
+    RETURNING incident_id, told
+), stored AS (
+    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
+                           request, request_headers, response, response_headers, created_at, updated_at)
+    SELECT id, project_id, resource_type, resource_id, name, url, type, message,
+           seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
+    FROM begun JOIN found ON id = incident_id
+), told AS MATERIALIZED (
+    SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
+           f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
+           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled,
+           i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
+    FROM begun b
+    JOIN found f ON f.id = b.incident_id
+    CROSS JOIN LATERAL unnest(b.told) AS t(integration_id)
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
+    LEFT JOIN engine e ON true
+), jobs AS MATERIALIZED (
+    SELECT delivery_id, job, octet_length(job) AS size
+    FROM told CROSS JOIN LATERAL (
+        SELECT json_build_array(
+            delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
+            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
+        )::text AS job OFFSET 0  -- made once, not once for each use
+    ) j
+    WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
+), queued AS (
+    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+                             event, status, due_at, attempt, started_at, engine, leased_until, created_at)
+    SELECT t.delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
+           CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END, now(), (job IS NOT NULL)::int,
+           CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
+           CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
+    FROM told t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
+), ended AS (
+    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
+                          attempt, attempts, created_at, finished_at)
+    SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
+           'integration disabled: ' || disabled, 0, '[]', now(), now()
+    FROM told WHERE disabled IS NOT NULL
+), handed AS (
+    SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
+    FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
+    GROUP BY part
+), woken AS (
+    SELECT pg_notify('{WAKE_CHANNEL}', '')
+    WHERE EXISTS (SELECT FROM told WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+)
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+       (SELECT count(*) FROM handed) + (SELECT count(*) FROM woken) AS notified
+FROM found f LEFT JOIN begun b ON b.incident_id = f.id
+"""
+
+
+async def open_units(
+    tx: Tx, units: Sequence[Sequence[Opening]], *, public_url: str
+) -> list[list[Opened | Missing | None]]:
+    """Open incidents for several callers at once, and queue what tells of them.
+
+    Each unit is one caller's wish: it opens all of its incidents, or none where one of its resources is missing (that
+    one is answered with `Missing`, its neighbours with None). One that is ongoing already (same resource, same type)
+    is answered as it is. Results are in the order of the wishes.
+    """
+    left = [Asked(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
+    lasting: dict[Wish, Opened] = {}
+    missing: dict[int, set[UUID]] = {}
+    while left:
+        conflicts = []
+        for number, row in enumerate(await tx.fetch(OPEN, *_columns(left, public_url)), 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            asked = left[row["n"] - 1]
+            if row["new"]:
+                lasting[_wish(asked.opening)] = Opened(_begun(asked, row), new=True)
+            elif row["name"] is None:
+                missing.setdefault(asked.unit, set()).add(asked.opening.resource_id)
+            elif row["whole"]:
+                conflicts.append(asked)
+        wanted = {_wish(asked.opening) for asked in conflicts} - lasting.keys()
+        if wanted:
+            found = await incidents.ongoing(tx, wanted)
+            lasting |= {wish: Opened(incident, new=False) for wish, incident in found.items()}
+        # What another transaction has ended in between is opened after all.
+        left = [asked for asked in conflicts if _wish(asked.opening) not in lasting]
+    return [
+        [Missing() if opening.resource_id in missing[number] else None for opening in unit]
+        if number in missing
+        else [_answer(lasting, _wish(opening)) for opening in unit]
+        for number, unit in enumerate(units)
+    ]
+
+
+async def open(tx: Tx, openings: Sequence[Opening], *, public_url: str) -> list[Opened | Missing]:
+    """Open each incident for itself: a missing resource concerns no other."""
+    units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
+    return [answer for unit in units for answer in unit if answer is not None]
+
+
+def _wish(opening: Opening) -> Wish:
+    return opening.resource_id, opening.type
+
+
+def _answer(lasting: dict[Wish, Opened], wish: Wish) -> Opened:
+    """What lasts; it is new to the first only who wished for it."""
+    answer = lasting[wish]
+    if answer.new:
+        lasting[wish] = Opened(answer.incident, new=False)
+    return answer
+
+
+def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
+    kinds, rows = resources.kinds(), []
+    for new, number, opening in asked:
+        kind = kinds[opening.resource_type]
+        page = public_url + kind.page(opening.resource_id) if kind.url is None else None
+        rows.append((
+            new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
+            opening.message, opening.evidence,
+        ))  # fmt: skip
+    return [*map(list, zip(*rows, strict=True))]
+
+
+def _begun(asked: Asked, row: Record) -> Incident:
+    opening, now = asked.opening, row["now"]
+    seen = opening.evidence or NO_EVIDENCE
+    return Incident(
+        id=asked.id,
+        project_id=opening.project_id,
+        resource_type=opening.resource_type,
+        resource_id=opening.resource_id,
+        resource_name=row["name"],
+        resource_url=row["url"],
+        type=opening.type,
+        message=opening.message,
+        created_at=now,
+        updated_at=now,
+        request=seen.request,
+        request_headers=seen.request_headers,
+        response=seen.response,
+        response_headers=seen.response_headers,
+    )

@@ -1,0 +1,93 @@
+"""Servers that have stopped reporting. A report writes when it came; when to look is moved by those who look.
+
+So the index of what is to be looked at changes once in the time that a server may be silent, not with each report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from tocsin.domain import servers as domain
+from tocsin.domain.incidents import Opening
+from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.postgres.database import Tx, key
+
+BREAK = 10.0
+"""Seconds without a sign of an API process after which nobody could report, so that silence means nothing."""
+
+KEEP_LISTENING = """
+INSERT INTO listening AS l (since, seen_at) VALUES (now(), now())
+ON CONFLICT (only_row) DO UPDATE
+SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
+"""
+
+LISTENING = "SELECT since FROM listening WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
+
+DUE = """
+SELECT s.id, s.project_id, (s.alerts->'downtime'->>'after')::float8 AS after, now() - greatest(t.seen_at, $2) AS silent
+FROM (
+    SELECT server_id, seen_at FROM server_states WHERE silent_at <= now()
+    ORDER BY silent_at LIMIT $1 FOR UPDATE SKIP LOCKED
+) t
+JOIN servers s ON s.id = t.server_id
+"""
+
+LOOK_AT = """
+UPDATE server_states t
+SET silent_at = CASE g.wait WHEN 'infinity' THEN 'infinity'::timestamptz ELSE now() + make_interval(secs => g.wait) END
+FROM unnest($1::uuid[], $2::float8[]) AS g (id, wait)
+WHERE t.server_id = g.id AND t.server_id = ANY ($1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """How many servers were due to be looked at, and how many of them have gone silent."""
+
+    due: int
+    silent: int
+
+
+async def keep_listening(tx: Tx) -> None:
+    """Say that reports are accepted at this moment. After a break, all silence counts from now.
+
+    A clock that jumped, either way, is a break too.
+    """
+    await tx.execute(KEEP_LISTENING, BREAK)
+
+
+async def look(tx: Tx, limit: int, *, public_url: str) -> Looked:
+    """Look at up to `limit` servers that may have gone silent, and open `downtime` for those that have.
+
+    Nothing is looked at while no API process accepts reports. Several engines may look at once.
+    """
+    since = await tx.fetchval(LISTENING, BREAK)
+    if since is None:
+        return Looked(0, 0)
+    waits: dict[UUID, float] = {}
+    silent: list[Opening] = []
+    for row in await tx.fetch(DUE, limit, since):
+        server_id, after, lasts = key(row["id"]), row["after"], row["silent"]
+        if after is None:
+            waits[server_id] = float("inf")
+        elif lasts < timedelta(seconds=after):
+            waits[server_id] = after - lasts.total_seconds()
+        else:
+            waits[server_id] = after
+            message = domain.silence_message(after)
+            silent.append(Opening(key(row["project_id"]), SERVER.type, server_id, "downtime", message))
+    await _open(tx, silent, public_url)
+    if waits:
+        await tx.execute(LOOK_AT, list(waits), list(waits.values()))
+    return Looked(len(waits), len(silent))
+
+
+async def _open(tx: Tx, wishes: Sequence[Opening], public_url: str) -> None:
+    lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in wishes])
+    new = [opening for opening in wishes if opening.type not in lasting[opening.resource_id]]
+    if new:
+        await openings.open(tx, new, public_url=public_url)
