@@ -25,7 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its a
 
 HOLD = """
 import pathlib, sys, time
-from tocsin.storage import embedded
+from tocsin.storage.postgres import embedded
 server = embedded.start(pathlib.Path(sys.argv[1]))
 print(server.pid, flush=True)
 time.sleep(600)
@@ -33,7 +33,7 @@ time.sleep(600)
 
 MIGRATE = """
 import asyncio, sys
-from tocsin.storage import migrate
+from tocsin.storage.postgres import migrate
 print(asyncio.run(migrate.migrate(sys.argv[1])))
 """
 
