@@ -33,13 +33,14 @@ from tocsin.domain.deliveries import (
 from tocsin.domain.tallies import Tallies
 from tocsin.engine.admitted import Admitted
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
+from tocsin.engine.record import Ended, Recorder
 from tocsin.integrations.base import Wires, types
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
 from tocsin.storage.delivery import health, leases
 from tocsin.storage.delivery.leases import Lease, Recorded, Tried, Try
 from tocsin.storage.delivery.queue import LEASE, Job
-from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 
 log = structlog.get_logger(__name__)
@@ -55,14 +56,10 @@ BACKLOG = 10_000
 """Jobs waiting in this process above which it asks not to be handed more."""
 KNOWN = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
-RECORD_PAUSE = 0.01
-"""Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
-DATABASE_PAUSE = 0.2
 REFUSED_PAUSE = 5.0
 """Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
 TRY_GRACE = 0.5
 """Seconds that a type may take longer than it promised before its try is stopped."""
-UNSPEAKABLE = "What was answered could not be stored"
 NOBODY = UUID(int=0)
 
 
@@ -77,20 +74,6 @@ class UnderWay(msgspec.Struct, eq=False):
     overdue: bool = False
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """A try that is to be put on record, with its leave where it had one."""
-
-    tried: Tried
-    outcome: Outcome
-    admitted: Admitted | None
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing follows but the delivery's end."""
-        then = self.tried.then
-        return self.admitted is None and isinstance(then, Finish) and then.disable is None
-
-
 class Deliverer:
     """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
 
@@ -102,7 +85,7 @@ class Deliverer:
         self._vault = vault
         self._wires = wires
         self._schedule = schedule
-        self._record = GroupCommit[Ended, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
+        self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
@@ -264,7 +247,7 @@ class Deliverer:
             if trying.admitted is not None:
                 outcome = trying.admitted.ended(outcome)
             tried = self._tried(job, outcome, started_at, duration)
-            recorded = await self._put_on_record(Ended(tried, outcome, trying.admitted))
+            recorded = await self._recorder.record(Ended(tried, outcome, trying.admitted))
             self._count(job, destination.type, tried, recorded)
         finally:
             del self._tries[trying]
@@ -336,20 +319,6 @@ class Deliverer:
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
         return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    async def _put_on_record(self, ended: Ended) -> Recorded:
-        """A try that happened goes on record, however long the database is away; if need be without what was said."""
-        complete = True
-        while True:
-            try:
-                return await self._record(ended)
-            except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
-                await asyncio.sleep(DATABASE_PAUSE)
-            except Exception:
-                log.exception("The end of a try could not be put on record", delivery=str(ended.tried.id))
-                if not complete:
-                    raise
-                complete, ended = False, replace(ended, tried=_without_words(ended.tried))
-
     def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
         self.tallies.count("attempts", kind, tried.what.outcome)
         self.tallies.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
@@ -396,28 +365,3 @@ def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
     log.error("The database refused what a try needs", integration=str(job.integration_id), exc_info=error)
     return Interrupted(f"Interrupted: the database refused what was asked ({type(error).__name__})", REFUSED_PAUSE)
-
-
-async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> list[Recorded]:
-    """In one transaction; plain ends are one statement, which is one by itself."""
-    if all(each.plain for each in ended):
-        return await leases.record(connection, [each.tried for each in ended])
-    async with connection.transaction():
-        return await _record_and_settle(connection, ended)
-
-
-async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
-    recorded = await leases.record(tx, [each.tried for each in ended])
-    for each, what in zip(ended, recorded, strict=True):
-        if each.admitted is not None and what.counts:
-            await each.admitted.settle(tx, each.outcome, each.tried.then)
-    return recorded
-
-
-def _without_words(tried: Tried) -> Tried:
-    """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace(tried.what, response=None, error=UNSPEAKABLE)
-    then = tried.then
-    if isinstance(then, Finish) and then.reason is not None:
-        then = replace(then, reason=UNSPEAKABLE)
-    return replace(tried, what=what, then=then)

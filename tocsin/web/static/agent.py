@@ -233,7 +233,8 @@ def text_of(path: str) -> str:
 class Sender:
     """Sends samples to one service, and keeps those that it did not take."""
 
-    def __init__(self, endpoint: str, token: str, machine: str | None) -> None:
+    def __init__(self, endpoint: str, token: str, machine: str | None, version: str) -> None:
+        self.version = version
         self.endpoint = endpoint
         self.token = token
         self.machine = machine
@@ -259,13 +260,14 @@ class Sender:
         body = {
             "attributes": attributes(self.endpoint, self.machine),
             "metrics": [metric for sample in samples for metric in sample],
-            "agent_version": VERSION or "0",
+            "agent_version": self.version or "0",
         }
-        request = urllib.request.Request(  # noqa: S310  (the scheme was checked)
-            self.endpoint,
-            json.dumps(body).encode(),
-            {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": f"tocsin-agent/{VERSION}"},
-        )
+        headers = {
+            "Authorization": self.token,
+            "Content-Type": "application/json",
+            "User-Agent": "tocsin-agent/" + self.version,
+        }
+        request = urllib.request.Request(self.endpoint, json.dumps(body).encode(), headers)  # noqa: S310  (checked)
         try:
             with opener(self.endpoint).open(request, timeout=TIMEOUT) as answer:
                 if answer.status != 201:
@@ -318,7 +320,7 @@ def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> N
             sender.send()
             problem = ""
             if once or failing:
-                say("sent to " + sender.endpoint)
+                print("sent to " + sender.endpoint, flush=True)  # noqa: T201
         except (Rejected, OSError) as error:
             problem = str(error)
             if once or getattr(error, "status", None) == 401:
@@ -386,7 +388,8 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
     return token
 
 
-def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
+def main(arguments: Sequence[str], environ: dict[str, str], version: str = VERSION) -> int:
+    """Exit status: 0 at the end, 1 where it cannot go on, 2 for bad usage; each with one line on standard error."""
     parser = argparse.ArgumentParser(
         prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
     )
@@ -396,7 +399,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
     parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")
     parser.add_argument("--machine", help="what tells this machine from others, where it is not to be read from it")
-    parser.add_argument("--version", action="version", version=VERSION or "unknown")
+    parser.add_argument("--version", action="version", version=version or "unknown")
     given = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -414,7 +417,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         if given.install:
             install(url, token, given.interval)
         else:
-            sender = Sender(url + "/api/v1/server_metrics", token, given.machine)
+            sender = Sender(url + "/api/v1/server_metrics", token, given.machine, version)
             run(sender, given.interval, given.once, stop)
     except Unusable as error:
         say(str(error))
