@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from tests.waiting import PATIENCE, poll
-from tocsin.storage.postgres.embedded import die_with_parent
+from tocsin.storage.postgres.children import die_with_parent
 
 
 class Process:

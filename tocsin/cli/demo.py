@@ -28,7 +28,7 @@ from rich.console import Console
 from tocsin.cli import ssh_host
 from tocsin.cli.far_ends import PATIENCE, Failed, FarEnds, Site, Status, Where
 from tocsin.cli.listening import free_port
-from tocsin.storage.postgres.embedded import die_with_parent
+from tocsin.storage.postgres.children import die_with_parent
 
 START = 30.0
 """Seconds that the service may take until it is ready."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tocsin.cli.listening import free_port
-from tocsin.storage.postgres.embedded import die_with_parent
+from tocsin.storage.postgres.children import die_with_parent
 
 FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))
 """Where they are; the PATH of people who are not root lacks what only root starts, as a rule."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import structlog
 
-from tocsin.storage.postgres.embedded import die_with_parent
+from tocsin.storage.postgres.children import die_with_parent
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from tocsin.storage.delivery import health
 from tocsin.storage.delivery.leases import Lost
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
-from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, place
+from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, key_problem, place
 
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
@@ -382,20 +382,10 @@ def _password(value: object) -> str:
 
 
 def _private_key(value: object) -> str:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
-
-    text = _text("private_key", value, LONGEST_KEY).strip() + "\n"
-    load = load_ssh_private_key if text.startswith("-----BEGIN OPENSSH") else load_pem_private_key
-    try:
-        load(text.encode("ascii"), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        locked = isinstance(error, TypeError) or "encrypted" in str(error).lower()
-        what = "has a passphrase; take it off (ssh-keygen -p), the key is encrypted here" if locked else (
-            "must be a private key as ssh-keygen writes it, or PEM"
-        )
-        raise invalid_field("settings.private_key", what) from None
-    return text
+    key = _text("private_key", value, LONGEST_KEY).strip() + "\n"
+    if problem := key_problem(key):
+        raise invalid_field("settings.private_key", problem)
+    return key
 
 
 def _incident_types(value: object) -> list[str]:

@@ -284,3 +284,18 @@ async def _read(stream: Any, said: list[str]) -> None:
 
 def _line(text: str) -> str:
     return names.line(text)[:300]
+
+
+def key_problem(key: str) -> str | None:
+    """What is wrong with the text of a private key, as a rule that it breaks; None for one that can be used."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
+    load = load_ssh_private_key if key.startswith("-----BEGIN OPENSSH") else load_pem_private_key
+    try:
+        load(key.encode("ascii"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if isinstance(error, TypeError) or "encrypted" in str(error).lower():
+            return "has a passphrase; take it off (ssh-keygen -p), the key is encrypted here"
+        return "must be a private key as ssh-keygen writes it, or PEM"
+    return None

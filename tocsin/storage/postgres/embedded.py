@@ -6,11 +6,9 @@ may be closed to its account, and the path of its socket is never too long for i
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -18,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import binaries
+from tocsin.storage.postgres.children import die_with_parent
+from tocsin.storage.postgres.cluster import DATABASE, USER, check_version, configure, gist, make, trouble
 
-USER = DATABASE = "tocsin"
 SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET = 107
 """Bytes that the path of a unix socket may have."""
@@ -38,58 +36,6 @@ RECOVERY = 600.0
 
 LOG_LIMIT = 10_000_000
 """Bytes of the server's log file, which each start begins anew."""
-
-CONFIGURATION = """\
-# Written by Tocsin at each start. Your own settings go into postgresql.conf, below its first line.
-listen_addresses = ''
-unix_socket_permissions = 0700
-max_connections = 60
-shared_buffers = 64MB
-effective_cache_size = 512MB
-maintenance_work_mem = 32MB
-huge_pages = off
-jit = off
-random_page_cost = 1.1
-max_parallel_workers = 0
-max_parallel_workers_per_gather = 0
-max_parallel_maintenance_workers = 0
-max_logical_replication_workers = 0
-max_worker_processes = 2
-io_method = sync
-wal_level = minimal
-max_wal_senders = 0
-wal_compression = on
-wal_buffers = 4MB
-min_wal_size = 128MB
-max_wal_size = 2GB
-checkpoint_timeout = 15min
-timezone = 'UTC'
-log_timezone = 'UTC'
-lc_messages = 'C'
-log_line_prefix = ''
-log_checkpoints = off
-log_min_messages = log
-log_min_error_statement = panic
-log_error_verbosity = terse
-"""
-
-OWN_CONFIGURATION = "include 'tocsin.conf'\n"
-
-_libc = ctypes.CDLL(None, use_errno=True)
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(signum: int) -> Callable[[], None]:
-    """For `preexec_fn`: the child gets `signum` when the thread that starts it ends, however that happens."""
-    parent = os.getpid()
-
-    def arrange() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(signum))
-        if os.getppid() != parent:  # it ended before this was arranged
-            os._exit(1)
-
-    return arrange
-
 
 def dsn_of(data_dir: Path) -> str:
     """Where the embedded server of that folder is, or would be, reached; by whom it was started does not matter."""
@@ -151,15 +97,15 @@ class Server:
         try:
             self._start(give_up)
         except (OSError, subprocess.SubprocessError) as error:
-            raise _trouble(f"cannot be started on {self.cluster} ({error})") from error
+            raise trouble(f"cannot be started on {self.cluster} ({error})") from error
 
     def _start(self, give_up: Callable[[], bool]) -> None:
         runner = binaries.account(self.cluster)
         programs = binaries.programs(runner)
         if not (self.cluster / "PG_VERSION").exists():
-            self._make(runner, programs)
-        self._check_version()
-        self._configure(runner)
+            make(self.cluster, runner, programs)
+        check_version(self.cluster)
+        configure(self.cluster, runner)
         deadline = time.monotonic() + TAKEOVER
         while not give_up():
             self._take_over(runner, deadline)
@@ -167,58 +113,8 @@ class Server:
             if said is None:
                 return
             if not any(sign in said for sign in ("lock file", "shared memory block")) or time.monotonic() > deadline:
-                raise _trouble(f"did not start on {self.cluster}: {_gist(said)}")
+                raise trouble(f"did not start on {self.cluster}: {gist(said)}")
             time.sleep(0.1)
-
-    def _make(self, runner: binaries.Account, programs: Path) -> None:
-        """Create the cluster beside its place, so that one that was interrupted is never taken for whole."""
-        if self.cluster.exists() and any(self.cluster.iterdir()):
-            raise Unusable("TOCSIN_DATA_DIR", f"{self.cluster} holds something that is no PostgreSQL database")
-        making = self.cluster.with_name("postgres.new")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(mode=0o700)
-        if runner.switch:
-            os.chown(making, runner.uid, runner.gid)
-        folder = os.open(making, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            place = f"/proc/self/fd/{folder}"
-            self._run(
-                runner, folder, programs / "initdb", "-D", place, "--username", USER, "--auth-local", "peer",
-                "--auth-host", "reject", "--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin",
-                "--builtin-locale", "C.UTF-8", "--no-instructions", "--no-sync",
-            )
-            creation = f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n"
-            self._run(runner, folder, programs / "postgres", "--single", "-F", "-D", place, "postgres", said=creation)
-            self._run(runner, folder, programs / "initdb", "--sync-only", "-D", place)  # all of it, once
-        finally:
-            os.close(folder)
-        _write(making / "postgresql.conf", OWN_CONFIGURATION, runner)
-        making.rename(self.cluster)
-
-    def _run(self, runner: binaries.Account, folder: int, *command: Path | str, said: str = "") -> None:
-        done = subprocess.run(  # noqa: S603
-            command, input=said.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[folder],
-            preexec_fn=die_with_parent(signal.SIGKILL), start_new_session=True, **runner.options(),
-        )
-        if done.returncode:
-            reason = _gist(done.stdout.decode(errors="replace"))
-            raise _trouble(f"cannot make its database in {self.data_dir}: {reason}")
-
-    def _check_version(self) -> None:
-        version = (self.cluster / "PG_VERSION").read_text().strip()
-        if version != binaries.MAJOR:
-            raise Unusable(
-                "TOCSIN_DATA_DIR",
-                f"{self.cluster} was made by PostgreSQL {version}, and this Tocsin has {binaries.MAJOR}; save it with "
-                "pg_dump of the Tocsin that made it, start this one on an empty folder, and load it there with psql",
-            )
-
-    def _configure(self, runner: binaries.Account) -> None:
-        """Written anew each time: who may connect depends on who starts, and a newer version may tune differently."""
-        names = dict.fromkeys((binaries.own_name(), runner.name))
-        _write(self.cluster / "tocsin.conf", CONFIGURATION, runner)
-        _write(self.cluster / "pg_hba.conf", "local all all peer map=tocsin\n", runner)
-        _write(self.cluster / "pg_ident.conf", "".join(f'tocsin "{name}" {USER}\n' for name in names), runner)
 
     def _take_over(self, runner: binaries.Account, deadline: float) -> None:
         """Wait for a server that outlived its parent, then remove what it or a crash left lying about.
@@ -233,7 +129,7 @@ class Server:
                 os.kill(main, urge)
                 urged = urge
             if time.monotonic() > deadline:
-                raise _trouble(f"still runs on {self.cluster} as process {min(left)}; stop it, then start again")
+                raise trouble(f"still runs on {self.cluster} as process {min(left)}; stop it, then start again")
             time.sleep(0.02)
         for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
             (self.cluster / name).unlink(missing_ok=True)
@@ -261,7 +157,7 @@ class Server:
                 return ""
             if time.monotonic() > deadline:
                 self._end(signal.SIGQUIT, 5.0)
-                raise _trouble(f"was not ready on {self.cluster} within {RECOVERY:.0f} s; see {self.log}")
+                raise trouble(f"was not ready on {self.cluster} within {RECOVERY:.0f} s; see {self.log}")
             time.sleep(0.005)
         return self.log.read_text(errors="replace")
 
@@ -388,24 +284,3 @@ def _ready(cluster: Path, pid: int) -> bool:
     except OSError:
         return False
     return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
-
-
-def _write(path: Path, text: str, runner: binaries.Account) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        if runner.switch:
-            os.fchown(file.fileno(), runner.uid, runner.gid)
-    new.rename(path)
-
-
-def _gist(said: str) -> str:
-    """The line of a log that says what went wrong."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    wrong = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not"))]
-    return " ".join((wrong or lines or ["no reason given"])[0].split())
-
-
-def _trouble(problem: str) -> Refused:
-    return Refused(503, "database_unavailable", f"The embedded PostgreSQL {problem}")
