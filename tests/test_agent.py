@@ -1,8 +1,7 @@
-"""The agent: a real process that reads this very machine."""
+"""`tocsin agent`: a real process that reads this very machine. What it shares with the file: test_agent_file.py."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +14,9 @@ import pytest
 
 from tests.processes import Process, clean_environ
 from tests.receivers import Answer, Receiver
-from tests.waiting import poll, until
-from tocsin.cli import agent
+from tests.waiting import until
 from tocsin.domain import servers
+from tocsin.web.static import agent
 
 PATH = "/api/v1/server_metrics"
 CREATED = Answer(201)
@@ -81,47 +80,13 @@ def test_it_is_the_same_machine_every_time() -> None:
 
 def test_where_no_board_can_be_read_name_and_network_card_tell_machines_apart(tmp_path: Path) -> None:
     board = tmp_path / "board_serial"
-    nothing = agent.motherboard_id("aa", [str(board)])
-    assert nothing != agent.motherboard_id("bb", [str(board)])
+    nothing = agent.motherboard_id("aa", (str(board),))
+    assert nothing != agent.motherboard_id("bb", (str(board),))
     board.write_text("Default string\n")
-    assert agent.motherboard_id("aa", [str(board)]) == nothing
+    assert agent.motherboard_id("aa", (str(board),)) == nothing
     board.write_text("SN-12345\n")
-    assert agent.motherboard_id("aa", [str(board)]) == agent.motherboard_id("bb", [str(board)]) != nothing
-    assert "12345" not in agent.motherboard_id("aa", [str(board)])
-
-
-def test_what_cannot_be_sent_is_kept_and_sent_later_all_at_once(receiver: Receiver, start: Start) -> None:
-    receiver.then(Answer(503), Answer(how="reset"), Answer(200))
-    receiver.otherwise = CREATED
-    process = start(receiver.url(""))
-    requests = receiver.wait_for(5)
-    assert [len(times(request)) for request in requests[:5]] == [1, 2, 3, 4, 1]
-    assert times(requests[3])[:3] == times(requests[2])
-    process.signal(signal.SIGTERM)
-    assert process.wait(5) == 0
-    said = process.said()
-    assert "answered 503" in said
-    assert "trying again" in said
-    assert "sent to" in said
-
-
-def test_after_413_the_newest_six_are_sent(receiver: Receiver, start: Start) -> None:
-    receiver.then(*[Answer(500)] * 7, Answer(413))
-    receiver.otherwise = CREATED
-    start(receiver.url(""))
-    requests = receiver.wait_for(10)
-    assert [len(times(request)) for request in requests[6:10]] == [7, 8, 6, 1]
-    assert times(requests[8]) == times(requests[7])[-6:]
-
-
-def test_a_service_that_is_away_is_waited_for(receiver: Receiver, start: Start) -> None:
-    receiver.otherwise = CREATED
-    receiver.refuse()
-    process = start(receiver.url(""))
-    poll(lambda: "cannot be reached" in process.said())
-    receiver.listen()
-    receiver.wait_for(1)
-    assert process.alive
+    assert agent.motherboard_id("aa", (str(board),)) == agent.motherboard_id("bb", (str(board),)) != nothing
+    assert "12345" not in agent.motherboard_id("aa", (str(board),))
 
 
 def test_a_wrong_token_ends_it_with_one_line_that_says_so(receiver: Receiver, start: Start) -> None:

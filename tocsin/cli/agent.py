@@ -8,6 +8,8 @@ from click.core import ParameterSource
 from tocsin import __version__
 from tocsin.web.static import agent as program
 
+SEEN = "everybody on this machine can read a --token: put it into TOCSIN_TOKEN or a --token-file"
+
 
 @click.command()
 @click.option("--url", required=True, help="Address of the service, such as https://tocsin.example.com.")
@@ -25,11 +27,10 @@ def agent(
 
     The project's API token is taken from --token-file, or else from the environment: TOCSIN_TOKEN.
     """
-    if context.get_parameter_source("token") is ParameterSource.COMMANDLINE:
-        click.echo("everybody on this machine can read a --token: put it into TOCSIN_TOKEN or a --token-file", err=True)
     arguments = ["--url", url, "--interval", str(interval)]
     if token_file is not None:
         arguments += ["--token-file", token_file]
     if once:
         arguments.append("--once")
-    context.exit(program.main(arguments, {"TOCSIN_TOKEN": token}, __version__))
+    seen = context.get_parameter_source("token") is ParameterSource.COMMANDLINE
+    context.exit(program.main(arguments, {"TOCSIN_TOKEN": token}, __version__, SEEN if seen else ""))

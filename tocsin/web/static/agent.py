@@ -30,19 +30,15 @@ import urllib.request
 from collections import deque
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SERVICE = ""  # the address of the service that handed this file out
 VERSION = ""  # and its version
 
 KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
 AT_ONCE = 6  # samples, after an answer of 413
-TIMEOUT = 20
-LONGEST_TOKEN = 1000
+TIMEOUT, LONGEST_TOKEN = 20, 1000  # seconds, characters
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
 
 IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
@@ -82,9 +78,6 @@ class Rejected(Exception):
         self.status = status
 
 
-# ------------------------------------------------------------------------------------------------------- what it reads
-
-
 class Reader:
     """Reads the machine. Between two samples it remembers the CPU's clocks, which only count up."""
 
@@ -120,21 +113,16 @@ def memory_figures() -> tuple[int, int]:
     """Bytes of memory in all, and those that programs could still have."""
     lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
     kilobytes = {name: int(value.split()[0]) for name, _, value in lines}
-    free = kilobytes["MemFree"] + kilobytes.get("Buffers", 0) + kilobytes.get("Cached", 0)
-    return kilobytes["MemTotal"] * 1024, kilobytes.get("MemAvailable", free) * 1024
+    return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
 
 
 def network_figures() -> dict[str, float]:
     """Bytes and packets since boot, over all network cards."""
-    sent = received = packets_sent = packets_received = 0.0
     lines = text_of("/proc/net/dev").splitlines()[2:]
-    for line in lines:
-        fields = [float(each) for each in line.rpartition(":")[2].split()]
-        received, packets_received = received + fields[0], packets_received + fields[1]
-        sent, packets_sent = sent + fields[8], packets_sent + fields[9]
-    if not lines:
-        return {}
-    return {"net_sent_b": sent, "net_recv_b": received, "pkt_sent": packets_sent, "pkt_recv": packets_received}
+    cards = [[float(each) for each in line.rpartition(":")[2].split()] for line in lines]
+    sums = [sum(column) for column in zip(*cards)]  # noqa: B905  (Python 3.8)
+    names = {"net_sent_b": 8, "net_recv_b": 0, "pkt_sent": 9, "pkt_recv": 1}
+    return {name: sums[column] for name, column in names.items()} if sums else {}
 
 
 def attributes(url: str, machine: str | None) -> dict[str, Any]:
@@ -158,42 +146,36 @@ def attributes(url: str, machine: str | None) -> dict[str, Any]:
     }
 
 
-def motherboard_id(mac_address: str | None, identities: Sequence[str] = IDENTITIES) -> str:
+def motherboard_id(mac_address: str | None, identities: tuple[str, ...] = IDENTITIES) -> str:
     """What tells this machine from others: a hash, so that no serial number leaves it.
 
     A container sees the board of its host; where nothing can be read, name and network card must do.
     """
+    known = f"{socket.gethostname()} {mac_address}"
     for path in identities:
         text = text_of(path).strip()
         if text.lower() not in NOT_AN_IDENTITY:
             contained = any(os.path.exists(mark) for mark in ("/.dockerenv", "/run/.containerenv"))
-            return hashed(f"{path} {text} {socket.gethostname() if contained else ''}")
-    return hashed(f"{socket.gethostname()} {mac_address}")
-
-
-def hashed(text: str) -> str:
-    return hashlib.sha256(("tocsin agent " + text).encode()).hexdigest()[:32]
+            known = f"{path} {text} {socket.gethostname() if contained else ''}"
+            break
+    return hashlib.sha256(("tocsin agent " + known).encode()).hexdigest()[:32]
 
 
 def cpu_model() -> str:
-    for line in text_of("/proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model") and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in text_of("/proc/cpuinfo").splitlines())
+    models = (value.strip() for name, _, value in lines if name.strip() in ("model name", "Model"))
+    return next(filter(None, models), platform.processor() or platform.machine())
 
 
 def own_address(url: str) -> str | None:
     """The address that this machine would speak to the service from. Nothing is sent to find out."""
-    try:
+    with contextlib.suppress(OSError):
         target = urlsplit(url)
-        found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)
+        found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(*found[:3]) as probe:
+            probe.connect(found[4])
             return str(probe.getsockname()[0])
-    except OSError:
-        return None
+    return None
 
 
 def card_address(private_ip: str | None) -> str | None:
@@ -211,23 +193,17 @@ def card_address(private_ip: str | None) -> str | None:
 
 def ipv4_of(card: str) -> str | None:
     """The card's address, asked of the kernel (SIOCGIFADDR, netdevice(7))."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", card.encode()[:15]))
-            return socket.inet_ntoa(answer[20:24])
-    except OSError:
-        return None
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", card.encode()[:15]))
+        return socket.inet_ntoa(answer[20:24])
+    return None
 
 
 def text_of(path: str) -> str:
     """What is in a file; nothing where it cannot be read."""
-    try:
+    with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-# ------------------------------------------------------------------------------------------------------ what it sends
+    return ""
 
 
 class Sender:
@@ -256,31 +232,27 @@ class Sender:
                 for _ in newest:
                     self.kept.pop()
 
-    def post(self, samples: Sequence[list[dict[str, Any]]]) -> None:
+    def post(self, samples: list[list[dict[str, Any]]]) -> None:
         body = {
             "attributes": attributes(self.endpoint, self.machine),
             "metrics": [metric for sample in samples for metric in sample],
             "agent_version": self.version or "0",
         }
-        headers = {
-            "Authorization": self.token,
-            "Content-Type": "application/json",
-            "User-Agent": "tocsin-agent/" + self.version,
-        }
+        name = "tocsin-agent/" + self.version
+        headers = {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": name}
         request = urllib.request.Request(self.endpoint, json.dumps(body).encode(), headers)  # noqa: S310  (checked)
         try:
             with opener(self.endpoint).open(request, timeout=TIMEOUT) as answer:
-                if answer.status != 201:
-                    said = f"{self.endpoint} answered {answer.status}, not 201: is it Tocsin's address?"
-                    raise Rejected(answer.status, said)
+                status = answer.status
         except urllib.error.HTTPError as error:
             with error:
                 raise Rejected(error.code, refusal(self.endpoint, error)) from None
         except urllib.error.URLError as error:
             raise OSError(f"{self.endpoint} cannot be reached ({error.reason})") from None
         except (OSError, http.client.HTTPException) as error:
-            said = str(error) or type(error).__name__
-            raise OSError(f"{self.endpoint} cannot be reached ({said})") from None
+            raise OSError(f"{self.endpoint} cannot be reached ({str(error) or type(error).__name__})") from None
+        if status != 201:
+            raise Rejected(status, f"{self.endpoint} answered {status}, not 201: is it Tocsin's address?")
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -303,9 +275,6 @@ def refusal(endpoint: str, error: urllib.error.HTTPError) -> str:
     with contextlib.suppress(ValueError, AttributeError, OSError):
         text = str(json.loads(error.read(10_000)).get("message") or text)
     return f"{endpoint} answered {error.code}: {' '.join(text.split())[:300]}"
-
-
-# -------------------------------------------------------------------------------------------------------- how it runs
 
 
 def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> None:
@@ -388,11 +357,9 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
     return token
 
 
-def main(arguments: Sequence[str], environ: dict[str, str], version: str = VERSION) -> int:
+def main(arguments: list[str], environ: dict[str, str], version: str = VERSION, warning: str = "") -> int:
     """Exit status: 0 at the end, 1 where it cannot go on, 2 for bad usage; each with one line on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser("tocsin-agent", description="Reports this machine to Tocsin.", allow_abbrev=False)
     parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
     parser.add_argument("--token-file", help="the API token's file (- is standard input), instead of TOCSIN_TOKEN")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
@@ -404,16 +371,16 @@ def main(arguments: Sequence[str], environ: dict[str, str], version: str = VERSI
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    status = 2
     try:
         if not os.path.exists("/proc/stat"):
             raise Unusable("this agent is for Linux: there is no /proc here")
         if not 0.2 <= given.interval <= 3600:
             raise Unusable("--interval must be seconds from 0.2 to 3600")
         url, token = usable_url(given.url), usable_token(environ, given.token_file)
-    except Unusable as error:
-        say(str(error))
-        return 2
-    try:
+        status = 1
+        if warning:
+            say(warning)
         if given.install:
             install(url, token, given.interval)
         else:
@@ -421,7 +388,7 @@ def main(arguments: Sequence[str], environ: dict[str, str], version: str = VERSI
             run(sender, given.interval, given.once, stop)
     except Unusable as error:
         say(str(error))
-        return 1
+        return status
     return 0
 
 
