@@ -13,7 +13,7 @@ from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.secrets import Vault
-from tocsin.web import audit as record
+from tocsin.web.pages import audit as record
 
 
 async def test_the_record_names_the_user_by_address_and_the_project_s_own_token_as_such(

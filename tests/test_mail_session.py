@@ -23,7 +23,7 @@ from tocsin.domain.mail import Letter
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer, MailRefused
-from tocsin.web import channels
+from tocsin.web.pages import channels
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 LETTER = Letter("oncall@example.com", "Trouble", "There is some.\n", NOW, "DLV1@example.org")

@@ -34,7 +34,7 @@ from tocsin.transports.place import LONGEST_REMEMBERED, _remembered, place
 from tocsin.transports.smtp import Mailer
 
 FIXED = {
-    "tocsin.api.docs.describe", "tocsin.web.pages._content", "tocsin.web.render._environment",
+    "tocsin.api.docs.describe", "tocsin.web.assets._content", "tocsin.web.render._environment",
     "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types", "tocsin.checks.base.types",
     "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
 }  # fmt: skip

@@ -52,6 +52,21 @@ def page(
     return Response(text, status_code=status_code, media_type="text/html", headers=headers, cookies=cookies)
 
 
+def message(
+    title: str, *paragraphs: str, viewer: Viewer | None = None, form: str = "", token: str = "", on: str = "",
+    status: int = 200,
+) -> Response[str]:
+    """A page that only says something: with a button that goes `on` to an address, or a `form` of the template's."""
+    return page(
+        "message.html", viewer, title=title, status_code=status, paragraphs=paragraphs, form=form, token=token, on=on
+    )
+
+
+def broken(form: str = "") -> Response[str]:
+    """What a link from a mail shows that was not made by us, or not copied whole."""
+    return message(texts.LINK_BROKEN, texts.COPY_WHOLE + (f" {texts.NEW_ONE}" if form else ""), form=form, status=400)
+
+
 def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
     """A refusal as a page: in words, with a way on. Who must sign in first is led there, and back."""
     if refused.code == SIGN_IN_NEEDED:
@@ -63,10 +78,8 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
     paragraphs = [refused.message.rstrip(".") + "."]
     if refused.status == 404:
         paragraphs = [texts.NO_PAGE]
-    answer = page(
-        "message.html", None, title=texts.TITLES.get(refused.status, texts.TITLES[500]), status_code=refused.status,
-        paragraphs=paragraphs, form="", token="", on="/",
-    )
+    title = texts.TITLES.get(refused.status, texts.TITLES[500])
+    answer = message(title, *paragraphs, status=refused.status, on="/")
     answer.headers.update(refused.headers)
     return answer
 

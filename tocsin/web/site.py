@@ -1,8 +1,9 @@
-"""The site as a whole: the routes of every file beside this one, what they are given, and how they refuse."""
+"""The site as a whole: the routes of every page and of the files beside this one, what they are given, how they refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from litestar import Response
@@ -21,8 +22,8 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 def routes() -> Iterator[ControllerRouterHandler]:
-    """The `routes` of every file in this folder that has some."""
-    for module in discovery.modules(PACKAGE):
+    """The `routes` of every file in this folder, and in that of the pages, that has some."""
+    for module in chain(discovery.modules(PACKAGE), discovery.modules(f"{PACKAGE}.pages")):
         if module.__name__ != __name__:
             yield from getattr(module, "routes", ())
 

@@ -38,6 +38,9 @@ SIGN_IN_NOTICES = {
 
 WELCOME = "Welcome to Tocsin"
 WELCOME_BACK = "Set your account up anew"
+LINK_BROKEN = "This link does not work"
+COPY_WHOLE = "Some part of it may be missing; please copy it from the mail in whole."
+NEW_ONE = "Or have a new one sent."
 LINK_OVER = "This link is no longer valid"
 OPERATOR_LINK_OVER = (
     "It works for one hour, and once. Where Tocsin runs, the command tocsin operator link prints another one."

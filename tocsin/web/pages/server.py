@@ -19,9 +19,10 @@ from tocsin.storage.monitoring.resources import Past
 from tocsin.storage.monitoring.server_list import Watched
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import attachments, readings
+from tocsin.web import readings
 from tocsin.web.amounts import rate, size
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
+from tocsin.web.pages import attachments
 from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect

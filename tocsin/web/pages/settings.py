@@ -10,8 +10,9 @@ from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import operator
 from tocsin.storage.channels import mails
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import channels, texts
-from tocsin.web.channels import PAGE
+from tocsin.web import texts
+from tocsin.web.pages import channels
+from tocsin.web.pages.channels import PAGE
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 

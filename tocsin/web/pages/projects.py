@@ -18,9 +18,9 @@ from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.members import Invitation
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
-from tocsin.web.render import page
+from tocsin.web.pages.sign_in import begin
+from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in
-from tocsin.web.sign_in import begin
 
 
 @get("/projects", include_in_schema=False)
@@ -138,10 +138,7 @@ def _invitation(
 
 
 def _over() -> Response[str]:
-    return page(
-        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.INVITATION_OVER], form="",
-        token="", on="/",
-    )
+    return message(texts.LINK_OVER, texts.INVITATION_OVER, on="/", status=410)
 
 
 routes = [show, make, join, look, accept]

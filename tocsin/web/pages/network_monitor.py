@@ -15,11 +15,12 @@ from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors, resources
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import attachments, monitor_form
+from tocsin.web import monitor_form
 from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.marks import Day, day_bars
-from tocsin.web.network_monitors import STATES, called
+from tocsin.web.pages import attachments
+from tocsin.web.pages.network_monitors import STATES, called
 from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect

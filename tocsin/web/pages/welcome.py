@@ -15,9 +15,9 @@ from tocsin.storage.accounts import operator, passwords
 from tocsin.storage.accounts.operator import Operator
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
-from tocsin.web.render import page
+from tocsin.web.pages.sign_in import begin
+from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Service, asker, open_fields, redirect
-from tocsin.web.sign_in import begin
 
 
 @get("/welcome", include_in_schema=False)
@@ -67,10 +67,7 @@ def _form(found: Operator, token: str, values: object, errors: dict[str, str] | 
 
 
 def _over() -> Response[str]:
-    return page(
-        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.OPERATOR_LINK_OVER], form="",
-        token="", on="/sign-in",
-    )
+    return message(texts.LINK_OVER, texts.OPERATOR_LINK_OVER, on="/sign-in", status=410)
 
 
 routes = [welcome, set_up]

@@ -19,9 +19,9 @@ from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Try
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, texts
-from tocsin.web.incidents import took
-from tocsin.web.integrations import fares
-from tocsin.web.network_monitors import called
+from tocsin.web.pages.incidents import took
+from tocsin.web.pages.integrations import fares
+from tocsin.web.pages.network_monitors import called
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 

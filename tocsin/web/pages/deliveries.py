@@ -20,7 +20,7 @@ from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Try
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import texts
-from tocsin.web.incidents import took
+from tocsin.web.pages.incidents import took
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 

@@ -19,7 +19,7 @@ from tocsin.storage.channels import slack
 from tocsin.storage.channels.slack import STATE_MINUTES, Begun
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Grant, Slack, SlackRefused
-from tocsin.web.render import page
+from tocsin.web.render import message
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect, signed_in
 
 log = structlog.get_logger(__name__)
@@ -48,9 +48,7 @@ async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
         f"At Slack you choose a workspace and a channel, which will be told of the incidents of {viewer.project_name}.",
         f"This is good for {STATE_MINUTES} minutes, in this browser.",
     ]
-    return page(
-        "message.html", viewer, title="Connect Slack", paragraphs=paragraphs, form="", token="", on=consent.oauth_url
-    )
+    return message("Connect Slack", *paragraphs, viewer=viewer, on=consent.oauth_url)
 
 
 @get(CALLBACK, include_in_schema=False)

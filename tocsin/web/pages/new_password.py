@@ -14,7 +14,7 @@ from tocsin.storage.accounts import accounts, links, passwords
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
-from tocsin.web.render import page
+from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Service, asker, network, no_session, open_fields, redirect
 
 
@@ -36,10 +36,7 @@ async def send(request: AnyRequest, service: Service) -> Response[str]:
     async with transaction(service.pool) as tx:
         user = await accounts.user_by_email(tx, email)
         user = await people.ask_for_mail(tx, anybody(), "new passwords", network(request), user)
-    answer = page(
-        "message.html", None, title=texts.LOOK_INTO_MAILBOX, paragraphs=[texts.RESET_SENT.format(email=email)],
-        form="", token="", on="/sign-in",
-    )
+    answer = message(texts.LOOK_INTO_MAILBOX, texts.RESET_SENT.format(email=email), on="/sign-in")
     if user:
         answer.background = BackgroundTask(send_reset, service, user)
     return answer
@@ -89,10 +86,7 @@ def _form(token: str, user: User, errors: dict[str, str] | None = None) -> Respo
 
 
 def _over() -> Response[str]:
-    return page(
-        "message.html", None, title=texts.LINK_OVER, status_code=410, paragraphs=[texts.RESET_LINK_OVER], form="",
-        token="", on="/forgot-password",
-    )
+    return message(texts.LINK_OVER, texts.RESET_LINK_OVER, on="/forgot-password", status=410)
 
 
 routes = [ask, send, choose, chosen]

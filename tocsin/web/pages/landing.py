@@ -1,0 +1,18 @@
+"""The first page of all: the console for whoever is signed in, a few words for whoever is not."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, redirect, signed_in
+
+
+@get("/", include_in_schema=False)
+async def landing(request: AnyRequest) -> Response[str]:
+    if await signed_in(request):
+        return redirect("/incidents")
+    return page("landing.html", None, title="Welcome")
+
+
+routes = [landing]
