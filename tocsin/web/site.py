@@ -1,4 +1,4 @@
-"""The site as a whole: the routes of every page and of the files beside this one, what they are given, how they refuse."""
+"""The site as a whole: the routes of all pages and of the files beside this one, what they get, how they refuse."""
 
 from __future__ import annotations
 
