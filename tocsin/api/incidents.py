@@ -21,14 +21,12 @@ from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.wording import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
-from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening, told
+from tocsin.domain.incidents import AT_ONCE, Closing, Incident, Missing, Opened, Opening, told
 from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import incidents
 from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
-AT_ONCE = 250
-"""Incidents after which the event loop gets a turn."""
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 

@@ -26,14 +26,12 @@ from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.reports import Refusal
-from tocsin.storage.monitoring.servers import NUMBERS, TEXTS, Report
+from tocsin.storage.monitoring.servers import AT_ONCE, NUMBERS, TEXTS, Report
 from tocsin.storage.postgres.database import UNAVAILABLE, transaction
 
 log = structlog.get_logger()
 
 MOST_SAMPLES = 5_000
-MOST_AT_ONCE = 500
-"""Samples that are read on the event loop, in a few milliseconds."""
 MOST_ERRORS = 100
 LONGEST_TEXT = 255
 HEARTBEAT = 1.0
@@ -93,7 +91,7 @@ async def take(
     service: Service, caller: Actor, data: ReportShape, user_agent: str | None
 ) -> tuple[int, ReportAnswer]:
     """Store what of a report can be stored: always 201."""
-    if len(data.metrics) <= MOST_AT_ONCE:
+    if len(data.metrics) <= AT_ONCE:
         received, samples, errors = parse(data, caller.project_id, user_agent)
     else:
         received, samples, errors = await asyncio.to_thread(parse, data, caller.project_id, user_agent)

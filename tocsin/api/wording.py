@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from tocsin.api.shapes import PATTERNS
+from tocsin.domain import names
 from tocsin.domain.errors import Detail, Refused, invalid
 
 LONGEST = 200
@@ -62,7 +63,7 @@ def wrong(name: str, problem: str) -> Refused:
 
 def field(path: str, roots: frozenset[str]) -> str:
     """A path as callers are told it: `$.integration.settings.webhook_url` is `settings.webhook_url`."""
-    path = _shortened(path.removeprefix("$").removeprefix(".").replace("[...]", ""))
+    path = names.cut(path.removeprefix("$").removeprefix(".").replace("[...]", ""), LONGEST)
     root, dot, rest = path.partition(".")
     return rest if dot and root in roots else path
 
@@ -106,7 +107,7 @@ def problem(words: str, choices: Collection[str] = ()) -> str:
         return said
     if unknown := _UNKNOWN.match(words):
         named = ", ".join(choices) if choices else "the values that /api/docs names"
-        return f"must be one of: {named}; not {_shortened(unknown['got'])}"
+        return f"must be one of: {named}; not {names.cut(unknown['got'], LONGEST)}"
     expected = _EXPECTED.match(words)
     if expected is None:
         return words[:1].lower() + words[1:]
@@ -134,7 +135,3 @@ def _kind(words: str) -> str:
     """`str | null` for people: `a string or null`."""
     kinds = words.split(" | ")
     return " or ".join(_KINDS.get(kind, kind) for kind in kinds if kind != "int" or "float" not in kinds)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

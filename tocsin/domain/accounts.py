@@ -63,7 +63,7 @@ def same_address(text: str) -> str:
     """What an address is compared by: without regard to the case of A to Z, and to no other difference.
 
     Whatever else looks alike is another address: a mail server may give it to somebody else. In SQL the same is
-    `lower(email COLLATE "C")`.
+    `storage.postgres.database.folded`.
     """
     return unicodedata.normalize("NFC", text.strip()).translate(_LOWER)
 

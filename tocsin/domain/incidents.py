@@ -14,6 +14,9 @@ from tocsin.domain.deliveries import Event
 LONGEST_MESSAGE = 2000
 """Characters, the ellipsis included."""
 
+AT_ONCE = 250
+"""Incidents after which the event loop gets a turn: some 10 ms."""
+
 CLOCK = "clock"
 WARNINGS = frozenset({CLOCK})
 """Types of incident that only warn: nothing has failed that a restart could mend."""

@@ -50,7 +50,6 @@ FORGOT = "Forgot your password?"
 NEW_PASSWORD = "Choose a new password"  # noqa: S105
 LOOK_INTO_MAILBOX = "Look into your mailbox"
 RESET_SENT = "If {email} has an account here, a mail is on its way to it. The link in it works for an hour."
-TOO_MANY_MAILS = "Please wait a while before you ask for another mail"
 
 NAME_SET = "Your name is changed."
 PASSWORD_SET = "Your password is changed, and every other session has ended."  # noqa: S105

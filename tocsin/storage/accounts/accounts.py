@@ -11,7 +11,7 @@ import asyncpg
 
 from tocsin.domain import ids
 from tocsin.storage.channels import integrations
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Vault, new_token
 
 PROJECT_TOKEN = "tcp_"
@@ -256,13 +256,13 @@ async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
 USER_COLUMNS = "id, email, name, password_hash, email_verified_at IS NOT NULL AS verified, created_at, updated_at"
 
 USER_BY_EMAIL = f"""
-SELECT {USER_COLUMNS} FROM users WHERE lower(email COLLATE "C") = lower($1::text COLLATE "C")
+SELECT {USER_COLUMNS} FROM users WHERE {folded("email")} = {folded("$1::text")}
 """
 USER_BY_ID = f"SELECT {USER_COLUMNS} FROM users WHERE id = $1"
 
 INSERT_USER = f"""
 INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)
-ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
+ON CONFLICT ({folded("email")}) DO NOTHING
 RETURNING {USER_COLUMNS}
 """
 
@@ -277,9 +277,9 @@ UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NUL
 # A statement of its own, behind the one that locks the user: so it sees who signed in while that one waited.
 SIGN_OUT = "DELETE FROM user_tokens WHERE user_id = $1"
 
-VERIFY = """
+VERIFY = f"""
 UPDATE users SET email_verified_at = now(), updated_at = now()
-WHERE id = $1 AND email_verified_at IS NULL AND lower(email COLLATE "C") = lower($2::text COLLATE "C")
+WHERE id = $1 AND email_verified_at IS NULL AND {folded("email")} = {folded("$2::text")}
 RETURNING true
 """
 
@@ -290,10 +290,10 @@ UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1
 
 SET_NAME = "UPDATE users SET name = $2, updated_at = now() WHERE id = $1"
 
-FIRST_OPERATOR = """
+FIRST_OPERATOR = f"""
 INSERT INTO users (id, email, name, password_hash, operator)
 SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM projects)
-ON CONFLICT (lower(email COLLATE "C")) DO NOTHING
+ON CONFLICT ({folded("email")}) DO NOTHING
 RETURNING id
 """
 

@@ -12,7 +12,7 @@ from itsdangerous import BadData
 from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts.accounts import Role
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Vault
 
 INVITED_FOR_DAYS = 7
@@ -55,13 +55,13 @@ WHERE i.expires_at > now()
 INVITATIONS = f"{INVITATION} AND i.project_id = $1 ORDER BY i.created_at, i.id"
 INVITATION_BY_ID = f"{INVITATION} AND i.id = $1"
 INVITATIONS_TO = f"""
-{INVITATION} AND lower(i.email COLLATE "C") = lower($1::text COLLATE "C") ORDER BY i.created_at, i.id
+{INVITATION} AND {folded("i.email")} = {folded("$1::text")} ORDER BY i.created_at, i.id
 """
 
 INVITE = f"""
 INSERT INTO invitations (project_id, email, role, invited_by, expires_at)
 VALUES ($1, $2, $3, $4, now() + interval '{INVITED_FOR_DAYS} days')
-ON CONFLICT (project_id, lower(email COLLATE "C")) DO UPDATE
+ON CONFLICT (project_id, {folded("email")}) DO UPDATE
 SET role = excluded.role, invited_by = excluded.invited_by, created_at = now(), expires_at = excluded.expires_at
 RETURNING id
 """
@@ -70,9 +70,9 @@ WITHDRAW = "DELETE FROM invitations WHERE project_id = $1 AND id = $2 RETURNING 
 JOIN = """
 INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3) ON CONFLICT (project_id, user_id) DO NOTHING
 """
-IS_MEMBER = """
+IS_MEMBER = f"""
 SELECT EXISTS (SELECT FROM members m JOIN users u ON u.id = m.user_id
-               WHERE m.project_id = $1 AND lower(u.email COLLATE "C") = lower($2::text COLLATE "C"))
+               WHERE m.project_id = $1 AND {folded("u.email")} = {folded("$2::text")})
 """
 # Whoever changes who owns a project waits for others who do, so that it cannot be left without an owner.
 LOCK = "SELECT FROM projects WHERE id = $1 FOR UPDATE"

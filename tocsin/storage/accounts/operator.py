@@ -8,7 +8,7 @@ from uuid import UUID
 from tocsin.domain.errors import invalid_field
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts.accounts import User
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Vault, new_token
 
 LINK_TOKEN = "tco_"
@@ -50,8 +50,8 @@ WITH this AS (
 SELECT user_id FROM this
 """
 
-SET_UP = """
-UPDATE users SET email_verified_at = CASE WHEN lower(email COLLATE "C") = lower($2::text COLLATE "C")
+SET_UP = f"""
+UPDATE users SET email_verified_at = CASE WHEN {folded("email")} = {folded("$2::text")}
                                           THEN email_verified_at END,
                  email = $2, name = $3, password_hash = $4, updated_at = now()
 WHERE id = $1

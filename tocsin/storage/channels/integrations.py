@@ -14,7 +14,7 @@ from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage.channels import strangers
 from tocsin.storage.delivery import deliveries
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ RETURNING {COLUMNS}
 DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
 
 # The address of an account of the same project, in whatever case, gets nothing before it is verified.
-UNVERIFIED = """EXISTS (
+UNVERIFIED = f"""EXISTS (
            SELECT FROM users u JOIN members m ON m.user_id = u.id
            WHERE m.project_id = i.project_id
-             AND lower(u.email COLLATE "C") = lower((i.settings->>'email') COLLATE "C")
+             AND {folded("u.email")} = {folded("(i.settings->>'email')")}
              AND u.email_verified_at IS NULL
        )"""
 

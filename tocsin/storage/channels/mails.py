@@ -15,7 +15,7 @@ from tocsin.domain.accounts import same_address
 from tocsin.domain.deliveries import Suppressed
 from tocsin.storage.delivery import health
 from tocsin.storage.delivery.queue import Job
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.database import Tx, folded
 
 NOTIFICATIONS_OF_PROJECT, NOTIFICATIONS_TO_ONE = 2_000, 500
 INVITATIONS_OF_PROJECT, INVITATIONS_TO_ONE = 50, 10
@@ -37,10 +37,10 @@ RETURNING true
 SENT = f"SELECT sent FROM mail_days WHERE subject = $1 AND day = {TODAY}"
 
 # Whether a project's notifications are counted, and for this address: not for that of an account of the project.
-COUNTED = """
+COUNTED = f"""
 SELECT NOT EXISTS (SELECT FROM members m JOIN users u ON u.id = m.user_id
                    WHERE m.project_id = p.id AND u.email_verified_at IS NOT NULL
-                     AND lower(u.email COLLATE "C") = lower($2::text COLLATE "C"))
+                     AND {folded("u.email")} = {folded("$2::text")})
 FROM projects p WHERE p.id = $1 AND p.made_by IS NOT NULL
 """
 

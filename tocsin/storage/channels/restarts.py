@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.storage.delivery.queue import Job
+from tocsin.storage.delivery.queue import LASTING, Job
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ SET target = excluded.target, reached = NULL, boot_id = NULL, begun_at = now(), 
 
 # The try is under way exactly as long as its delivery is leased; what nobody holds any more bars nobody. Another
 # project's is one only behind the point of no return, which lies behind its login.
-UNDER_WAY = """
+UNDER_WAY = f"""
 SELECT EXISTS (SELECT FROM restarts r JOIN outstanding o ON o.id = r.delivery_id AND o.status = 'sending'
                WHERE (r.target = ANY($2::text[]) OR r.reached = ANY($2)) AND r.delivery_id <> $1
-                 AND o.event IN ('opened', 'reminder') AND o.leased_until > now()
+                 AND o.event IN {LASTING} AND o.leased_until > now()
                  AND (r.project_id = $3 OR $4 AND r.sent_at IS NOT NULL))
 """
 

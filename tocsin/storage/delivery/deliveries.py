@@ -11,7 +11,7 @@ from uuid import UUID
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
-from tocsin.storage.delivery.queue import Entry, Recipient, content, test_content
+from tocsin.storage.delivery.queue import LASTING, Entry, Recipient, content, test_content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ COLUMNS = ", ".join(FIELDS)
 
 ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 
-TOLD = """
+TOLD = f"""
 SELECT EXISTS (SELECT FROM finished
-               WHERE incident_id = $1 AND integration_id = $2 AND event IN ('opened', 'reminder')
+               WHERE incident_id = $1 AND integration_id = $2 AND event IN {LASTING}
                  AND status = 'delivered' AND id < $3)
 """
 
@@ -99,30 +99,30 @@ SUPPRESS_INTEGRATION = SUPPRESS.format(which="integration_id = ANY($1::uuid[])")
 SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
 
 # Locks what is waiting, so that the outcome of a try under way is recorded either before this or after the resolve.
-OVERTAKE = """
+OVERTAKE = f"""
 UPDATE outstanding o
 SET followed = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
-FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN ('opened', 'reminder')
+FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
       ORDER BY id FOR UPDATE) waiting
 WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
 """
 
-UNTOLD = """
+UNTOLD = f"""
 SELECT incident_id, integration_id FROM finished
-WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event IN ('opened', 'reminder')
+WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event IN {LASTING}
 GROUP BY incident_id, integration_id HAVING NOT bool_or(status = 'delivered')
 """
 
-POSTPONE = """
+POSTPONE = f"""
 UPDATE outstanding SET due_at = greatest(due_at, $2)
-WHERE incident_id = $1 AND event IN ('opened', 'reminder') AND status = 'pending'
+WHERE incident_id = $1 AND event IN {LASTING} AND status = 'pending'
 """
 
-OPENINGS = """
+OPENINGS = f"""
 SELECT incident_id, integration_id FROM outstanding
-WHERE incident_id = ANY($1::uuid[]) AND event IN ('opened', 'reminder')
+WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
 """
 
 OVERTAKEN = "resolved before this could be delivered: the resolve says both"

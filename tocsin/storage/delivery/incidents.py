@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain.incidents import Closing, Incident
+from tocsin.domain.incidents import AT_ONCE, Closing, Incident
 from tocsin.storage.delivery import deliveries, queue
 from tocsin.storage.delivery.queue import Entry, content
 from tocsin.storage.postgres.database import Tx, key
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
-AT_ONCE = 250
-"""Incidents that are ended without giving the event loop a turn: some 10 ms."""
 ON_TIME = deliveries.Overtaken(behind=None, failed=False)
 
 ONGOING = f"""

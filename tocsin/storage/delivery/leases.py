@@ -14,7 +14,7 @@ import msgspec
 
 from tocsin.domain.deliveries import Finish, Retry
 from tocsin.storage.delivery import deliveries, health
-from tocsin.storage.delivery.queue import LEASE, WAKE_CHANNEL, Content, Job, test_content
+from tocsin.storage.delivery.queue import LASTING, LEASE, WAKE_CHANNEL, Content, Job, test_content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ WITH given AS (
 SELECT n, followed, ended_at FROM gone
 """
 
-AGAIN = """
+AGAIN = f"""
 UPDATE outstanding o
 SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempts || g.try,
     failures = o.failures + g.failed::int, crossed = false,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event IN ('opened', 'reminder') AND NOT o.followed
+                      CASE WHEN o.event IN {LASTING} AND NOT o.followed
                            THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[]) WITH ORDINALITY
     AS g(id, attempt, wait, failed, retry_after, try, n)
@@ -144,12 +144,12 @@ RETURNING g.n, o.followed AND o.for_people AS overtaken
 """
 
 # What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
-RELEASE = """
+RELEASE = f"""
 UPDATE outstanding o
 SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
     behind = (SELECT max(p.id::text)::uuid FROM outstanding p
               WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id
-                AND p.event IN ('opened', 'reminder'))
+                AND p.event IN {LASTING})
 FROM unnest($1::uuid[], $2::bool[]) AS g(id, delivered)
 WHERE o.behind = g.id
 RETURNING pg_notify($3, '')

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain import ids
-from tocsin.domain.incidents import Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import AT_ONCE, Evidence, Incident, Missing, Opened, Opening
 from tocsin.domain.resources import base as resources
 from tocsin.storage.delivery import incidents, queue
 from tocsin.storage.delivery.incidents import Wish
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 NO_EVIDENCE = Evidence()
-AT_ONCE = 250
-"""Incidents after which the event loop gets a turn: some 10 ms."""
 
 
 class Asked(NamedTuple):

@@ -15,13 +15,16 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import ids
-from tocsin.domain.deliveries import Event
+from tocsin.domain.deliveries import LASTS, Event
 from tocsin.domain.incidents import Incident, Notification
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
+
+LASTING = "('" + "', '".join(sorted(LASTS)) + "')"
+"""SQL: the events that say that an incident lasts."""
 
 LEASE = 30
 """Seconds for which an engine may hold a delivery before it goes to another."""

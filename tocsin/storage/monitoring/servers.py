@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 AT_ONCE = 500
-"""Samples that are judged without leaving the event loop."""
+"""Samples that are read, or judged, without leaving the event loop: a few milliseconds."""
 
 TEXTS = (
     "hostname", "public_ip", "private_ip", "mac_address", "cpu_model", "operating_system", "kernel_version",

@@ -16,6 +16,11 @@ from tocsin.domain.errors import Refused
 Tx: TypeAlias = asyncpg.Connection
 """A connection inside a transaction that the caller began and will end."""
 
+def folded(address: str) -> str:
+    """SQL: what the mail address that this expression is compares by, as `domain.accounts.same_address` has it."""
+    return f'lower({address} COLLATE "C")'
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
