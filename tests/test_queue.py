@@ -157,7 +157,7 @@ async def test_an_answer_that_cannot_be_stored_ends_its_delivery_and_holds_up_no
         for job, said in zip(jobs, ("\udcff", "ok"), strict=True)
     ]
     async with asyncio.timeout(60):
-        recorded = await asyncio.gather(*map(deliverer._put_on_record, ends))
+        recorded = await asyncio.gather(*map(deliverer._recorder.record, ends))
     assert all(each.finished_at for each in recorded)
 
 
