@@ -48,10 +48,11 @@ TEMPLATE = "tocsin_template"
 ROOM = 4 << 30
 
 LONG = (
-    "test_promises", "test_fuzz", "test_ssh_kill", "test_demo", "test_console_pages", "test_leaks", "test_bad_input",
-    "test_up", "test_ssh_guard_rails", "test_ssh_restart", "test_slack", "test_deliver", "test_house", "test_http",
+    "promises", "test_fuzz", "cli/test_demo", "web/test_pages", "test_leaks", "api/test_bad_input", "cli/test_up",
+    "integrations/test_ssh_guard_rails", "integrations/test_ssh_server_restart", "integrations/test_slack",
+    "engine/test_deliver", "test_house", "transports/test_http",
 )  # fmt: skip
-"""Modules whose tests take seconds. They come first, so that no worker is alone with one at the end."""
+"""Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
 _numbers = itertools.count(1)
 
@@ -61,8 +62,12 @@ hypothesis.settings.load_profile("tocsin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(Path(__file__).parent).with_suffix("")
+    return next((place for place, name in enumerate(LONG) if path.is_relative_to(name)), len(LONG))
 
 
 # ------------------------------------------------------------------------------------------------------- PostgreSQL

@@ -26,10 +26,10 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from tests.api.test_incidents import alarm, new_server
 from tests.installation import Installation
 from tests.receivers import Answer, Receiver
 from tests.sshd import PASSWORD, USER, Machine, Relay, machine
-from tests.test_incidents_api import alarm, new_server
 from tests.twilio import AUTH_TOKEN, Twilio
 from tests.waiting import poll, until
 from tocsin.cli.listening import free_port

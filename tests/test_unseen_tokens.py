@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.test_accounts import bearer
-from tests.test_user_tokens import token_of
+from tests.api.test_user_tokens import token_of
+from tests.storage.accounts.test_accounts import bearer
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import agent
 
