@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.api.test_incidents import alarm, new_server
+from tests.calls import alarm, new_server
 from tests.sshd import PASSWORD, USER
 from tests.waiting import PATIENCE, until
 

@@ -10,8 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.api.test_user_tokens import token_of
-from tests.storage.accounts.test_accounts import bearer
+from tests.users import bearer, token_of
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import agent
 

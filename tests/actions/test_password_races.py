@@ -11,10 +11,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.storage.accounts.test_accounts import bearer, register
-from tests.storage.accounts.test_sign_ins import HOME, OFFICE, at
+from tests.people import ANN, HOME, OFFICE, PASSWORD, account, at, csrf, invitation, letters, link_in, sign_in, site
+from tests.users import bearer, register
 from tests.waiting import until
-from tests.web.test_sign_in import ANN, PASSWORD, account, csrf, invitation, letters, link_in, sign_in, site
 from tocsin.actions import people
 from tocsin.actions.base import INSTALLATION, Actor, system
 from tocsin.settings import Settings

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.conftest import new_project
+from tests.service import new_project
 from tocsin.actions import (
     attachments,
     deliveries,

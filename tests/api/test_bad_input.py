@@ -13,22 +13,15 @@ import asyncpg
 import httpx
 import pytest_asyncio
 
-from tests.api.test_deliveries import new_webhook
-from tests.api.test_incidents import alarm, new_monitor, new_server, opened
-from tests.conftest import new_project
+from tests.calls import alarm, new_monitor, new_server, new_webhook, opened
+from tests.hostile import NO_BODIES
+from tests.service import new_project
 from tocsin.domain import ids
 
 SHAPE = {"error", "message", "details"}
 PRINTED = {"success", "error", "message"}
 """What the specification prints for the one call that refuses otherwise."""
 CODES = "/api/v1/integrations/sms/send_verification_code"
-
-NO_BODIES = [
-    b"", b"{", b"nonsense", b"a=1&b=2", b"null", b"5", b'"text"', b"[]", b"[[]]", b"{}", b"{} {}",
-    b"\xff\xfe{\x00}\x00", b'{"a": "\xff"}', b'{"a": NaN}', b'{"' + b"a" * 500_000, b"[" * 200_000, b'{"a":' * 100_000,
-    b"\x00", b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b'{"a": 1e999}',
-    b'{"a": ' + b"9" * 5000 + b"}",
-]  # fmt: skip
 WRONG = [
     None, True, -1, 0, 1.5, 10**18, 10**19, 10**40, -(10**40), 1e308, "", " ", "x", "\0", "a\0b", "x" * 100_000,
     "\u202e", [], {}, [[]], [None], {"\0": 1}, {"a": {"b": []}}, "Integrations::", "javascript:alert(1)", "http://[",

@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import httpx
 
-from tests.api.test_incidents import alarm, new_server, opened
-from tests.conftest import Service, new_project
+from tests.calls import alarm, new_server, new_webhook, opened
 from tests.receivers import Receiver
+from tests.service import Service, new_project
 from tests.waiting import until
 
 FIELDS = {
@@ -17,15 +17,6 @@ FIELDS = {
     "created_at", "due_at", "finished_at", "latency_ms", "attempts_count",
 }  # fmt: skip
 ATTEMPT = {"number", "started_at", "duration_ms", "outcome", "status_code", "response", "error"}
-
-
-async def new_webhook(client: httpx.AsyncClient, url: str, server: str | None = None) -> str:
-    settings = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": url}}
-    uuid = str((await client.post("/api/v1/integrations", json={"integration": settings})).json()["uuid"])
-    if server:
-        body = {"integration_id": uuid}
-        assert (await client.post(f"/api/v1/servers/{server}/integrations", json=body)).status_code == 201
-    return uuid
 
 
 async def finished(client: httpx.AsyncClient, uuid: str) -> dict[str, Any]:

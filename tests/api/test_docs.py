@@ -16,8 +16,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from schemathesis.checks import CHECKS
 
-from tests.conftest import Service
-from tests.spec import test_integrations as specification
+from tests import specification
+from tests.service import Service
 from tocsin.api import docs, server
 from tocsin.domain.deliveries import Event
 

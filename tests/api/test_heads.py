@@ -5,45 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.api.test_incidents import alarm, new_server
-from tests.conftest import Service
+from tests.calls import alarm, new_server
 from tests.needed import program
-from tests.raw_http import Answer, answers, ask, dial
+from tests.raw_http import GET, INCIDENTS, LAST, LIVE, answers, ask, dial, is_refusal, port_of, post
+from tests.service import Service
 
-LIVE = b"/health/live"
-INCIDENTS = b"/api/v1/incidents"
-GET = b"GET %b HTTP/1.1\r\nHost: tocsin.example.com\r\n\r\n"
-LAST = b"GET /health/live HTTP/1.1\r\nHost: tocsin.example.com\r\nConnection: close\r\n\r\n"
 SMUGGLED = GET % b"/api/docs"
-
-
-def port_of(service: Service) -> int:
-    port = urlsplit(service.url).port
-    assert port
-    return port
-
-
-def post(
-    *headers: bytes, body: bytes = b"", path: bytes = INCIDENTS, host: bytes = b"Host: tocsin.example.com"
-) -> bytes:
-    return b"\r\n".join([b"POST %b HTTP/1.1" % path, host, *headers, b"", b""]) + body
-
-
-def is_refusal(answer: Answer, status: int) -> bool:
-    said = answer.json
-    return (
-        answer.status == status
-        and answer.headers["content-type"] == "application/json"
-        and answer.headers["connection"] == "close"
-        and set(said) == {"error", "message", "details"}
-        and bool(said["message"])
-        and said["details"] == []
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------ bounds
@@ -101,6 +72,7 @@ async def test_trailers_and_extensions_of_chunks_have_bounds(service: Service) -
 
 
 # ---------------------------------------------------------------------------------------------------------- smuggling
+
 
 CHUNKED = b"0\r\n\r\n"
 TWICE = {

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.api.test_bad_input import NO_BODIES
-from tests.api.test_incidents import alarm, new_server
-from tests.conftest import Service
+from tests.calls import alarm, new_server
+from tests.hostile import NO_BODIES
+from tests.service import Service
 from tests.waiting import until
 
 OPEN, RESOLVE, REPORT = "/api/v1/incidents", "/api/v1/incidents/resolve", "/api/v1/server_metrics"

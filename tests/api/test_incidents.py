@@ -9,7 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import new_project
+from tests.calls import alarm, new_monitor, new_server, opened
+from tests.service import new_project
 from tocsin.domain import ids
 from tocsin.domain.incidents import Closing
 from tocsin.storage.delivery import incidents
@@ -19,30 +20,6 @@ FIELDS = {
     "monitorable_uuid", "monitorable_name", "incident_type", "request", "request_headers", "response",
     "response_headers", "created_at", "updated_at",
 }  # fmt: skip
-
-
-async def new_server(client: httpx.AsyncClient, name: str = "my-server", token: str | None = None) -> str:
-    """The uuid of a server that has just reported for the first time."""
-    report = {"attributes": {"motherboard_id": name, "hostname": name}, "metrics": [], "agent_version": "1.2.3"}
-    headers = {"Authorization": f"Bearer {token}"} if token else None
-    assert (await client.post("/api/v1/server_metrics", json=report, headers=headers)).status_code == 201
-    found = (await client.get("/api/v1/servers", headers=headers)).json()
-    return str(next(server["uuid"] for server in found if server["hostname"] == name))
-
-
-async def new_monitor(client: httpx.AsyncClient) -> str:
-    made = {"network_monitor": {"name": "My Website", "url": "https://203.0.113.7/"}}
-    return str((await client.post("/api/v1/network_monitors", json=made)).json()["uuid"])
-
-
-def alarm(uuid: str, kind: str = "disk_failure", message: str = "Disk sda is failing") -> dict[str, str]:
-    resource = "Server" if uuid.startswith("SRV") else "NetworkMonitor"
-    return {"resource_type": resource, "resource_uuid": uuid, "incident_type": kind, "message": message}
-
-
-async def opened(client: httpx.AsyncClient, *alarms: dict[str, str]) -> httpx.Response:
-    body = {"incident": alarms[0]} if len(alarms) == 1 else {"incidents": list(alarms)}
-    return await client.post("/api/v1/incidents", json=body)
 
 
 async def count(pool: asyncpg.Pool) -> int:

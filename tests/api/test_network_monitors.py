@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import new_project
+from tests.service import new_project
 from tests.waiting import until
 from tocsin.domain import ids
 from tocsin.storage.monitoring import monitors

@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import new_project
+from tests.service import new_project
 from tocsin.api.servers import MOST_POINTS, fitting_resolution
 from tocsin.domain import ids
 

@@ -14,8 +14,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.conftest import PUBLIC_URL, new_project, running
-from tests.slack_server import CLIENT_ID, SlackServer, Workspace
+from tests.service import PUBLIC_URL, new_project, running
+from tests.slack_server import CLIENT_ID, SlackServer
+from tests.slack_workspace import Workspace
 from tocsin import app
 from tocsin.actions import slack as actions
 from tocsin.actions.base import Actor

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import _client, new_project, running
+from tests.service import authorized, new_project, running
 from tests.twilio import AUTH_TOKEN, FROM, SERVICE_SID, Twilio
 from tocsin import app
 from tocsin import settings as configuration
@@ -109,7 +109,7 @@ async def test_without_a_paid_plan_both_steps_are_refused_as_printed(
 ) -> None:
     free = await new_project(pool, vault, plan="free")
     application = app.api_app(settings, "http://tocsin.test")
-    async with running(application), _client(
+    async with running(application), authorized(
         "http://tocsin.test", free.api_token, transport=httpx.ASGITransport(app=application)
     ) as client:
         for answer in (await send_code(client), await create(client, verification_code="123456")):

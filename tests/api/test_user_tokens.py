@@ -11,9 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.storage.accounts.test_accounts import bearer, register
+from tests.users import bearer, register, token_of
 from tocsin.domain import ids
-from tocsin.storage.accounts import accounts, sessions
 from tocsin.storage.postgres.secrets import Vault
 
 OWN = re.compile(r"^/api/v1/(users|projects)\b")
@@ -32,13 +31,6 @@ async def calls(app_client: httpx.AsyncClient) -> AsyncIterator[list[tuple[str, 
         for method, call in methods.items()
         if path.startswith("/api/v1/") and not OWN.match(path) and call.get("security") != []
     ]
-
-
-async def token_of(pool: asyncpg.Pool, vault: Vault, project: Any, role: str) -> str:
-    async with pool.acquire() as tx, tx.transaction():
-        user = await accounts.ensure_user(tx, f"{role}@example.com")
-        await tx.execute(accounts.INSERT_MEMBER, project.id, user.id, role)
-        return str(await sessions.begin(tx, vault, user))
 
 
 async def test_a_reader_changes_nothing_anywhere(

@@ -4,77 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import trustme
 import uvloop
 
+from tests.sites import AGENT, LOOPBACK, answer, look, redirects, says, site
 from tocsin.checks import base
-from tocsin.checks.base import Wires, perform
+from tocsin.checks.base import Wires
 from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
-from tocsin.domain.monitors import Result, Target
+from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.place import place
-
-AGENT = "Tocsin/test"
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-WIRES = Wires(Dialer(Guard(LOOPBACK)), AGENT)
-
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def site(talk: Talk, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that talks as it is told to; its port."""
-
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(converse, host, 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-def says(*parts: bytes, asked: list[bytes] | None = None) -> Talk:
-    """Answers any request with these parts, each in a packet of its own, then closes."""
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if asked is not None:
-            asked.append(head)
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        writer.close()
-        await writer.wait_closed()
-
-    return talk
-
-
-def answer(status: str = "200 OK", body: bytes = b"fine", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *(f"{n}: {v}" for n, v in headers.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-async def look(url: str, wires: Wires = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
-    kind = base.of(None, url)
-    return await perform(kind.validate(Target(url, kind.check_type, timeout, **fields)), wires)
 
 
 async def test_a_good_answer_is_a_good_check_with_its_time() -> None:
@@ -187,55 +134,6 @@ async def test_a_site_on_ipv6_is_reached_and_one_of_two_addresses_is_enough() ->
         assert (await look(f"tcp://[::1]:{port}")).ok
     async with site(says(answer())) as port:
         assert (await look(f"http://localhost:{port}/")).ok  # where ::1 refuses, 127.0.0.1 answers
-
-
-# ------------------------------------------------------------------------------------------------------------ redirects
-
-
-def redirects(to: Callable[[str], str | None], asked: list[str]) -> Talk:
-    """Answers by path: a redirect where `to` names one, else 200."""
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
-        asked.append(path)
-        location = to(path)
-        writer.write(answer() if location is None else answer("302 Found", Location=location))
-        await writer.drain()
-
-    return talk
-
-
-async def test_redirects_are_followed_five_times_at_most() -> None:
-    asked: list[str] = []
-    async with site(redirects(lambda path: f"/{int(path[1:]) - 1}" if path != "/0" else None, asked)) as port:
-        assert (await look(f"http://127.0.0.1:{port}/5")).ok
-        assert asked == ["/5", "/4", "/3", "/2", "/1", "/0"]
-        result = await look(f"http://127.0.0.1:{port}/6")
-    assert (result.problem, result.message) == ("http_status", "HTTP status 302, redirected more than 5 times")
-
-
-async def test_a_redirect_loop_ends() -> None:
-    asked: list[str] = []
-    async with site(redirects(lambda path: path, asked)) as port:
-        assert (await look(f"http://127.0.0.1:{port}/loop")).problem == "http_status"
-    assert len(asked) == 6
-
-
-async def test_a_redirect_that_is_expected_is_the_answer() -> None:
-    asked: list[str] = []
-    async with site(redirects(lambda path: "/elsewhere", asked)) as port:
-        assert (await look(f"http://127.0.0.1:{port}/", expected_status=[301, 302])).ok
-        assert (await look(f"http://127.0.0.1:{port}/", expected_status="3xx")).ok
-    assert asked == ["/", "/"]
-
-
-@pytest.mark.parametrize("location", ["ftp://example.com/", "javascript:alert(1)", "http://[bad/", "mailto:a@b.test"])
-async def test_a_redirect_that_cannot_be_followed_is_said(location: str) -> None:
-    async with site(redirects(lambda path: location, [])) as port:
-        result = await look(f"http://127.0.0.1:{port}/")
-    assert (result.problem, result.message) == (
-        "connection_error", f"Redirected to {location}, which cannot be followed",
-    )  # fmt: skip
 
 
 async def test_a_redirect_to_an_address_that_may_not_be_reached_is_stopped_at_the_socket() -> None:

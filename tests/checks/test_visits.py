@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import brotli
 import pytest
 
-from tests.checks.test_http import Talk, answer, look, says, site
 from tests.odd_answers import chunks, said, serving
+from tests.sites import Talk, answer, look, says, site
 from tocsin.domain import pages
 from tocsin.domain.monitors import Result
 from tocsin.transports import coding

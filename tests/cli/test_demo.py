@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests import needed
+from tests.command_lines import CommandLines
 from tests.processes import Process
-from tests.test_leaks import CommandLines
 from tests.waiting import poll
 
 

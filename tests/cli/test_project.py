@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Postgres, Service
+from tests.postgres import Postgres
+from tests.processes import tocsin
 from tests.receivers import Mailbox
+from tests.service import Service
 from tests.slack_server import SlackServer
 from tests.twilio import Twilio
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -31,17 +23,6 @@ def twilio(twilio: Twilio) -> Iterator[Twilio]:
     yield twilio
     assert set(twilio.mistakes) <= {"A 'To' phone number is required.", "Authenticate"}
     twilio.mistakes.clear()
-
-
-async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> Ran:
-    """Runs the command to its end, without any setting but those given."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tocsin", *arguments,
-        env={**clean, **(environ or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return Ran(process.returncode or 0, out.decode(), err.decode())
 
 
 async def test_a_project_is_made_and_its_token_works_at_once(service: Service) -> None:

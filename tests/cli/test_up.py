@@ -16,8 +16,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import KEY, Postgres, of_database
+from tests.postgres import Postgres, of_database
 from tests.processes import Process, clean_environ
+from tests.service import KEY
 from tests.waiting import poll
 from tocsin.cli.listening import free_port
 

@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Service
+from tests.service import Service
 from tests.ssh_scene import scene
 from tests.sshd import Machine
 from tests.waiting import until

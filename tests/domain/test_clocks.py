@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.api.test_server_metrics import URL, ongoing, only_server, report, sample
+from tests.reports import URL, ongoing, only_server, report, sample
 from tocsin.domain import clocks
 from tocsin.domain.clocks import Clock
 

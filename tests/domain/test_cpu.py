@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.api.test_server_metrics import OK, URL, ongoing, only_server, report, sample
+from tests.reports import OK, URL, ongoing, only_server, report, sample
 from tocsin.domain import cpu
 
 GO = {"User-Agent": "Go-http-client/1.1"}

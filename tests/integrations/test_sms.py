@@ -1,4 +1,4 @@
-"""SMS from an incident to Twilio and back: what is sent, what its answers mean, what it reports, what it may cost."""
+"""SMS from an incident to Twilio and back: what is sent, what its answers mean, what it reports."""
 
 from __future__ import annotations
 
@@ -6,40 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 
-from tests.api.test_incidents import alarm, new_server, opened
-from tests.conftest import new_project
+from tests.calls import alarm, new_server, opened
+from tests.sms_scene import NUMBER, PUBLIC_URL, environ, new_phone
 from tests.twilio import FROM, SERVICE_SID, Ending, Message, Twilio
 from tests.waiting import until
-from tocsin.domain import ids
-from tocsin.domain.deliveries import Delivered, Failed, Suppressed
+from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.incidents import Notification
 from tocsin.engine import run as engine
 from tocsin.integrations.base import Wires
 from tocsin.integrations.sms import SmsIntegration
 from tocsin.settings import Settings
-from tocsin.storage.channels import texts
-from tocsin.storage.delivery import deliveries
-from tocsin.storage.delivery.queue import Content, Job
-from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.sms import texting
 from tocsin.transports.smtp import Mailer
 
-NUMBER = "+1234567890"
-PUBLIC_URL = "https://tocsin.example.com"
-
-
-@pytest.fixture
-def environ(environ: dict[str, str], twilio: Twilio) -> dict[str, str]:
-    return {**environ, **twilio.environ(), "TOCSIN_PUBLIC_URL": PUBLIC_URL}
+__all__ = ["environ"]
 
 
 @pytest_asyncio.fixture
@@ -49,15 +37,6 @@ async def running_engine(settings: Settings, database: str) -> AsyncIterator[Non
     yield
     stop.set()
     await task
-
-
-async def new_phone(client: httpx.AsyncClient, server: str, number: str = NUMBER) -> str:
-    settings = {"type": "Integrations::SmsIntegration", "settings": {"phone_number": number}}
-    answer = await client.post("/api/v1/integrations", json={"integration": settings})
-    assert answer.status_code == 201, answer.text
-    body = {"integration_id": answer.json()["uuid"]}
-    assert (await client.post(f"/api/v1/servers/{server}/integrations", json=body)).status_code == 201
-    return str(answer.json()["uuid"])
 
 
 async def ended(client: httpx.AsyncClient, phone: str, count: int = 1) -> list[dict[str, Any]]:
@@ -347,71 +326,3 @@ class TestWhereCountriesAreLimited:
         assert isinstance(outcome, Failed)
         assert outcome.cure == "nothing"
         assert not twilio.messages
-
-
-# ------------------------------------------------------------------------------------------------- what it may cost
-
-
-def job(project_id: UUID, integration_id: UUID, incident: bool = True) -> Job:
-    """A try of a delivery of its own."""
-    said = Content(ids.new() if incident else None, "Server", "web-1", "", "cpu", "It broke", datetime.now(UTC), None)
-    return Job(ids.new(), project_id, integration_id, 1, True, "opened", 1, 0, False, datetime.now(UTC), said)
-
-
-@pytest_asyncio.fixture
-async def tx(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
-    async with pool.acquire() as connection, connection.transaction():
-        yield connection
-
-
-async def test_above_fifty_a_day_to_one_number_none_is_sent_and_people_are_told_once(
-    app_client: httpx.AsyncClient, pool: asyncpg.Pool, project: Any
-) -> None:
-    server = await new_server(app_client)
-    phone = ids.parse(ids.INTEGRATION, await new_phone(app_client, server))
-    body = {"integration": {"type": "Integrations::EmailIntegration", "settings": {"email": "alerts@example.com"}}}
-    mail = ids.parse(ids.INTEGRATION, (await app_client.post("/api/v1/integrations", json=body)).json()["uuid"])
-    assert phone is not None
-    assert mail is not None
-    async with pool.acquire() as tx, tx.transaction():
-        for _ in range(50):
-            assert await texts.ask(tx, job(project.id, phone, incident=False), NUMBER) == {}
-        for _ in range(3):
-            refused = await texts.ask(tx, job(project.id, phone, incident=False), NUMBER)
-            assert isinstance(refused, Suppressed)
-            assert "50 text messages" in refused.reason
-        assert await texts.ask(tx, job(project.id, phone), "+1234567891") == {}
-        told, count = await deliveries.of_integration(tx, project.id, mail, status=None, limit=10, offset=0)
-        assert (count, told[0].event) == (1, "notice")
-        await tx.execute("UPDATE texts SET at = at - interval '1 day'")
-        assert await texts.ask(tx, job(project.id, phone), NUMBER) == {}
-
-
-async def test_a_number_s_day_is_counted_over_all_projects(
-    tx: asyncpg.Connection, pool: asyncpg.Pool, vault: Vault, project: Any
-) -> None:
-    other = await new_project(pool, vault)
-    for _ in range(50):
-        await texts.ask(tx, job(other.id, ids.new(), incident=False), NUMBER)
-    assert isinstance(await texts.ask(tx, job(project.id, ids.new()), NUMBER), Suppressed)
-
-
-async def test_above_the_project_s_daily_cap_none_is_sent(tx: asyncpg.Connection, project: Any) -> None:
-    for number in range(200):
-        assert await texts.ask(tx, job(project.id, ids.new(), incident=False), f"+1234567{number:03}") == {}
-    refused = await texts.ask(tx, job(project.id, ids.new()), NUMBER)
-    assert isinstance(refused, Suppressed)
-    assert "200 text messages for this project" in refused.reason
-
-
-async def test_another_try_of_the_same_delivery_counts_once(tx: asyncpg.Connection, project: Any) -> None:
-    one = job(project.id, ids.new())
-    for _ in range(60):
-        assert await texts.ask(tx, one, NUMBER) == {}
-
-
-async def test_what_the_provider_never_took_does_not_count(tx: asyncpg.Connection, project: Any) -> None:
-    for _ in range(60):
-        one = job(project.id, ids.new(), incident=False)
-        assert await texts.ask(tx, one, NUMBER) == {}
-        await texts.unsent(tx, one.id)

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.api.test_incidents import new_server
-from tests.conftest import Service, mail_by, service_on
+from tests.calls import new_server
 from tests.receivers import Mailbox
+from tests.service import Service, mail_by, service_on
 from tests.ssh_scene import Scene, scene
 from tests.sshd import Machine, Relay
 from tests.waiting import poll, until

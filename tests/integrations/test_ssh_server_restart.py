@@ -8,8 +8,8 @@ import sys
 import httpx
 import pytest
 
-from tests.conftest import Service
 from tests.receivers import Mailbox
+from tests.service import Service
 from tests.ssh_scene import scene
 from tests.sshd import PASSWORD, USER, Machine, Relay
 from tests.waiting import until

@@ -11,20 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import httpx
 
-from tests.conftest import Service
-from tests.integrations.test_slack import (
-    PUBLIC_URL,
-    _slack,
-    _slack_service,
-    connected,
-    incident,
-    message,
-    press,
-    service,
-    slack,
-)
-from tests.slack_server import CLIENT_ID, SlackServer, Workspace
-from tests.spec.test_integrations import TIME, UUID, curl
+from tests.service import Service
+from tests.slack_scene import PUBLIC_URL, _slack, _slack_service, connected, incident, message, press, service, slack
+from tests.slack_server import CLIENT_ID, SlackServer
+from tests.slack_workspace import Workspace
+from tests.specification import TIME, UUID, curl
 
 __all__ = ["_slack", "_slack_service", "service", "slack"]
 

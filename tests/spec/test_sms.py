@@ -12,15 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Service
-from tests.spec.test_integrations import (
-    assert_as_printed,
-    attach_to_all,
-    curl,
-    integration,
-    monitor_of_the_example,
-    open_timeout,
-)
+from tests.calls import attach_to_all, integration
+from tests.service import Service
+from tests.specification import assert_as_printed, curl, monitor_of_the_example, open_timeout
 from tests.waiting import poll
 
 NUMBER = "+1234567890"

@@ -8,8 +8,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Service
-from tests.spec.test_integrations import assert_as_printed, curl
+from tests.service import Service
+from tests.specification import assert_as_printed, curl
 from tests.ssh_scene import scene
 from tests.sshd import PASSWORD, Machine
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import browser
-from tests.conftest import service_on, started
+from tests.browser import browser, signed_in
+from tests.service import service_on, started
 from tests.slack_server import SlackServer
-from tests.web.test_pages import signed_in
 
 __all__ = ["browser"]
 

@@ -11,13 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.api.test_incidents import alarm, new_server
-from tests.browser import Console, browser, findings, too_wide
-from tests.conftest import Service
+from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.calls import alarm, attach_to_all, integration, new_server
 from tests.receivers import Answer, Receiver
-from tests.spec.test_integrations import attach_to_all, integration
-from tests.web.test_pages import signed_in
-from tests.web.test_servers import demote
+from tests.service import Service
 
 __all__ = ["browser"]
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.aged import aged
-from tests.conftest import new_project
-from tests.storage.accounts.test_accounts import bearer, outbox, register, sign_in
+from tests.service import new_project
+from tests.users import bearer, outbox, register, sign_in
 from tocsin.domain import ids
 from tocsin.settings import Settings
 from tocsin.storage.accounts import links

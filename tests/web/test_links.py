@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.storage.accounts.test_accounts import bearer, register
-from tests.web.test_sign_in import BOB, PASSWORD, account, csrf_in, invitation, link_in, sign_in, site, visitor
-from tests.web.test_sign_in import letters as mails
+from tests.people import BOB, PASSWORD, account, csrf_in, invitation, link_in, sign_in, site, visitor
+from tests.people import letters as mails
+from tests.users import bearer, register
 from tocsin.domain import ids
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts, links, operator, sessions

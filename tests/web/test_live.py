@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.conftest import new_project
+from tests.service import new_project
 from tests.waiting import PATIENCE
 from tocsin.domain import ids
 from tocsin.storage.accounts import accounts, sessions

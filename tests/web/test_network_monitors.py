@@ -10,11 +10,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, too_wide
-from tests.conftest import Service
+from tests.browser import Console, browser, demote, findings, signed_in, too_wide
 from tests.receivers import Answer, Receiver
-from tests.web.test_pages import signed_in
-from tests.web.test_servers import demote, webhook
+from tests.service import Service
+from tests.web.test_servers import webhook
 
 __all__ = ["browser"]
 

@@ -8,8 +8,8 @@ import asyncpg
 from playwright.async_api import Browser, expect
 
 from tests.browser import Console, browser
-from tests.conftest import Service
 from tests.receivers import Receiver
+from tests.service import Service
 from tocsin import settings as configuration
 from tocsin.storage.accounts import accounts, operator
 from tocsin.storage.postgres import database as storage

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -14,10 +13,10 @@ import pytest_asyncio
 from litestar.handlers import HTTPRouteHandler
 from playwright.async_api import Browser, Page
 
-from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, too_wide
-from tests.conftest import Service
+from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, signed_in, too_wide
+from tests.service import Service
 from tocsin import settings as configuration
-from tocsin.storage.accounts import accounts, operator, sessions
+from tocsin.storage.accounts import accounts, operator
 from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import site
@@ -38,24 +37,6 @@ def pages() -> list[str]:
         if "{" not in path and "." not in path and path not in NO_PAGES and path.count("/") == 1
     }
     return sorted(found - {"/agent", "/favicon.ico"})
-
-
-async def signed_in(service: Service, browser: Browser, **options: Any) -> Page:
-    """A page of somebody who owns the test's project."""
-    settings = configuration.load(environ=service.environ)
-    pool: asyncpg.Pool = await storage.pool(service.database, size=1, name="tests")
-    vault = Vault(settings.secret_keys)
-    try:
-        async with pool.acquire() as tx, tx.transaction():
-            user = await accounts.ensure_user(tx, "ann@example.com")
-            await tx.execute(f"{accounts.INSERT_MEMBER} ON CONFLICT DO NOTHING", service.project.id, user.id, "owner")
-            await accounts.switch(tx, user.id, service.project.id)
-            token = await sessions.begin(tx, vault, user, "Chrome on Linux")
-    finally:
-        await pool.close()
-    context = await browser.new_context(**options)
-    await context.add_cookies([{"name": "tocsin", "value": token, "url": service.url}])
-    return await context.new_page()
 
 
 @pytest_asyncio.fixture

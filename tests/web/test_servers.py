@@ -12,15 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, too_wide
-from tests.conftest import Service
+from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.service import Service
 from tests.waiting import until
-from tests.web.test_pages import signed_in
 from tocsin.web import agent
 
 __all__ = ["browser"]
@@ -63,13 +61,6 @@ async def webhook(client: httpx.AsyncClient) -> str:
     answer = await client.post("/api/v1/integrations", json={"integration": given})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["uuid"])
-
-
-async def demote(service: Service) -> None:
-    """From now on everybody in the test's project may only read it."""
-    connection = await asyncpg.connect(service.database)
-    await connection.execute("UPDATE members SET role = 'reader' WHERE project_id = $1", service.project.id)
-    await connection.close()
 
 
 async def test_the_lines_that_the_empty_page_shows_make_a_server_appear_on_it(

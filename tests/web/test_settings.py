@@ -13,12 +13,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, too_wide
-from tests.conftest import Service
+from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, signed_in, too_wide
 from tests.receivers import Mailbox
-from tests.storage.accounts.test_accounts import bearer
+from tests.service import Service
+from tests.users import bearer
 from tests.waiting import until
-from tests.web.test_pages import signed_in
 from tocsin.actions import members
 from tocsin.actions.base import Actor
 from tocsin.domain.errors import Refused

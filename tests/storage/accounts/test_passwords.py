@@ -14,9 +14,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Service
+from tests.people import ANN, PASSWORD, account
+from tests.service import Service
 from tests.waiting import PATIENCE, until
-from tests.web.test_sign_in import ANN, PASSWORD, account
 from tocsin.domain.errors import Refused
 from tocsin.settings import load
 from tocsin.storage.accounts import passwords, sign_ins

@@ -9,9 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.cli.test_project import tocsin
-from tests.conftest import KEY, Postgres, new_project, service_on
+from tests.postgres import Postgres
+from tests.processes import tocsin
 from tests.receivers import Receiver
+from tests.service import KEY, new_project, service_on
 from tocsin.settings import load
 from tocsin.storage import audit
 from tocsin.storage.accounts import accounts, rotation

@@ -9,10 +9,10 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import PUBLIC_URL, Service
-from tests.storage.accounts.test_accounts import outbox
+from tests.people import ANN, ELSEWHERE, HOME, OFFICE, PASSWORD, account, at, csrf, sign_in, site
+from tests.service import Service
+from tests.users import outbox
 from tests.waiting import until
-from tests.web.test_sign_in import ANN, PAGE, PASSWORD, account, csrf, sign_in, site
 from tocsin.domain import clients
 from tocsin.domain.accounts import same_address
 from tocsin.domain.settings import Unusable
@@ -22,14 +22,6 @@ from tocsin.storage.postgres import database
 from tocsin.storage.postgres.secrets import Vault
 
 __all__ = ["site"]
-
-HOME, OFFICE, ELSEWHERE = "192.0.2.1", "198.51.100.7", "203.0.113.9"
-
-
-def at(site: Any, address: str) -> httpx.AsyncClient:
-    """A browser whose connections come from there."""
-    transport = httpx.ASGITransport(app=site, raise_app_exceptions=False, client=(address, 1))
-    return httpx.AsyncClient(base_url=PUBLIC_URL, transport=transport, headers=PAGE, timeout=30)
 
 
 async def guess(client: httpx.AsyncClient, address: str = ANN, **headers: str) -> int:

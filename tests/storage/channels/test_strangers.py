@@ -9,11 +9,11 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Service, new_project
+from tests.people import ANN, BOB, PASSWORD, account, csrf, sign_in, site, visitor
 from tests.receivers import Mailbox, Receiver
-from tests.storage.accounts.test_accounts import bearer, outbox, register
+from tests.service import Service, new_project
+from tests.users import bearer, outbox, register
 from tests.waiting import until
-from tests.web.test_sign_in import ANN, BOB, PASSWORD, account, csrf, sign_in, site, visitor
 from tocsin.actions import letters
 from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.deliveries import Suppressed

@@ -10,13 +10,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.engine import test_deliver
-from tests.engine.test_deliver import PUBLIC_URL, World
 from tests.receivers import Receiver
 from tests.waiting import until
+from tests.world import PUBLIC_URL, World, start, world
 from tocsin.domain.deliveries import Delivered, Finish, Retry
 from tocsin.engine.deliver import Deliverer, Ended
 from tocsin.integrations.base import Wires
+from tocsin.settings import Settings
 from tocsin.storage.delivery import incidents, leases
 from tocsin.storage.delivery.leases import Tried, Try
 from tocsin.storage.delivery.queue import Job
@@ -26,7 +26,7 @@ from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer, _line
 
-world, start = test_deliver.world, test_deliver.start
+__all__ = ["start", "world"]
 
 NOBODY = UUID(int=0)
 
@@ -120,7 +120,7 @@ async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed
 
 
 @pytest.fixture
-def deliverer(pool: asyncpg.Pool, vault: Vault, settings: test_deliver.Settings) -> Deliverer:
+def deliverer(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> Deliverer:
     guard = Guard(settings.allow_networks)
     wires = Wires(Http(guard), Mailer(None, settings.email_from, settings.outbox), PUBLIC_URL)
     return Deliverer(pool, vault, wires, settings.retry_schedule)

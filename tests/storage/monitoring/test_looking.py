@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from tests.conftest import new_project
+from tests.service import new_project
 from tocsin.domain import ids
 from tocsin.domain.monitors import Target, Wanted
 from tocsin.storage.monitoring import checks, monitors, resources, samples, server_list, servers

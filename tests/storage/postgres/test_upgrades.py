@@ -14,8 +14,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.conftest import KEY, Postgres, of_database
+from tests.postgres import Postgres, of_database
 from tests.processes import clean_environ
+from tests.service import KEY
 from tests.waiting import until
 from tocsin.storage import audit
 from tocsin.storage.postgres import migrate
