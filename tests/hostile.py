@@ -273,3 +273,10 @@ KINDS: list[Callable[[Hostile], Case]] = [
     Hostile.drops, Hostile.half, Hostile.smuggled, Hostile.smuggled, Hostile.chunked, Hostile.deep, Hostile.pipelined,
     Hostile.unread, Hostile.silent, Hostile.crowd,
 ]  # fmt: skip
+
+NO_BODIES = [
+    b"", b"{", b"nonsense", b"a=1&b=2", b"null", b"5", b'"text"', b"[]", b"[[]]", b"{}", b"{} {}",
+    b"\xff\xfe{\x00}\x00", b'{"a": "\xff"}', b'{"a": NaN}', b'{"' + b"a" * 500_000, b"[" * 200_000, b'{"a":' * 100_000,
+    b"\x00", b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b'{"a": 1e999}',
+    b'{"a": ' + b"9" * 5000 + b"}",
+]  # fmt: skip

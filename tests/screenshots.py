@@ -22,8 +22,9 @@ import httpx
 from playwright.async_api import Browser, Page
 
 from tests.browser import chromium
-from tests.conftest import Service, of_database, service_on
+from tests.postgres import of_database
 from tests.receivers import Answer, Mailbox, Receiver
+from tests.service import Service, service_on
 from tests.slack_server import SlackServer
 from tests.waiting import until
 from tocsin import settings as configuration

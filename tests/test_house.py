@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 430
-LONGEST_TEST = 700
+LONGEST_TEST = 400
 
 MACHINE_PATHS = ["/" + "work/", "/" + "root/"]
 REGISTRY_HOSTS = {

@@ -22,7 +22,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from tests import worst
-from tests.conftest import Service, running
+from tests.service import Service, running
 from tocsin import app
 from tocsin.api import body
 from tocsin.api.examples import REQUESTS

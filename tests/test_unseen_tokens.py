@@ -10,8 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.test_accounts import bearer
-from tests.test_user_tokens import token_of
+from tests.users import bearer, token_of
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import agent
 

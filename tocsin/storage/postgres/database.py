@@ -48,7 +48,8 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 """Of every session. Statements are planned once for each, not for the values of each call: planning took longer than
 running them. A queue is empty most of the time, and a plan that was made then (read all of nothing) stays while
-thousands come in: so what has an index is looked up by it. tests/test_plans.py holds the hot ones to that.
+thousands come in: so what has an index is looked up by it. tests/storage/delivery/test_plans.py holds the hot
+ones to that.
 """
 
 
