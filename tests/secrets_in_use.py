@@ -239,7 +239,7 @@ async def slack(scene: Scene) -> None:
     for name, secret in SLACK.items():
         scene.keep(f"Slack {name}", secret)
     kind = base.of("Integrations::SlackIntegration")
-    assert SLACK.keys() <= kind.secret
+    assert SLACK.keys() <= kind.secret_settings
     pool = await database.pool(dsn(scene.installation), size=1, name="tests")
     try:
         async with pool.acquire() as tx, tx.transaction():
@@ -247,7 +247,7 @@ async def slack(scene: Scene) -> None:
             settings = load(environ=scene.installation.environ)
             await integrations.create(
                 tx, Vault(settings.secret_keys), database.key(project), kind.type,
-                Facts(kind.for_people, kind.repeatable), name="My Workspace #alerts", secret=kind.secret,
+                Facts(kind.for_people, kind.repeatable), name="My Workspace #alerts", secret=kind.secret_settings,
                 settings={**SLACK, "channel_id": "C1", "bot_user_id": "U1", "team_id": "T1"},
             )  # fmt: skip
     finally:

@@ -23,7 +23,7 @@ from tocsin.api import caller
 from tocsin.domain.remembered import Remembered
 from tocsin.engine.deliver import KNOWN, Deliverer
 from tocsin.engine.destinations import Destination
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.secrets import Vault
@@ -90,7 +90,7 @@ def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
 async def test_an_engine_knows_the_settings_and_fortunes_of_so_many_integrations(
     pool: asyncpg.Pool, vault: Vault, project: Any
 ) -> None:
-    wires = Wires(Http(Guard()), Mailer(None, "tocsin@example.com", Path("nowhere")), "http://tocsin.test")
+    wires = Transports(Http(Guard()), Mailer(None, "tocsin@example.com", Path("nowhere")), "http://tocsin.test")
     deliverer = Deliverer(pool, vault, wires, [1.0])
     rows = await pool.fetch(
         """INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable, system, attach_all)

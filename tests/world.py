@@ -38,7 +38,7 @@ class World:
         async with self.pool.acquire() as tx, tx.transaction():
             made = await integrations.create(
                 tx, self.vault, self.project_id, kind.type, integrations.Facts(kind.for_people, kind.repeatable),
-                name=None, settings=kind.parse({"webhook_url": url}), secret=kind.secret,
+                name=None, settings=kind.parse({"webhook_url": url}), secret=kind.secret_settings,
             )
             await integrations.attach(tx, self.server_id, made.id)
         return made.id

@@ -15,7 +15,7 @@ import uvloop
 
 from tests.sites import AGENT, LOOPBACK, answer, look, redirects, says, site
 from tocsin.checks import base
-from tocsin.checks.base import Wires
+from tocsin.checks.base import Transports
 from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
@@ -149,7 +149,7 @@ async def test_a_redirect_to_an_address_that_may_not_be_reached_is_stopped_at_th
 async def test_without_permission_nothing_local_is_reached_however_it_is_written(url: str) -> None:
     asked: list[bytes] = []
     async with site(says(answer(), asked=asked)) as port:
-        result = await look(url.format(port), Wires(Dialer(Guard()), AGENT))
+        result = await look(url.format(port), Transports(Dialer(Guard()), AGENT))
     assert result.problem == "connection_error"
     assert result.message is not None
     assert "the operator can allow it with TOCSIN_ALLOW_NETWORKS=" in result.message
@@ -224,7 +224,7 @@ async def test_a_certificate_that_is_trusted_is_fine_and_others_are_tls_errors_t
     authority, stranger = trustme.CA(), trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    wires = Wires(Dialer(Guard(LOOPBACK), trusting), AGENT)
+    wires = Transports(Dialer(Guard(LOOPBACK), trusting), AGENT)
     yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     cases = [
         (authority.issue_cert("localhost"), None),
@@ -257,7 +257,7 @@ async def test_a_keyword_is_found_over_tls() -> None:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with site(says(*chunked(b"all is", b" well")), tls=server_context(authority.issue_cert("127.0.0.1"))) as port:
-        wires = Wires(Dialer(Guard(LOOPBACK), trusting), AGENT)
+        wires = Transports(Dialer(Guard(LOOPBACK), trusting), AGENT)
         assert (await look(f"https://127.0.0.1:{port}/", wires, keyword="is well")).ok
 
 

@@ -21,7 +21,7 @@ from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
 from tocsin.domain.mail import composed
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.integrations.email import EmailIntegration, mail
 from tocsin.settings import Smtp
 from tocsin.transports.guard import Guard
@@ -212,8 +212,8 @@ def mailbox() -> Iterator[Mailbox]:
     mailbox.close()
 
 
-def wires(smtp: Smtp | None, folder: Path) -> Wires:
-    return Wires(Http(Guard()), Mailer(smtp, "tocsin@example.org", folder / "outbox"), "https://tocsin.example.com")
+def wires(smtp: Smtp | None, folder: Path) -> Transports:
+    return Transports(Http(Guard()), Mailer(smtp, "tocsin@example.org", folder / "outbox"), "https://tocsin.example.com")
 
 
 async def test_a_mail_server_gets_it(mailbox: Mailbox, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tocsin.domain.deliveries import Delivered, Failed, Suppressed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
 from tocsin.integrations import base
-from tocsin.integrations.base import MASK, IntegrationType, Wires
+from tocsin.integrations.base import MASK, IntegrationType, Transports
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
@@ -65,11 +65,11 @@ every_type = pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.label)
 
 
 @pytest_asyncio.fixture
-async def wires(tmp_path: Path) -> AsyncIterator[Wires]:
+async def wires(tmp_path: Path) -> AsyncIterator[Transports]:
     guard = Guard([ipaddress.ip_network("127.0.0.0/8")])
     http = Http(guard)
     mail = Mailer(None, "tocsin@example.com", tmp_path / "outbox")
-    yield Wires(http, mail, "http://tocsin.test", ssh=Ssh(Dialer(guard)))
+    yield Transports(http, mail, "http://tocsin.test", ssh=Ssh(Dialer(guard)))
     await http.close()
 
 
@@ -78,7 +78,7 @@ def stored(kind: IntegrationType) -> dict[str, Any]:
 
 
 def hidden(kind: IntegrationType, settings: Mapping[str, Any]) -> list[str]:
-    return [str(settings[name]) for name in kind.secret if name in settings]
+    return [str(settings[name]) for name in kind.secret_settings if name in settings]
 
 
 def test_these_are_the_types_there_are() -> None:
@@ -97,7 +97,7 @@ def test_settings_are_plain_values_that_survive_storage_and_a_change_of_nothing(
     settings = stored(kind)
     assert msgspec.json.decode(msgspec.json.encode(settings)) == settings
     assert kind.parse({}, settings) == settings
-    assert kind.parse(kind.shown(settings, reveal=True), settings) == settings
+    assert kind.parse(kind.public_settings(settings, reveal=True), settings) == settings
 
 
 @every_type
@@ -122,9 +122,9 @@ def test_every_setting_that_is_wrong_is_refused_by_its_name(kind: IntegrationTyp
 @every_type
 def test_what_is_shown_has_nothing_internal_and_no_secret_in_clear(kind: IntegrationType) -> None:
     settings = stored(kind)
-    masked, revealed = kind.shown(settings, reveal=False), kind.shown(settings, reveal=True)
+    masked, revealed = kind.public_settings(settings, reveal=False), kind.public_settings(settings, reveal=True)
     assert set(masked) == set(revealed) == set(settings) - kind.internal
-    for name in kind.secret & masked.keys():
+    for name in kind.secret_settings & masked.keys():
         assert masked[name] in (MASK, revealed[name][:5] + "...", "https://hooks.slack.com/services/...")
     for secret in hidden(kind, settings):
         assert secret not in json.dumps(masked)
@@ -133,7 +133,7 @@ def test_what_is_shown_has_nothing_internal_and_no_secret_in_clear(kind: Integra
 @every_type
 def test_it_has_a_name_without_a_secret_in_it(kind: IntegrationType) -> None:
     settings = stored(kind)
-    name = kind.name(settings)
+    name = kind.default_name(settings)
     assert name.isprintable()
     assert not any(secret in name for secret in hidden(kind, settings))
     assert not any(secret in repr(kind) for secret in hidden(kind, settings))
@@ -142,18 +142,18 @@ def test_it_has_a_name_without_a_secret_in_it(kind: IntegrationType) -> None:
 @every_type
 def test_a_signing_secret_is_a_secret_and_can_be_rotated(kind: IntegrationType) -> None:
     settings = stored(kind)
-    if kind.signing is None:
+    if kind.signing_setting is None:
         with pytest.raises(Refused):
-            kind.rotated(settings, 0.0)
+            kind.rotate_secret(settings, 0.0)
         return
-    assert kind.signing in kind.secret & kind.internal
-    assert kind.rotated(settings, 0.0)[kind.signing] != settings[kind.signing]
+    assert kind.signing_setting in kind.secret_settings & kind.internal
+    assert kind.rotate_secret(settings, 0.0)[kind.signing_setting] != settings[kind.signing_setting]
 
 
 @every_type
 @pytest.mark.parametrize("said", NOTIFICATIONS, ids=lambda said: said.delivery_id)
 async def test_every_notification_ends_in_an_outcome_that_leaks_nothing(
-    kind: IntegrationType, said: Notification, wires: Wires
+    kind: IntegrationType, said: Notification, wires: Transports
 ) -> None:
     """Nothing listens at the far end of those that call one: what is told of it names no path and no secret."""
     settings = stored(kind)
@@ -168,7 +168,7 @@ async def test_every_notification_ends_in_an_outcome_that_leaks_nothing(
     "kind", [kind for kind in TYPES if kind.host_setting.endswith("url")], ids=lambda kind: kind.label
 )
 async def test_every_answer_ends_in_an_outcome_with_its_status(
-    kind: IntegrationType, status: int, wires: Wires, receiver: Receiver
+    kind: IntegrationType, status: int, wires: Transports, receiver: Receiver
 ) -> None:
     receiver.otherwise = Answer(status, body=b"" if status == 204 else b"said")
     settings = kind.parse({**GIVEN[kind.type], kind.host_setting: receiver.url(f"/{SENTINEL}")})

@@ -19,7 +19,7 @@ from tests.waiting import until
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.incidents import Notification
 from tocsin.engine import run as engine
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.integrations.sms import SmsIntegration
 from tocsin.settings import Settings
 from tocsin.transports.guard import Guard
@@ -234,11 +234,11 @@ async def test_a_hundred_incidents_in_one_moment_are_ten_messages_and_a_summary(
 
 
 @pytest_asyncio.fixture
-async def wires(settings: Settings) -> AsyncIterator[Wires]:
+async def wires(settings: Settings) -> AsyncIterator[Transports]:
     http = Http(Guard())
     sms = texting(settings)
     assert sms is not None
-    yield Wires(http, Mailer(None, "tocsin@example.com", settings.outbox), PUBLIC_URL, sms=sms)
+    yield Transports(http, Mailer(None, "tocsin@example.com", settings.outbox), PUBLIC_URL, sms=sms)
     await sms.close()
     await http.close()
 
@@ -255,7 +255,7 @@ OPENED = Notification("DLV1", "opened", "INC1", "Server", "web-1", "", "cpu", "C
     ],
 )  # fmt: skip
 async def test_what_twilio_s_errors_mean(
-    wires: Wires, twilio: Twilio, status: int, code: int, cure: str
+    wires: Transports, twilio: Twilio, status: int, code: int, cure: str
 ) -> None:
     twilio.refuse(status, code, "In words")
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
@@ -266,7 +266,7 @@ async def test_what_twilio_s_errors_mean(
 
 @pytest.mark.parametrize("ending", ["garbage", "cut"])
 async def test_a_message_that_twilio_took_is_delivered_whatever_becomes_of_the_rest_of_its_answer(
-    wires: Wires, twilio: Twilio, ending: Ending
+    wires: Transports, twilio: Twilio, ending: Ending
 ) -> None:
     twilio.ending = ending
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
@@ -275,14 +275,14 @@ async def test_a_message_that_twilio_took_is_delivered_whatever_becomes_of_the_r
     assert len(twilio.messages) == 1
 
 
-async def test_the_wait_that_twilio_asks_for_is_honoured(wires: Wires, twilio: Twilio) -> None:
+async def test_the_wait_that_twilio_asks_for_is_honoured(wires: Transports, twilio: Twilio) -> None:
     twilio.refuse(429, 20429, "Too Many Requests", Retry_After="17")
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
     assert isinstance(outcome, Failed)
     assert (outcome.cure, outcome.retry_after) == ("wait", 17.0)
 
 
-async def test_without_answer_it_is_tried_again_and_no_secret_is_told(wires: Wires, twilio: Twilio) -> None:
+async def test_without_answer_it_is_tried_again_and_no_secret_is_told(wires: Transports, twilio: Twilio) -> None:
     twilio.close()
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
     assert isinstance(outcome, Failed)
@@ -295,7 +295,7 @@ class TestWithAMessagingService:
     def environ(self, environ: dict[str, str]) -> dict[str, str]:
         return {**environ, "TOCSIN_TWILIO_FROM": SERVICE_SID}
 
-    async def test_it_is_taken_as_accepted(self, wires: Wires, twilio: Twilio) -> None:
+    async def test_it_is_taken_as_accepted(self, wires: Transports, twilio: Twilio) -> None:
         outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
         assert isinstance(outcome, Delivered)
         assert outcome.response.endswith(": accepted")
@@ -307,7 +307,7 @@ class TestWithTheOutbox:
     def environ(self, environ: dict[str, str]) -> dict[str, str]:
         return {**environ, "TOCSIN_SMS_PROVIDER": "outbox"}
 
-    async def test_a_message_is_a_file_that_only_its_owner_can_read(self, wires: Wires, settings: Settings) -> None:
+    async def test_a_message_is_a_file_that_only_its_owner_can_read(self, wires: Transports, settings: Settings) -> None:
         outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
         assert isinstance(outcome, Delivered)
         [file] = settings.outbox.iterdir()
@@ -321,7 +321,7 @@ class TestWhereCountriesAreLimited:
     def environ(self, environ: dict[str, str]) -> dict[str, str]:
         return {**environ, "TOCSIN_SMS_COUNTRIES": "AT"}
 
-    async def test_nothing_is_sent_to_others(self, wires: Wires, twilio: Twilio) -> None:
+    async def test_nothing_is_sent_to_others(self, wires: Transports, twilio: Twilio) -> None:
         outcome = await SmsIntegration().send({"phone_number": "+447400123456"}, OPENED, wires)
         assert isinstance(outcome, Failed)
         assert outcome.cure == "nothing"

@@ -19,7 +19,7 @@ from tocsin import __version__
 from tocsin.domain.deliveries import Delivered, Failed, Suppressed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.integrations.webhook import ROTATION_SECONDS, WebhookIntegration, body, headers, outcome, retry_after
 from tocsin.transports import http as wire
 from tocsin.transports.guard import Guard
@@ -37,9 +37,9 @@ RESOLVED = replace(OPENED, event="resolved", closed_at=BEGAN + timedelta(minutes
 
 
 @pytest_asyncio.fixture
-async def wires(tmp_path: Path) -> AsyncIterator[Wires]:
+async def wires(tmp_path: Path) -> AsyncIterator[Transports]:
     http = Http(Guard([ipaddress.ip_network("127.0.0.0/8")]))
-    yield Wires(http, Mailer(None, "tocsin@example.com", tmp_path), "http://tocsin.test")
+    yield Transports(http, Mailer(None, "tocsin@example.com", tmp_path), "http://tocsin.test")
     await http.close()
 
 
@@ -107,12 +107,12 @@ def test_the_signature_is_one_that_standard_webhooks_accepts() -> None:
 def test_for_a_day_after_rotation_both_secrets_sign() -> None:
     old, said = settings(), body(OPENED)
     now = datetime.now(UTC).timestamp()
-    new = WEBHOOK.rotated(old, now - ROTATION_SECONDS + 5)
+    new = WEBHOOK.rotate_secret(old, now - ROTATION_SECONDS + 5)
     assert new["signing_secret"] != old["signing_secret"]
     both = headers(new, OPENED, said, now)
     verify(new["signing_secret"], both, said)
     verify(old["signing_secret"], both, said)
-    later = headers(WEBHOOK.rotated(old, now - ROTATION_SECONDS), OPENED, said, now)
+    later = headers(WEBHOOK.rotate_secret(old, now - ROTATION_SECONDS), OPENED, said, now)
     assert " " not in later["webhook-signature"]
     with pytest.raises(WebhookVerificationError):
         verify(old["signing_secret"], later, said)
@@ -192,7 +192,7 @@ def test_the_service_s_own_settings_cannot_be_given_and_survive_a_change() -> No
     assert set(mine) == {"webhook_url", "signing_secret"}
     changed = WEBHOOK.parse({"webhook_url": "https://example.com/new", "signing_secret": "whsec_AAAA"}, mine)
     assert changed == {**mine, "webhook_url": "https://example.com/new"}
-    rotated = WEBHOOK.rotated(mine, 5.0)
+    rotated = WEBHOOK.rotate_secret(mine, 5.0)
     assert WEBHOOK.parse({}, rotated) == rotated
 
 
@@ -205,7 +205,7 @@ def test_secrets_are_long_and_each_is_new() -> None:
 # ------------------------------------------------------------------------------------------------------- over the wire
 
 
-async def test_a_notification_arrives_signed(wires: Wires, receiver: Receiver) -> None:
+async def test_a_notification_arrives_signed(wires: Transports, receiver: Receiver) -> None:
     mine = settings(receiver.url())
     assert await WEBHOOK.send(mine, OPENED, wires) == Delivered(200, "ok")
     [request] = receiver.requests
@@ -213,7 +213,7 @@ async def test_a_notification_arrives_signed(wires: Wires, receiver: Receiver) -
     verify(mine["signing_secret"], dict(request.headers), request.body)
 
 
-async def test_a_redirect_is_not_followed_and_says_so(wires: Wires, receiver: Receiver) -> None:
+async def test_a_redirect_is_not_followed_and_says_so(wires: Transports, receiver: Receiver) -> None:
     receiver.answers["/hook"] = Answer(307, {"Location": receiver.url("/elsewhere")})
     failed = await WEBHOOK.send(settings(receiver.url()), OPENED, wires)
     assert isinstance(failed, Failed)
@@ -221,13 +221,13 @@ async def test_a_redirect_is_not_followed_and_says_so(wires: Wires, receiver: Re
     assert receiver.to("/elsewhere") == []
 
 
-async def test_a_lost_connection_is_worth_waiting_for(wires: Wires, receiver: Receiver) -> None:
+async def test_a_lost_connection_is_worth_waiting_for(wires: Transports, receiver: Receiver) -> None:
     receiver.then(Answer(how="reset"))
     failed = await WEBHOOK.send(settings(receiver.url()), OPENED, wires)
     assert failed == Failed("Connection was closed before an answer", "wait")
 
 
-async def test_an_address_that_may_not_be_reached_ends_it_and_says_what_the_operator_can_do(wires: Wires) -> None:
+async def test_an_address_that_may_not_be_reached_ends_it_and_says_what_the_operator_can_do(wires: Transports) -> None:
     failed = await WEBHOOK.send(settings("http://10.0.0.1/s3cret"), OPENED, wires)
     assert isinstance(failed, Failed)
     assert failed.cure == "nothing"
@@ -236,7 +236,7 @@ async def test_an_address_that_may_not_be_reached_ends_it_and_says_what_the_oper
     assert "s3cret" not in failed.error
 
 
-async def test_notices_are_not_for_machines(wires: Wires, receiver: Receiver) -> None:
+async def test_notices_are_not_for_machines(wires: Transports, receiver: Receiver) -> None:
     ended = await WEBHOOK.send(settings(receiver.url()), replace(OPENED, event="notice", incident_id=None), wires)
     assert isinstance(ended, Suppressed)
     assert receiver.requests == []

@@ -12,7 +12,7 @@ from tests.odd_answers import GUARD, MEBIBYTE, PLAIN, TWO, How, chunks, http, po
 from tocsin import settings
 from tocsin.domain.deliveries import Delivered
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import Wires as Channels
+from tocsin.integrations.base import Transports as Channels
 from tocsin.integrations.slack import SlackIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.transports.http import Answer, Http

@@ -64,4 +64,4 @@ async def held_resource(tx: Tx, project_id: UUID, kind: Resource, uuid: str) -> 
 
 
 def _change(found: Integration, **where: str) -> Change:
-    return Change(base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id), **where})
+    return Change(base.display_name(found), {"uuid": ids.public(ids.INTEGRATION, found.id), **where})

@@ -13,7 +13,7 @@ from tocsin.actions.base import SYSTEM, Actor, Change, action
 from tocsin.domain import ids, names
 from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.integrations import base
-from tocsin.integrations.base import MASK, IntegrationType, Maker
+from tocsin.integrations.base import MASK, Creator, IntegrationType
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage.channels import integrations as stored
 from tocsin.storage.channels.integrations import Facts, Integration
@@ -46,7 +46,7 @@ def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
 
 def sent_anew(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given without the secrets that were sent back masked, as they had been shown: those stay."""
-    return {name: value for name, value in given.items() if not (name in kind.secret and value == MASK)}
+    return {name: value for name, value in given.items() if not (name in kind.secret_settings and value == MASK)}
 
 
 async def reachable(
@@ -70,10 +70,10 @@ async def create(
 ) -> tuple[Integration, Change]:
     """Raises `Refused`, where it was tried with a wrong proof with `keep`: that the try was spent must stay."""
     kind = wanted.kind
-    await kind.permit(tx, vault, Maker(actor.project_id, actor.plan, production), wanted.given)
+    await kind.before_create(tx, vault, Creator(actor.project_id, actor.plan, production), wanted.given)
     made = await stored.create(
         tx, vault, actor.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
-        name=wanted.name, settings=wanted.settings, secret=kind.secret,
+        name=wanted.name, settings=wanted.settings, secret=kind.secret_settings,
     )  # fmt: skip
     return made, changed(made)
 
@@ -103,7 +103,7 @@ async def change(
     found, kind = await _changeable(tx, actor, vault, key)
     settings = kind.parse(given, found.settings) if given else found.settings
     named = checked_name(name) if renamed else found.name
-    made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret)
+    made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret_settings)
     return made, changed(made, fields=[*given, *(["name"] if renamed else [])])
 
 
@@ -128,10 +128,10 @@ async def test(tx: Tx, actor: Actor, vault: Vault, key: UUID, public_url: str) -
 async def rotate_secret(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[str, Change]:
     """The new secret, which goes beside the old one for a day."""
     found, kind = await _changeable(tx, actor, vault, key)
-    settings = kind.rotated(found.settings, time.time())
-    await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret)
-    assert kind.signing is not None
-    return settings[kind.signing], changed(found)
+    settings = kind.rotate_secret(found.settings, time.time())
+    await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret_settings)
+    assert kind.signing_setting is not None
+    return settings[kind.signing_setting], changed(found)
 
 
 @action("enabled integration")
@@ -151,9 +151,9 @@ async def trust_host_key(
     found, kind = await held(tx, actor, vault, key), SshServerRestartIntegration()
     if found.type != kind.type:
         raise forbidden_state("Only an SSH server restart integration has a host key")
-    settings = kind.trusting(found.settings, fingerprint)
-    made = await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret)
-    return made, Change(base.called(made), {"uuid": ids.public(ids.INTEGRATION, key), "fingerprint": fingerprint})
+    settings = kind.trust_host_key(found.settings, fingerprint)
+    made = await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret_settings)
+    return made, Change(base.display_name(made), {"uuid": ids.public(ids.INTEGRATION, key), "fingerprint": fingerprint})
 
 
 async def held(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:
@@ -175,7 +175,7 @@ async def _changeable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[In
 def changed(found: Integration, **details: Any) -> Change:
     """What was done to it, by its name and type."""
     return Change(
-        base.called(found), {"uuid": ids.public(ids.INTEGRATION, found.id), "type": found.type, **details}
+        base.display_name(found), {"uuid": ids.public(ids.INTEGRATION, found.id), "type": found.type, **details}
     )
 
 

@@ -81,10 +81,10 @@ async def connect(
     kind = SlackIntegration()
     if not await accounts.hold_project(tx, begun.project_id):
         raise not_found("project")
-    name, through = kind.name(granted), _through(begun.session_id)
+    name, through = kind.default_name(granted), _through(begun.session_id)
     made = await integrations.create(
         tx, vault, begun.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
-        name=name, settings=granted, secret=kind.secret,
+        name=name, settings=granted, secret=kind.secret_settings,
     )  # fmt: skip
     await stored.announce(
         tx, made.id,

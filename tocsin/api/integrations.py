@@ -83,13 +83,13 @@ def reveals(caller: Actor, service: Service) -> bool:
 def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | None = None) -> IntegrationShown:
     """An integration as answers show it: secrets masked, but for those that this very call has `sent`."""
     kind = base.of(integration.type)
-    settings = kind.shown(integration.settings, reveal=reveal)
-    for name in (kind.secret & settings.keys() & (sent or {}).keys()) - kind.internal:
+    settings = kind.public_settings(integration.settings, reveal=reveal)
+    for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal:
         settings[name] = integration.settings[name]
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),
         type=integration.type,
-        name=base.called(integration),
+        name=base.display_name(integration),
         settings=settings,
         editable=not integration.system and kind.editable,
         deletable=not integration.system,
@@ -121,8 +121,8 @@ async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> 
     headers = await _warning(service, wanted.kind, wanted.settings)
     async with transaction(service.pool) as tx:
         made = await actions.create(tx, caller, service.vault, wanted, production=service.settings.production)
-    if wanted.kind.signing:
-        headers[SECRET_HEADER] = made.settings[wanted.kind.signing]
+    if wanted.kind.signing_setting:
+        headers[SECRET_HEADER] = made.settings[wanted.kind.signing_setting]
     answer = shown(made, reveal=reveals(caller, service), sent=given.settings)
     return Response(answer, status_code=201, headers=headers)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import IntegrationType, Leave, Wires
+from tocsin.integrations.base import IntegrationType, Permit, Transports
 from tocsin.storage.delivery import leases
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import UNAVAILABLE, Tx
@@ -31,11 +31,11 @@ class Admitted:
     settings: Mapping[str, Any]
     crossed: bool = False
 
-    async def send(self, notification: Notification, wires: Wires) -> Outcome:
+    async def send(self, notification: Notification, transports: Transports) -> Outcome:
         """Ask, then send what was granted."""
         try:
             async with self.pool.acquire() as tx, tx.transaction():
-                granted = await self.kind.ask(tx, self.job, self.settings, wires)
+                granted = await self.kind.before_send(tx, self.job, self.settings, transports)
         except UNAVAILABLE as error:
             return _away(error)
         if isinstance(granted, Suppressed | Failed):
@@ -44,12 +44,12 @@ class Admitted:
         async def cross() -> Outcome | None:
             return await self._cross(granted)
 
-        return await self.kind.send(self.settings, notification, wires, Leave(granted, cross))
+        return await self.kind.send(self.settings, notification, transports, Permit(granted, cross))
 
     async def _cross(self, known: Mapping[str, Any]) -> Outcome | None:
         try:
             async with self.pool.acquire() as tx, tx.transaction():
-                refused = await self.kind.cross(tx, self.job, self.settings, known)
+                refused = await self.kind.before_point_of_no_return(tx, self.job, self.settings, known)
                 if refused is not None:
                     return refused
                 if not await leases.cross(tx, self.job.id, self.job.attempt, TRY_TIMEOUT):
@@ -71,9 +71,9 @@ class Admitted:
             case Delivered() | Failed() | Suppressed() | Interrupted():
                 return outcome
 
-    async def settle(self, tx: Tx, outcome: Outcome, then: Retry | Finish) -> None:
+    async def after_attempt(self, tx: Tx, outcome: Outcome, then: Retry | Finish) -> None:
         """To be called in the transaction that records the end."""
-        await self.kind.settle(tx, self.job, self.settings, outcome, then)
+        await self.kind.after_attempt(tx, self.job, self.settings, outcome, then)
 
 
 def _away(error: BaseException) -> Interrupted:

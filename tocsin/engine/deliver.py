@@ -34,7 +34,7 @@ from tocsin.domain.tallies import Tallies
 from tocsin.engine.admitted import Admitted
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
 from tocsin.engine.record import Ended, Recorder
-from tocsin.integrations.base import Wires, types
+from tocsin.integrations.base import Transports, types
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
 from tocsin.storage.delivery import health, leases
@@ -77,13 +77,13 @@ class UnderWay(msgspec.Struct, eq=False):
 class Deliverer:
     """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
 
-    def __init__(self, pool: asyncpg.Pool, vault: Vault, wires: Wires, schedule: Sequence[float]) -> None:
+    def __init__(self, pool: asyncpg.Pool, vault: Vault, transports: Transports, schedule: Sequence[float]) -> None:
         self.number: int | None = None
         self.wake = asyncio.Event()
         self.tallies = Tallies()
         self._pool = pool
         self._vault = vault
-        self._wires = wires
+        self._transports = transports
         self._schedule = schedule
         self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
@@ -179,7 +179,7 @@ class Deliverer:
         async with self._pool.acquire() as tx, tx.transaction():
             jobs = await leases.claim(
                 tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
-                public_url=self._wires.public_url,
+                public_url=self._transports.public_url,
             )  # fmt: skip
         self.accept(jobs)
         claimed = Counter(job.integration_id for job in jobs)
@@ -275,12 +275,12 @@ class Deliverer:
         try:
             kind, said = types()[to.type], job.notification
             if kind.for_people:
-                stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
+                stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
                 said = replace(said, unsubscribe_url=stop)
-            if kind.admits(to):
+            if kind.needs_permit(to):
                 trying.admitted = Admitted(self._pool, kind, job, to.settings)
-                return await trying.admitted.send(said, self._wires)
-            return await kind.send(to.settings, said, self._wires)
+                return await trying.admitted.send(said, self._transports)
+            return await kind.send(to.settings, said, self._transports)
         except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
             return _refused(job, error)
         except Exception as error:

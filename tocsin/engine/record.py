@@ -74,7 +74,7 @@ async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
     recorded = await leases.record(tx, [each.tried for each in ended])
     for each, what in zip(ended, recorded, strict=True):
         if each.admitted is not None and what.counts:
-            await each.admitted.settle(tx, each.outcome, each.tried.then)
+            await each.admitted.after_attempt(tx, each.outcome, each.tried.then)
     return recorded
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from tocsin.engine import returns, silence, sweep, watch
 from tocsin.engine.deliver import Deliverer
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.channels.restarts import Limits
 from tocsin.storage.delivery import leases
@@ -45,13 +45,13 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     ssh = Ssh(Dialer(guard))
     sms = texting(settings)
     slack = Slack(settings.slack) if settings.slack else None
-    wires = Wires(
+    transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
         ssh=ssh, sms=sms, slack=slack, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
-    deliverer = Deliverer(pool, vault, wires, settings.retry_schedule)
+    deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),

@@ -76,7 +76,7 @@ async def recover(tx: Tx) -> int:
     if count:
         log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(lost))
     for each in lost:
-        await types()[each.type].lost(tx, each)
+        await types()[each.type].on_lost(tx, each)
     return count
 
 

@@ -35,7 +35,7 @@ MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
-class Wires:
+class Transports:
     """What a type may speak over, and what the installation is called from outside."""
 
     http: Http
@@ -48,26 +48,26 @@ class Wires:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Permit:
     """What a try of an admitted type was granted: what `admit` found out, and how to say that there is no way back.
 
     After `cross` returned None nothing is tried again, whatever happens. Where it returns an outcome, that is the end
     of the try: send nothing.
     """
 
-    known: Mapping[str, Any]
-    cross: Callable[[], Awaitable[Outcome | None]]
+    context: Mapping[str, Any]
+    pass_point_of_no_return: Callable[[], Awaitable[Outcome | None]]
 
 
-async def _stay() -> Outcome | None:
-    return Suppressed("this type needs leave for a try")
+async def _no_permit() -> Outcome | None:
+    return Suppressed("this type needs permit for a try")
 
 
-NO_LEAVE = Leave({}, _stay)
+NO_PERMIT = Permit({}, _no_permit)
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class Creator:
     """Who makes an integration, as far as its type may want to know."""
 
     project_id: UUID
@@ -92,7 +92,7 @@ class Field:
 class IntegrationType(ABC):
     """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
 
-    `settings` given to `send`, `name` and `shown` are always the result of an earlier `parse` (or `begin`).
+    `settings` given to `send`, `name` and `public_settings` are always the result of an earlier `parse` (or `begin`).
     """
 
     type: ClassVar[str]
@@ -103,9 +103,9 @@ class IntegrationType(ABC):
     """What it does, in one sentence for those who choose among the types."""
     fields: ClassVar[tuple[Field, ...]] = ()
     """The form of its settings; none where an integration comes about in another way."""
-    proof: ClassVar[Field | None] = None
+    verification_field: ClassVar[Field | None] = None
     """What is asked for in a second step, in production, after it was sent to the address of the first."""
-    trial: ClassVar[str] = "Send a test"
+    test_label: ClassVar[str] = "Send a test"
     """What its test does, as a button says it."""
     for_people: ClassVar[bool] = False
     """People read it: an opening that was never delivered is folded into the resolve."""
@@ -113,13 +113,13 @@ class IntegrationType(ABC):
     """Sending twice does no harm, so a try whose end is unknown is repeated."""
     editable: ClassVar[bool] = True
     """Whether its settings may be changed after it was made."""
-    secret: ClassVar[frozenset[str]] = frozenset()
+    secret_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are encrypted at rest."""
     internal: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are the service's own, and never part of an answer."""
     host_setting: ClassVar[str] = ""
     """The setting that names a host to call, where the type has one."""
-    signing: ClassVar[str | None] = None
+    signing_setting: ClassVar[str | None] = None
     """The setting that holds the secret which notifications are signed with, where the type has one."""
 
     @abstractmethod
@@ -130,23 +130,23 @@ class IntegrationType(ABC):
         """
 
     @abstractmethod
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         """What the integration is called unless its owner says otherwise."""
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         """What goes out for it, for the log of deliveries: nothing secret; empty where nothing goes out."""
         return ""
 
     @abstractmethod
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
         """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
-    async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
+    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
         """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         """Whether tries there are asked for by `admit` and told to `settle`."""
         return False
 
@@ -156,38 +156,38 @@ class IntegrationType(ABC):
         """Asked before each try: what `send` has to know, or why there is to be none (now)."""
         return {}
 
-    async def ask(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
         """`admit`, for types that go by the installation's own limits."""
         return await self.admit(tx, job, settings)
 
-    async def cross(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
+    async def before_point_of_no_return(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
         """Asked in the transaction that commits the point of no return: a last reason not to go, or None."""
         return None
 
-    async def settle(  # noqa: B027
+    async def after_attempt(  # noqa: B027
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
         """Told of each admitted try's end, in the transaction that records it."""
 
-    async def lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
+    async def on_lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
         """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         """The host that the setting `host_setting` says to call; None where only the operator's own are called."""
         return None
 
-    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
-        """The settings with a new `signing` secret; `now` is Unix time. Only for types that have one."""
+    def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """The settings with a new `signing_setting` secret; `now` is Unix time. Only for types that have one."""
         raise forbidden_state(f"A {self.label} integration has no secret to rotate")
 
-    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """The settings as an answer shows them: nothing internal, and secrets masked unless `reveal`."""
         return {
-            field: value if reveal or field not in self.secret else MASK
+            field: value if reveal or field not in self.secret_settings else MASK
             for field, value in settings.items()
             if field not in self.internal
         }
@@ -209,6 +209,6 @@ def of(type_name: str) -> IntegrationType:
     return known[type_name]
 
 
-def called(integration: Integration) -> str:
+def display_name(integration: Integration) -> str:
     """What people call an integration: by the name that it was given, else by its type's own name for it."""
-    return integration.name or of(integration.type).name(integration.settings)
+    return integration.name or of(integration.type).default_name(integration.settings)

@@ -14,7 +14,7 @@ from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.mail import Letter
-from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import mails
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.delivery.queue import Job
@@ -36,14 +36,14 @@ class EmailIntegration(IntegrationType):
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"email": _checked_address(given.get("email", (stored or {}).get("email")))}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["email"])
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         said = words(notification)
         return f"Subject: {said.subject}\n\n{_text(said, None)}"
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return to.has_ceiling
 
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
@@ -51,11 +51,11 @@ class EmailIntegration(IntegrationType):
         return await mails.ask(tx, job, settings["email"]) or {}
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        message = mail(settings["email"], notification, domain=wires.mail.domain, now=datetime.now(UTC))
+        message = mail(settings["email"], notification, domain=transports.mail.domain, now=datetime.now(UTC))
         try:
-            return Delivered(response=await wires.mail.send(message))
+            return Delivered(response=await transports.mail.send(message))
         except MailRefused as error:
             return Failed(str(error), cure="doubt" if error.permanent else "wait", status_code=error.code)
 

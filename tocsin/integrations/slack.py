@@ -17,7 +17,7 @@ from tocsin.domain import ids, names
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, lasted
-from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_PERMIT, IntegrationType, Permit, Transports
 from tocsin.storage.channels import slack
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.slack import Message, Standing
@@ -73,7 +73,7 @@ class SlackIntegration(IntegrationType):
     about: ClassVar[str] = "Posts to a channel, with a button that resolves, and keeps its message true."
     for_people: ClassVar[bool] = True
     editable: ClassVar[bool] = False
-    secret: ClassVar[frozenset[str]] = frozenset(MASKS)
+    secret_settings: ClassVar[frozenset[str]] = frozenset(MASKS)
     internal: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -85,15 +85,15 @@ class SlackIntegration(IntegrationType):
             )
         return dict(stored)
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         named = (settings.get("team_name", "Slack"), settings.get("channel", settings.get("channel_id", "")))
         return " ".join(named).strip()
 
-    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         values = settings if reveal else {**settings, **{name: MASKS[name] for name in MASKS if name in settings}}
         return {name: values[name] for name in SHOWN if name in values}
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return True
 
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,19 +105,19 @@ class SlackIntegration(IntegrationType):
             "messages": await slack.messages(tx, job.integration_id, incident),
         }
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         return str(written(notification, Standing(), "")["text"])
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        if wires.slack is None:
+        if transports.slack is None:
             return Suppressed(OFF)
-        said = written(notification, leave.known.get("standing", Standing()), wires.public_url)
-        channel = _Channel(wires.slack, settings)
+        said = written(notification, permit.context.get("standing", Standing()), transports.public_url)
+        channel = _Channel(transports.slack, settings)
         try:
             if notification.event == "resolved":
-                known = leave.known.get("messages", ())
+                known = permit.context.get("messages", ())
                 # What says so already is written anew only where a person wants it sent again.
                 wrong = [message for message in known if not message.closed] or known
                 changed, lost = await channel.update(wrong, said)
@@ -128,7 +128,7 @@ class SlackIntegration(IntegrationType):
         except SlackRefused as refusal:
             return failed(refusal)
 
-    async def settle(
+    async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
         """Remember what was posted and what it says now, in the transaction that says that it was delivered."""

@@ -11,7 +11,7 @@ from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, 
 from tocsin.domain.errors import Detail, Refused, invalid_field
 from tocsin.domain.incidents import Notification, lasted
 from tocsin.domain.short_text import fitted
-from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Maker, Wires
+from tocsin.integrations.base import NO_PERMIT, Creator, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import phones, texts
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.texts import BURST_MINUTES, Summary
@@ -36,7 +36,7 @@ class SmsIntegration(IntegrationType):
     fields: ClassVar[tuple[Field, ...]] = (
         Field("phone_number", "Phone number", "tel", "With its country, and without spaces.", "+15005550006"),
     )
-    proof: ClassVar[Field | None] = Field(
+    verification_field: ClassVar[Field | None] = Field(
         "verification_code", "Verification code", hint="The six digits that were sent to this number just now."
     )
     for_people: ClassVar[bool] = True
@@ -50,10 +50,10 @@ class SmsIntegration(IntegrationType):
             raise invalid_field(NUMBER, "cannot be changed: make a new integration with a number that is verified")
         return {"phone_number": number}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return f"SMS {settings['phone_number']}"
 
-    async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:
+    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:
         """A paid plan, and in production a code that was sent to this number for this project."""
         if maker.plan != "paid":
             raise paid_plan_required()
@@ -70,7 +70,7 @@ class SmsIntegration(IntegrationType):
             case "none":
                 raise _bad_code("is not valid any more, or was never sent to this number; have a new one sent")
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return True
 
     async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
@@ -79,23 +79,23 @@ class SmsIntegration(IntegrationType):
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
         return await texts.ask(tx, job, settings["phone_number"])
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         return text(notification)
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        if wires.sms is None:
+        if transports.sms is None:
             return Failed(OFF)
-        summary = leave.known.get("summary")
-        said = summed_up(summary, wires.public_url) if summary else text(notification)
+        summary = permit.context.get("summary")
+        said = summed_up(summary, transports.public_url) if summary else text(notification)
         try:
-            taken = await wires.sms.send(settings["phone_number"], said, notification.delivery_id)
+            taken = await transports.sms.send(settings["phone_number"], said, notification.delivery_id)
         except TextRefused as error:
             return Failed(str(error), error.cure, error.status_code, retry_after=error.retry_after)
         return Delivered(taken.status_code, taken.said, receipt={"id": taken.id})
 
-    async def settle(
+    async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
         """Remember what the provider calls it, for its report; what was never taken has cost nothing."""

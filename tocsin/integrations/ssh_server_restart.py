@@ -16,7 +16,7 @@ from tocsin.domain import boots, hosts
 from tocsin.domain.deliveries import LASTS, TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import WARNINGS, Notification
-from tocsin.integrations.base import MASK, NO_LEAVE, Field, IntegrationType, Leave, Wires
+from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import restarts
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.restarts import Limits
@@ -40,7 +40,7 @@ SECRETS = ("password", "private_key")
 
 
 @dataclass(slots=True)
-class Attempt:
+class RestartAttempt:
     """What a try finds out on its way to the point of no return, for the transaction that commits to it."""
 
     target: str
@@ -55,7 +55,7 @@ class SshServerRestartIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SshServerRestartIntegration"
     label: ClassVar[str] = "SSH server restart"
     about: ClassVar[str] = "Logs in and restarts the machine when an incident begins: at most once, within guard rails."
-    trial: ClassVar[str] = "Dry run: log in, restart nothing"
+    test_label: ClassVar[str] = "Dry run: log in, restart nothing"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("ip", "IP address or hostname", placeholder="203.0.113.7"),
         Field("port", "Port", "number", placeholder="22", required=False),
@@ -68,7 +68,7 @@ class SshServerRestartIntegration(IntegrationType):
         ),
     )  # fmt: skip
     repeatable: ClassVar[bool] = False
-    secret: ClassVar[frozenset[str]] = frozenset(SECRETS)
+    secret_settings: ClassVar[frozenset[str]] = frozenset(SECRETS)
     internal: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
     host_setting: ClassVar[str] = "ip"
 
@@ -96,15 +96,15 @@ class SshServerRestartIntegration(IntegrationType):
         kept = () if elsewhere else self.internal
         return settings | {name: old[name] for name in kept if name in old}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return f"{settings['ip']} ({settings['username']})"
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return hosts.read(settings["ip"])
 
-    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         """As everywhere, in the specification's order; host keys by their fingerprints, once there are any."""
-        plain = super().shown(settings, reveal=reveal)
+        plain = super().public_settings(settings, reveal=reveal)
         prints = {
             f"{name}_fingerprint": fingerprint(settings[name])
             for name in ("host_key", "offered_host_key")
@@ -112,7 +112,7 @@ class SshServerRestartIntegration(IntegrationType):
         }
         return {name: plain[name] for name in ORDER if name in plain} | prints
 
-    def trusting(self, settings: Mapping[str, Any], wished: str) -> dict[str, Any]:
+    def trust_host_key(self, settings: Mapping[str, Any], wished: str) -> dict[str, Any]:
         """The settings with the host key that was offered last in the place of the known one.
 
         Raises `Refused` (422) where none was offered, or `wished` is not its fingerprint.
@@ -127,16 +127,16 @@ class SshServerRestartIntegration(IntegrationType):
         kept = {name: value for name, value in settings.items() if name != "offered_host_key"}
         return kept | {"host_key": offered}
 
-    # ------------------------------------------------------------------------------------------- leave for a try
+    # ------------------------------------------------------------------------------------------- permit for a try
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return True
 
-    async def ask(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
         """The intent, committed before the connection; or why nothing is restarted (now), by what the project did."""
-        attempt = Attempt(place(settings["ip"], settings["port"]), wires.restart_limits)
+        attempt = RestartAttempt(place(settings["ip"], settings["port"]), transports.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
         if job.event not in LASTS:
@@ -150,11 +150,11 @@ class SshServerRestartIntegration(IntegrationType):
         await restarts.intend(tx, job, attempt.target)
         return {"attempt": attempt}
 
-    async def cross(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
+    async def before_point_of_no_return(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
         """Everything once more, now that the login worked and the address is known; then there is no way back."""
-        attempt: Attempt = known["attempt"]
+        attempt: RestartAttempt = context["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
         if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
@@ -168,23 +168,23 @@ class SshServerRestartIntegration(IntegrationType):
 
     # ------------------------------------------------------------------------------------------------------ the wire
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         return {"test": "sudo -l reboot", **dict.fromkeys(LASTS, "sudo reboot")}.get(notification.event, "")
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
         if notification.event not in LASTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
-        if wires.ssh is None:
+        if transports.ssh is None:
             return Failed("This process cannot speak SSH")
         to = login(settings)
-        attempt: Attempt = leave.known.get("attempt") or Attempt(to.place, wires.restart_limits)
+        attempt: RestartAttempt = permit.context.get("attempt") or RestartAttempt(to.place, transports.restart_limits)
         began = asyncio.get_running_loop().time()
         try:
             async with (
                 asyncio.timeout(READY_WITHIN) as limit,
-                wires.ssh.login(to, settings.get("host_key")) as session,
+                transports.ssh.login(to, settings.get("host_key")) as session,
             ):
                 attempt.host_key, attempt.reached = session.host_key, session.reached
                 attempt.boot_id = await boot_id(session)
@@ -193,7 +193,7 @@ class SshServerRestartIntegration(IntegrationType):
                 if notification.event == "test":
                     return _dry_run(to, session)
                 limit.reschedule(began + ENDED_WITHIN)
-                if (end := await leave.cross()) is not None:
+                if (end := await permit.pass_point_of_no_return()) is not None:
                     return end
                 attempt.sent = True
                 return _ended(await session.run(_sudo(to, "reboot"), _typed(to)), to)
@@ -211,7 +211,7 @@ class SshServerRestartIntegration(IntegrationType):
 
     # ------------------------------------------------------------------------------------------------- afterwards
 
-    async def settle(
+    async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
         receipt = (outcome.receipt if isinstance(outcome, Delivered | Failed) else None) or {}
@@ -225,12 +225,12 @@ class SshServerRestartIntegration(IntegrationType):
         if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):
             await health.tell_people(
                 tx, job.project_id,
-                f"The restart of {self.name(settings)} for {job.content.incident_type} on {job.content.resource_name} "
+                f"The restart of {self.default_name(settings)} for {job.content.incident_type} on {job.content.resource_name} "
                 f"failed, and is not tried again: {then.reason}.",
                 but=job.integration_id,
             )  # fmt: skip
 
-    async def lost(self, tx: Tx, lost: Lost) -> None:
+    async def on_lost(self, tx: Tx, lost: Lost) -> None:
         watched = await restarts.watch(tx, lost.id)
         if watched is None:
             return

@@ -18,7 +18,7 @@ from tocsin.domain import urls
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.transports.http import Answer, Unreachable
 
 LONGEST_URL = 2048
@@ -51,23 +51,23 @@ class WebhookIntegration(IntegrationType):
     fields: ClassVar[tuple[Field, ...]] = (
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
     )
-    secret: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
+    secret_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
     internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
     host_setting: ClassVar[str] = "webhook_url"
-    signing: ClassVar[str | None] = "signing_secret"
+    signing_setting: ClassVar[str | None] = "signing_secret"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         own = {name: value for name, value in (stored or {}).items() if name in self.internal}
         known = given.get("webhook_url", (stored or {}).get("webhook_url"))
         return {"webhook_url": _checked_url(known), **(own or {"signing_secret": new_secret()})}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["webhook_url"])
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return urls.read(settings["webhook_url"]).host
 
-    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+    def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {
             **settings,
             "retired_secret": settings["signing_secret"],
@@ -75,17 +75,17 @@ class WebhookIntegration(IntegrationType):
             "signing_secret": new_secret(),
         }
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
         said = body(notification)
         try:
-            answer = await wires.http.post(settings["webhook_url"], said, headers(settings, notification, said))
+            answer = await transports.http.post(settings["webhook_url"], said, headers(settings, notification, said))
         except Unreachable as error:
             return Failed(str(error), cure="nothing" if error.refused else "wait")
         return outcome(answer)

@@ -21,7 +21,7 @@ def given(kind: IntegrationType, form: Mapping[str, str], *, changing: bool = Fa
         text = form.get(field.name, "").replace("\r\n", "\n").strip()
         if text:
             found[field.name] = _value(field, text)
-        elif field.required or (changing and field.name not in kind.secret and field.kind != "number"):
+        elif field.required or (changing and field.name not in kind.secret_settings and field.kind != "number"):
             found[field.name] = "" if field.required else None
     return found
 
@@ -31,7 +31,7 @@ def values(kind: IntegrationType, settings: Mapping[str, Any]) -> dict[str, str]
     return {
         field.name: ", ".join(settings[field.name]) if field.kind == "list" else str(settings[field.name])
         for field in kind.fields
-        if field.name not in kind.secret and settings.get(field.name) is not None
+        if field.name not in kind.secret_settings and settings.get(field.name) is not None
     }
 
 

@@ -15,7 +15,7 @@ from tests.waiting import until
 from tests.world import PUBLIC_URL, World, start, world
 from tocsin.domain.deliveries import Delivered, Finish, Retry
 from tocsin.engine.deliver import Deliverer, Ended
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.delivery import incidents, leases
 from tocsin.storage.delivery.leases import Tried, Try
@@ -122,7 +122,7 @@ async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed
 @pytest.fixture
 def deliverer(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> Deliverer:
     guard = Guard(settings.allow_networks)
-    wires = Wires(Http(guard), Mailer(None, settings.email_from, settings.outbox), PUBLIC_URL)
+    wires = Transports(Http(guard), Mailer(None, settings.email_from, settings.outbox), PUBLIC_URL)
     return Deliverer(pool, vault, wires, settings.retry_schedule)
 
 

@@ -66,7 +66,7 @@ async def _change(
         else:
             found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
             said = "is told from now on."
-    return redirect(f"{kind.path}/{uuid}#told", f"{base.called(found)} {said}")
+    return redirect(f"{kind.path}/{uuid}#told", f"{base.display_name(found)} {said}")
 
 
 def _told(found: Integration, attached: bool) -> Told:
@@ -74,7 +74,7 @@ def _told(found: Integration, attached: bool) -> Told:
         "failing" if found.failing_since else ""
     )
     return Told(
-        ids.public(ids.INTEGRATION, found.id), base.called(found), base.of(found.type).label, attached, found.system,
+        ids.public(ids.INTEGRATION, found.id), base.display_name(found), base.of(found.type).label, attached, found.system,
         found.attach_all, problem,
     )  # fmt: skip
 

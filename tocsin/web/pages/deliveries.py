@@ -43,7 +43,7 @@ async def log(
         found = await deliveries.latest(
             tx, viewer.project_id, integration.id, status=only, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
-    name = base.called(integration)
+    name = base.display_name(integration)
     return page(
         "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], took=took,
         number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status),
@@ -60,7 +60,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
             raise not_found("delivery")
         integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
         sent = await _sent(tx, service, delivery)
-    name = base.called(integration) if integration else ""
+    name = base.display_name(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
         again=_again(viewer, delivery, integration),
@@ -81,7 +81,7 @@ async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
         incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
         and not await deliveries.told_of_beginning(tx, incident.id, delivery)
     )  # fmt: skip
-    return kind.said(queue.notification(delivery.id, delivery.event, content, says_both))
+    return kind.payload(queue.notification(delivery.id, delivery.event, content, says_both))
 
 
 def _again(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:

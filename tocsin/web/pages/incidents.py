@@ -57,7 +57,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
             tx, viewer.project_id, incident.id, status=only, limit=MOST_DELIVERIES, offset=0
         )
         known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in told})
-    names = {each.id: base.called(each) for each in known}
+    names = {each.id: base.display_name(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
         uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), told=told[::-1], names=names,

@@ -56,12 +56,12 @@ async def _page(
     stored = each.integration
     kind = base.of(stored.type)
     return page(
-        "integration.html", viewer, title=base.called(stored), status_code=422 if errors else 200, uuid=uuid,
+        "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
         free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, took=took, trial=trial,
         last_try=_last_try(trial),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
-        shown=kind.shown(stored.settings, reveal=False), public_url=service.public_url,
+        shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url,
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         gone = await actions.delete(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, uuid))
-    return redirect("/integrations", texts.INTEGRATION_DELETED.format(name=called(base.called(gone))))
+    return redirect("/integrations", texts.INTEGRATION_DELETED.format(name=called(base.display_name(gone))))
 
 
 routes = [show, change, try_out, attach, enable, trust, delete]

@@ -36,7 +36,7 @@ async def list_(
             tx, service.vault, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
     rows = [
-        (each, base.called(each.integration), base.of(each.integration.type).label, fares(each))
+        (each, base.display_name(each.integration), base.of(each.integration.type).label, fares(each))
         for each in found[:ROWS]
     ]
     return page(
@@ -79,19 +79,19 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         given = integration_form.given(kind, form)
         wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
         warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
-        if kind.proof and production:
-            proof = form.get(kind.proof.name, "").strip()
-            if not proof:
+        if kind.verification_field and production:
+            verification_field = form.get(kind.verification_field.name, "").strip()
+            if not verification_field:
                 number = given["phone_number"]
                 await phone_codes.send(service.pool, viewer.actor, service.vault, service.settings, number)
                 return _form(viewer, kind, form, step=2)
-            given[kind.proof.name] = proof
+            given[kind.verification_field.name] = verification_field
         async with transaction(service.pool) as tx:
             made = await actions.create(tx, viewer.actor, service.vault, wanted, production=production)
     except Refused as refused:
-        step = 2 if kind.proof and form.get(kind.proof.name) else 1
+        step = 2 if kind.verification_field and form.get(kind.verification_field.name) else 1
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
-    said = texts.INTEGRATION_MADE.format(name=base.called(made))
+    said = texts.INTEGRATION_MADE.format(name=base.display_name(made))
     to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
     return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
 
@@ -100,7 +100,7 @@ def _form(
     viewer: Viewer, kind: IntegrationType, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
     step: int = 1,
 ) -> Response[str]:
-    hidden = {each.name for each in kind.fields if each.name in kind.secret}
+    hidden = {each.name for each in kind.fields if each.name in kind.secret_settings}
     return page(
         "integration_new.html", viewer, title=f"Add: {kind.label}", status_code=422 if errors else 200, kind=kind,
         values={name: value for name, value in values.items() if name not in hidden}, errors=errors or {}, step=step,

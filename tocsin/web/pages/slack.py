@@ -89,7 +89,7 @@ async def callback(
             )
     except Refused:
         return _back("Slack was not connected: the project is not there any more.")
-    name = base.called(made)
+    name = base.display_name(made)
     if not joined:
         return redirect(
             BACK_TO, f"{name} is connected, but the bot could not join the channel: invite it there with /invite."
