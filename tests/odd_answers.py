@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 import pytest_asyncio
 
-from tocsin.checks.base import Transports, perform
+from tocsin.checks.base import CheckContext, perform
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
@@ -195,7 +195,7 @@ class Oddity:
 
 
 GUARD = Guard([ipaddress.ip_network("127.0.0.0/8")])
-WIRES = Transports(Dialer(GUARD), "Tocsin/test")
+WIRES = CheckContext(Dialer(GUARD), "Tocsin/test")
 MEBIBYTE = 1 << 20
 
 

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tocsin.checks import base
-from tocsin.checks.base import Transports, perform
+from tocsin.checks.base import CheckContext, perform
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 
 AGENT = "Tocsin/test"
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-WIRES = Transports(Dialer(Guard(LOOPBACK)), AGENT)
+WIRES = CheckContext(Dialer(Guard(LOOPBACK)), AGENT)
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -76,6 +76,6 @@ def redirects(to: Callable[[str], str | None], asked: list[str]) -> Talk:
     return talk
 
 
-async def look(url: str, wires: Transports = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
+async def look(url: str, context: CheckContext = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
     kind = base.of(None, url)
-    return await perform(kind.validate(Target(url, kind.check_type, timeout, **fields)), wires)
+    return await perform(kind.validate(Target(url, kind.check_type, timeout, **fields)), context)

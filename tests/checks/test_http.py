@@ -15,7 +15,7 @@ import uvloop
 
 from tests.sites import AGENT, LOOPBACK, answer, look, redirects, says, site
 from tocsin.checks import base
-from tocsin.checks.base import Transports
+from tocsin.checks.base import CheckContext
 from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
@@ -149,7 +149,7 @@ async def test_a_redirect_to_an_address_that_may_not_be_reached_is_stopped_at_th
 async def test_without_permission_nothing_local_is_reached_however_it_is_written(url: str) -> None:
     asked: list[bytes] = []
     async with site(says(answer(), asked=asked)) as port:
-        result = await look(url.format(port), Transports(Dialer(Guard()), AGENT))
+        result = await look(url.format(port), CheckContext(Dialer(Guard()), AGENT))
     assert result.problem == "connection_error"
     assert result.message is not None
     assert "the operator can allow it with TOCSIN_ALLOW_NETWORKS=" in result.message
@@ -224,7 +224,7 @@ async def test_a_certificate_that_is_trusted_is_fine_and_others_are_tls_errors_t
     authority, stranger = trustme.CA(), trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    wires = Transports(Dialer(Guard(LOOPBACK), trusting), AGENT)
+    context = CheckContext(Dialer(Guard(LOOPBACK), trusting), AGENT)
     yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     cases = [
         (authority.issue_cert("localhost"), None),
@@ -237,7 +237,7 @@ async def test_a_certificate_that_is_trusted_is_fine_and_others_are_tls_errors_t
     ]
     for certificate, message in cases:
         async with site(says(answer()), tls=server_context(certificate)) as port:
-            result = await look(f"https://localhost:{port}/", wires)
+            result = await look(f"https://localhost:{port}/", context)
         assert (result.problem, result.message) == ("tls_error" if message else None, message)
 
 
@@ -257,8 +257,8 @@ async def test_a_keyword_is_found_over_tls() -> None:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with site(says(*chunked(b"all is", b" well")), tls=server_context(authority.issue_cert("127.0.0.1"))) as port:
-        wires = Transports(Dialer(Guard(LOOPBACK), trusting), AGENT)
-        assert (await look(f"https://127.0.0.1:{port}/", wires, keyword="is well")).ok
+        context = CheckContext(Dialer(Guard(LOOPBACK), trusting), AGENT)
+        assert (await look(f"https://127.0.0.1:{port}/", context, keyword="is well")).ok
 
 
 # ----------------------------------------------------------------------------------------------------------- validation

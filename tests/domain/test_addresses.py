@@ -17,7 +17,7 @@ from tests.browser import chromium
 from tests.recorder import LOOPBACK, curl, here, recorder
 from tocsin import settings as our_settings
 from tocsin.checks import base as checks
-from tocsin.checks.base import Transports
+from tocsin.checks.base import CheckContext
 from tocsin.domain import hosts, urls
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
@@ -206,7 +206,7 @@ async def test_a_webhook_outside_ascii_is_made_and_warned_of(app_client: httpx.A
 async def test_what_an_older_version_stored_and_is_no_host_fails_in_words() -> None:
     for url in ("http://a..b.example/", "tcp://a|b.example:25"):
         target = Target(url, checks.of(None, url).check_type, 5)
-        result = await checks.perform(target, Transports(Dialer(Guard()), "Tocsin/test"))
+        result = await checks.perform(target, CheckContext(Dialer(Guard()), "Tocsin/test"))
         assert (result.problem, "its host is not a valid name" in (result.message or "")) == ("connection_error", True)
     http = Http(Guard())
     with pytest.raises(Unreachable, match="its host is not a valid name") as failed:

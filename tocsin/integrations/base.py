@@ -1,9 +1,8 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-One file beside this is one type, but for what they share (`keeping`, `sms_code`). `send` never sees the database, and
-the engine never sees what it delivers. A type that must remember something between tries says so by `admits`: the
-engine then asks it before each try (`admit`) and tells it afterwards (`settle`), each in a short transaction that is
-over before and begun after the wire.
+One file beside this is one type. `send` never sees the database, and the engine never sees what it delivers. A type
+that must remember something between attempts says so by `needs_permit`: the engine then asks it before each attempt
+(`before_send`) and tells it afterwards (`after_attempt`), each in a short transaction; none is open during a send.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ class Transports:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What a try of an admitted type was granted: what `admit` found out, and how to say that there is no way back.
+    """What `before_send` granted to an attempt: what it found out, and how to commit to the point of no return.
 
-    After `cross` returned None nothing is tried again, whatever happens. Where it returns an outcome, that is the end
-    of the try: send nothing.
+    After `pass_point_of_no_return` returned None nothing is retried, whatever happens. Where it returns an
+    outcome, that is the end of the attempt: send nothing.
     """
 
     context: Mapping[str, Any]
@@ -60,7 +59,7 @@ class Permit:
 
 
 async def _no_permit() -> Outcome | None:
-    return Suppressed("this type needs permit for a try")
+    return Suppressed("this type sends by permit only")
 
 
 NO_PERMIT = Permit({}, _no_permit)
@@ -141,26 +140,20 @@ class IntegrationType(ABC):
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+        """One attempt. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
     async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
         """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
 
     def needs_permit(self, to: Sendable) -> bool:
-        """Whether tries there are asked for by `admit` and told to `settle`."""
+        """Whether `before_send` is asked for attempts there, and `after_attempt` told of them."""
         return False
-
-    async def admit(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any]
-    ) -> Mapping[str, Any] | Suppressed | Failed:
-        """Asked before each try: what `send` has to know, or why there is to be none (now)."""
-        return {}
 
     async def before_send(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """`admit`, for types that go by the installation's own limits."""
-        return await self.admit(tx, job, settings)
+        """Asked before each attempt: what `send` has to know, or why there is to be none (now)."""
+        return {}
 
     async def before_point_of_no_return(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
@@ -171,7 +164,7 @@ class IntegrationType(ABC):
     async def after_attempt(  # noqa: B027
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Told of each admitted try's end, in the transaction that records it."""
+        """Told of the end of each attempt that had a permit, in the transaction that records it."""
 
     async def on_lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
         """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""

@@ -46,7 +46,9 @@ class EmailIntegration(IntegrationType):
     def needs_permit(self, to: Sendable) -> bool:
         return to.has_ceiling
 
-    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
+    ) -> Mapping[str, Any] | Suppressed | Failed:
         """The day's ceiling."""
         return await mails.ask(tx, job, settings["email"]) or {}
 

@@ -96,7 +96,9 @@ class SlackIntegration(IntegrationType):
     def needs_permit(self, to: Sendable) -> bool:
         return True
 
-    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
+    ) -> Mapping[str, Any]:
         incident = job.content.incident_id
         if incident is None:
             return {}

@@ -73,7 +73,9 @@ class SmsIntegration(IntegrationType):
     def needs_permit(self, to: Sendable) -> bool:
         return True
 
-    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
+    ) -> Mapping[str, Any] | Suppressed | Failed:
         """The plan as it is now, then the spend guard."""
         if await phones.plan(tx, job.project_id) != "paid":
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
