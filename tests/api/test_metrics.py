@@ -11,21 +11,21 @@ import httpx
 
 from tests.service import new_project
 from tocsin.checks import base as checks
-from tocsin.domain.tallies import COUNTS, HISTOGRAMS, Tallies
+from tocsin.domain.counters import COUNTERS, HISTOGRAMS, Counters
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import tallies
+from tocsin.storage.delivery import counters
 
 
 async def test_metrics_add_up_what_several_engines_counted(app_client: httpx.AsyncClient, pool: asyncpg.Pool) -> None:
     webhook = "Integrations::WebhookIntegration"
 
     async def engine(seconds_taken: list[float]) -> None:
-        counted = Tallies()
+        counted = Counters()
         for each in seconds_taken:
             counted.count("deliveries", webhook, "delivered")
             counted.observe("delivery_seconds", each, webhook)
         async with pool.acquire() as tx, tx.transaction():
-            await tallies.add(tx, counted.take())
+            await counters.add(tx, counted.take())
 
     await asyncio.gather(engine([0.002, 0.3]), engine([0.004, 100_000.0]))
     lines = (await app_client.get("/metrics")).text.splitlines()
@@ -39,7 +39,7 @@ async def test_metrics_add_up_what_several_engines_counted(app_client: httpx.Asy
 
 async def test_every_metric_is_there_from_the_start(app_client: httpx.AsyncClient) -> None:
     lines = (await app_client.get("/metrics")).text.splitlines()
-    for name, what in COUNTS.items():
+    for name, what in COUNTERS.items():
         kinds = checks.types() if name == "checks" else types()
         for kind, outcome in itertools.product(kinds, what.outcomes):
             assert f'tocsin_{name}_total{{outcome="{outcome}",type="{kind}"}} 0.0' in lines
@@ -63,7 +63,7 @@ async def test_metrics_need_no_token_and_name_no_project(
 
 
 def test_what_could_not_be_stored_is_counted_next_time() -> None:
-    counted = Tallies()
+    counted = Counters()
     counted.count("checks", "http", "ok")
     taken = counted.take()
     counted.count("checks", "http", "ok")

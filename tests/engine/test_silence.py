@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from tests.waiting import until
 from tocsin.api import server_metrics
-from tocsin.engine import silence as engine
+from tocsin.engine import downtime as engine
 from tocsin.storage.delivery import incidents
-from tocsin.storage.monitoring import servers, silence
+from tocsin.storage.monitoring import downtime, servers
+from tocsin.storage.monitoring.downtime import DowntimeCheck
 from tocsin.storage.monitoring.servers import Report
-from tocsin.storage.monitoring.silence import Looked
 
 URL = "https://tocsin.example.com"
 
@@ -41,12 +41,12 @@ async def reporting(pool: asyncpg.Pool, project: Any) -> Reporting:
 
 async def listen(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as tx, tx.transaction():
-        await silence.keep_listening(tx)
+        await downtime.heartbeat(tx)
 
 
-async def look(pool: asyncpg.Pool, limit: int = 500) -> Looked:
+async def check_downtime(pool: asyncpg.Pool, limit: int = 500) -> DowntimeCheck:
     async with pool.acquire() as tx, tx.transaction():
-        return await silence.look(tx, limit, public_url=URL)
+        return await downtime.check_downtime(tx, limit, public_url=URL)
 
 
 async def pass_time(pool: asyncpg.Pool, seconds: float, *, listening: bool = True) -> None:
@@ -72,9 +72,9 @@ async def test_a_server_that_falls_silent_is_down_and_its_next_report_ends_that(
 ) -> None:
     server = await reporting()
     await pass_time(pool, 179)
-    assert await look(pool) == Looked(0, 0)
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await pass_time(pool, 1)
-    assert await look(pool) == Looked(1, 1)
+    assert await check_downtime(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 3 min")]
     await reporting()
     assert await ongoing(pool) == []
@@ -87,8 +87,8 @@ async def test_a_server_that_reports_is_looked_at_once_in_its_time_and_not_down(
     await pass_time(pool, 100)
     await reporting()
     await pass_time(pool, 80)
-    assert await look(pool) == Looked(1, 0)
-    assert await look(pool) == Looked(0, 0)
+    assert await check_downtime(pool) == DowntimeCheck(1, 0)
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)
     wait = await pool.fetchval("SELECT extract(epoch FROM silent_at - now())::float8 FROM server_states")
     assert 98 < wait <= 100
 
@@ -103,9 +103,9 @@ async def test_a_report_does_not_move_the_time_to_look(pool: asyncpg.Pool, repor
 async def test_a_service_that_was_down_for_an_hour_blames_no_server(pool: asyncpg.Pool, reporting: Reporting) -> None:
     await reporting()
     await pass_time(pool, 3600, listening=False)
-    assert await look(pool) == Looked(0, 0)  # the engine is up before the API
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)  # the engine is up before the API
     await listen(pool)
-    assert await look(pool) == Looked(1, 0)
+    assert await check_downtime(pool) == DowntimeCheck(1, 0)
     assert await ongoing(pool) == []
 
 
@@ -113,10 +113,10 @@ async def test_after_a_break_the_whole_time_is_given_again(pool: asyncpg.Pool, r
     server = await reporting()
     await pass_time(pool, 3600, listening=False)
     await listen(pool)
-    await look(pool)
+    await check_downtime(pool)
     await pool.execute("UPDATE listening SET since = since - interval '180 s'")
     await pass_time(pool, 180)
-    assert await look(pool) == Looked(1, 1)
+    assert await check_downtime(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 3 min")]
 
 
@@ -125,9 +125,9 @@ async def test_a_clock_that_jumps_is_a_break(pool: asyncpg.Pool, reporting: Repo
     await reporting()
     await pool.execute(f"UPDATE listening SET seen_at = seen_at - interval '{jump}'")
     await pool.execute("UPDATE server_states SET seen_at = now() - interval '1 hour', silent_at = now()")
-    assert await look(pool) == Looked(0, 0)
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await listen(pool)
-    assert await look(pool) == Looked(1, 0)
+    assert await check_downtime(pool) == DowntimeCheck(1, 0)
 
 
 async def test_a_short_restart_of_the_service_is_no_break(pool: asyncpg.Pool, reporting: Reporting) -> None:
@@ -143,14 +143,14 @@ async def test_downtime_that_was_resolved_by_hand_is_opened_again_while_it_lasts
 ) -> None:
     server = await reporting()
     await pass_time(pool, 180)
-    await look(pool)
+    await check_downtime(pool)
     async with pool.acquire() as tx, tx.transaction():
         await incidents.resolve(tx, [incidents.Closing(project.id, server, None, "a person")])
-    assert await look(pool) == Looked(0, 0)
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await pass_time(pool, 180)
-    assert await look(pool) == Looked(1, 1)
+    assert await check_downtime(pool) == DowntimeCheck(1, 1)
     await pass_time(pool, 180)
-    assert await look(pool) == Looked(1, 1)
+    assert await check_downtime(pool) == DowntimeCheck(1, 1)
     assert await pool.fetchval("SELECT count(*) FROM incidents") == 2
 
 
@@ -162,11 +162,11 @@ async def test_changed_alerts_count_from_now_on(pool: asyncpg.Pool, project: Any
             await servers.change_alerts(tx, project.id, server, {"downtime": downtime})
 
     await change(None)
-    assert await look(pool) == Looked(1, 0)
+    assert await check_downtime(pool) == DowntimeCheck(1, 0)
     await pass_time(pool, 10**6)
-    assert await look(pool) == Looked(0, 0)
+    assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await change({"after": 5})
-    assert await look(pool) == Looked(1, 1)
+    assert await check_downtime(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 5 s")]
     await change(None)
     assert await ongoing(pool) == []
@@ -176,8 +176,8 @@ async def test_engines_that_look_at_once_share_the_work(pool: asyncpg.Pool, repo
     for number in range(20):
         await reporting(f"mb-{number}")
     await pass_time(pool, 180)
-    looks = await asyncio.gather(*(look(pool, 8) for _ in range(5)))
-    while (last := await look(pool, 8)).due:
+    looks = await asyncio.gather(*(check_downtime(pool, 8) for _ in range(5)))
+    while (last := await check_downtime(pool, 8)).due:
         looks.append(last)
     assert sum(each.silent for each in looks) == 20
     assert await pool.fetchval("SELECT count(*) FROM incidents") == 20
@@ -220,7 +220,7 @@ async def test_what_is_due_is_found_by_its_index(pool: asyncpg.Pool, reporting: 
         SELECT id, now(), now() + interval '1 hour' FROM servers ON CONFLICT DO NOTHING"""
     )
     await pool.execute("ANALYZE servers, server_states")
-    rows = await pool.fetch(f"EXPLAIN (COSTS OFF) {silence.DUE}", 500, datetime.now(UTC))
+    rows = await pool.fetch(f"EXPLAIN (COSTS OFF) {downtime.DUE}", 500, datetime.now(UTC))
     found = "\n".join(row[0] for row in rows)
     assert "server_states_silent" in found, found
     assert "Seq Scan" not in found, found

@@ -18,7 +18,7 @@ import pytest_asyncio
 from tests.receivers import Answer, Receiver
 from tests.waiting import until
 from tocsin.domain.monitors import Problem, Result, Target, Wanted
-from tocsin.engine import watch
+from tocsin.engine import monitor_checks
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Checked, Due, Monitor
 from tocsin.transports.guard import Guard
@@ -57,7 +57,7 @@ async def read(pool: asyncpg.Pool, project: Any) -> Callable[[UUID], Any]:
 @asynccontextmanager
 async def watching(pool: asyncpg.Pool, guard: Guard = LOOPBACK) -> AsyncIterator[asyncio.Task[None]]:
     stop = asyncio.Event()
-    task = asyncio.create_task(watch.run(pool, guard, PUBLIC_URL, stop))
+    task = asyncio.create_task(monitor_checks.run(pool, guard, PUBLIC_URL, stop))
     try:
         yield task
     finally:
@@ -107,10 +107,10 @@ async def test_a_slow_site_delays_no_other(
 ) -> None:
     slow, quick = new_receiver(), new_receiver()
     slow.otherwise = Answer(how="hang")
-    for number in range(watch.AT_ONCE + 50):
+    for number in range(monitor_checks.AT_ONCE + 50):
         await make(slow.url(f"/{number}"), timeout=60.0)
     async with watching(pool):
-        await until(lambda: _true(len(slow.requests) >= watch.AT_ONCE), what="all places taken")
+        await until(lambda: _true(len(slow.requests) >= monitor_checks.AT_ONCE), what="all places taken")
         monitor = await make(quick.url("/"))
         await is_now(read, monitor, "success")
         assert await pool.fetchval("SELECT count(*) FROM checks WHERE monitor_id <> $1", monitor) == 0

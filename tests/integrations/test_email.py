@@ -270,15 +270,15 @@ async def test_an_address_with_umlauts_in_its_domain_is_handed_in_as_ascii(mailb
 
 @pytest.mark.parametrize(
     ("said", "cure", "code"),
-    [("550 no such user", "doubt", 550), ("450 greylisted", "wait", 450), ("452 mailbox full", "wait", 452)],
+    [("550 no such user", "limited", 550), ("450 greylisted", "scheduled", 450), ("452 mailbox full", "scheduled", 452)],
 )
 async def test_what_a_mail_server_s_refusal_means(
-    mailbox: Mailbox, tmp_path: Path, said: str, cure: str, code: int
+    mailbox: Mailbox, tmp_path: Path, said: str, retry: str, code: int
 ) -> None:
     mailbox.refusal = said
     failed = await EMAIL.send({"email": "a@example.com"}, OPENED, wires(Smtp("127.0.0.1", mailbox.port), tmp_path))
     assert isinstance(failed, Failed)
-    assert (failed.cure, failed.status_code) == (cure, code)
+    assert (failed.retry, failed.status_code) == (retry, code)
     assert said in failed.error
 
 
@@ -300,7 +300,7 @@ async def test_trouble_of_the_operator_s_own_is_waited_out_and_leaks_no_password
 ) -> None:
     failed = await EMAIL.send({"email": "a@example.com"}, OPENED, wires(smtp(mailbox), tmp_path))
     assert isinstance(failed, Failed)
-    assert failed.cure == "wait"
+    assert failed.retry == "scheduled"
     assert "127.0.0.1" in failed.error
     assert "s3cret" not in repr(failed)
     assert mailbox.mails == []
@@ -322,7 +322,7 @@ async def test_an_outbox_that_cannot_be_written_is_waited_out(tmp_path: Path) ->
     (tmp_path / "outbox").write_text("in the way")
     failed = await EMAIL.send({"email": "alerts@example.com"}, OPENED, wires(None, tmp_path))
     assert isinstance(failed, Failed)
-    assert failed.cure == "wait"
+    assert failed.retry == "scheduled"
 
 
 async def test_a_mailer_says_whether_a_refusal_is_for_good(mailbox: Mailbox, tmp_path: Path) -> None:

@@ -249,18 +249,18 @@ OPENED = Notification("DLV1", "opened", "INC1", "Server", "web-1", "", "cpu", "C
 @pytest.mark.parametrize(
     ("status", "code", "cure"),
     [
-        (400, 21211, "nothing"), (400, 21610, "nothing"), (400, 21614, "nothing"), (400, 21635, "nothing"),
-        (400, 21606, "doubt"), (400, 99999, "doubt"), (401, 20003, "wait"), (404, 20404, "wait"),
-        (429, 20429, "wait"), (500, 20500, "wait"), (503, 20503, "wait"),
+        (400, 21211, "never"), (400, 21610, "never"), (400, 21614, "never"), (400, 21635, "never"),
+        (400, 21606, "limited"), (400, 99999, "limited"), (401, 20003, "scheduled"), (404, 20404, "scheduled"),
+        (429, 20429, "scheduled"), (500, 20500, "scheduled"), (503, 20503, "scheduled"),
     ],
 )  # fmt: skip
 async def test_what_twilio_s_errors_mean(
-    wires: Transports, twilio: Twilio, status: int, code: int, cure: str
+    wires: Transports, twilio: Twilio, status: int, code: int, retry: str
 ) -> None:
     twilio.refuse(status, code, "In words")
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
     assert isinstance(outcome, Failed)
-    assert (outcome.cure, outcome.status_code, outcome.retry_after) == (cure, status, None)
+    assert (outcome.retry, outcome.status_code, outcome.retry_after) == (retry, status, None)
     assert f"error {code}: In words" in outcome.error
 
 
@@ -279,14 +279,14 @@ async def test_the_wait_that_twilio_asks_for_is_honoured(wires: Transports, twil
     twilio.refuse(429, 20429, "Too Many Requests", Retry_After="17")
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
     assert isinstance(outcome, Failed)
-    assert (outcome.cure, outcome.retry_after) == ("wait", 17.0)
+    assert (outcome.retry, outcome.retry_after) == ("scheduled", 17.0)
 
 
 async def test_without_answer_it_is_tried_again_and_no_secret_is_told(wires: Transports, twilio: Twilio) -> None:
     twilio.close()
     outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
     assert isinstance(outcome, Failed)
-    assert outcome.cure == "wait"
+    assert outcome.retry == "scheduled"
     assert "refused" in outcome.error
 
 
@@ -324,5 +324,5 @@ class TestWhereCountriesAreLimited:
     async def test_nothing_is_sent_to_others(self, wires: Transports, twilio: Twilio) -> None:
         outcome = await SmsIntegration().send({"phone_number": "+447400123456"}, OPENED, wires)
         assert isinstance(outcome, Failed)
-        assert outcome.cure == "nothing"
+        assert outcome.retry == "never"
         assert not twilio.messages

@@ -123,14 +123,14 @@ def test_for_a_day_after_rotation_both_secrets_sign() -> None:
 
 @pytest.mark.parametrize(
     ("status", "cure"),
-    [(301, "doubt"), (302, "doubt"), (307, "doubt"), (400, "doubt"), (401, "doubt"), (404, "doubt"), (408, "wait"),
-     (409, "wait"), (410, "gone"), (413, "doubt"), (422, "doubt"), (425, "wait"), (429, "wait"), (500, "wait"),
-     (501, "wait"), (502, "wait"), (503, "wait"), (504, "wait"), (599, "wait")],
+    [(301, "limited"), (302, "limited"), (307, "limited"), (400, "limited"), (401, "limited"), (404, "limited"), (408, "scheduled"),
+     (409, "scheduled"), (410, "disable"), (413, "limited"), (422, "limited"), (425, "scheduled"), (429, "scheduled"), (500, "scheduled"),
+     (501, "scheduled"), (502, "scheduled"), (503, "scheduled"), (504, "scheduled"), (599, "scheduled")],
 )  # fmt: skip
-def test_what_a_refusal_means(status: int, cure: str) -> None:
+def test_what_a_refusal_means(status: int, retry: str) -> None:
     failed = outcome(wire.Answer(status, {}, "no"))
     assert isinstance(failed, Failed)
-    assert (failed.cure, failed.status_code, failed.response) == (cure, status, "no")
+    assert (failed.retry, failed.status_code, failed.response) == (retry, status, "no")
     assert str(status) in failed.error
     assert ("redirects are not followed" in failed.error) == (300 <= status < 400)
 
@@ -144,7 +144,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
-    ("value", "wait"),
+    ("value", "scheduled"),
     [("30", 30.0), (" 30 ", 30.0), ("0", 0.0), ("9" * 400, float("9" * 12)), ("Mon, 01 Jan 2024 00:01:00 GMT", 60.0),
      ("Sun, 31 Dec 2023 00:00:00 GMT", 0.0), ("soon", None), ("-5", None), ("1.5", None), ("٣", None), ("", None),
      (None, None), ("Mon, 01 Jan 99999999999 00:00:00 GMT", None)],
@@ -154,7 +154,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, wait: float | None)
 
 
 def test_a_destination_s_wish_to_wait_travels_along() -> None:
-    assert outcome(wire.Answer(429, {"retry-after": "17"}, "")) == Failed("Answered 429", "wait", 429, "", 17.0)
+    assert outcome(wire.Answer(429, {"retry-after": "17"}, "")) == Failed("Answered 429", "scheduled", 429, "", 17.0)
 
 
 # ----------------------------------------------------------------------------------------------------------- settings
@@ -224,13 +224,13 @@ async def test_a_redirect_is_not_followed_and_says_so(wires: Transports, receive
 async def test_a_lost_connection_is_worth_waiting_for(wires: Transports, receiver: Receiver) -> None:
     receiver.then(Answer(how="reset"))
     failed = await WEBHOOK.send(settings(receiver.url()), OPENED, wires)
-    assert failed == Failed("Connection was closed before an answer", "wait")
+    assert failed == Failed("Connection was closed before an answer", "scheduled")
 
 
 async def test_an_address_that_may_not_be_reached_ends_it_and_says_what_the_operator_can_do(wires: Transports) -> None:
     failed = await WEBHOOK.send(settings("http://10.0.0.1/s3cret"), OPENED, wires)
     assert isinstance(failed, Failed)
-    assert failed.cure == "nothing"
+    assert failed.retry == "never"
     assert "10.0.0.1" in failed.error
     assert "TOCSIN_ALLOW_NETWORKS=" in failed.error
     assert "s3cret" not in failed.error

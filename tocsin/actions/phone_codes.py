@@ -72,7 +72,7 @@ async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, project_id: 
         log.warning("a verification code could not be sent", error=str(error))
         async with pool.acquire() as tx, tx.transaction():
             await phones.forget_code(tx, project_id, number)
-        if error.cure == "nothing":
+        if error.retry == "never":
             raise _refused(422, "phone_number_invalid", f"Nothing can be sent to {number}: {error}") from error
         message = f"The code could not be sent: {error}; try again in a minute"
         raise _refused(503, "sms_unavailable", message, wait=TRY_LATER) from error

@@ -8,8 +8,8 @@ from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import ReportBatch
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.storage.monitoring import downtime
 from tocsin.storage.monitoring import servers as stored
-from tocsin.storage.monitoring import silence
 from tocsin.storage.monitoring.servers import Recorded, Report, Server
 from tocsin.storage.postgres.database import Tx
 
@@ -21,14 +21,14 @@ async def report(batch: ReportBatch, actor: Actor, given: Report) -> Recorded:
 
 
 @unrecorded("a sign of life", by=SYSTEM)
-async def keep_listening(tx: Tx, actor: Actor) -> None:
+async def heartbeat(tx: Tx, actor: Actor) -> None:
     """Say that reports are accepted here: without it, no server counts as silent."""
-    await silence.keep_listening(tx)
+    await downtime.heartbeat(tx)
 
 
 @action("changed server")
 async def change_alerts(tx: Tx, actor: Actor, key: UUID, given: object) -> tuple[Server, Change]:
-    """When its readings, or its silence, open an incident. What is left out stays; null switches an alert off.
+    """When its readings, or its downtime, open an incident. What is left out stays; null switches an alert off.
 
     Raises `Refused` (404, or 422 with the field).
     """

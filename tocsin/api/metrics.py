@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from tocsin import __version__
 from tocsin.api.service import Service
 from tocsin.checks import base as checks
-from tocsin.domain.tallies import COUNTS, HISTOGRAMS, SUM, Histogram, Tally
+from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, Histogram
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import tallies
+from tocsin.storage.delivery import counters
 from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
@@ -74,12 +74,12 @@ async def _families(tx: Tx) -> list[Metric]:
     standing = await tx.fetchrow(STANDING)
     ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Incidents that last", value=standing["incidents"])
     engines = GaugeMetricFamily("tocsin_engines", "Engines that live", value=standing["engines"])
-    totals = await tallies.all_(tx)
+    totals = await counters.all_(tx)
     return [build, depth, oldest, ongoing, engines, *_counts(totals), *_histograms(totals)]
 
 
-def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
-    for name, what in COUNTS.items():
+def _counts(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
+    for name, what in COUNTERS.items():
         family = CounterMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
         kinds = checks.types() if name == "checks" else types()
         nothing: dict[tuple[str, ...], float] = dict.fromkeys(product(kinds, what.outcomes), 0.0)
@@ -89,7 +89,7 @@ def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
         yield family
 
 
-def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
+def _histograms(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
     for name, what in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
         counted = {labels[:-1] for counted, labels in totals if counted == name}
@@ -99,7 +99,7 @@ def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
 
 
 def _buckets(
-    totals: Mapping[Tally, float], name: str, labels: tuple[str, ...], what: Histogram
+    totals: Mapping[CounterKey, float], name: str, labels: tuple[str, ...], what: Histogram
 ) -> list[tuple[str, float]]:
     """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
     bounds = what.buckets

@@ -205,7 +205,7 @@ async def heartbeat(pool: asyncpg.Pool) -> None:
     while True:
         try:
             async with transaction(pool) as tx:
-                await servers.keep_listening(tx, system())
+                await servers.heartbeat(tx, system())
         except UNAVAILABLE:
             pass  # While the database is away nobody can report; the break is seen when it is back.
         except asyncpg.PostgresError as error:

@@ -17,14 +17,14 @@ LASTS: frozenset[Event] = frozenset({"opened", "reminder"})
 
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
 
-TRY_TIMEOUT = 10.0
+ATTEMPT_TIMEOUT = 10.0
 """Seconds that one try may take, connecting included."""
 
 RESPONSE_LIMIT = 2048
 """Bytes of a destination's answer that are kept on record."""
 
 LONGEST_RETRY_AFTER = 3600.0
-TRIES_AFTER_REFUSAL = 2
+ATTEMPTS_AFTER_REFUSAL = 2
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
@@ -38,13 +38,13 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The destination does not have it, as far as is known.
 
-    `cure` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
+    `retry` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
     `nothing` (a further try cannot succeed), `gone` (the destination wants no more, ever: disable the integration).
     `retry_after` is what the destination asked for, in seconds; `receipt` is as in `Delivered`.
     """
 
     error: str
-    cure: Literal["wait", "doubt", "nothing", "gone"] = "wait"
+    retry: Literal["scheduled", "limited", "never", "disable"] = "scheduled"
     status_code: int | None = None
     response: str = ""
     retry_after: float | None = None
@@ -83,10 +83,10 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     disable: str | None = None
 
 
-def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: float) -> Retry | Finish:
+def next_step(outcome: Outcome, failures: int, schedule: Sequence[float], jitter: float) -> Retry | Finish:
     """What follows a try.
 
-    `failures` counts the failed tries before this one; `chance` is in [0, 1) and spreads the waits by ±20 %. A wait is
+    `failures` counts the failed tries before this one; `jitter` is in [0, 1) and spreads the waits by ±20 %. A wait is
     never shorter than the destination asked for (up to an hour).
     """
     match outcome:
@@ -96,12 +96,12 @@ def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: fl
             return Finish("suppressed", reason)
         case Interrupted():
             return Retry(outcome.wait)
-        case Failed(cure="gone"):
+        case Failed(retry="disable"):
             return Finish("dead", outcome.error, disable=outcome.error)
-        case Failed(cure="nothing"):
+        case Failed(retry="never"):
             return Finish("dead", outcome.error)
-    tries = len(schedule) if outcome.cure == "wait" else min(len(schedule), TRIES_AFTER_REFUSAL)
+    tries = len(schedule) if outcome.retry == "scheduled" else min(len(schedule), ATTEMPTS_AFTER_REFUSAL)
     if failures >= tries:
         return Finish("dead", f"{outcome.error} (after {failures + 1} tries)")
-    wait = schedule[failures] * (0.8 + 0.4 * chance)
+    wait = schedule[failures] * (0.8 + 0.4 * jitter)
     return Retry(max(wait, min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)))

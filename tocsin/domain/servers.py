@@ -312,6 +312,6 @@ def start_anew(watch: Mapping[str, Track]) -> Watch:
     return {kind: {"at": track["at"], "usual": track.get("usual", 0.0)} for kind, track in watch.items()}
 
 
-def silence_message(after: float) -> str:
+def downtime_message(after: float) -> str:
     return f"No report for {lasted(after)}"
 

@@ -20,20 +20,20 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from tocsin.domain.counters import Counters
 from tocsin.domain.deliveries import (
-    TRY_TIMEOUT,
+    ATTEMPT_TIMEOUT,
     Delivered,
     Failed,
     Finish,
     Interrupted,
     Outcome,
     Suppressed,
-    after,
+    next_step,
 )
-from tocsin.domain.tallies import Tallies
-from tocsin.engine.admitted import Admitted
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
-from tocsin.engine.record import Ended, Recorder
+from tocsin.engine.permits import PermittedAttempt
+from tocsin.engine.record import FinishedAttempt, Recorder
 from tocsin.integrations.base import Transports, types
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
@@ -50,7 +50,7 @@ SLOTS = 4096
 CLAIM_LIMIT = 500
 POLL = 0.5
 """Seconds between looks at the queue where no notification came."""
-MUST_START = LEASE - 2 * TRY_TIMEOUT
+MUST_START = LEASE - 2 * ATTEMPT_TIMEOUT
 """Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
 BACKLOG = 10_000
 """Jobs waiting in this process above which it asks not to be handed more."""
@@ -58,18 +58,18 @@ KNOWN = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
 REFUSED_PAUSE = 5.0
 """Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
-TRY_GRACE = 0.5
+ATTEMPT_GRACE = 0.5
 """Seconds that a type may take longer than it promised before its try is stopped."""
 NOBODY = UUID(int=0)
 
 
-class UnderWay(msgspec.Struct, eq=False):
+class RunningAttempt(msgspec.Struct, eq=False):
     """A try from its beginning until its end is on record. `began` is monotonic time."""
 
     job: Job
     destination: Destination
     began: float
-    admitted: Admitted | None = None
+    permitted: PermittedAttempt | None = None
     sending: bool = True
     overdue: bool = False
 
@@ -80,7 +80,7 @@ class Deliverer:
     def __init__(self, pool: asyncpg.Pool, vault: Vault, transports: Transports, schedule: Sequence[float]) -> None:
         self.number: int | None = None
         self.wake = asyncio.Event()
-        self.tallies = Tallies()
+        self.counters = Counters()
         self._pool = pool
         self._vault = vault
         self._transports = transports
@@ -89,7 +89,7 @@ class Deliverer:
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._kept: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[UnderWay, asyncio.Task[None]] = {}  # oldest first
+        self._tries: dict[RunningAttempt, asyncio.Task[None]] = {}  # oldest first
         self._claiming = asyncio.Lock()
         self._late: list[Job] = []
         self._short_of_slots: dict[UUID, Destination] = {}
@@ -127,7 +127,7 @@ class Deliverer:
                 self._late.append(job)
                 continue
             destination.under_way += 1
-            trying = UnderWay(job, destination, now)
+            trying = RunningAttempt(job, destination, now)
             self._tries[trying] = asyncio.create_task(self._try(trying))
 
     @property
@@ -208,7 +208,7 @@ class Deliverer:
 
     def _stop_overdue(self) -> None:
         """End tries that their type did not end in time. One look at all costs less than a timer for each."""
-        latest = time.monotonic() - TRY_TIMEOUT - TRY_GRACE
+        latest = time.monotonic() - ATTEMPT_TIMEOUT - ATTEMPT_GRACE
         for each, task in self._tries.items():
             if each.began > latest:
                 return
@@ -218,7 +218,7 @@ class Deliverer:
 
     # ------------------------------------------------------------------------------------------------- one try
 
-    async def _try(self, trying: UnderWay) -> None:
+    async def _try(self, trying: RunningAttempt) -> None:
         job, destination = trying.job, trying.destination
         started_at, started = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
@@ -226,7 +226,7 @@ class Deliverer:
             outcome = await self._send(trying)
         except asyncio.CancelledError:
             if trying.overdue:
-                outcome = Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
+                outcome = Failed(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")
             elif not self._stopping:
                 raise
         finally:
@@ -244,17 +244,17 @@ class Deliverer:
             if up_again or (destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP)):
                 self.wake.set()
         try:
-            if trying.admitted is not None:
-                outcome = trying.admitted.ended(outcome)
+            if trying.permitted is not None:
+                outcome = trying.permitted.final_outcome(outcome)
             tried = self._tried(job, outcome, started_at, duration)
-            recorded = await self._recorder.record(Ended(tried, outcome, trying.admitted))
+            recorded = await self._recorder.record(FinishedAttempt(tried, outcome, trying.permitted))
             self._count(job, destination.type, tried, recorded)
         finally:
             del self._tries[trying]
             while self._short_of_slots and len(self._tries) < SLOTS:
                 self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
 
-    async def _send(self, trying: UnderWay) -> Outcome:
+    async def _send(self, trying: RunningAttempt) -> Outcome:
         job = trying.job
         try:
             to = await self._sendable(job)
@@ -278,8 +278,8 @@ class Deliverer:
                 stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
                 said = replace(said, unsubscribe_url=stop)
             if kind.needs_permit(to):
-                trying.admitted = Admitted(self._pool, kind, job, to.settings)
-                return await trying.admitted.send(said, self._transports)
+                trying.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
+                return await trying.permitted.send(said, self._transports)
             return await kind.send(to.settings, said, self._transports)
         except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
             return _refused(job, error)
@@ -304,7 +304,7 @@ class Deliverer:
         return [found.get(each) for each in ids]
 
     def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> Tried:
-        then = after(outcome, job.failures, self._schedule, random.random())  # noqa: S311
+        then = next_step(outcome, job.failures, self._schedule, random.random())  # noqa: S311
         match outcome:
             case Delivered(status_code, response):
                 what = Try(started_at, duration, "delivered", status_code, response)
@@ -320,12 +320,12 @@ class Deliverer:
         return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
     def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
-        self.tallies.count("attempts", kind, tried.what.outcome)
-        self.tallies.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
+        self.counters.count("attempts", kind, tried.what.outcome)
+        self.counters.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
         if recorded.finished_at is not None and isinstance(tried.then, Finish):
-            self.tallies.count("deliveries", kind, tried.then.status)
+            self.counters.count("deliveries", kind, tried.then.status)
             if tried.then.status == "delivered":
-                self.tallies.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
+                self.counters.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
     async def note_health(self) -> None:
         """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from tocsin.domain.deliveries import Finish, Outcome
-from tocsin.engine.admitted import Admitted
+from tocsin.engine.permits import PermittedAttempt
 from tocsin.storage.delivery import leases
 from tocsin.storage.delivery.leases import Recorded, Tried
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
@@ -24,27 +24,27 @@ DATABASE_PAUSE = 0.2
 UNSPEAKABLE = "What was answered could not be stored"
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
+class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
     """A try that is to be put on record, with its leave where it had one."""
 
     tried: Tried
     outcome: Outcome
-    admitted: Admitted | None
+    permitted: PermittedAttempt | None
 
     @property
     def plain(self) -> bool:
         """Whether nothing follows but the delivery's end."""
         then = self.tried.then
-        return self.admitted is None and isinstance(then, Finish) and then.disable is None
+        return self.permitted is None and isinstance(then, Finish) and then.disable is None
 
 
 class Recorder:
     """One engine's record of what became of its tries."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self._commit = GroupCommit[Ended, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
+        self._commit = GroupCommit[FinishedAttempt, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
 
-    async def record(self, ended: Ended) -> Recorded:
+    async def record(self, ended: FinishedAttempt) -> Recorded:
         """A try that happened goes on record, however long the database is away; if need be without what was said.
 
         Raises what the database raises where it stores nothing of it at all.
@@ -62,7 +62,7 @@ class Recorder:
                 complete, ended = False, replace(ended, tried=_without_words(ended.tried))
 
 
-async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> list[Recorded]:
+async def _record(connection: asyncpg.Connection, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
     """In one transaction; plain ends are one statement, which is one by itself."""
     if all(each.plain for each in ended):
         return await leases.record(connection, [each.tried for each in ended])
@@ -70,11 +70,11 @@ async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> lis
         return await _record_and_settle(connection, ended)
 
 
-async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
+async def _record_and_settle(tx: Tx, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
     recorded = await leases.record(tx, [each.tried for each in ended])
     for each, what in zip(ended, recorded, strict=True):
-        if each.admitted is not None and what.counts:
-            await each.admitted.after_attempt(tx, each.outcome, each.tried.then)
+        if each.permitted is not None and what.counts:
+            await each.permitted.after_attempt(tx, each.outcome, each.tried.then)
     return recorded
 
 

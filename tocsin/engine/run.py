@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import returns, silence, sweep, watch
+from tocsin.engine import downtime, monitor_checks, reboot_watch, sweep
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
@@ -55,9 +55,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
-        "watch": lambda: watch.run(pool, guard, public_url, stop, deliverer.tallies),
-        "returns": lambda: returns.run(pool, vault, ssh, stop),
-        "silence": lambda: silence.run(pool, public_url, stop),
+        "watch": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
+        "returns": lambda: reboot_watch.run(pool, vault, ssh, stop),
+        "silence": lambda: downtime.run(pool, public_url, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

@@ -11,7 +11,7 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import health, incidents, leases, tallies
+from tocsin.storage.delivery import counters, health, incidents, leases
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
 
@@ -38,12 +38,12 @@ async def run(
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
 
     async def every_few_seconds() -> None:
-        counted = deliverer.tallies.take()
+        counted = deliverer.counters.flush()
         try:
             async with pool.acquire() as tx, tx.transaction():
-                await tallies.add(tx, counted)
+                await counters.add(tx, counted)
         except BaseException:
-            deliverer.tallies.put_back(counted)
+            deliverer.counters.restore(counted)
             raise
 
     async def every_minute() -> None:

@@ -140,7 +140,7 @@ class IntegrationType(ABC):
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        """One attempt. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+        """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 
     async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
         """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""

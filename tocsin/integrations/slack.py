@@ -230,15 +230,15 @@ def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
 
 def failed(refusal: SlackRefused) -> Failed:
     """What follows from Slack's refusal."""
-    cure: Literal["wait", "doubt", "nothing", "gone"] = "doubt"
+    retry: Literal["scheduled", "limited", "never", "disable"] = "limited"
     what = str(refusal)
     if refusal.code in GONE:
-        cure, what = "gone", f"{what}: {GONE[refusal.code]}"
+        retry, what = "disable", f"{what}: {GONE[refusal.code]}"
     elif refusal.code in HOPELESS:
-        cure = "nothing"
+        retry = "never"
     elif refusal.code in PASSING or (refusal.status or 0) >= 500:
-        cure = "wait"
-    return Failed(what, cure, refusal.status, refusal.response, refusal.retry_after)
+        retry = "scheduled"
+    return Failed(what, retry, refusal.status, refusal.response, refusal.retry_after)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -94,7 +94,7 @@ class SmsIntegration(IntegrationType):
         try:
             taken = await transports.sms.send(settings["phone_number"], said, notification.delivery_id)
         except TextRefused as error:
-            return Failed(str(error), error.cure, error.status_code, retry_after=error.retry_after)
+            return Failed(str(error), error.retry, error.status_code, retry_after=error.retry_after)
         return Delivered(taken.status_code, taken.said, receipt={"id": taken.id})
 
     async def after_attempt(

@@ -13,7 +13,7 @@ from secrets import token_hex
 from typing import Any, ClassVar
 
 from tocsin.domain import boots, hosts
-from tocsin.domain.deliveries import LASTS, TRY_TIMEOUT, Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, LASTS, Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Transports
@@ -28,7 +28,7 @@ from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fing
 
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
-ENDED_WITHIN = TRY_TIMEOUT - 0.5
+ENDED_WITHIN = ATTEMPT_TIMEOUT - 0.5
 
 NOTHING_TO_DO = "nothing to do"
 DEFAULT_PORT = 22
@@ -199,14 +199,14 @@ class SshServerRestartIntegration(IntegrationType):
                 return _ended(await session.run(_sudo(to, "reboot"), _typed(to)), to)
         except TimeoutError:
             if attempt.sent:
-                return Failed(f"outcome unknown: the command was sent to {to.place}, with no end in time", "nothing")
+                return Failed(f"outcome unknown: the command was sent to {to.place}, with no end in time", "never")
             return Failed(f"Timed out: {to.place} was not ready for a command within {READY_WITHIN:g} seconds")
         except SshFailed as error:
             receipt = {"offered_host_key": error.offered} if error.offered else None
-            return Failed(_unspoken(str(error), to), error.cure, receipt=receipt)
+            return Failed(_unspoken(str(error), to), error.retry, receipt=receipt)
         except NotBegun as error:
             if attempt.sent:
-                return Failed(f"outcome unknown: {to.place} was gone while the command was handed over", "nothing")
+                return Failed(f"outcome unknown: {to.place} was gone while the command was handed over", "never")
             return Failed(f"{to.place} broke off: {_unspoken(str(error), to)}")
 
     # ------------------------------------------------------------------------------------------------- afterwards
@@ -299,14 +299,14 @@ def _refused(ran: Ran, to: Login) -> Failed:
         case None, _:
             return Failed(f"{to.place} broke off while sudo was asked")
         case 127, _:
-            return Failed(f"sudo is not installed on {to.place}", "doubt")
+            return Failed(f"sudo is not installed on {to.place}", "limited")
         case _, words if "not allowed" in words or "may not run" in words or "not in the sudoers" in words:
-            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({said})", "doubt")
+            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({said})", "limited")
         case _, words if "a password is required" in words:
-            return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "doubt")
+            return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "limited")
         case _, words if "try again" in words or "incorrect" in words or "no password was provided" in words:
-            return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "doubt")
-    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({said})" if said else ""), "doubt")
+            return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "limited")
+    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({said})" if said else ""), "limited")
 
 
 def _dry_run(to: Login, session: Session) -> Delivered:
@@ -324,7 +324,7 @@ def _ended(ran: Ran, to: Login) -> Outcome:
     if ran.status == 0:
         return Delivered(response="The command was sent and accepted")
     failed = _refused(ran, to)
-    return Failed(failed.error, "nothing", receipt={"restarting": False})
+    return Failed(failed.error, "never", receipt={"restarting": False})
 
 
 def _unspoken(text: str, to: Login) -> str:

@@ -87,7 +87,7 @@ class WebhookIntegration(IntegrationType):
         try:
             answer = await transports.http.post(settings["webhook_url"], said, headers(settings, notification, said))
         except Unreachable as error:
-            return Failed(str(error), cure="nothing" if error.refused else "wait")
+            return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)
 
 
@@ -137,13 +137,13 @@ def outcome(answer: Answer, now: float | None = None) -> Outcome:
     if 200 <= status < 300:
         return Delivered(status, text)
     if 300 <= status < 400:
-        return Failed(f"Answered {status}: redirects are not followed", "doubt", status, text)
+        return Failed(f"Answered {status}: redirects are not followed", "limited", status, text)
     if status == 410:
-        return Failed("Answered 410: the destination is gone for good", "gone", status, text)
+        return Failed("Answered 410: the destination is gone for good", "disable", status, text)
     if 400 <= status < 500 and status not in PASSING:
-        return Failed(f"Answered {status}", "doubt", status, text)
+        return Failed(f"Answered {status}", "limited", status, text)
     wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
-    return Failed(f"Answered {status}", "wait", status, text, wait)
+    return Failed(f"Answered {status}", "scheduled", status, text, wait)
 
 
 def retry_after(value: str | None, now: float) -> float | None:

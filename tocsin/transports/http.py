@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Blocked, Guard
 from tocsin.transports.place import Place, place
@@ -88,7 +88,7 @@ class Http:
         said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
         try:
-            return await self._exchange(there, request, time.monotonic() + TRY_TIMEOUT)
+            return await self._exchange(there, request, time.monotonic() + ATTEMPT_TIMEOUT)
         except (OSError, Unresolved, Unreadable) as error:
             raise _unreachable(there, error) from error
 
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
 def _unreachable(there: Place, error: Exception) -> Unreachable:
     match error:
         case TimeoutError():
-            return Unreachable(f"No answer within {TRY_TIMEOUT:g} seconds")
+            return Unreachable(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")
         case Unresolved():
             return Unreachable(str(error))
         case Blocked():

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tocsin import settings
 from tocsin.domain import names
-from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 
@@ -65,7 +65,7 @@ class Slack:
 
     def __init__(self, app: settings.Slack) -> None:
         self._app = app
-        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT, patience=TRY_TIMEOUT)
+        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT, patience=ATTEMPT_TIMEOUT)
 
     async def call(self, method: str, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """One call of a method that takes JSON, on behalf of `token`. Raises `SlackRefused`."""

@@ -13,7 +13,7 @@ import aiosmtplib
 import structlog
 
 from tocsin.domain import accounts, names
-from tocsin.domain.deliveries import TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.domain.mail import Letter, composed
 from tocsin.settings import Smtp
 from tocsin.transports.smtp_session import begin_mail, hand_over, session
@@ -69,9 +69,9 @@ class Mailer:
             return "; it may have taken the mail all the same" if sent else ""
 
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + TRY_TIMEOUT
+        deadline = loop.time() + ATTEMPT_TIMEOUT
         try:
-            async with asyncio.timeout_at(deadline) as limit, session(smtp, TRY_TIMEOUT) as client:
+            async with asyncio.timeout_at(deadline) as limit, session(smtp, ATTEMPT_TIMEOUT) as client:
                 utf8 = not f"{self._from}{letter.to}".isascii()
                 if utf8 and not client.supports_extension("smtputf8"):
                     raise MailRefused(f"{target} takes no addresses such as {letter.to} (SMTPUTF8)", permanent=True)
@@ -87,7 +87,7 @@ class Mailer:
         except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
             raise _refused(error.code, error.message, recipient=True) from error
         except TimeoutError as error:
-            raise MailRefused(f"No answer from {target} within {TRY_TIMEOUT:g} seconds{doubt()}") from error
+            raise MailRefused(f"No answer from {target} within {ATTEMPT_TIMEOUT:g} seconds{doubt()}") from error
         except aiosmtplib.SMTPResponseException as error:
             raise _refused(error.code, error.message, recipient=False) from error
         except (aiosmtplib.SMTPException, OSError) as error:

@@ -29,16 +29,16 @@ KEPT = 16_384
 
 
 class SshFailed(Exception):
-    """No conversation came about, in words for people. `cure` is `domain.deliveries.Failed`'s.
+    """No conversation came about, in words for people. `retry` is `domain.deliveries.Failed`'s.
 
     `offered` is the host key that was met where another was expected.
     """
 
     def __init__(
-        self, message: str, cure: Literal["wait", "doubt", "nothing"] = "wait", *, offered: str | None = None
+        self, message: str, retry: Literal["scheduled", "limited", "never"] = "scheduled", *, offered: str | None = None
     ) -> None:
         super().__init__(message)
-        self.cure = cure
+        self.retry = retry
         self.offered = offered
 
 
@@ -194,11 +194,11 @@ class Ssh:
         try:
             return await self._dialer.open(hosts.read(to.host), to.port)
         except hosts.Unreadable as error:
-            raise SshFailed(f"The address cannot be used: {error}", "nothing") from None
+            raise SshFailed(f"The address cannot be used: {error}", "never") from None
         except Unresolved as error:
             raise SshFailed(str(error)) from None
         except Blocked as error:
-            raise SshFailed(str(error), "nothing") from None
+            raise SshFailed(str(error), "never") from None
         except ConnectionRefusedError:
             raise SshFailed(f"Connection refused: nothing listens at {to.place}") from None
         except OSError as error:
@@ -223,7 +223,7 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
     try:
         keys = [asyncssh.import_private_key(to.private_key)] if by_key else None
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "nothing") from None
+        raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "never") from None
     return {
         "username": to.username,
         "client_keys": keys,
@@ -248,20 +248,20 @@ def _failed(
                 f"The host key of {to.place} has changed: {fingerprint(host_key)} is known, {fingerprint(met[0])} was "
                 "offered. Nothing was said to it. If the machine was set up anew, trust the new key by its "
                 "fingerprint; if not, somebody may stand between",
-                "nothing", offered=met[0],
+                "never", offered=met[0],
             )  # fmt: skip
         case asyncssh.PermissionDenied() if asked_more:
             return SshFailed(
                 f"Authentication failed: {to.place} asks user {to.username} for something besides the password, or for "
-                "the password a second time", "doubt",
+                "the password a second time", "limited",
             )  # fmt: skip
         case asyncssh.PermissionDenied():
             what = "private key" if to.private_key is not None else "password"
             return SshFailed(
-                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "doubt"
+                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "limited"
             )
         case asyncssh.KeyExchangeFailed():
-            return SshFailed(f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "doubt")
+            return SshFailed(f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "limited")
     reason = _line(str(error)) or type(error).__name__
     return SshFailed(f"The SSH conversation with {to.place} broke off before the login: {reason}")
 

@@ -37,12 +37,12 @@ class TextRefused(Exception):
     def __init__(
         self,
         message: str,
-        cure: Literal["wait", "doubt", "nothing"] = "wait",
+        retry: Literal["scheduled", "limited", "never"] = "scheduled",
         status_code: int | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.cure = cure
+        self.retry = retry
         self.status_code = status_code
         self.retry_after = retry_after
 
@@ -64,7 +64,7 @@ class Provider(ABC):
 
     @abstractmethod
     async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
-        """Hand in `text` for a number in E.164 form; ends within `TRY_TIMEOUT` seconds. Raises `TextRefused`.
+        """Hand in `text` for a number in E.164 form; ends within `ATTEMPT_TIMEOUT` seconds. Raises `TextRefused`.
 
         `reports_to` is the address at which the provider may report what became of it, where there is one.
         """
@@ -95,7 +95,7 @@ class Texting:
     async def send(self, number: str, text: str, delivery_id: str | None = None) -> Taken:
         """Hand in `text`; reports, if any, will name the delivery. Raises `TextRefused`."""
         if refusal := phones.outside(number, self.countries):
-            raise TextRefused(f"{number} {refusal}", "nothing")
+            raise TextRefused(f"{number} {refusal}", "never")
         reports_to = f"{self.report_url}/{delivery_id}" if self.report_url and delivery_id else None
         return await self.provider.send(number, text, reports_to)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from tocsin.domain.deliveries import TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
@@ -47,7 +47,7 @@ class Twilio(Provider):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._http = Http(Guard(EVERYWHERE), patience=TRY_TIMEOUT)
+        self._http = Http(Guard(EVERYWHERE), patience=ATTEMPT_TIMEOUT)
         self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
         credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
         self._headers = {
@@ -136,8 +136,8 @@ def _refused(answer: Answer) -> TextRefused:
     if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
         asked = answer.headers.get("retry-after", "").strip()
         wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
-        return TextRefused(what, "wait", answer.status, wait)
-    return TextRefused(what, "nothing" if code in PERMANENT else "doubt", answer.status)
+        return TextRefused(what, "scheduled", answer.status, wait)
+    return TextRefused(what, "never" if code in PERMANENT else "limited", answer.status)
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:

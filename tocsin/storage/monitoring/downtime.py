@@ -19,7 +19,7 @@ from tocsin.storage.postgres.database import Tx, key
 BREAK = 10.0
 """Seconds without a sign of an API process after which nobody could report, so that silence means nothing."""
 
-KEEP_LISTENING = """
+HEARTBEAT = """
 INSERT INTO listening AS l (since, seen_at) VALUES (now(), now())
 ON CONFLICT (only_row) DO UPDATE
 SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
@@ -45,29 +45,29 @@ WHERE t.server_id = g.id AND t.server_id = ANY ($1)
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class DowntimeCheck:
     """How many servers were due to be looked at, and how many of them have gone silent."""
 
     due: int
     silent: int
 
 
-async def keep_listening(tx: Tx) -> None:
+async def heartbeat(tx: Tx) -> None:
     """Say that reports are accepted at this moment. After a break, all silence counts from now.
 
     A clock that jumped, either way, is a break too.
     """
-    await tx.execute(KEEP_LISTENING, BREAK)
+    await tx.execute(HEARTBEAT, BREAK)
 
 
-async def look(tx: Tx, limit: int, *, public_url: str) -> Looked:
+async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeCheck:
     """Look at up to `limit` servers that may have gone silent, and open `downtime` for those that have.
 
     Nothing is looked at while no API process accepts reports. Several engines may look at once.
     """
     since = await tx.fetchval(LISTENING, BREAK)
     if since is None:
-        return Looked(0, 0)
+        return DowntimeCheck(0, 0)
     waits: dict[UUID, float] = {}
     silent: list[Opening] = []
     for row in await tx.fetch(DUE, limit, since):
@@ -78,12 +78,12 @@ async def look(tx: Tx, limit: int, *, public_url: str) -> Looked:
             waits[server_id] = after - lasts.total_seconds()
         else:
             waits[server_id] = after
-            message = domain.silence_message(after)
+            message = domain.downtime_message(after)
             silent.append(Opening(key(row["project_id"]), SERVER.type, server_id, "downtime", message))
     await _open(tx, silent, public_url)
     if waits:
         await tx.execute(LOOK_AT, list(waits), list(waits.values()))
-    return Looked(len(waits), len(silent))
+    return DowntimeCheck(len(waits), len(silent))
 
 
 async def _open(tx: Tx, wishes: Sequence[Opening], public_url: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-Tally = tuple[str, tuple[str, ...]]
+CounterKey = tuple[str, tuple[str, ...]]
 """What is counted, and the values of its labels; of a histogram, the last is the bucket's upper bound, or `SUM`."""
 
 SUM = "sum"
@@ -17,7 +17,7 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CounterSpec:
     """Something that only grows, by a type and by these outcomes."""
 
     help: str
@@ -39,10 +39,10 @@ class Histogram:
         return *map(str, self.bounds), LARGEST
 
 
-COUNTS = {
-    "deliveries": Count("Deliveries that have ended", ("delivered", "dead", "suppressed")),
-    "attempts": Count("Tries of deliveries", ("delivered", "failed", "suppressed", "interrupted")),
-    "checks": Count("Checks of network monitors", ("ok", "failed")),
+COUNTERS = {
+    "deliveries": CounterSpec("Deliveries that have ended", ("delivered", "dead", "suppressed")),
+    "attempts": CounterSpec("Tries of deliveries", ("delivered", "failed", "suppressed", "interrupted")),
+    "checks": CounterSpec("Checks of network monitors", ("ok", "failed")),
 }
 HISTOGRAMS = {
     "attempt_seconds": Histogram("How long one try took", ("type",), _FAST),
@@ -52,14 +52,14 @@ HISTOGRAMS = {
 }
 
 
-class Tallies:
+class Counters:
     """What one process has counted since the last `take`."""
 
     def __init__(self) -> None:
-        self._amounts: Counter[Tally] = Counter()
+        self._amounts: Counter[CounterKey] = Counter()
 
     def count(self, name: str, *labels: str) -> None:
-        """One more of `COUNTS[name]`."""
+        """One more of `COUNTERS[name]`."""
         self._amounts[name, labels] += 1
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
@@ -68,11 +68,11 @@ class Tallies:
         self._amounts[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
         self._amounts[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
 
-    def take(self) -> dict[Tally, float]:
+    def flush(self) -> dict[CounterKey, float]:
         """Everything counted so far; counting starts anew."""
         taken, self._amounts = self._amounts, Counter()
         return dict(taken)
 
-    def put_back(self, amounts: dict[Tally, float]) -> None:
+    def restore(self, amounts: dict[CounterKey, float]) -> None:
         """What was taken and could not be stored."""
         self._amounts.update(amounts)

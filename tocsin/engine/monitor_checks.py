@@ -14,7 +14,7 @@ import structlog
 
 from tocsin import __version__
 from tocsin.checks.base import Wires, perform
-from tocsin.domain.tallies import Tallies
+from tocsin.domain.counters import Counters
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Checked, Due
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
@@ -33,14 +33,14 @@ PAUSE = 0.25
 
 
 async def run(
-    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, tallies: Tallies | None = None
+    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None
 ) -> None:
     """Make the checks that are due until `stop` is set. Any number of engines may do so at once.
 
     What is under way then is given up: those monitors are due again soon. Raises what claiming raises when the
     database is away.
     """
-    watcher = Watcher(pool, Wires(Dialer(guard), f"Tocsin/{__version__}"), public_url, tallies or Tallies())
+    watcher = CheckRunner(pool, Wires(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters())
     try:
         while not stop.is_set():
             await watcher.claim()
@@ -49,13 +49,13 @@ async def run(
         await watcher.give_up()
 
 
-class Watcher:
+class CheckRunner:
     """The checks that one engine has under way."""
 
-    def __init__(self, pool: asyncpg.Pool, wires: Wires, public_url: str, tallies: Tallies) -> None:
+    def __init__(self, pool: asyncpg.Pool, wires: Wires, public_url: str, counters: Counters) -> None:
         self._pool = pool
         self._wires = wires
-        self._tallies = tallies
+        self._tallies = counters
         self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -66,7 +66,7 @@ async def _look(ssh: Ssh, watched: Watched, to: Sendable) -> Seen:
     except TimeoutError:
         return "silent"
     except SshFailed as error:
-        return "silent" if error.cure == "wait" else "unclear"
+        return "silent" if error.retry == "scheduled" else "unclear"
     restarted = boots.another(watched.boot_id, found)
     if restarted is not None:
         return "back" if restarted else "up"

@@ -8,7 +8,7 @@ import contextlib
 import asyncpg
 import structlog
 
-from tocsin.storage.monitoring import silence
+from tocsin.storage.monitoring import downtime
 from tocsin.storage.postgres.database import UNAVAILABLE
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ async def run(pool: asyncpg.Pool, public_url: str, stop: asyncio.Event) -> None:
         due = 0
         try:
             async with pool.acquire() as tx, tx.transaction():
-                due = (await silence.look(tx, BATCH, public_url=public_url)).due
+                due = (await downtime.check_downtime(tx, BATCH, public_url=public_url)).due
         except UNAVAILABLE as error:
             log.debug("database away", error=str(error))
         except asyncpg.PostgresError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 from msgspec.structs import replace
 
-from tocsin.domain.deliveries import TRY_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, Delivered, Failed, Finish, Interrupted, Outcome, Retry, Suppressed
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.base import IntegrationType, Permit, Transports
 from tocsin.storage.delivery import leases
@@ -22,14 +22,14 @@ class _TakenOver(Exception):
 
 
 @dataclass(slots=True)
-class Admitted:
-    """One such try. `crossed` is whether it is behind the point of no return, as far as this process knows."""
+class PermittedAttempt:
+    """One such try. `past_no_return` is whether it is behind the point of no return, as far as this process knows."""
 
     pool: asyncpg.Pool
     kind: IntegrationType
     job: Job
     settings: Mapping[str, Any]
-    crossed: bool = False
+    past_no_return: bool = False
 
     async def send(self, notification: Notification, transports: Transports) -> Outcome:
         """Ask, then send what was granted."""
@@ -41,33 +41,33 @@ class Admitted:
         if isinstance(granted, Suppressed | Failed):
             return granted
 
-        async def cross() -> Outcome | None:
-            return await self._cross(granted)
+        async def pass_point_of_no_return() -> Outcome | None:
+            return await self._pass_point_of_no_return(granted)
 
-        return await self.kind.send(self.settings, notification, transports, Permit(granted, cross))
+        return await self.kind.send(self.settings, notification, transports, Permit(granted, pass_point_of_no_return))
 
-    async def _cross(self, known: Mapping[str, Any]) -> Outcome | None:
+    async def _pass_point_of_no_return(self, known: Mapping[str, Any]) -> Outcome | None:
         try:
             async with self.pool.acquire() as tx, tx.transaction():
                 refused = await self.kind.before_point_of_no_return(tx, self.job, self.settings, known)
                 if refused is not None:
                     return refused
-                if not await leases.cross(tx, self.job.id, self.job.attempt, TRY_TIMEOUT):
+                if not await leases.cross(tx, self.job.id, self.job.attempt, ATTEMPT_TIMEOUT):
                     raise _TakenOver
         except _TakenOver:  # what was prepared is undone with the transaction
             return Interrupted("Interrupted: the try took too long to begin")
         except UNAVAILABLE as error:  # it may be committed, but nothing was sent: to be tried again
             return _away(error)
-        self.crossed = True
+        self.past_no_return = True
         return None
 
-    def ended(self, outcome: Outcome) -> Outcome:
+    def final_outcome(self, outcome: Outcome) -> Outcome:
         """What a try's end means: behind the point of no return nothing is tried again."""
         match outcome:
-            case Interrupted() if self.crossed:
-                return Failed(leases.UNKNOWN_END, cure="nothing")
-            case Failed() if self.crossed:
-                return replace(outcome, cure="nothing", retry_after=None)
+            case Interrupted() if self.past_no_return:
+                return Failed(leases.UNKNOWN_END, retry="never")
+            case Failed() if self.past_no_return:
+                return replace(outcome, retry="never", retry_after=None)
             case Delivered() | Failed() | Suppressed() | Interrupted():
                 return outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tocsin.domain.tallies import Tally
+from tocsin.domain.counters import CounterKey
 from tocsin.storage.postgres.database import Tx
 
 # Sorted, so that two engines lock the rows in the same order.
@@ -18,13 +18,13 @@ ON CONFLICT (name, labels) DO UPDATE SET value = tallies.value + excluded.value
 ALL = "SELECT name, labels, value FROM tallies"
 
 
-async def add(tx: Tx, amounts: Mapping[Tally, float]) -> None:
+async def add(tx: Tx, amounts: Mapping[CounterKey, float]) -> None:
     """Add what one process has counted."""
     if amounts:
         names, labels = zip(*amounts, strict=True)
         await tx.execute(ADD, list(names), ["\n".join(each) for each in labels], list(amounts.values()))
 
 
-async def all_(tx: Tx) -> dict[Tally, float]:
+async def all_(tx: Tx) -> dict[CounterKey, float]:
     """The totals."""
     return {(row["name"], tuple(row["labels"])): row["value"] for row in await tx.fetch(ALL)}
