@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from tests.waiting import until
 from tocsin.domain import ids
-from tocsin.domain.incidents import Closing, Opened, Opening
+from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest
 from tocsin.engine import run as engine
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.settings import Settings
@@ -48,7 +48,7 @@ class World:
             return await integrations.create_system(tx, self.project_id, address)
 
     async def open(self, *types: str, message: str = "It broke") -> list[Opened]:
-        wishes = [Opening(self.project_id, "Server", self.server_id, each, message) for each in types]
+        wishes = [OpenRequest(self.project_id, "Server", self.server_id, each, message) for each in types]
         async with self.pool.acquire() as tx, tx.transaction():
             found = await openings.open(tx, wishes, public_url=PUBLIC_URL)
         return [each for each in found if isinstance(each, Opened)]
@@ -56,7 +56,7 @@ class World:
     async def resolve(self, *types: str) -> list[Any]:
         async with self.pool.acquire() as tx, tx.transaction():
             return await incidents.resolve(
-                tx, [Closing(self.project_id, self.server_id, each, "a test") for each in types]
+                tx, [ResolveRequest(self.project_id, self.server_id, each, "a test") for each in types]
             )
 
     async def log(self, integration_id: UUID) -> list[deliveries.Delivery]:

@@ -30,7 +30,7 @@ from tocsin.actions.base import ACTIONS, Actor
 from tocsin.actions.monitors import MonitorFields
 from tocsin.domain import discovery
 from tocsin.domain.errors import Refused
-from tocsin.domain.incidents import Opening
+from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
@@ -192,7 +192,7 @@ async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
         server = UUID(str(await tx.fetchval("SELECT id FROM servers WHERE project_id = $1", made.id)))
         await attachments.attach(tx, owner, vault, SERVER, SERVER.public(server), first.id)
     async with pool.acquire() as tx:
-        [opened] = await openings.open(tx, [Opening(made.id, "Server", server, "disk", "full")], public_url=URL)
+        [opened] = await openings.open(tx, [OpenRequest(made.id, "Server", server, "disk", "full")], public_url=URL)
     return House(vault, made.id, ann.id, ben.id, first.id, second.id, monitor.id, server, opened.incident.id, settings)  # type: ignore[union-attr]
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.calls import alarm, new_monitor, new_server, opened
 from tests.service import new_project
 from tocsin.domain import ids
-from tocsin.domain.incidents import Closing
+from tocsin.domain.incidents import ResolveRequest
 from tocsin.storage.delivery import incidents
 
 FIELDS = {
@@ -281,7 +281,7 @@ async def test_resolving_one_incident_leaves_the_one_that_has_taken_its_place(
     stale = ids.parse(ids.INCIDENT, first["uuid"])
     row = await pool.fetchrow("SELECT project_id, resource_id FROM incidents WHERE id = $1", stale)
     async with pool.acquire() as tx, tx.transaction():
-        closing = Closing(row["project_id"], row["resource_id"], "disk_failure", "a person", stale)
+        closing = ResolveRequest(row["project_id"], row["resource_id"], "disk_failure", "a person", stale)
         assert await incidents.resolve(tx, [closing]) == [[]]
     shown = (await app_client.get(f"/api/v1/incidents/{second['uuid']}")).json()
     assert shown["status"] == "ongoing"

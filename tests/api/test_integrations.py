@@ -220,7 +220,7 @@ async def test_health_says_how_an_integration_fares(app_client: httpx.AsyncClien
     key = ids.parse(ids.INTEGRATION, uuid)
     assert key is not None
     async with pool.acquire() as tx, tx.transaction():
-        await health.note(tx, {}, {key: 3})
+        await health.record_results(tx, {}, {key: 3})
     failing = (await app_client.get(path)).json()
     assert failing["status"] == "failing"
     assert failing["failing_since"].endswith("Z")
@@ -244,11 +244,11 @@ async def test_a_success_that_was_under_way_when_its_integration_was_disabled_do
     before = await pool.fetchval("SELECT version FROM integrations WHERE id = $1", key)
     async with pool.acquire() as tx, tx.transaction():
         await health.disable(tx, key, "Answered 410: the destination is gone for good")
-        await health.note(tx, {key: before}, {})
+        await health.record_results(tx, {key: before}, {})
     assert (await app_client.get(path)).json()["status"] == "disabled"
     after = await pool.fetchval("SELECT version FROM integrations WHERE id = $1", key)
     async with pool.acquire() as tx, tx.transaction():
-        await health.note(tx, {key: after}, {})
+        await health.record_results(tx, {key: after}, {})
     assert (await app_client.get(path)).json()["status"] == "ok"
 
 

@@ -83,7 +83,7 @@ async def test_people_are_spared_an_opening_that_is_over(world: World) -> None:
     await world.open("a")
     await world.resolve("a")
     opening, resolve = await world.log(mail)
-    assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", deliveries.OVERTAKEN)
+    assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", deliveries.RESOLVED_FIRST)
     assert (resolve.event, resolve.status) == ("resolved", "pending")
     assert await world.pool.fetchval("SELECT first_notice_failed FROM outstanding") is True
 

@@ -145,7 +145,7 @@ async def test_downtime_that_was_resolved_by_hand_is_opened_again_while_it_lasts
     await pass_time(pool, 180)
     await check_downtime(pool)
     async with pool.acquire() as tx, tx.transaction():
-        await incidents.resolve(tx, [incidents.Closing(project.id, server, None, "a person")])
+        await incidents.resolve(tx, [incidents.ResolveRequest(project.id, server, None, "a person")])
     assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await pass_time(pool, 180)
     assert await check_downtime(pool) == DowntimeCheck(1, 1)

@@ -183,7 +183,7 @@ async def test_what_a_reader_ended_is_begun_again_by_a_person_only(
     async with pool.acquire() as tx, tx.transaction():
         await tx.execute("UPDATE integrations SET failing_since = now() - interval '9 days'")
         assert await health.probe(tx, 10, "") == 0
-        await health.note(tx, {integration: 1_000}, {})
+        await health.record_results(tx, {integration: 1_000}, {})
     assert await pool.fetchval("SELECT disabled_reason FROM integrations") == "unsubscribed by its reader"
     uuid = ids.public(ids.INTEGRATION, integration)
     enabled = await app_client.post(f"/api/v1/integrations/{uuid}/enable", headers=bearer(owned.api_token))

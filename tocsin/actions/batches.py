@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveRequest, ResourceNotFound
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import servers
 from tocsin.storage.monitoring.servers import Recorded, Report
@@ -17,9 +17,9 @@ from tocsin.storage.postgres.database import GroupCommit, Tx
 REPORTS = 100
 """Reports that share a commit: each may bring what its agent kept through six hours."""
 
-OpenBatch: TypeAlias = GroupCommit[Sequence[Opening], list[Opened | Missing | None]]
+OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | ResourceNotFound | None]]
 """Openings that one request brings, which stand or fall together."""
-ResolveBatch: TypeAlias = GroupCommit[Sequence[Closing], list[list[Incident]]]
+ResolveBatch: TypeAlias = GroupCommit[Sequence[ResolveRequest], list[list[Incident]]]
 ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
 
 
@@ -35,7 +35,7 @@ class Batches:
 def of(pool: asyncpg.Pool, public_url: str) -> Batches:
     """They hold no resource of their own, so they need not be closed."""
 
-    async def open_units(tx: Tx, units: Sequence[Sequence[Opening]]) -> Sequence[list[Opened | Missing | None]]:
+    async def open_units(tx: Tx, units: Sequence[Sequence[OpenRequest]]) -> Sequence[list[Opened | ResourceNotFound | None]]:
         return await openings.open_units(tx, units, public_url=public_url)
 
     async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:
@@ -48,6 +48,6 @@ def of(pool: asyncpg.Pool, public_url: str) -> Batches:
     )
 
 
-async def _resolve_units(tx: Tx, units: Sequence[Sequence[Closing]]) -> Sequence[list[list[Incident]]]:
+async def _resolve_units(tx: Tx, units: Sequence[Sequence[ResolveRequest]]) -> Sequence[list[list[Incident]]]:
     ended = iter(await incidents.resolve(tx, [closing for unit in units for closing in unit]))
     return [[next(ended) for _ in unit] for unit in units]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain import ids
-from tocsin.domain.deliveries import LASTS
+from tocsin.domain.deliveries import ONGOING_EVENTS
 from tocsin.domain.errors import forbidden_state, invalid_field, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.storage.channels import phones
@@ -44,7 +44,7 @@ async def redeliver(
     to = (await queue.recipients(tx, [old.integration_id])).get(old.integration_id)
     if to is None:
         raise forbidden_state("The integration of this delivery was deleted")
-    if not to.repeatable and old.event in LASTS:
+    if not to.repeatable and old.event in ONGOING_EVENTS:
         _check(incident, confirmed=confirmed)
     made = await stored.redeliver(tx, old, incident, to, public_url)
     details = {

@@ -10,19 +10,19 @@ from tocsin.actions.base import Actor, Change, action, unrecorded
 from tocsin.actions.batches import OpenBatch, ResolveBatch
 from tocsin.domain import ids
 from tocsin.domain.errors import forbidden_state, not_found
-from tocsin.domain.incidents import Closing, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveRequest, ResourceNotFound
 from tocsin.storage.delivery import incidents as stored
 from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("the incident is its record")
-async def open(batch: OpenBatch, actor: Actor, openings: Sequence[Opening]) -> list[Opened | Missing | None]:
+async def open(batch: OpenBatch, actor: Actor, openings: Sequence[OpenRequest]) -> list[Opened | ResourceNotFound | None]:
     """All or none; one answer each, in order. Openings are of the actor's own project."""
     return await batch(openings)
 
 
 @unrecorded("the incident is its record")
-async def resolve_ongoing(batch: ResolveBatch, actor: Actor, closings: Sequence[Closing]) -> list[list[Incident]]:
+async def resolve_ongoing(batch: ResolveBatch, actor: Actor, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
     """What was ended by each; an empty list where nothing was ongoing."""
     return await batch(closings)
 
@@ -33,7 +33,7 @@ async def resolve(tx: Tx, actor: Actor, key: UUID, *, by: str) -> tuple[Incident
     incident = await _existing(tx, actor, key)
     if incident.closed_at is not None:
         return incident, None
-    closing = Closing(incident.project_id, incident.resource_id, incident.type, by, incident.id)
+    closing = ResolveRequest(incident.project_id, incident.resource_id, incident.type, by, incident.id)
     [ended] = await stored.resolve(tx, [closing])
     now = await _existing(tx, actor, key)
     return now, _change(now) if ended else None  # somebody else may have been first

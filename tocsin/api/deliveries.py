@@ -19,7 +19,7 @@ from tocsin.domain.errors import not_found
 from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import deliveries, incidents
 from tocsin.storage.delivery.deliveries import Delivery
-from tocsin.storage.delivery.leases import Try
+from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
 
 Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
@@ -106,7 +106,7 @@ def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
         AttemptShown(
             number, millis(each.started_at), each.duration_ms, each.outcome, each.status_code, each.response, each.error
         )
-        for number, each in enumerate(msgspec.convert(delivery.attempts, list[Try]), 1)
+        for number, each in enumerate(msgspec.convert(delivery.attempts, list[Attempt]), 1)
     ]
     if delivery.status == "sending" and delivery.started_at is not None:
         started_at = millis(delivery.started_at)

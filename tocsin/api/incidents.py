@@ -21,7 +21,15 @@ from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.wording import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
-from tocsin.domain.incidents import AT_ONCE, Closing, Incident, Missing, Opened, Opening, told
+from tocsin.domain.incidents import (
+    AT_ONCE,
+    Incident,
+    Opened,
+    OpenRequest,
+    ResolveRequest,
+    ResourceNotFound,
+    truncated_message,
+)
 from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import incidents
 from tocsin.storage.postgres.database import transaction
@@ -146,17 +154,17 @@ def shown(incident: Incident) -> IncidentShown:
 
 async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
     """Open what is asked for, all or none: 201 where anything was opened, 200 where all of it was ongoing."""
-    wishes = _wishes(data.incident, data.incidents)
+    requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
     unit = [
-        Opening(caller.project_id, wish.resource_type, key, wish.incident_type, told(wish.message))
-        for wish, key in zip(wishes, _keys(wishes, single), strict=True)
+        OpenRequest(caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message))
+        for request, key in zip(requests, _keys(requests, single), strict=True)
     ]
     answers = await actions.open(service.batches.open, caller, unit)
     opened = [answer for answer in answers if isinstance(answer, Opened)]
     if len(opened) < len(unit):
-        missing = [index for index, answer in enumerate(answers) if isinstance(answer, Missing)]
-        raise _unknown(wishes, missing, single)
+        missing = [index for index, answer in enumerate(answers) if isinstance(answer, ResourceNotFound)]
+        raise _unknown(requests, missing, single)
     new = sum(answer.new for answer in opened)
     status = 201 if new else 200
     if single:
@@ -167,16 +175,16 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
 
 async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
     """Resolve what is ongoing of what is named: always 200."""
-    wishes = _wishes(data.incident, data.incidents)
+    requests = _requests(data.incident, data.incidents)
     unit = [
-        Closing(caller.project_id, key, wish.incident_type, BY_API)
-        for wish, key in zip(wishes, _keys(wishes, not isinstance(data.incident, UnsetType)), strict=True)
+        ResolveRequest(caller.project_id, key, request.incident_type, BY_API)
+        for request, key in zip(requests, _keys(requests, not isinstance(data.incident, UnsetType)), strict=True)
     ]
     ended = await actions.resolve_ongoing(service.batches.resolve, caller, unit)
     resolved = {incident.id: incident for found in ended for incident in found}
     not_ongoing = [
-        NotOngoing(wish.resource_type, wish.resource_uuid, wish.incident_type)
-        for wish, found in zip(wishes, ended, strict=True)
+        NotOngoing(request.resource_type, request.resource_uuid, request.incident_type)
+        for request, found in zip(requests, ended, strict=True)
         if not found
     ]
     meta = ResolvedMeta(resolved=len(resolved), not_ongoing=len(not_ongoing))
@@ -192,10 +200,10 @@ async def _all_shown(found: Sequence[Incident]) -> list[IncidentShown]:
     return answers
 
 
-Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)
+RequestType = TypeVar("RequestType", IncidentToOpen, IncidentToResolve)
 
 
-def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
+def _requests(one: RequestType | UnsetType, many: list[RequestType] | UnsetType) -> list[RequestType]:
     if isinstance(one, UnsetType):
         if isinstance(many, UnsetType):
             raise missing_root("incident", "incidents")
@@ -205,23 +213,23 @@ def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
     return [one]
 
 
-def _keys(wishes: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
+def _keys(requests: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
     known_kinds = kinds()
-    keys = [ids.parse(known_kinds[wish.resource_type].prefix, wish.resource_uuid) for wish in wishes]
+    keys = [ids.parse(known_kinds[request.resource_type].prefix, request.resource_uuid) for request in requests]
     known = [key for key in keys if key is not None]
     if len(known) < len(keys):
-        raise _unknown(wishes, [index for index, key in enumerate(keys) if key is None], single)
+        raise _unknown(requests, [index for index, key in enumerate(keys) if key is None], single)
     return known
 
 
 def _unknown(
-    wishes: Sequence[IncidentToOpen | IncidentToResolve], indexes: Sequence[int], single: bool
+    requests: Sequence[IncidentToOpen | IncidentToResolve], indexes: Sequence[int], single: bool
 ) -> Refused:
     """422: these name no resource of the project."""
     details = [
         Detail(
             "resource_uuid" if single else f"incidents[{index}].resource_uuid",
-            f"is not the uuid of a {wishes[index].resource_type} of this project",
+            f"is not the uuid of a {requests[index].resource_type} of this project",
         )
         for index in indexes
     ]

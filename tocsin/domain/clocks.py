@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from tocsin.domain.incidents import CLOCK, lasted
+from tocsin.domain.incidents import CLOCK, format_duration
 from tocsin.domain.servers import Verdict
 
 TOLERANCE = 120.0
@@ -26,7 +26,7 @@ SAME = 30.0
 JITTER = 1.0
 STILL_REPORTS, STILL_FOR = 3, 30.0
 """Reports with the same newest sample, and seconds from the first to the last of them, of a clock that stands still."""
-LASTS = 600.0
+ONGOING_EVENTS = 600.0
 """Seconds for which a clock must have been wrong before people are told."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 CONSEQUENCE = "What the server reports is taken by when it arrives."
@@ -95,7 +95,7 @@ def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tupl
         return None, over
     if lasting:
         return {**clock, "since": arrived}, []
-    if clock["skew"] == 0 or arrived - clock["since"] < LASTS:
+    if clock["skew"] == 0 or arrived - clock["since"] < ONGOING_EVENTS:
         return clock, []
     return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {said(clock['skew'])}. {CONSEQUENCE}")]
 
@@ -107,5 +107,5 @@ def said(skew: float) -> str:
         amount = f"{round(off / DAY)} days"
     else:
         unit = HOUR if off >= DAY else MINUTE
-        amount = lasted(round(off / unit) * unit)
+        amount = format_duration(round(off / unit) * unit)
     return f"{amount} {'ahead' if skew > 0 else 'behind'}"

@@ -12,7 +12,7 @@ Event = Literal["opened", "reminder", "resolved", "test", "notice"]
 asked for; or what the service itself tells people, such as that an integration was disabled.
 """
 
-LASTS: frozenset[Event] = frozenset({"opened", "reminder"})
+ONGOING_EVENTS: frozenset[Event] = frozenset({"opened", "reminder"})
 """Events that say that an incident lasts."""
 
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]

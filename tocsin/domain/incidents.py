@@ -31,7 +31,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     response_headers: Mapping[str, str] | None = None
 
 
-class Opening(msgspec.Struct, frozen=True, gc=False):
+class OpenRequest(msgspec.Struct, frozen=True, gc=False):
     """A wish to open an incident of this type for this resource of this project."""
 
     project_id: UUID
@@ -42,7 +42,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     evidence: Evidence | None = None
 
 
-class Closing(msgspec.Struct, frozen=True, gc=False):
+class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
     """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it.
 
     `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
@@ -85,7 +85,7 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
     new: bool
 
 
-class Missing(msgspec.Struct, frozen=True, gc=False):
+class ResourceNotFound(msgspec.Struct, frozen=True, gc=False):
     """The project has no such resource."""
 
 
@@ -121,12 +121,12 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
         return None if self.closed_at is None else max(0, int((self.closed_at - self.started_at).total_seconds()))
 
 
-def told(message: str) -> str:
+def truncated_message(message: str) -> str:
     """The message as it is stored: told at length, it is cut, since nobody shall miss an incident for that."""
     return names.cut(message, LONGEST_MESSAGE)
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, in its two largest units: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
     left = max(0, int(seconds))
     parts = []

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from tocsin.domain.errors import Detail, invalid, invalid_field
-from tocsin.domain.incidents import lasted
+from tocsin.domain.incidents import format_duration
 
 METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
 
@@ -289,7 +289,7 @@ def _follow(
         facts = f"{label} at {round(percent, 1):g} %"
         limit = f" on {name} (threshold {threshold:g} %)"
         if since is not None and overdue and not lasting:
-            stretch = f" for {lasted(at - since)}" if at > since else ""
+            stretch = f" for {format_duration(at - since)}" if at > since else ""
             verdict = Verdict(kind, "over", facts + stretch + limit)
             since = None
         elif lasting and recovered and not overdue:
@@ -313,5 +313,5 @@ def start_anew(watch: Mapping[str, Track]) -> Watch:
 
 
 def downtime_message(after: float) -> str:
-    return f"No report for {lasted(after)}"
+    return f"No report for {format_duration(after)}"
 

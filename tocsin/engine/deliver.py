@@ -38,7 +38,7 @@ from tocsin.integrations.base import Transports, types
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
 from tocsin.storage.delivery import health, leases
-from tocsin.storage.delivery.leases import Lease, Recorded, Tried, Try
+from tocsin.storage.delivery.leases import Attempt, AttemptResult, Lease, Recorded
 from tocsin.storage.delivery.queue import LEASE, Job
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.storage.postgres.secrets import Vault
@@ -303,28 +303,28 @@ class Deliverer:
         found = await sendable(tx, self._vault, ids)
         return [found.get(each) for each in ids]
 
-    def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> Tried:
+    def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> AttemptResult:
         then = next_step(outcome, job.failures, self._schedule, random.random())  # noqa: S311
         match outcome:
             case Delivered(status_code, response):
-                what = Try(started_at, duration, "delivered", status_code, response)
+                what = Attempt(started_at, duration, "delivered", status_code, response)
                 self._succeeded[job.integration_id] = max(job.version, self._succeeded.get(job.integration_id, 0))
             case Failed():
-                what = Try(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
+                what = Attempt(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
                 self._failed[job.integration_id] += 1
             case Suppressed(reason):
-                what = Try(started_at, duration, "suppressed", error=reason)
+                what = Attempt(started_at, duration, "suppressed", error=reason)
             case Interrupted(error):
-                what = Try(started_at, duration, "interrupted", error=error)
+                what = Attempt(started_at, duration, "interrupted", error=error)
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
-        return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
+        return AttemptResult(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
-        self.counters.count("attempts", kind, tried.what.outcome)
-        self.counters.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
-        if recorded.finished_at is not None and isinstance(tried.then, Finish):
-            self.counters.count("deliveries", kind, tried.then.status)
-            if tried.then.status == "delivered":
+    def _count(self, job: Job, kind: str, tried: AttemptResult, recorded: Recorded) -> None:
+        self.counters.count("attempts", kind, tried.attempt_record.outcome)
+        self.counters.observe("attempt_seconds", (tried.attempt_record.duration_ms or 0.0) / 1000, kind)
+        if recorded.finished_at is not None and isinstance(tried.next_step, Finish):
+            self.counters.count("deliveries", kind, tried.next_step.status)
+            if tried.next_step.status == "delivered":
                 self.counters.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
     async def note_health(self) -> None:
@@ -335,7 +335,7 @@ class Deliverer:
         failed, self._failed = self._failed, Counter()
         try:
             async with self._pool.acquire() as tx, tx.transaction():
-                await health.note(tx, succeeded, failed)
+                await health.record_results(tx, succeeded, failed)
         except BaseException:
             self._succeeded = succeeded | self._succeeded
             self._failed += failed

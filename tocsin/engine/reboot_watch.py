@@ -86,7 +86,7 @@ async def _conclude(tx: Tx, watched: Watched, seen: Seen, *, deleted: bool) -> N
         after = lasted(WATCH.total_seconds())
         remark = f"not restarted after {after}: it still runs as before" if seen == "up" else f"not back after {after}"
         if await restarts.end_watch(tx, watched.delivery_id, remark):
-            await health.tell_people(
+            await health.notify_people(
                 tx, watched.project_id,
                 f"{watched.target} was told to restart and is {remark}. Please look at the machine.",
                 but=watched.integration_id,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tocsin.domain.deliveries import Finish, Outcome
 from tocsin.engine.permits import PermittedAttempt
 from tocsin.storage.delivery import leases
-from tocsin.storage.delivery.leases import Recorded, Tried
+from tocsin.storage.delivery.leases import AttemptResult, Recorded
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
 
 log = structlog.get_logger(__name__)
@@ -27,14 +27,14 @@ UNSPEAKABLE = "What was answered could not be stored"
 class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
     """A try that is to be put on record, with its leave where it had one."""
 
-    tried: Tried
+    tried: AttemptResult
     outcome: Outcome
     permitted: PermittedAttempt | None
 
     @property
     def plain(self) -> bool:
         """Whether nothing follows but the delivery's end."""
-        then = self.tried.then
+        then = self.tried.next_step
         return self.permitted is None and isinstance(then, Finish) and then.disable is None
 
 
@@ -73,15 +73,15 @@ async def _record(connection: asyncpg.Connection, ended: Sequence[FinishedAttemp
 async def _record_and_settle(tx: Tx, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
     recorded = await leases.record(tx, [each.tried for each in ended])
     for each, what in zip(ended, recorded, strict=True):
-        if each.permitted is not None and what.counts:
-            await each.permitted.after_attempt(tx, each.outcome, each.tried.then)
+        if each.permitted is not None and what.accepted:
+            await each.permitted.after_attempt(tx, each.outcome, each.tried.next_step)
     return recorded
 
 
-def _without_words(tried: Tried) -> Tried:
+def _without_words(tried: AttemptResult) -> AttemptResult:
     """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace(tried.what, response=None, error=UNSPEAKABLE)
-    then = tried.then
+    what = replace(tried.attempt_record, response=None, error=UNSPEAKABLE)
+    then = tried.next_step
     if isinstance(then, Finish) and then.reason is not None:
         then = replace(then, reason=UNSPEAKABLE)
     return replace(tried, what=what, then=then)

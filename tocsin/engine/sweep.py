@@ -47,7 +47,7 @@ async def run(
             raise
 
     async def every_minute() -> None:
-        await _while_any(pool, lambda tx: health.disable_hopeless(tx, BATCH))
+        await _while_any(pool, lambda tx: health.disable_failing(tx, BATCH))
         await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
 
     async def every_hour() -> None:

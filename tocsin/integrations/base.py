@@ -20,7 +20,7 @@ from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
 from tocsin.storage.channels.integrations import Integration, Sendable
 from tocsin.storage.channels.restarts import RESTART_LIMITS, Limits
-from tocsin.storage.delivery.leases import Lost
+from tocsin.storage.delivery.leases import LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
@@ -166,7 +166,7 @@ class IntegrationType(ABC):
     ) -> None:
         """Told of the end of each attempt that had a permit, in the transaction that records it."""
 
-    async def on_lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
+    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (most types have nothing to say)
         """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ import jinja2
 from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.incidents import Notification, lasted
+from tocsin.domain.incidents import Notification, format_duration
 from tocsin.domain.mail import Letter
 from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import mails
@@ -95,7 +95,7 @@ def words(notification: Notification) -> Words:
     short = names.cut(name, LONGEST_SUBJECT_NAME)
     url = names.line(notification.resource_url)
     link = url if url.startswith(("http://", "https://")) else None
-    began, length = _moment(notification.started_at), lasted(notification.duration or 0)
+    began, length = _moment(notification.started_at), format_duration(notification.duration or 0)
     facts = (("Where", name), ("What", kind), ("Since", began))
     match notification.event:
         case "notice":

@@ -16,7 +16,7 @@ from uuid import UUID
 from tocsin.domain import ids, names
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.incidents import Notification, lasted
+from tocsin.domain.incidents import Notification, format_duration
 from tocsin.integrations.base import NO_PERMIT, IntegrationType, Permit, Transports
 from tocsin.storage.channels import slack
 from tocsin.storage.channels.integrations import Sendable
@@ -270,7 +270,7 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
                 {"type": "actions", "elements": [button]},
             ],
         }
-    took = f"Lasted {lasted((ended - notification.started_at).total_seconds())}, {since}"
+    took = f"Lasted {format_duration((ended - notification.started_at).total_seconds())}, {since}"
     by = f" · ended by: {escaped(standing.resolved_by, 300)}" if standing.resolved_by else ""
     missed = "\nThe first notice could not be delivered." if notification.first_notice_failed else ""
     return {

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tocsin.domain import phones as numbers
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, Refused, invalid_field
-from tocsin.domain.incidents import Notification, lasted
+from tocsin.domain.incidents import Notification, format_duration
 from tocsin.domain.short_text import fitted
 from tocsin.integrations.base import NO_PERMIT, Creator, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import phones, texts
@@ -118,7 +118,7 @@ def text(notification: Notification) -> str:
         case "notice":
             return fitted(("Tocsin: ", ""), (message,))
         case "resolved":
-            took = f" after {lasted(notification.duration or 0)}, since {since}"
+            took = f" after {format_duration(notification.duration or 0)}, since {since}"
             return fitted(("Resolved: ", " on ", took), (kind, name))
         case "reminder":
             return fitted(("Reminder: ", " on ", f" since {since}: ", ""), (kind, name, message))

@@ -13,7 +13,16 @@ from secrets import token_hex
 from typing import Any, ClassVar
 
 from tocsin.domain import boots, hosts
-from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, LASTS, Delivered, Failed, Finish, Outcome, Retry, Suppressed
+from tocsin.domain.deliveries import (
+    ATTEMPT_TIMEOUT,
+    ONGOING_EVENTS,
+    Delivered,
+    Failed,
+    Finish,
+    Outcome,
+    Retry,
+    Suppressed,
+)
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Transports
@@ -21,7 +30,7 @@ from tocsin.storage.channels import restarts
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.restarts import Limits
 from tocsin.storage.delivery import health
-from tocsin.storage.delivery.leases import Lost
+from tocsin.storage.delivery.leases import LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, key_problem, place
@@ -139,7 +148,7 @@ class SshServerRestartIntegration(IntegrationType):
         attempt = RestartAttempt(place(settings["ip"], settings["port"]), transports.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
-        if job.event not in LASTS:
+        if job.event not in ONGOING_EVENTS:
             return Suppressed(NOTHING_TO_DO)
         targets = [attempt.target]
         await restarts.hold(tx, targets)
@@ -169,12 +178,12 @@ class SshServerRestartIntegration(IntegrationType):
     # ------------------------------------------------------------------------------------------------------ the wire
 
     def payload(self, notification: Notification) -> str:
-        return {"test": "sudo -l reboot", **dict.fromkeys(LASTS, "sudo reboot")}.get(notification.event, "")
+        return {"test": "sudo -l reboot", **dict.fromkeys(ONGOING_EVENTS, "sudo reboot")}.get(notification.event, "")
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
-        if notification.event not in LASTS | {"test"}:
+        if notification.event not in ONGOING_EVENTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
         if transports.ssh is None:
             return Failed("This process cannot speak SSH")
@@ -219,26 +228,26 @@ class SshServerRestartIntegration(IntegrationType):
             await restarts.pin(tx, job.integration_id, receipt["host_key"], settings["ip"], settings["port"])
         if "offered_host_key" in receipt:
             await restarts.note_offered(tx, job.integration_id, receipt["offered_host_key"])
-        if job.event not in LASTS or isinstance(then, Retry) or then.status == "suppressed":
+        if job.event not in ONGOING_EVENTS or isinstance(then, Retry) or then.status == "suppressed":
             return
         watched = await restarts.watch(tx, job.id) if receipt.get("restarting", True) else None
         if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):
-            await health.tell_people(
+            await health.notify_people(
                 tx, job.project_id,
                 f"The restart of {self.default_name(settings)} for {job.content.incident_type} on {job.content.resource_name} "
                 f"failed, and is not tried again: {then.reason}.",
-                but=job.integration_id,
+                exclude=job.integration_id,
             )  # fmt: skip
 
-    async def on_lost(self, tx: Tx, lost: Lost) -> None:
+    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:
         watched = await restarts.watch(tx, lost.id)
         if watched is None:
             return
-        await health.tell_people(
+        await health.notify_people(
             tx, lost.project_id,
             f"It is not known whether {watched.target} was restarted: the engine died just when the command was sent. "
             "It is not tried again. Please look at the machine.",
-            but=lost.integration_id,
+            exclude=lost.integration_id,
         )  # fmt: skip
 
 

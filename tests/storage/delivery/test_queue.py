@@ -18,7 +18,7 @@ from tocsin.engine.deliver import Deliverer, Ended
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.delivery import incidents, leases
-from tocsin.storage.delivery.leases import Tried, Try
+from tocsin.storage.delivery.leases import Attempt, AttemptResult
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.secrets import Vault
@@ -38,8 +38,8 @@ async def claim(pool: asyncpg.Pool, engine: int, *, limit: int = 500, room: dict
         )
 
 
-def tried(job: Job, then: Retry | Finish, said: str = "ok") -> Tried:
-    return Tried(job.id, job.attempt, job.integration_id, Try(datetime.now(UTC), 1.0, "failed", response=said), then)
+def tried(job: Job, then: Retry | Finish, said: str = "ok") -> AttemptResult:
+    return AttemptResult(job.id, job.attempt, job.integration_id, Attempt(datetime.now(UTC), 1.0, "failed", response=said), then)
 
 
 async def waiting_for_a_lock(pool: asyncpg.Pool) -> bool:

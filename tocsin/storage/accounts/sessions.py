@@ -122,6 +122,6 @@ async def end(tx: Tx, user_id: UUID, session_id: UUID) -> bool:
     return bool(await tx.fetchval(END, user_id, session_id))
 
 
-async def end_others(tx: Tx, user_id: UUID, but: UUID | None = None) -> int:
+async def end_others(tx: Tx, user_id: UUID, exclude: UUID | None = None) -> int:
     """End all sessions of the user except one; how many that were."""
-    return len(await tx.fetch(END_OTHERS, user_id, but))
+    return len(await tx.fetch(END_OTHERS, user_id, exclude))

@@ -102,7 +102,7 @@ async def _tell_once(tx: Tx, job: Job, subject: str, whose: str, most: int) -> N
             f"No more mails {whose} today: the limit of {most} a day (UTC) is reached. "
             "What happens is told by the other integrations, and is in the list of incidents."
         )
-        await health.tell_people(tx, job.project_id, message, but=job.integration_id)
+        await health.notify_people(tx, job.project_id, message, exclude=job.integration_id)
 
 
 def _one(project_id: UUID, address: str) -> str:

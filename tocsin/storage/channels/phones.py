@@ -160,7 +160,7 @@ async def reported(tx: Tx, message_id: str, delivery_id: UUID, said: str | None,
         return
     failed = await tx.fetchval(UNDELIVERED, delivery_id, known["said"], known["error"])
     if failed is not None:
-        await health.note(tx, {}, {failed: 1})
+        await health.record_results(tx, {}, {failed: 1})
 
 
 def _hashes(vault: Vault, project_id: UUID, number: str, code: str) -> Sequence[bytes]:

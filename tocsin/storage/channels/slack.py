@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tocsin.storage.delivery import queue
-from tocsin.storage.delivery.queue import Content, Entry
+from tocsin.storage.delivery.queue import Content, QueueEntry
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault, new_token
 
@@ -131,7 +131,7 @@ async def announce(tx: Tx, integration_id: UUID, message: str) -> None:
     """Say something in the channel that an integration is for, by the queue."""
     now = await tx.fetchval("SELECT now()")
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    await queue.put(tx, [Entry(to, "notice", Content(None, "", "Tocsin", "", "notice", message, now, None))])
+    await queue.put(tx, [QueueEntry(to, "notice", Content(None, "", "Tocsin", "", "notice", message, now, None))])
 
 
 async def standing(tx: Tx, incident_id: UUID) -> Standing:
@@ -174,4 +174,4 @@ async def correct(tx: Tx, integration_id: UUID, incident_id: UUID, said: Content
     if await tx.fetchval(TELLING, integration_id, incident_id):
         return
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    await queue.put(tx, [Entry(to, "resolved", said)])
+    await queue.put(tx, [QueueEntry(to, "resolved", said)])

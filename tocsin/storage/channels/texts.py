@@ -14,7 +14,7 @@ from tocsin.domain import phones as numbers
 from tocsin.domain.deliveries import Suppressed
 from tocsin.storage.channels import phones
 from tocsin.storage.delivery import health, queue
-from tocsin.storage.delivery.queue import Content, Entry, Job
+from tocsin.storage.delivery.queue import Content, Job, QueueEntry
 from tocsin.storage.postgres.database import Tx, key
 
 BURST = 10
@@ -132,7 +132,7 @@ async def _limit(tx: Tx, job: Job, number: str) -> Suppressed | None:
             f"No more text messages {whose} for now: {most} in 24 hours are the most. "
             "What happens is told by the other integrations, and is in the list of incidents."
         )
-        await health.tell_people(tx, job.project_id, message, but=job.integration_id)
+        await health.notify_people(tx, job.project_id, message, exclude=job.integration_id)
     return Suppressed(f"{most} text messages {whose} in 24 hours are the most")
 
 
@@ -161,9 +161,9 @@ async def _new_summary(tx: Tx, job: Job, number: str) -> UUID | None:
     if to is None:
         return None
     now: datetime = await tx.fetchval("SELECT now()")
-    said = Content(None, "", "Tocsin", "", "notice", f"A summary of more than {BURST} incidents", now, None)
+    content = Content(None, "", "Tocsin", "", "notice", f"A summary of more than {BURST} incidents", now, None)
     # Said to be failing, so that it is not handed to an engine at once.
-    [new] = await queue.put(tx, [Entry(replace(to, failing=True), "notice", said)])
+    [new] = await queue.put(tx, [QueueEntry(replace(to, failing=True), "notice", content)])
     due_at = await tx.fetchval(ADD_SUMMARY, new, job.project_id, number)
     await tx.execute(PUT_OFF, new, due_at)
     return new

@@ -11,7 +11,7 @@ from uuid import UUID
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
-from tocsin.storage.delivery.queue import LASTING, Entry, Recipient, content, test_content
+from tocsin.storage.delivery.queue import LASTING, QueueEntry, Recipient, content, test_content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -125,38 +125,38 @@ SELECT incident_id, integration_id FROM outstanding
 WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
 """
 
-OVERTAKEN = "resolved before this could be delivered: the resolve says both"
+RESOLVED_FIRST = "resolved before this could be delivered: the resolve says both"
 
 Pair = tuple[UUID, UUID]
 """An incident and an integration."""
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
-    """What a resolve has to mind: the opening it must wait `behind`, or that the first notice `failed`."""
+class OpeningState:
+    """What a resolve has to mind: the opening it must wait `blocked_by`, or that the first notice `failed`."""
 
-    behind: UUID | None
+    blocked_by: UUID | None
     failed: bool
 
 
-async def overtake(tx: Tx, told: Mapping[UUID, Collection[UUID]], people: Collection[UUID]) -> dict[Pair, Overtaken]:
-    """What a resolve finds undelivered. `told`: integrations by incident; `people`: those that people read.
+async def prepare_resolve(tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]) -> dict[Pair, OpeningState]:
+    """What a resolve finds undelivered. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
     People are spared an opening that is over: it is suppressed, and the resolve says both.
     """
-    rows = await tx.fetch(OVERTAKE, list(told))
+    rows = await tx.fetch(OVERTAKE, list(recipients))
     late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
     if late:
-        await suppress(tx, list(late), OVERTAKEN)
+        await suppress(tx, list(late), RESOLVED_FIRST)
     found = {
-        (key(row["incident_id"]), key(row["integration_id"])): Overtaken(key(row["id"]), failed=False)
+        (key(row["incident_id"]), key(row["integration_id"])): OpeningState(key(row["id"]), failed=False)
         for row in sorted(rows, key=lambda row: row["id"])
         if row["id"] not in late
     }
     if people:
-        for row in await tx.fetch(UNTOLD, list(told), list(people)):
-            found.setdefault((key(row["incident_id"]), key(row["integration_id"])), Overtaken(None, failed=True))
+        for row in await tx.fetch(UNTOLD, list(recipients), list(people)):
+            found.setdefault((key(row["incident_id"]), key(row["integration_id"])), OpeningState(None, failed=True))
     return found
 
 
@@ -193,16 +193,16 @@ async def outstanding_openings(tx: Tx, incidents: Sequence[UUID]) -> set[Pair]:
 async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Delivery:
     """A test notification through the real path. The integration must exist."""
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    return await _queued(tx, Entry(to, "test", test_content(public_url, await tx.fetchval("SELECT now()"))))
+    return await _queued(tx, QueueEntry(to, "test", test_content(public_url, await tx.fetchval("SELECT now()"))))
 
 
 async def redeliver(tx: Tx, old: Delivery, incident: Incident | None, to: Recipient, public_url: str) -> Delivery:
     """Send a finished delivery again, as a new delivery that names the old one and says the same."""
     said = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
-    return await _queued(tx, Entry(to, old.event, said, redelivery_of=old.id))
+    return await _queued(tx, QueueEntry(to, old.event, said, redelivery_of=old.id))
 
 
-async def _queued(tx: Tx, entry: Entry) -> Delivery:
+async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
     [new] = await queue.put(tx, [entry])
     return _delivery(await tx.fetchrow(ONE, new, entry.to.project_id))
 
@@ -213,7 +213,7 @@ async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
     return row and _delivery(row)
 
 
-async def told_of_beginning(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
+async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
     """Whether the news that the incident began arrived where its `end` is told, by a delivery made before that one."""
     return bool(await tx.fetchval(TOLD, incident_id, end.integration_id, end.id))
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.storage.delivery import deliveries, queue
-from tocsin.storage.delivery.queue import Content, Entry, recipient
+from tocsin.storage.delivery.queue import Content, QueueEntry, recipient
 from tocsin.storage.postgres.database import Tx, key
 
 GIVE_UP_AFTER = "5 days"
@@ -67,7 +67,7 @@ WHERE i.project_id = $1 AND i.for_people AND i.disabled_at IS NULL AND i.id <> $
 """
 
 
-async def note(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[UUID, int]) -> None:
+async def record_results(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[UUID, int]) -> None:
     """What tries have shown: a success ends every trouble that its version of the integration had, failures add up."""
     if failed:
         in_order = sorted(failed)
@@ -88,12 +88,12 @@ async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool =
         return None
     await deliveries.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")
     name, public = row["name"], ids.public(ids.INTEGRATION, integration_id)
-    await tell_people(
+    await notify_people(
         tx,
         key(row["project_id"]),
         f"The integration {name} ({public}) was disabled and gets no more notifications: {reason}. "
         "It can be enabled again when its far end works.",
-        but=integration_id,
+        exclude=integration_id,
     )
     return key(row["project_id"]), name
 
@@ -103,7 +103,7 @@ async def enable(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
     await tx.execute(ENABLE, integration_id, project_id)
 
 
-async def disable_hopeless(tx: Tx, limit: int) -> int:
+async def disable_failing(tx: Tx, limit: int) -> int:
     """Disable what has failed for days without one success; never a project's last way that works. How many were."""
     rows = await tx.fetch(HOPELESS, limit)
     for row in rows:
@@ -119,9 +119,9 @@ async def probe(tx: Tx, limit: int, public_url: str) -> int:
     return len(rows)
 
 
-async def tell_people(tx: Tx, project_id: UUID, message: str, *, but: UUID) -> None:
+async def notify_people(tx: Tx, project_id: UUID, message: str, *, exclude: UUID) -> None:
     """A notice through every integration that the project's people read, except the one it is about."""
     now = await tx.fetchval("SELECT now()")
-    said = Content(None, "", "Tocsin", "", "notice", message, now, None)
-    rows = await tx.fetch(PEOPLE, project_id, but)
-    await queue.put(tx, [Entry(recipient(row), "notice", said) for row in rows])
+    content = Content(None, "", "Tocsin", "", "notice", message, now, None)
+    rows = await tx.fetch(PEOPLE, project_id, exclude)
+    await queue.put(tx, [QueueEntry(recipient(row), "notice", content) for row in rows])

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain.incidents import AT_ONCE, Closing, Incident
+from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest
 from tocsin.storage.delivery import deliveries, queue
-from tocsin.storage.delivery.queue import Entry, content
+from tocsin.storage.delivery.queue import QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
-ON_TIME = deliveries.Overtaken(behind=None, failed=False)
+ON_TIME = deliveries.OpeningState(blocked_by=None, failed=False)
 
 ONGOING = f"""
 SELECT {INCIDENT}
@@ -85,11 +85,11 @@ FROM over CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = over.incident_i
 ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
 
 
-Wish = tuple[UUID, str]
+IncidentKey = tuple[UUID, str]
 """What an incident is unique by while it lasts: the resource and the type."""
 
 
-async def ongoing(tx: Tx, wishes: Iterable[Wish]) -> dict[Wish, Incident]:
+async def ongoing(tx: Tx, wishes: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
     """Those of the wishes that last."""
     found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*wishes, strict=True))))
     return {(incident.resource_id, incident.type): incident for incident in found}
@@ -100,21 +100,21 @@ def _incident(row: Record) -> Incident:
     return Incident(**values)
 
 
-async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
+async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
     """End what is ongoing, and queue what tells of it to all who were told of its beginning.
 
     One list for each closing, empty where nothing was ongoing. An opening that has not been delivered yet goes out
-    first (to machines), or is left out in favour of a resolve that says both (to people): see `deliveries.overtake`.
+    first (to machines), or is left out in favour of a resolve that says both (to people): see `deliveries.prepare_resolve`.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
-    by: dict[Wish, Closing] = {}
+    by: dict[IncidentKey, ResolveRequest] = {}
     for each in closings:
         for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
             by.setdefault((each.resource_id, type_), each)
     wishes = sorted(by)  # so that nobody waits in a circle
     found: dict[UUID, list[Incident]] = {}
     for start in range(0, len(wishes), AT_ONCE):
-        for incident in await _end(tx, [(wish, by[wish]) for wish in wishes[start : start + AT_ONCE]]):
+        for incident in await _end(tx, [(incident_key, by[incident_key]) for incident_key in wishes[start : start + AT_ONCE]]):
             found.setdefault(incident.resource_id, []).append(incident)
     return [
         [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
@@ -122,24 +122,24 @@ async def resolve(tx: Tx, closings: Sequence[Closing]) -> list[list[Incident]]:
     ]
 
 
-async def _end(tx: Tx, wishes: Sequence[tuple[Wish, Closing]]) -> list[Incident]:
+async def _end(tx: Tx, wishes: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
     """What was ended of these."""
     ended = await tx.fetch(
-        END, [by.project_id for _, by in wishes], [wish[0] for wish, _ in wishes], [wish[1] for wish, _ in wishes],
+        END, [by.project_id for _, by in wishes], [incident_key[0] for incident_key, _ in wishes], [incident_key[1] for incident_key, _ in wishes],
         [by.only for _, by in wishes], [by.by for _, by in wishes],
     )  # fmt: skip
     if not ended:
         return []
     closed = [_incident(row) for row in ended]
-    told = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
-    known = await queue.recipients(tx, {to for everyone in told.values() for to in everyone})
-    waiting = await deliveries.overtake(tx, told, [to.id for to in known.values() if to.for_people])
+    recipients = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
+    known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
+    waiting = await deliveries.prepare_resolve(tx, recipients, [to.id for to in known.values() if to.for_people])
     entries = []
     for incident in closed:
-        for to in told[incident.id]:
+        for to in recipients[incident.id]:
             if to in known:
                 first = waiting.get((incident.id, to), ON_TIME)
-                entries.append(Entry(known[to], "resolved", content(incident), first.behind, first.failed))
+                entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
     await queue.put(tx, entries)
     return closed
 
@@ -147,7 +147,7 @@ async def _end(tx: Tx, wishes: Sequence[tuple[Wish, Closing]]) -> list[Incident]
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
     """Before a server or monitor is deleted: end its incidents, suppress what is outstanding about them, detach it."""
     reason = "its resource was deleted"
-    ended = await resolve(tx, [Closing(project_id, resource_id, None, reason)])
+    ended = await resolve(tx, [ResolveRequest(project_id, resource_id, None, reason)])
     await deliveries.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
     await tx.execute("DELETE FROM attachments WHERE resource_id = $1", resource_id)
 
@@ -201,7 +201,7 @@ async def remind(tx: Tx, limit: int) -> int:
     await queue.put(
         tx,
         [
-            Entry(known[key(to)], "reminder", content(_incident(row)))
+            QueueEntry(known[key(to)], "reminder", content(_incident(row)))
             for row in rows
             for to in row["told"]
             if key(to) in known and (key(row["id"]), key(to)) not in waiting

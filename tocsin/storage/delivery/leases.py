@@ -27,7 +27,7 @@ ENGINE_LOCKS = 0x70C51
 """The class of the advisory locks by which engines show that they live (pg_advisory_lock(class, number))."""
 
 
-class Try(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True):
     """One try, as it is stored with its delivery and shown in the log."""
 
     started_at: datetime
@@ -38,19 +38,19 @@ class Try(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-class Tried(msgspec.Struct, frozen=True, gc=False):
+class AttemptResult(msgspec.Struct, frozen=True, gc=False):
     """A try that has ended, and what follows from it. `failed` counts against the schedule."""
 
     id: UUID
     attempt: int
     integration_id: UUID
-    what: Try
-    then: Retry | Finish
+    attempt_record: Attempt
+    next_step: Retry | Finish
     failed: bool = False
     retry_after: float | None = None
 
 
-class Lost(msgspec.Struct, frozen=True, gc=False):
+class LostDelivery(msgspec.Struct, frozen=True, gc=False):
     """A delivery that ended because its engine died behind the point of no return."""
 
     id: UUID
@@ -64,7 +64,7 @@ class Lost(msgspec.Struct, frozen=True, gc=False):
 class Recorded(msgspec.Struct, frozen=True, gc=False):
     """Whether what was said of a try counts (it does not where a later one had taken over), and the delivery's end."""
 
-    counts: bool
+    accepted: bool
     finished_at: datetime | None = None
 
 
@@ -209,25 +209,25 @@ async def claim(
 
 def _job(row: Record, public_url: str) -> Job:
     if row["incident_id"] is not None:
-        said = Content(
+        content = Content(
             key(row["incident_id"]), row["resource_type"], row["resource_name"], row["resource_url"],
             row["incident_type"], row["message"], row["began_at"], row["closed_at"],
         )  # fmt: skip
     else:
-        said = test_content(public_url, row["created_at"])
+        content = test_content(public_url, row["created_at"])
         if row["notice"] is not None:
-            said = msgspec.structs.replace(said, resource_name="Tocsin", message=row["notice"])
+            content = msgspec.structs.replace(content, resource_name="Tocsin", message=row["notice"])
     return Job(
         key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["version"] or 0, row["repeatable"],
-        row["event"], row["attempt"], row["failures"], row["first_notice_failed"], row["created_at"], said,
+        row["event"], row["attempt"], row["failures"], row["first_notice_failed"], row["created_at"], content,
     )  # fmt: skip
 
 
-async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
+async def record(tx: Tx, tried: Sequence[AttemptResult]) -> list[Recorded]:
     """Put the ends of tries on record, and let go on what waited for them."""
     in_order = sorted(enumerate(tried), key=lambda each: each[1].id.int)
-    finished = [(at, each, each.then) for at, each in in_order if isinstance(each.then, Finish)]
-    again = [(at, each, each.then) for at, each in in_order if isinstance(each.then, Retry)]
+    finished = [(at, each, each.next_step) for at, each in in_order if isinstance(each.next_step, Finish)]
+    again = [(at, each, each.next_step) for at, each in in_order if isinstance(each.next_step, Retry)]
     recorded = [Recorded(False)] * len(tried)
     followed: dict[UUID, bool] = {}
     if finished and again:
@@ -239,7 +239,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
             [each.attempt for _, each, _ in finished],
             [then.status for _, _, then in finished],
             [then.reason for _, _, then in finished],
-            [each.what for _, each, _ in finished],
+            [each.attempt_record for _, each, _ in finished],
         )
         for number, has_followers, ended_at in rows:
             at, each, then = finished[number - 1]
@@ -254,7 +254,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
             [then.wait for _, _, then in again],
             [each.failed for _, each, _ in again],
             [each.retry_after for _, each, _ in again],
-            [each.what for _, each, _ in again],
+            [each.attempt_record for _, each, _ in again],
         )
         overtaken = []
         for number, is_overtaken in rows:
@@ -263,7 +263,7 @@ async def record(tx: Tx, tried: Sequence[Tried]) -> list[Recorded]:
             if is_overtaken:
                 overtaken.append(each.id)
         if overtaken:
-            await deliveries.suppress(tx, overtaken, deliveries.OVERTAKEN)
+            await deliveries.suppress(tx, overtaken, deliveries.RESOLVED_FIRST)
             followed |= dict.fromkeys(overtaken, False)
     for _, each, then in finished:
         if then.disable is not None:
@@ -295,12 +295,12 @@ async def return_leases(tx: Tx, leases: Collection[Lease]) -> None:
 UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"
 
 
-async def cross(tx: Tx, delivery_id: UUID, attempt: int, seconds: float) -> bool:
+async def pass_point_of_no_return(tx: Tx, delivery_id: UUID, attempt: int, seconds: float) -> bool:
     """Commit a try to having no way back; False where its lease does not cover `seconds` more, or is another's."""
     return await tx.fetchval(CROSS, delivery_id, attempt, seconds) is not None
 
 
-async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
+async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
     """Take back what dead engines held or held too long. It only queues again; nothing is sent from here.
 
     Returns how many there were, and those that were behind the point of no return and are therefore dead.
@@ -308,11 +308,11 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
     dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
     rows = await tx.fetch(LOST, dead, limit)
     lost = [
-        Tried(
+        AttemptResult(
             key(row["id"]),
             row["attempt"],
             key(row["integration_id"]),
-            Try(row["started_at"], None, "lost", error="No outcome on record: the process that sent it ended"),
+            Attempt(row["started_at"], None, "lost", error="No outcome on record: the process that sent it ended"),
             Finish("dead", UNKNOWN_END) if row["crossed"] else Retry(0.0),
         )
         for row in rows
@@ -329,8 +329,8 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[Lost]]:
     return len(lost), [_lost(row) for row in rows if row["crossed"]]
 
 
-def _lost(row: Record) -> Lost:
-    return Lost(
+def _lost(row: Record) -> LostDelivery:
+    return LostDelivery(
         key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["integration_type"],
         key(row["incident_id"]) if row["incident_id"] else None, row["event"],
     )  # fmt: skip

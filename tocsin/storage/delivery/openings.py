@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain import ids
-from tocsin.domain.incidents import AT_ONCE, Evidence, Incident, Missing, Opened, Opening
+from tocsin.domain.incidents import AT_ONCE, Evidence, Incident, Opened, OpenRequest, ResourceNotFound
 from tocsin.domain.resources import base as resources
 from tocsin.storage.delivery import incidents, queue
-from tocsin.storage.delivery.incidents import Wish
+from tocsin.storage.delivery.incidents import IncidentKey
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
 from tocsin.storage.postgres.database import Tx
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 NO_EVIDENCE = Evidence()
 
 
-class Asked(NamedTuple):
+class KeyedRequest(NamedTuple):
     """One opening that is wished for, by the caller of that number, with the key that it gets if it is new."""
 
     id: UUID
     unit: int
-    opening: Opening
+    opening: OpenRequest
 
 
 RESOURCES = " UNION ALL ".join(
@@ -116,64 +116,64 @@ FROM found f LEFT JOIN begun b ON b.incident_id = f.id
 
 
 async def open_units(
-    tx: Tx, units: Sequence[Sequence[Opening]], *, public_url: str
-) -> list[list[Opened | Missing | None]]:
+    tx: Tx, units: Sequence[Sequence[OpenRequest]], *, public_url: str
+) -> list[list[Opened | ResourceNotFound | None]]:
     """Open incidents for several callers at once, and queue what tells of them.
 
     Each unit is one caller's wish: it opens all of its incidents, or none where one of its resources is missing (that
-    one is answered with `Missing`, its neighbours with None). One that is ongoing already (same resource, same type)
+    one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same resource, same type)
     is answered as it is. Results are in the order of the wishes.
     """
-    left = [Asked(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
-    lasting: dict[Wish, Opened] = {}
+    left = [KeyedRequest(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
+    lasting: dict[IncidentKey, Opened] = {}
     missing: dict[int, set[UUID]] = {}
     while left:
         conflicts = []
         for number, row in enumerate(await tx.fetch(OPEN, *_columns(left, public_url)), 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
-            asked = left[row["n"] - 1]
+            requested = left[row["n"] - 1]
             if row["new"]:
-                lasting[_wish(asked.opening)] = Opened(_begun(asked, row), new=True)
+                lasting[_incident_key(requested.opening)] = Opened(_begun(requested, row), new=True)
             elif row["name"] is None:
-                missing.setdefault(asked.unit, set()).add(asked.opening.resource_id)
+                missing.setdefault(requested.unit, set()).add(requested.opening.resource_id)
             elif row["whole"]:
-                conflicts.append(asked)
-        wanted = {_wish(asked.opening) for asked in conflicts} - lasting.keys()
+                conflicts.append(requested)
+        wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
         if wanted:
             found = await incidents.ongoing(tx, wanted)
-            lasting |= {wish: Opened(incident, new=False) for wish, incident in found.items()}
+            lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
         # What another transaction has ended in between is opened after all.
-        left = [asked for asked in conflicts if _wish(asked.opening) not in lasting]
+        left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
     return [
-        [Missing() if opening.resource_id in missing[number] else None for opening in unit]
+        [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in unit]
         if number in missing
-        else [_answer(lasting, _wish(opening)) for opening in unit]
+        else [_answer(lasting, _incident_key(opening)) for opening in unit]
         for number, unit in enumerate(units)
     ]
 
 
-async def open(tx: Tx, openings: Sequence[Opening], *, public_url: str) -> list[Opened | Missing]:
+async def open(tx: Tx, openings: Sequence[OpenRequest], *, public_url: str) -> list[Opened | ResourceNotFound]:
     """Open each incident for itself: a missing resource concerns no other."""
     units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
     return [answer for unit in units for answer in unit if answer is not None]
 
 
-def _wish(opening: Opening) -> Wish:
+def _incident_key(opening: OpenRequest) -> IncidentKey:
     return opening.resource_id, opening.type
 
 
-def _answer(lasting: dict[Wish, Opened], wish: Wish) -> Opened:
+def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Opened:
     """What lasts; it is new to the first only who wished for it."""
-    answer = lasting[wish]
+    answer = lasting[incident_key]
     if answer.new:
-        lasting[wish] = Opened(answer.incident, new=False)
+        lasting[incident_key] = Opened(answer.incident, new=False)
     return answer
 
 
-def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
+def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[Any]]:
     kinds, rows = resources.kinds(), []
-    for new, number, opening in asked:
+    for new, number, opening in requested:
         kind = kinds[opening.resource_type]
         page = public_url + kind.page(opening.resource_id) if kind.url is None else None
         rows.append((
@@ -183,11 +183,11 @@ def _columns(asked: Sequence[Asked], public_url: str) -> list[list[Any]]:
     return [*map(list, zip(*rows, strict=True))]
 
 
-def _begun(asked: Asked, row: Record) -> Incident:
-    opening, now = asked.opening, row["now"]
+def _begun(requested: KeyedRequest, row: Record) -> Incident:
+    opening, now = requested.opening, row["now"]
     seen = opening.evidence or NO_EVIDENCE
     return Incident(
-        id=asked.id,
+        id=requested.id,
         project_id=opening.project_id,
         resource_type=opening.resource_type,
         resource_id=opening.resource_id,

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import ids
-from tocsin.domain.deliveries import LASTS, Event
+from tocsin.domain.deliveries import ONGOING_EVENTS, Event
 from tocsin.domain.incidents import Incident, Notification
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.postgres.database import Tx, key
@@ -23,7 +23,7 @@ from tocsin.storage.postgres.database import Tx, key
 if TYPE_CHECKING:
     from asyncpg import Record
 
-LASTING = "('" + "', '".join(sorted(LASTS)) + "')"
+LASTING = "('" + "', '".join(sorted(ONGOING_EVENTS)) + "')"
 """SQL: the events that say that an incident lasts."""
 
 LEASE = 30
@@ -117,30 +117,30 @@ class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return notification(self.id, self.event, self.content, self.first_notice_failed)
 
 
-def notification(delivery_id: UUID, event: Event, said: Content, first_notice_failed: bool) -> Notification:
+def notification(delivery_id: UUID, event: Event, content: Content, first_notice_failed: bool) -> Notification:
     """What a delivery tells its integration."""
     return Notification(
         delivery_id=ids.public(ids.DELIVERY, delivery_id),
         event=event,
-        incident_id=ids.public(ids.INCIDENT, said.incident_id) if said.incident_id else None,
-        resource_type=said.resource_type,
-        resource_name=said.resource_name,
-        resource_url=said.resource_url,
-        incident_type=said.incident_type,
-        message=said.message,
-        started_at=said.started_at,
-        closed_at=said.closed_at if event == "resolved" else None,
+        incident_id=ids.public(ids.INCIDENT, content.incident_id) if content.incident_id else None,
+        resource_type=content.resource_type,
+        resource_name=content.resource_name,
+        resource_url=content.resource_url,
+        incident_type=content.incident_type,
+        message=content.message,
+        started_at=content.started_at,
+        closed_at=content.closed_at if event == "resolved" else None,
         first_notice_failed=first_notice_failed,
     )
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A delivery to be queued. `behind` names the delivery whose end it waits for."""
+class QueueEntry(msgspec.Struct, frozen=True, gc=False):
+    """A delivery to be queued. `blocked_by` names the delivery whose end it waits for."""
 
     to: Recipient
     event: Event
     content: Content
-    behind: UUID | None = None
+    blocked_by: UUID | None = None
     first_notice_failed: bool = False
     redelivery_of: UUID | None = None
     suppressed: str | None = None
@@ -181,7 +181,7 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 """
 
 
-async def put(tx: Tx, entries: Sequence[Entry]) -> list[UUID]:
+async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
     """Queue deliveries, and tell the engines at commit. Returns their keys, in order.
 
     To a disabled integration nothing goes but tests, which is how it comes back: the rest ends as suppressed, on
@@ -196,7 +196,7 @@ async def put(tx: Tx, entries: Sequence[Entry]) -> list[UUID]:
         if to.disabled_reason is not None and entry.event != "test":
             suppressed = suppressed or f"integration disabled: {to.disabled_reason}"
         job = b""
-        if suppressed is None and entry.behind is None:
+        if suppressed is None and entry.blocked_by is None:
             if to.repeatable and not to.failing:
                 job = _encoded(new, entry)
             if job:
@@ -206,18 +206,18 @@ async def put(tx: Tx, entries: Sequence[Entry]) -> list[UUID]:
         rows.append((
             new, to.project_id, to.id, to.type, to.for_people, to.repeatable, entry.content.incident_id, entry.event,
             entry.content.message if entry.event == "notice" else None, entry.redelivery_of,
-            entry.first_notice_failed, entry.behind, bool(job), suppressed,
+            entry.first_notice_failed, entry.blocked_by, bool(job), suppressed,
         ))  # fmt: skip
     await tx.execute(PUT, *map(list, zip(*rows, strict=True)), _payloads(jobs), wake)
     return [row[0] for row in rows]
 
 
-def _encoded(new: UUID, entry: Entry) -> bytes:
+def _encoded(new: UUID, entry: QueueEntry) -> bytes:
     """The job as it travels, or nothing where it is too large to."""
-    to, said = entry.to, entry.content
+    to, content = entry.to, entry.content
     job = Job(
         new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed,
-        said.closed_at or said.started_at, said,
+        content.closed_at or content.started_at, content,
     )  # fmt: skip
     encoded = msgspec.json.encode(job)
     return encoded if len(encoded) < NOTIFY_LIMIT - 2 else b""

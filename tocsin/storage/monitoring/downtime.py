@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from tocsin.domain import servers as domain
-from tocsin.domain.incidents import Opening
+from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.postgres.database import Tx, key
@@ -69,7 +69,7 @@ async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeChec
     if since is None:
         return DowntimeCheck(0, 0)
     waits: dict[UUID, float] = {}
-    silent: list[Opening] = []
+    silent: list[OpenRequest] = []
     for row in await tx.fetch(DUE, limit, since):
         server_id, after, lasts = key(row["id"]), row["after"], row["silent"]
         if after is None:
@@ -79,14 +79,14 @@ async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeChec
         else:
             waits[server_id] = after
             message = domain.downtime_message(after)
-            silent.append(Opening(key(row["project_id"]), SERVER.type, server_id, "downtime", message))
+            silent.append(OpenRequest(key(row["project_id"]), SERVER.type, server_id, "downtime", message))
     await _open(tx, silent, public_url)
     if waits:
         await tx.execute(LOOK_AT, list(waits), list(waits.values()))
     return DowntimeCheck(len(waits), len(silent))
 
 
-async def _open(tx: Tx, wishes: Sequence[Opening], public_url: str) -> None:
+async def _open(tx: Tx, wishes: Sequence[OpenRequest], public_url: str) -> None:
     lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in wishes])
     new = [opening for opening in wishes if opening.type not in lasting[opening.resource_id]]
     if new:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.incidents import Closing, Opening, told
+from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import Open, Resolve, Result, Target, Wanted
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import integrations
@@ -256,7 +256,7 @@ async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: Wanted, aft
     ):  # fmt: skip
         await tx.execute(START_ANEW, monitor_id, after.paused)
     if after.paused and not before.paused:
-        await incidents.resolve(tx, [Closing(project_id, monitor_id, None, "The monitor was paused")])
+        await incidents.resolve(tx, [ResolveRequest(project_id, monitor_id, None, "The monitor was paused")])
 
 
 async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
@@ -304,20 +304,20 @@ async def record(tx: Tx, checked: Sequence[Checked], *, public_url: str) -> list
 
 async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], public_url: str) -> None:
     ongoing = await incidents.ongoing_types(tx, [key(row["monitor_id"]) for row in rows])
-    wishes, closings = [], []
+    requests, closings = [], []
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
         found = results[monitor_id].result
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
-                said = told(found.message or "")
-                wishes.append(Opening(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence))
+                said = truncated_message(found.message or "")
+                requests.append(OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence))
             case Resolve(problems):
-                closings += [Closing(project_id, monitor_id, each, "A check was good again") for each in problems]
+                closings += [ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems]
     if closings:
         await incidents.resolve(tx, closings)
-    if wishes:
-        await openings.open(tx, wishes, public_url=public_url)
+    if requests:
+        await openings.open(tx, requests, public_url=public_url)
 
 
 def _columns(wanted: Wanted) -> tuple[object, ...]:

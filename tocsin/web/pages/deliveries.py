@@ -10,14 +10,14 @@ from litestar.params import QueryParameter
 
 from tocsin.actions import deliveries as actions
 from tocsin.domain import ids
-from tocsin.domain.deliveries import LASTS, Status
+from tocsin.domain.deliveries import ONGOING_EVENTS, Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Integration
 from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.deliveries import Delivery
-from tocsin.storage.delivery.leases import Try
+from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import texts
 from tocsin.web.pages.incidents import took
@@ -64,8 +64,8 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
         again=_again(viewer, delivery, integration),
-        restarts=delivery.event in LASTS and not base.of(delivery.integration_type).repeatable,
-        tries=msgspec.convert(delivery.attempts, list[Try]), sent=sent,
+        restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
+        tries=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
     )
 
 
@@ -79,7 +79,7 @@ async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
     kind = base.of(delivery.integration_type)
     says_both = (
         incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
-        and not await deliveries.told_of_beginning(tx, incident.id, delivery)
+        and not await deliveries.opening_was_delivered(tx, incident.id, delivery)
     )  # fmt: skip
     return kind.payload(queue.notification(delivery.id, delivery.event, content, says_both))
 

@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 
 from tocsin.actions import incidents as actions
 from tocsin.domain import ids
-from tocsin.domain.deliveries import LASTS, Status
+from tocsin.domain.deliveries import ONGOING_EVENTS, Status
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.domain.resources.base import kinds
@@ -94,7 +94,7 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
 
 def _news(delivery: Delivery) -> str:
     """What it was about, in a word."""
-    if delivery.event in LASTS and not base.of(delivery.integration_type).repeatable:
+    if delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable:
         return "restart"
     if delivery.event == "opened":
         return "opening"

@@ -16,7 +16,7 @@ from tocsin.integrations import base
 from tocsin.storage.channels import integration_list, integrations
 from tocsin.storage.delivery import deliveries
 from tocsin.storage.delivery.deliveries import Delivery
-from tocsin.storage.delivery.leases import Try
+from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, texts
 from tocsin.web.pages.incidents import took
@@ -65,8 +65,8 @@ async def _page(
     )  # fmt: skip
 
 
-def _last_try(trial: Delivery | None) -> Try | None:
-    return msgspec.convert(trial.attempts, list[Try])[-1] if trial is not None and trial.attempts else None
+def _last_try(trial: Delivery | None) -> Attempt | None:
+    return msgspec.convert(trial.attempts, list[Attempt])[-1] if trial is not None and trial.attempts else None
 
 
 @post("/integrations/{uuid:str}", include_in_schema=False)
