@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 import pytest_asyncio
 
-from tocsin.checks.base import CheckContext, perform
+from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
@@ -207,7 +207,7 @@ async def http() -> AsyncIterator[Http]:
 
 
 async def look(url: str, *, status: int = 200, timeout: float = 20, keyword: str | None = None) -> Result:
-    return await perform(Target(url, "http", timeout, expected_status=[status], keyword=keyword), WIRES)
+    return await run_check(Target(url, "http", timeout, expected_status=[status], keyword=keyword), WIRES)
 
 
 async def posted(http: Http, url: str) -> Answer | str:

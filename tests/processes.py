@@ -135,13 +135,13 @@ def _tail(process: Process | None) -> str:
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     code: int
     out: str
     err: str
 
 
-async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> Ran:
+async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> CommandResult:
     """Runs the command to its end, without any setting but those given."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     process = await asyncio.create_subprocess_exec(
@@ -149,4 +149,4 @@ async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> Ran:
         env={**clean, **(environ or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 60)
-    return Ran(process.returncode or 0, out.decode(), err.decode())
+    return CommandResult(process.returncode or 0, out.decode(), err.decode())

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tocsin.checks import base
-from tocsin.checks.base import CheckContext, perform
+from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.monitors import Result, Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
@@ -78,4 +78,4 @@ def redirects(to: Callable[[str], str | None], asked: list[str]) -> Talk:
 
 async def look(url: str, context: CheckContext = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
     kind = base.of(None, url)
-    return await perform(kind.validate(Target(url, kind.check_type, timeout, **fields)), context)
+    return await run_check(kind.validate(Target(url, kind.check_type, timeout, **fields)), context)

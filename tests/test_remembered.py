@@ -20,7 +20,7 @@ import tocsin
 from tests.odd_answers import PLAIN, serving
 from tests.waiting import until
 from tocsin.api import caller
-from tocsin.domain.remembered import Remembered
+from tocsin.domain.ttl_cache import TTLCache
 from tocsin.engine.deliver import KNOWN, Deliverer
 from tocsin.engine.destinations import Destination
 from tocsin.integrations.base import Transports
@@ -28,9 +28,9 @@ from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
+from tocsin.transports.endpoint import LONGEST_REMEMBERED, _remembered, place
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
-from tocsin.transports.place import LONGEST_REMEMBERED, _remembered, place
 from tocsin.transports.smtp import Mailer
 
 FIXED = {
@@ -63,22 +63,22 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         f"{module.__name__}.{name}": value
         for module in modules()
         for name, value in vars(module).items()
-        if isinstance(value, Remembered)
+        if isinstance(value, TTLCache)
     }
-    expected = {"tocsin.api.caller._remembered", "tocsin.web.live._seen", "tocsin.transports.place._remembered"}
+    expected = {"tocsin.api.caller._remembered", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
     assert expected <= kept.keys()
     for name, value in kept.items():
         assert (value.most <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
 
 
 def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
-    known: Remembered[int, int] = Remembered(3, 60)
+    known: TTLCache[int, int] = TTLCache(3, 60)
     for number in range(5):
         known.put(number, number, time.monotonic())
     assert [known.get(number) for number in range(5)] == [None, None, 2, 3, 4]
     known.put(9, 9, time.monotonic() - 61)
     assert known.get(9) is None
-    old: Remembered[int, int] = Remembered(3, 0.0)
+    old: TTLCache[int, int] = TTLCache(3, 0.0)
     for number in range(3):
         old.put(number, number, time.monotonic())
     assert len(old) == 0, "what is over is forgotten without being asked for"

@@ -16,7 +16,7 @@ import platformdirs
 from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
-from tocsin.domain.greeting import is_greeting
+from tocsin.domain.helo import is_helo_name
 from tocsin.domain.settings import (
     DAY,
     Network,
@@ -344,7 +344,7 @@ def _is_here(host: str) -> bool:
 
 
 def _helo(value: str) -> str | None:
-    if value and not is_greeting(value):
+    if value and not is_helo_name(value):
         raise Unusable(
             "TOCSIN_SMTP_HELO",
             f"is {value!r}, but must be a full host name such as tocsin.example.com, or an address such as [192.0.2.1]",

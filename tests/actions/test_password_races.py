@@ -53,9 +53,9 @@ async def test_what_a_password_was_right_for_is_not_written_once_there_is_anothe
         ann = Actor(INSTALLATION, "person", checked.id, user_id=checked.id)
         token = await sessions.begin(tx, vault, checked)
         assert token
-        session = await sessions.who(tx, vault, token)
+        session = await sessions.session_of_token(tx, vault, token)
         assert session
-        claimed = await people.claim(tx, system(), vault, checked.id, ANN, "another")
+        claimed = await people.take_over(tx, system(), vault, checked.id, ANN, "another")
         assert claimed
         assert claimed.password_hash == "another"
         assert await sessions.begin(tx, vault, checked) is None
@@ -76,7 +76,7 @@ async def test_who_was_let_in_by_the_old_password_waits_for_the_new_one_and_stay
         third = {"password": "a third", "password_confirmation": "a third"}
         change = {"csrf": await csrf(stranger), "old": PASSWORD, **third}
         async with pool.acquire() as tx, tx.transaction():
-            assert await people.claim(tx, system(), vault, user.id, ANN, passwords.hash_now(NEW))
+            assert await people.take_over(tx, system(), vault, user.id, ANN, passwords.hash_now(NEW))
             under_way = [
                 asyncio.create_task(each)
                 for each in (by_api(other), sign_in(other), stranger.post("/account/password", data=change))
@@ -89,7 +89,7 @@ async def test_who_was_let_in_by_the_old_password_waits_for_the_new_one_and_stay
 
 
 async def claimed(tx: Tx, vault: Vault, user: User) -> None:
-    assert await people.claim(tx, system(), vault, user.id, user.email, "another")
+    assert await people.take_over(tx, system(), vault, user.id, user.email, "another")
 
 
 async def made_owner(tx: Tx, vault: Vault, user: User) -> None:

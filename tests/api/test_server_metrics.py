@@ -313,7 +313,7 @@ async def test_a_sample_of_an_unset_clock_does_not_keep_the_gathering_of_hours_b
     taken = datetime.now(UTC) - timedelta(hours=2)
     unset = datetime(1970, 1, 1, tzinfo=UTC)
     await app_client.post(URL, json=report(sample("cpu_used", 5, unset), sample("cpu_used", 7, taken)))
-    await asyncio.wait_for(retention.gather(pool), 60)
+    await asyncio.wait_for(retention.roll_up(pool), 60)
     hours = await pool.fetch("SELECT at, cpu_used FROM samples_hourly")
     assert [tuple(row) for row in hours] == [(taken.replace(minute=0, second=0, microsecond=0), 7)]
 

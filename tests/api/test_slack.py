@@ -299,7 +299,7 @@ async def signed_in(pool: asyncpg.Pool, vault: Vault, project: Any) -> tuple[str
         assert user
         token = await sessions.begin(tx, vault, user, "a browser")
         assert token
-        found = await sessions.who(tx, vault, token)
+        found = await sessions.session_of_token(tx, vault, token)
     assert found is not None
     return token, found.session_id, user_id
 

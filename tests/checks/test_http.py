@@ -20,8 +20,8 @@ from tocsin.cli.listening import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer
+from tocsin.transports.endpoint import place
 from tocsin.transports.guard import Guard
-from tocsin.transports.place import place
 
 
 async def test_a_good_answer_is_a_good_check_with_its_time() -> None:

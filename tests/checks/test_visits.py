@@ -14,7 +14,7 @@ import pytest
 
 from tests.odd_answers import chunks, said, serving
 from tests.sites import Talk, answer, look, says, site
-from tocsin.domain import pages
+from tocsin.domain import page_text
 from tocsin.domain.monitors import Result
 from tocsin.transports import coding
 from tocsin.transports.cookies import MOST_COOKIES, Cookies
@@ -321,19 +321,19 @@ async def test_a_keyword_is_found_where_the_page_writes_it_with_entities(written
     ],
 )
 def test_a_keyword_is_found_where_people_see_it(body: bytes, keyword: str) -> None:
-    assert pages.says(body, b"text/html", keyword)
-    assert not pages.says(body, b"text/html", keyword + "x")
+    assert page_text.contains(body, b"text/html", keyword)
+    assert not page_text.contains(body, b"text/html", keyword + "x")
 
 
 def test_what_a_page_says_of_its_charset_comes_before_what_its_bytes_look_like() -> None:
-    assert pages.charset(b"Caf\xe9", b"text/html; charset=utf-8") == ("utf-8", 0)
-    assert pages.charset(b"<meta charset=utf-8>Caf\xe9", b"") == ("utf-8", 0)
-    assert pages.charset("Café".encode(), b"") == ("utf-8", 0)
+    assert page_text.charset(b"Caf\xe9", b"text/html; charset=utf-8") == ("utf-8", 0)
+    assert page_text.charset(b"<meta charset=utf-8>Caf\xe9", b"") == ("utf-8", 0)
+    assert page_text.charset("Café".encode(), b"") == ("utf-8", 0)
 
 
 async def test_a_keyword_in_half_of_two_letters_is_none() -> None:
     async with serving(page("挂牌", "gbk", "text/html; charset=gbk")) as there:  # B9D2 C5C6
-        assert not pages.says("挂牌".encode("gbk"), b"text/html; charset=gbk", b"\xd2\xc5".decode("gbk"))
+        assert not page_text.contains("挂牌".encode("gbk"), b"text/html; charset=gbk", b"\xd2\xc5".decode("gbk"))
         assert (await look(there.url, keyword="牌")).ok
 
 
@@ -352,8 +352,8 @@ def test_names_of_charsets_that_nobody_knows_are_not_asked_of_the_interpreter() 
     codecs.register(hook := lambda name: asked.append(name))  # type: ignore[func-returns-value]
     try:
         for number in range(100):
-            assert pages.charset(b"", b"text/html; charset=made-up-%d" % number) == ("utf-8", 0)
-            assert pages.says(b"<meta charset=made-up-too-%d> well" % number, b"", "well")
+            assert page_text.charset(b"", b"text/html; charset=made-up-%d" % number) == ("utf-8", 0)
+            assert page_text.contains(b"<meta charset=made-up-too-%d> well" % number, b"", "well")
     finally:
         codecs.unregister(hook)
     assert asked == []
@@ -368,7 +368,7 @@ def worst() -> Iterator[tuple[str, bytes]]:
     yield "utf-8", "\u0301\u0316".encode() * (MEBIBYTE // 4)
     yield "utf-8", "\u0316".encode() * (MEBIBYTE // 4) + "\u0301".encode() * (MEBIBYTE // 4)
     yield "utf-8", "&#769;é\u1100\u1161".encode() * (MEBIBYTE // 14)
-    for named in sorted(set(pages.CHARSETS.values())):
+    for named in sorted(set(page_text.CHARSETS.values())):
         for unit in (b"\xff", b"\x81", b"\x00\xd8"):
             yield named, unit * (MEBIBYTE // len(unit))
 
@@ -387,7 +387,7 @@ async def test_the_worst_pages_are_searched_without_holding_up_anybody() -> None
     watching = asyncio.create_task(watch())
     for named, body in worst():
         began = time.process_time()
-        await asyncio.to_thread(pages.says, body[:MEBIBYTE], f"text/html; charset={named}".encode(), "Fish & Chips")
+        await asyncio.to_thread(page_text.says, body[:MEBIBYTE], f"text/html; charset={named}".encode(), "Fish & Chips")
         assert time.process_time() - began < 1, named
     done.set()
     await watching

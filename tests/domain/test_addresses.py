@@ -24,9 +24,9 @@ from tocsin.domain.monitors import Target
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.transports.dial import Dialer
+from tocsin.transports.endpoint import LONGEST_REMEMBERED, place
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
-from tocsin.transports.place import LONGEST_REMEMBERED, place
 from tocsin.transports.ssh import Login, Ssh, SshFailed
 from tocsin.transports.ssh import place as ssh_place
 
@@ -206,7 +206,7 @@ async def test_a_webhook_outside_ascii_is_made_and_warned_of(app_client: httpx.A
 async def test_what_an_older_version_stored_and_is_no_host_fails_in_words() -> None:
     for url in ("http://a..b.example/", "tcp://a|b.example:25"):
         target = Target(url, checks.of(None, url).check_type, 5)
-        result = await checks.perform(target, CheckContext(Dialer(Guard()), "Tocsin/test"))
+        result = await checks.run_check(target, CheckContext(Dialer(Guard()), "Tocsin/test"))
         assert (result.problem, "its host is not a valid name" in (result.message or "")) == ("connection_error", True)
     http = Http(Guard())
     with pytest.raises(Unreachable, match="its host is not a valid name") as failed:
@@ -321,7 +321,7 @@ def test_no_host_takes_long_to_judge(text: str) -> None:
 
 
 def test_only_short_addresses_are_remembered_and_only_so_many() -> None:
-    from tocsin.transports.place import _remembered
+    from tocsin.transports.endpoint import _remembered
 
     place("http://example.com/")
     before = len(_remembered)

@@ -67,7 +67,7 @@ def test_whatever_else_is_said_names_no_boot(text: str) -> None:
 def test_another_boot_is_a_restart_and_what_is_unknown_is_none(
     before: str | None, after: str | None, restarted: bool | None
 ) -> None:
-    assert boots.another(before, after) is restarted
+    assert boots.rebooted(before, after) is restarted
 
 
 def test_this_very_machine_names_its_boot() -> None:

@@ -92,7 +92,7 @@ def test_people_are_told_of_a_clock_that_stands_still() -> None:
     ],
 )  # fmt: skip
 def test_by_how_much_a_clock_is_wrong_is_said_as_exactly_as_people_need(off: float, words: str) -> None:
-    assert clocks.said(off) == words
+    assert clocks.describe(off) == words
 
 
 def test_samples_from_the_future_need_no_second_report() -> None:

@@ -14,10 +14,10 @@ import pytest
 import tocsin
 from tests.receivers import Mail, Mailbox
 from tests.smtp_server import Script, listening
-from tocsin.domain import letters, names
+from tocsin.domain import account_mail, names
 from tocsin.domain.deliveries import Event
 from tocsin.domain.incidents import Notification
-from tocsin.domain.mail import Letter, composed
+from tocsin.domain.mail import OutgoingMail, composed
 from tocsin.integrations.email import mail
 from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer
@@ -41,8 +41,8 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def of(event: Event) -> Callable[[str], Letter]:
-    def made(text: str) -> Letter:
+def of(event: Event) -> Callable[[str], OutgoingMail]:
+    def made(text: str) -> OutgoingMail:
         said = Notification(
             "DLV1", event, "INC1" if event in ("opened", "resolved") else None, "Server", text,
             f"https://example.com/{text}", text, text, NOW,
@@ -54,14 +54,14 @@ def of(event: Event) -> Callable[[str], Letter]:
     return made
 
 
-KINDS: dict[str, Callable[[str], Letter]] = {
+KINDS: dict[str, Callable[[str], OutgoingMail]] = {
     "opened": of("opened"), "resolved": of("resolved"), "test": of("test"), "notice": of("notice"),
-    "verification": lambda text: letters.verification(TO, LINK, domain="example.org", now=NOW),
-    "invitation": lambda text: letters.invitation(
+    "verification": lambda text: account_mail.verification(TO, LINK, domain="example.org", now=NOW),
+    "invitation": lambda text: account_mail.invitation(
         TO, LINK, inviter=text, project=text, role="member", domain="example.org", now=NOW
     ),
-    "reset": lambda text: letters.reset(TO, LINK, domain="example.org", now=NOW),
-    "trial": lambda text: letters.trial(TO, LINK, domain="example.org", now=NOW),
+    "reset": lambda text: account_mail.reset(TO, LINK, domain="example.org", now=NOW),
+    "trial": lambda text: account_mail.trial(TO, LINK, domain="example.org", now=NOW),
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def mailbox() -> Iterator[Mailbox]:
     mailbox.close()
 
 
-async def received(mailbox: Mailbox, letter: Letter) -> Mail:
+async def received(mailbox: Mailbox, letter: OutgoingMail) -> Mail:
     mailbox.forget()
     mailer = Mailer(Smtp("127.0.0.1", mailbox.port), "tocsin@example.org", Path("nowhere"))
     await mailer.send(letter)
@@ -131,7 +131,7 @@ async def test_no_text_writes_headers_and_what_is_said_reads_as_it_is(mailbox: M
 @pytest.mark.parametrize("local", ["=?utf-8?q?Hi=0D=0ABcc=3Ax?=", "a+b", "o'brien", "{x}", "%s", "x" * 64])
 async def test_no_address_writes_headers(local: str) -> None:
     """Seen raw: the parser of the usual test server would itself decode what stands in an address."""
-    letter = letters.reset(f"{local}@example.com", LINK, domain="example.org", now=NOW)
+    letter = account_mail.reset(f"{local}@example.com", LINK, domain="example.org", now=NOW)
     async with listening(Script()) as script:
         await Mailer(Smtp("127.0.0.1", script.port), "tocsin@example.org", Path("nowhere")).send(letter)
     assert f"RCPT TO:<{local}@example.com>" in script.said

@@ -9,7 +9,7 @@ import pytest
 
 from tocsin.domain import ids, monitors
 from tocsin.domain.errors import Refused
-from tocsin.domain.monitors import Open, Resolve, Target, Verdict, Wanted
+from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Target, Verdict
 from tocsin.storage.monitoring.monitors import Monitor
 
 
@@ -99,12 +99,12 @@ def test_a_status_is_one_word(paused: bool, checked: bool, incidents: bool, word
 def test_numbers_out_of_bounds_are_all_named(
     interval: float, timeout: float, confirmations: int, wrong: list[str]
 ) -> None:
-    wanted = Wanted("name", Target("https://example.com", "http", timeout), interval, confirmations)
+    wanted = MonitorConfig("name", Target("https://example.com", "http", timeout), interval, confirmations)
     assert [detail.field for detail in monitors.check_numbers(wanted, 5)] == wrong
 
 
 @pytest.mark.parametrize(("uptime", "word"), [(0.0, "pending"), (0.1, "success"), (None, "success")])
 def test_a_monitor_that_was_never_found_good_is_no_success(uptime: float | None, word: str) -> None:
     now = datetime(2026, 5, 1, tzinfo=UTC)
-    wanted = Wanted("name", Target("https://example.com", "http", 30), 60, 2)
+    wanted = MonitorConfig("name", Target("https://example.com", "http", 30), 60, 2)
     assert Monitor(ids.new(), ids.new(), 1, wanted, now, now, now, None, uptime, ()).status == word

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.domain import names, short_text
+from tocsin.domain import names, sms_text
 from tocsin.domain.deliveries import Event
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
 from tocsin.integrations import email, slack, sms
-from tocsin.storage.channels.slack import Standing
+from tocsin.storage.channels.slack import IncidentState
 
 NOW = datetime(2024, 1, 1, 12, 0, tzinfo=UTC)
 OF_ALL_PEOPLES = [
@@ -85,25 +85,25 @@ def test_mail_sms_and_slack_show_a_name_as_it_is(name: str, event: Event) -> Non
     said = notification(name, event)
     assert name in email.words(said).subject
     assert name in email.mail("a@example.com", said, domain="example.org", now=NOW).text
-    blocks = slack.written(said, Standing(), "https://tocsin.example.com")
+    blocks = slack.written(said, IncidentState(), "https://tocsin.example.com")
     assert name in blocks["text"]
     text = sms.text(said)
     # What cannot be seen, and would double what the message costs, is left out of it.
     plain = name.replace("\u00a0", " ").replace("\u00ad", "")
     assert plain in text
-    assert short_text.fits(text)
+    assert sms_text.fits(text)
 
 
 def test_a_reminder_says_that_it_is_one() -> None:
     said = notification("web-1", "reminder")
     assert email.words(said).subject.startswith("Reminder: cpu on web-1 since ")
     assert sms.text(said).startswith("Reminder: cpu on web-1 since ")
-    assert slack.written(said, Standing(), "")["text"].startswith("Reminder: cpu on web-1")
+    assert slack.written(said, IncidentState(), "")["text"].startswith("Reminder: cpu on web-1")
 
 
 def test_a_long_name_is_cut_in_an_sms_between_characters_as_people_see_them() -> None:
     text = sms.text(notification("👩‍💻" * 40))
-    assert short_text.fits(text)
+    assert sms_text.fits(text)
     shown = text.removeprefix("cpu on ").partition("..")[0]
     assert shown
     assert shown.replace("👩‍💻", "") == ""

@@ -60,7 +60,7 @@ async def test_a_check_follows_a_redirect_to_where_curl_does(location: str) -> N
     async with recorder(moved) as (port, asked):
         url = f"http://example.com:{port}/x/y"
         target = checks.of(None, url).validate(Target(url, "http", 20))
-        result = await checks.perform(target, CheckContext(Dialer(Guard(LOOPBACK), resolve=here), "Tocsin/test"))
+        result = await checks.run_check(target, CheckContext(Dialer(Guard(LOOPBACK), resolve=here), "Tocsin/test"))
     assert result.ok, result.message
     ours = list(asked)
     async with recorder(moved) as (port, asked):
@@ -81,7 +81,7 @@ async def test_an_escape_in_a_redirect_makes_no_loop() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a:b"
-    result = await checks.perform(Target(url, "http", 20), CheckContext(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
+    result = await checks.run_check(Target(url, "http", 20), CheckContext(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
     server.close()
     assert result.ok, result.message
 
@@ -106,7 +106,7 @@ async def test_what_fails_after_a_redirect_says_where() -> None:
             moved = f"HTTP/1.1 302 Found\r\nLocation: {there}?token=t\r\nConnection: close\r\n\r\n".encode()
             async with recorder(moved) as (first, _):
                 target = Target(f"http://127.0.0.1:{first}/", "http", timeout, expected_status=["2xx"])
-                result = await checks.perform(target, CheckContext(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
+                result = await checks.run_check(target, CheckContext(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
             assert result.message == f"Redirected to {there}: {said}"
             assert result.evidence
             assert result.evidence.request == f"GET {there}?token=t"
@@ -145,7 +145,7 @@ async def test_a_trailing_dot_is_for_name_servers_and_for_host_alone() -> None:
     http = Http(Guard(LOOPBACK), tls=trusting, resolve=resolve)
     assert (await http.post(url, b"", {})).status == 204
     context = CheckContext(Dialer(Guard(LOOPBACK), trusting, resolve), "Tocsin/test")
-    result = await checks.perform(Target(url, "http", 20), context)
+    result = await checks.run_check(Target(url, "http", 20), context)
     assert result.ok, result.message
     await http.close()
     with authority.cert_pem.tempfile() as bundle:

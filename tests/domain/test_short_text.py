@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.domain import short_text
+from tocsin.domain import sms_text
 from tocsin.domain.deliveries import Event
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.sms import summed_up, text
-from tocsin.storage.channels.texts import Summary
+from tocsin.storage.channels.sms_limits import Summary
 
 BEGAN = datetime(2024, 3, 1, 12, 30, 5, tzinfo=UTC)
 any_text = st.text(max_size=400)
@@ -37,7 +37,7 @@ def units(message: str) -> int:
 
 
 def is_one_message(message: str) -> bool:
-    return septets(message) <= 160 if short_text.is_gsm(message) else units(message) <= 70
+    return septets(message) <= 160 if sms_text.is_gsm(message) else units(message) <= 70
 
 
 def test_an_opening_says_what_where_since_when_and_the_message() -> None:
@@ -71,7 +71,7 @@ def test_a_character_that_gsm_has_not_leaves_70_units() -> None:
 
 
 def test_typography_does_not_halve_the_message() -> None:
-    assert short_text.is_gsm(said(message="“Request” timed out – after 30 s…"))
+    assert sms_text.is_gsm(said(message="“Request” timed out – after 30 s…"))
 
 
 @pytest.mark.parametrize("hidden", ["\x00", "\r\nBcc: x", "\u2028", "\u202e"])
@@ -96,7 +96,7 @@ def test_whatever_it_is_about_it_is_one_message_on_one_line(
 def test_within_the_gsm_alphabet_there_are_160_septets_and_none_is_wasted(name: str, kind: str, message: str) -> None:
     made = said(name=name, kind=kind, message=message)
     assert septets(made) <= 160
-    whole = f"{short_text.line(kind)} on {short_text.line(name)} since 01 Mar 12:30 UTC: {short_text.line(message)}"
+    whole = f"{sms_text.line(kind)} on {sms_text.line(name)} since 01 Mar 12:30 UTC: {sms_text.line(message)}"
     if septets(whole) <= 160:
         assert made == whole.strip()
     else:

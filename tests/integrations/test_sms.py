@@ -24,7 +24,7 @@ from tocsin.integrations.sms import SmsIntegration
 from tocsin.settings import Settings
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
-from tocsin.transports.sms import texting
+from tocsin.transports.sms import sms_sender
 from tocsin.transports.smtp import Mailer
 
 __all__ = ["environ"]
@@ -236,7 +236,7 @@ async def test_a_hundred_incidents_in_one_moment_are_ten_messages_and_a_summary(
 @pytest_asyncio.fixture
 async def wires(settings: Settings) -> AsyncIterator[Transports]:
     http = Http(Guard())
-    sms = texting(settings)
+    sms = sms_sender(settings)
     assert sms is not None
     yield Transports(http, Mailer(None, "tocsin@example.com", settings.outbox), PUBLIC_URL, sms=sms)
     await sms.close()

@@ -29,7 +29,7 @@ from tests.odd_answers import (
     said,
     serving,
 )
-from tocsin.checks.base import CheckContext, perform
+from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer
 from tocsin.transports.http import Answer, Http
@@ -206,7 +206,7 @@ def test_tls_that_ends_without_a_farewell_is_judged_by_what_came(answer: bytes, 
             url = there.url.replace("http:", "https:")
             _, left = await curl(url, "--insecure")
             target = Target(url, "http", 20, expected_status=[200])
-            result = await perform(target, CheckContext(Dialer(GUARD, trusting), "Tocsin/test"))
+            result = await run_check(target, CheckContext(Dialer(GUARD, trusting), "Tocsin/test"))
             http = Http(GUARD, tls=trusting)
             given = await posted(http, url)
             await http.close()

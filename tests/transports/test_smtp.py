@@ -18,15 +18,15 @@ from tests.smtp_server import Script, Then, listening
 from tests.waiting import until
 from tocsin import settings as configuration
 from tocsin.cli import doctor
-from tocsin.domain.greeting import greeting, is_greeting
-from tocsin.domain.mail import Letter
+from tocsin.domain.helo import helo_name, is_helo_name
+from tocsin.domain.mail import OutgoingMail
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web.pages import channels
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-LETTER = Letter("oncall@example.com", "Trouble", "There is some.\n", NOW, "DLV1@example.org")
+LETTER = OutgoingMail("oncall@example.com", "Trouble", "There is some.\n", NOW, "DLV1@example.org")
 
 
 def mailer(smtp: Smtp) -> Mailer:
@@ -37,7 +37,7 @@ def to(script: Script, **more: object) -> Smtp:
     return Smtp("127.0.0.1", script.port, **more)  # type: ignore[arg-type]
 
 
-async def quickly(sending: Mailer, letter: Letter = LETTER) -> str:
+async def quickly(sending: Mailer, letter: OutgoingMail = LETTER) -> str:
     """What the server said, within the time that says that nothing was waited for after it."""
     async with asyncio.timeout(8):
         return await sending.send(letter)
@@ -135,14 +135,14 @@ async def test_a_strict_server_accepts_what_we_call_ourselves() -> None:
     async with listening(Script()) as script:
         await quickly(mailer(to(script)))
         [hello] = [each.removeprefix("EHLO ") for each in script.said if each.startswith("EHLO")]
-        assert is_greeting(hello)
-        assert hello == greeting(socket.gethostname(), "127.0.0.1")
+        assert is_helo_name(hello)
+        assert hello == helo_name(socket.gethostname(), "127.0.0.1")
 
 
 async def test_over_ipv6_the_address_is_said_as_such() -> None:
     async with listening(Script(), "::1") as script:
         await quickly(mailer(Smtp("::1", script.port)))
-        assert f"EHLO {greeting(socket.gethostname(), '::1')}" in script.said
+        assert f"EHLO {helo_name(socket.gethostname(), '::1')}" in script.said
 
 
 async def test_the_operator_may_choose_what_we_call_ourselves(tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ async def test_the_operator_may_choose_what_we_call_ourselves(tmp_path: Path) ->
     ],
 )  # fmt: skip
 def test_a_full_name_or_else_the_address(machine: str, own: str, said: str) -> None:
-    assert greeting(machine, own) == said
-    assert is_greeting(said)
+    assert helo_name(machine, own) == said
+    assert is_helo_name(said)
 
 
 @pytest.mark.parametrize("good", ["tocsin.example.com", "xn--exmple-cua.com", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
 def test_names_and_addresses_are_greetings(good: str, tmp_path: Path) -> None:
-    assert is_greeting(good)
+    assert is_helo_name(good)
     configuration.load(tmp_path, {"TOCSIN_SMTP_HELO": good})
 
 
@@ -294,7 +294,7 @@ async def test_a_real_server_takes_every_line_as_it_is() -> None:
     mailbox = Mailbox()
     try:
         text = ".\n..\n.hidden\nFrom somebody\n" + "x" * 5000 + "\n" + "é👩‍💻" * 400 + "\n.\n"
-        letter = Letter("oncall@example.com", "Lines", text, NOW, "DLV2@example.org", html=f"<pre>{text}</pre>")
+        letter = OutgoingMail("oncall@example.com", "Lines", text, NOW, "DLV2@example.org", html=f"<pre>{text}</pre>")
         await quickly(mailer(Smtp("127.0.0.1", mailbox.port)), letter)
         [got] = mailbox.to("oncall@example.com")
         assert got.text.replace("\r\n", "\n") == text

@@ -66,7 +66,7 @@ async def test_a_live_page_ends_with_what_lets_its_reader_look(
         await accounts.switch(tx, user.id, project.id)
         token = await sessions.begin(tx, vault, user)
         assert token
-        signed_in = await sessions.who(tx, vault, token)
+        signed_in = await sessions.session_of_token(tx, vault, token)
     assert signed_in
     viewer: Any = SimpleNamespace(user_id=user.id, session_id=signed_in.session_id, project_id=project.id)
     service: Any = SimpleNamespace(pool=pool)

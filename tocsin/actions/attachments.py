@@ -48,10 +48,10 @@ async def attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Int
 
 
 @action("keeps integration from what is to come")
-async def spare_new_resources(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
+async def stop_attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """What it is attached to stays; servers and monitors that are made later are not attached any more."""
     found = await held(tx, actor, vault, key)
-    await stored.spare_new_ones(tx, actor.project_id, key)
+    await stored.stop_attach_all(tx, actor.project_id, key)
     return found, changed(found)
 
 

@@ -17,9 +17,9 @@ from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("it is on the delivery's own record", by=SYSTEM)
-async def report(tx: Tx, actor: Actor, message_id: str, key: UUID, said: str | None, error: str | None) -> None:
+async def report(tx: Tx, actor: Actor, message_id: str, key: UUID, status_text: str | None, error: str | None) -> None:
     """What a provider says of a message that it had taken, signed by it."""
-    await phones.reported(tx, message_id, key, said, error)
+    await phones.record_report(tx, message_id, key, status_text, error)
 
 
 @action("ordered a redelivery")

@@ -15,7 +15,7 @@ from tocsin.checks import base
 from tocsin.domain import monitors as domain
 from tocsin.domain import names
 from tocsin.domain.errors import invalid, invalid_field, not_found
-from tocsin.domain.monitors import Target, Wanted
+from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors as stored
 from tocsin.storage.monitoring.monitors import Monitor
@@ -48,7 +48,7 @@ class MonitorFields(msgspec.Struct):
     paused: bool | UnsetType | None = UNSET
 
 
-def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) -> Wanted:
+def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: bool) -> MonitorConfig:
     """What is to be watched from now on. Raises `Refused` (422), naming each field that cannot be accepted."""
     if stored_ is None and given.url is UNSET:
         raise invalid_field("url", "is required")
@@ -56,7 +56,7 @@ def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) ->
     target = start.target
     if stored_ is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
         target = _target(given, start, stored_)
-    made = Wanted(
+    made = MonitorConfig(
         name=_name(given.name, target.url, start),
         target=target,
         interval=_or(given.interval, start.interval, domain.DEFAULT_INTERVAL),
@@ -68,7 +68,7 @@ def wanted(given: MonitorFields, stored_: Wanted | None, *, production: bool) ->
     return made
 
 
-def _target(given: MonitorFields, start: Wanted, stored_: Wanted | None) -> Target:
+def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig | None) -> Target:
     url = _or(given.url, start.target.url, None)
     named = _or(given.check_type, start.target.check_type if stored_ else None, None)
     kind = base.of(named, url)
@@ -89,7 +89,7 @@ def least_interval(*, production: bool) -> float:
     return domain.LEAST_INTERVAL if production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
 
 
-async def reachable(made: Wanted, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
+async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
     """Refuse a host that may never be looked at; of one that cannot be at present, say why.
 
     It asks name servers: call it where no transaction is open.
@@ -100,7 +100,7 @@ async def reachable(made: Wanted, networks: Sequence[IPv4Network | IPv6Network])
 
 
 @action("made network monitor")
-async def create(tx: Tx, actor: Actor, made: Wanted) -> tuple[Monitor, Change]:
+async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Change]:
     """Begins to watch; the first check follows at once."""
     key = await stored.create(tx, actor.project_id, made)
     found = await stored.one(tx, actor.project_id, key)
@@ -134,13 +134,13 @@ async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
     return found, Change(found.wanted.name, {"uuid": NETWORK_MONITOR.public(key)})
 
 
-def _differing(before: Wanted, after: Wanted) -> list[str]:
+def _differing(before: MonitorConfig, after: MonitorConfig) -> list[str]:
     """The names of the fields that are not what they were."""
     was, now = _fields(before), _fields(after)
     return [name for name in now if now[name] != was[name]]
 
 
-def _fields(each: Wanted) -> dict[str, Any]:
+def _fields(each: MonitorConfig) -> dict[str, Any]:
     target = each.target
     return {
         "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
@@ -149,15 +149,15 @@ def _fields(each: Wanted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _default(url: str) -> Wanted:
-    return Wanted(url, Target(url, "", domain.DEFAULT_TIMEOUT))
+def _default(url: str) -> MonitorConfig:
+    return MonitorConfig(url, Target(url, "", domain.DEFAULT_TIMEOUT))
 
 
 def _or(given: Any, before: Any, default: Any) -> Any:
     return before if given is UNSET else default if given is None else given
 
 
-def _name(given: str | UnsetType | None, url: str, start: Wanted) -> str:
+def _name(given: str | UnsetType | None, url: str, start: MonitorConfig) -> str:
     """The name, which is the URL unless its owner chose another."""
     if isinstance(given, UnsetType):
         return url if start.name == start.target.url else start.name

@@ -9,7 +9,7 @@ from tocsin.actions import integrations, limits, monitors, projects, tokens
 from tocsin.actions.base import EVERYBODY, OPERATOR, PEOPLE, SYSTEM, Actor, system, unrecorded
 from tocsin.domain import names
 from tocsin.domain.accounts import same_address
-from tocsin.domain.monitors import Wanted
+from tocsin.domain.monitors import MonitorConfig
 from tocsin.storage.accounts import accounts, operator, sessions, sign_ins, throttle
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.throttle import Limit
@@ -24,13 +24,13 @@ WAIT = "Please wait a while before you ask for another mail"
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class NewAccount:
     """Who registers: with a password or without, and with a site to watch from the first day on."""
 
     email: str
     name: str
     password_hash: str | None
-    site: Wanted | None
+    site: MonitorConfig | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Registered:
 
 
 @unrecorded("the project that comes with it is on record", by=EVERYBODY)
-async def register(tx: Tx, actor: Actor, vault: Vault, new: Newcomer, plan: str) -> Registered:
+async def register(tx: Tx, actor: Actor, vault: Vault, new: NewAccount, plan: str) -> Registered:
     """An account with a first project."""
     user = await accounts.create_user(tx, new.email, new.name, new.password_hash)
     if user is None:
@@ -84,7 +84,7 @@ async def verify(tx: Tx, actor: Actor, user: User) -> None:
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
-async def claim(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, password_hash: str) -> User | None:
+async def take_over(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, password_hash: str) -> User | None:
     """The account is its mail's reader's from now on: with this password, its address verified, and nobody signed in.
 
     An account that nobody had verified may have been made by a stranger, so the tokens of the projects that it made
@@ -105,19 +105,19 @@ async def claim(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, p
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
 async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, password_hash: str, network: str) -> bool:
     """As `claim`; the new password may then be tried from that network, whatever was tried before."""
-    if await claim(tx, actor, vault, user.id, user.email, password_hash) is None:
+    if await take_over(tx, actor, vault, user.id, user.email, password_hash) is None:
         return False
     await sign_ins.forgive(tx, vault, user, network)
     return True
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
-async def found(tx: Tx, actor: Actor, vault: Vault, email: str, name: str, password_hash: str) -> User | None:
+async def take_over_invited(tx: Tx, actor: Actor, vault: Vault, email: str, name: str, password_hash: str) -> User | None:
     """The account of an invited address, taken over by whoever reads its mail. None where somebody else was first."""
     user = await accounts.user_by_id(tx, (await accounts.ensure_user(tx, email)).id, lock=True)
     if user is None or settled(user):
         return None
-    claimed = await claim(tx, actor, vault, user.id, email, password_hash)
+    claimed = await take_over(tx, actor, vault, user.id, email, password_hash)
     await accounts.set_name(tx, user.id, name)
     return claimed
 

@@ -11,14 +11,14 @@ import structlog
 from tocsin.actions.base import Actor, unrecorded
 from tocsin.domain import phones as numbers
 from tocsin.domain.errors import Refused
-from tocsin.domain.short_text import fitted
+from tocsin.domain.sms_text import fitted
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
-from tocsin.storage.channels import phones, strangers
+from tocsin.storage.channels import phones, unverified_owners
 from tocsin.storage.channels.phones import CODE_MINUTES, Wait
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import sms
-from tocsin.transports.sms import Texting, TextRefused
+from tocsin.transports.sms import SmsRefused, SmsSender
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +43,18 @@ async def send(pool: asyncpg.Pool, actor: Actor, vault: Vault, settings: Setting
         raise _refused(422, "phone_number_invalid", f"Phone number {problem}")
     if refusal := numbers.outside(number, settings.sms_countries):
         raise _refused(422, "phone_number_invalid", f"Phone number {number} {refusal}")
-    texting = sms.texting(settings)
-    if texting is None:
+    sms_sender = sms.sms_sender(settings)
+    if sms_sender is None:
         raise _refused(503, "sms_unavailable", OFF)
     try:
-        await _send(pool, vault, texting, actor.project_id, number)
+        await _send(pool, vault, sms_sender, actor.project_id, number)
     finally:
-        await texting.close()
+        await sms_sender.close()
 
 
-async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, project_id: UUID, number: str) -> None:
+async def _send(pool: asyncpg.Pool, vault: Vault, sms_sender: SmsSender, project_id: UUID, number: str) -> None:
     async with pool.acquire() as tx, tx.transaction():
-        if await strangers.made(tx, project_id):
+        if await unverified_owners.made(tx, project_id):
             raise _refused(403, "address_not_verified", NOT_VERIFIED)
         code = await phones.new_code(tx, vault, project_id, number)
     if isinstance(code, Wait):
@@ -67,8 +67,8 @@ async def _send(pool: asyncpg.Pool, vault: Vault, texting: Texting, project_id: 
         )  # fmt: skip
     said = fitted((f"{code} is your Tocsin verification code. It is valid for {CODE_MINUTES} minutes.",), ())
     try:
-        await texting.send(number, said)
-    except TextRefused as error:
+        await sms_sender.send(number, said)
+    except SmsRefused as error:
         log.warning("a verification code could not be sent", error=str(error))
         async with pool.acquire() as tx, tx.transaction():
             await phones.forget_code(tx, project_id, number)

@@ -8,7 +8,7 @@ from tocsin.actions.base import EVERYBODY, PEOPLE, Actor, unrecorded
 from tocsin.storage.accounts import accounts, sessions
 from tocsin.storage.accounts import sign_ins as stored
 from tocsin.storage.accounts.accounts import User
-from tocsin.storage.accounts.sign_ins import Try
+from tocsin.storage.accounts.sign_ins import SignInAttempt
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 
@@ -16,13 +16,13 @@ OWN = "sessions are listed on the account's page"
 
 
 @unrecorded(OWN, by=EVERYBODY)
-async def begin(tx: Tx, actor: Actor, vault: Vault, address: str, network: str) -> Try:
+async def begin(tx: Tx, actor: Actor, vault: Vault, address: str, network: str) -> SignInAttempt:
     """One more try. The caller commits, whatever comes of it, and then looks at the password."""
     return await stored.begin(tx, vault, address, network)
 
 
 @unrecorded(OWN, by=EVERYBODY)
-async def by_token(tx: Tx, actor: Actor, vault: Vault, good: Try) -> str | None:
+async def create_token(tx: Tx, actor: Actor, vault: Vault, good: SignInAttempt) -> str | None:
     """A token for the user whose password was right; None where they have another by now."""
     assert good.user is not None
     token = await sessions.begin(tx, vault, good.user)
@@ -32,8 +32,8 @@ async def by_token(tx: Tx, actor: Actor, vault: Vault, good: Try) -> str | None:
 
 
 @unrecorded(OWN, by=EVERYBODY)
-async def by_session(
-    tx: Tx, actor: Actor, vault: Vault, user: User, network: str, *, good: Try | None, before: str, label: str
+async def create_session(
+    tx: Tx, actor: Actor, vault: Vault, user: User, network: str, *, good: SignInAttempt | None, before: str, label: str
 ) -> str | None:
     """A session in place of the one `before`; `good` is the try that was right, None where a link let them in.
 

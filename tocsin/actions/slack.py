@@ -18,7 +18,7 @@ from tocsin.storage.accounts import accounts
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels import slack as stored
 from tocsin.storage.channels.integrations import Facts, Integration
-from tocsin.storage.channels.slack import Begun, Message
+from tocsin.storage.channels.slack import Message, PendingConnection
 from tocsin.storage.delivery import incidents as known
 from tocsin.storage.delivery.queue import content
 from tocsin.storage.postgres.database import Tx
@@ -39,7 +39,7 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
-class Press:
+class ButtonPress:
     """One press of the button: in which workspace, on which message, by whom, for which incident (`INC…`)."""
 
     team_id: str
@@ -68,14 +68,14 @@ async def begin(
 
 
 @unrecorded("what was begun by it is on record", by=SYSTEM)
-async def spend(tx: Tx, actor: Actor, vault: Vault, state: str) -> None:
+async def use_state(tx: Tx, actor: Actor, vault: Vault, state: str) -> None:
     """What was begun with that state is under way, and cannot be gone on with once more."""
-    await stored.spend(tx, vault, state)
+    await stored.use_state(tx, vault, state)
 
 
 @action("made integration", by=SYSTEM)
 async def connect(
-    tx: Tx, actor: Actor, vault: Vault, begun: Begun, granted: Mapping[str, Any], public_url: str
+    tx: Tx, actor: Actor, vault: Vault, begun: PendingConnection, granted: Mapping[str, Any], public_url: str
 ) -> tuple[Integration, Change]:
     """The integration, announced in its channel. Raises `Refused` (404) where the project is not there any more."""
     kind = SlackIntegration()
@@ -95,7 +95,7 @@ async def connect(
 
 
 @unrecorded("resolving the incident is on record", by=SYSTEM)
-async def press(tx: Tx, actor: Actor, pressed: Press) -> Incident | str:
+async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
     """Resolve the incident of a button that was pressed. The message itself will say so, by the delivery that follows.
 
     What has to be said to whoever pressed instead: words, or the incident where somebody else had ended it.

@@ -10,7 +10,7 @@ import asyncpg
 from tocsin.actions.base import MEMBERS, Actor, require
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused, forbidden_state
-from tocsin.domain.remembered import Remembered
+from tocsin.domain.ttl_cache import TTLCache
 from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
 
@@ -23,7 +23,7 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
 """Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
-_remembered: Remembered[tuple[asyncpg.Pool, str], Actor] = Remembered(REMEMBERED_TOKENS, REMEMBERED)
+_remembered: TTLCache[tuple[asyncpg.Pool, str], Actor] = TTLCache(REMEMBERED_TOKENS, REMEMBERED)
 
 
 async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Actor:

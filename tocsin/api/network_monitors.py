@@ -17,7 +17,7 @@ from tocsin.api.service import Service
 from tocsin.api.shapes import Meta, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.domain.monitors import Wanted
+from tocsin.domain.monitors import MonitorConfig
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Monitor
@@ -137,7 +137,7 @@ async def remove(uuid: str, caller: Actor, service: Service) -> None:
         await actions.delete(tx, caller, NETWORK_MONITOR.key_of(uuid))
 
 
-async def _reachable(service: Service, wanted: Wanted) -> dict[str, str]:
+async def _reachable(service: Service, wanted: MonitorConfig) -> dict[str, str]:
     """Refuse a host that can never be looked at; for one that cannot be at present, the header that says so."""
     warning = await actions.reachable(wanted, service.settings.allow_networks)
     return {} if warning is None else {WARNING_HEADER: warning}
@@ -160,7 +160,7 @@ def _figures(monitor: Monitor) -> dict[str, Any]:
     }
 
 
-def _shown_wanted(monitor: Monitor | None) -> Wanted:
+def _shown_wanted(monitor: Monitor | None) -> MonitorConfig:
     if monitor is None:
         raise not_found("network_monitor")
     return monitor.wanted

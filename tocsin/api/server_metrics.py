@@ -103,7 +103,7 @@ async def take(
         errors = sorted(errors + late)
     warnings: list[str] | UnsetType = UNSET
     if recorded.skew:
-        warnings = [f"This machine's clock is {clocks.said(recorded.skew)}. {clocks.CONSEQUENCE}"]
+        warnings = [f"This machine's clock is {clocks.describe(recorded.skew)}. {clocks.CONSEQUENCE}"]
     if not errors:
         return 201, ReportAnswer(count, 0, "All metrics were successfully created", warnings=warnings)
     message = "Some metrics could not be created" if count else "No metrics could be created"

@@ -14,7 +14,7 @@ from litestar.background_tasks import BackgroundTask
 from tocsin import settings as configuration
 from tocsin.actions import slack as actions
 from tocsin.actions.base import Actor, system
-from tocsin.actions.slack import Press
+from tocsin.actions.slack import ButtonPress
 from tocsin.api.service import Service
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
@@ -84,7 +84,7 @@ def _signed(app: configuration.Slack, body: bytes, request: Request[Any, Any, An
         return False
 
 
-def press(body: bytes) -> Press | None:
+def press(body: bytes) -> ButtonPress | None:
     """The press that a signed body tells of; None for whatever else Slack reports."""
     try:
         said = json.loads(parse_qs(body.decode())["payload"][0])
@@ -93,7 +93,7 @@ def press(body: bytes) -> Press | None:
             return None
         user, team_id = said["user"], said["team"]["id"]
         person = user.get("name") or user.get("username") or user["id"]
-        found = Press(
+        found = ButtonPress(
             team_id, said["container"]["channel_id"], said["container"]["message_ts"],
             names.cut(names.line(str(person)[: 4 * LONGEST_NAME]), LONGEST_NAME), action["value"],
             said.get("response_url") or "",
@@ -114,7 +114,7 @@ def _was_first(incident: Incident) -> str:
     return f"This incident was resolved already: by {by}, {when}."
 
 
-async def _tell(app: configuration.Slack, pressed: Press, words: str) -> None:
+async def _tell(app: configuration.Slack, pressed: ButtonPress, words: str) -> None:
     """After the answer, and only to whoever pressed."""
     if not pressed.response_url:
         return

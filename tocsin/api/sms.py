@@ -14,7 +14,7 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports import sms
-from tocsin.transports.sms import REPORT_PATH, Forged
+from tocsin.transports.sms import REPORT_PATH, InvalidSignature
 
 
 class CodeWanted(msgspec.Struct):
@@ -49,20 +49,20 @@ async def send_verification_code(
 @post(f"{REPORT_PATH}/{{delivery:str}}", status_code=204, include_in_schema=False)
 async def report(request: Request[Any, Any, Any], delivery: str, service: Service) -> None:
     """What the provider says of a message that it had taken goes on the delivery's record."""
-    texting, delivery_id = sms.texting(service.settings), ids.parse(ids.DELIVERY, delivery)
-    if texting is None or texting.report_url is None or delivery_id is None:
+    sms_sender, delivery_id = sms.sms_sender(service.settings), ids.parse(ids.DELIVERY, delivery)
+    if sms_sender is None or sms_sender.report_url is None or delivery_id is None:
         raise _forged()
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.scope["query_string"].decode("latin-1")
-    url = f"{texting.report_url}/{delivery}" + (f"?{query}" if query else "")
+    url = f"{sms_sender.report_url}/{delivery}" + (f"?{query}" if query else "")
     try:
-        said = texting.provider.report(url, headers, await request.body())
-    except Forged:
+        said = sms_sender.provider.report(url, headers, await request.body())
+    except InvalidSignature:
         raise _forged() from None
     if said is None:
         return
     async with transaction(service.pool) as tx:
-        await deliveries.report(tx, system(), said.id, delivery_id, said.said, said.error)
+        await deliveries.report(tx, system(), said.id, delivery_id, said.response, said.error)
 
 
 def _forged() -> Refused:

@@ -10,9 +10,9 @@ import msgspec
 from litestar import Request, Response, delete, post
 from litestar.background_tasks import BackgroundTask
 
-from tocsin.actions import letters, limits, people, sign_ins
+from tocsin.actions import account_mail, limits, people, sign_ins
 from tocsin.actions.base import anybody
-from tocsin.actions.people import Newcomer
+from tocsin.actions.people import NewAccount
 from tocsin.api.caller import token_in, unauthorized
 from tocsin.api.service import Service
 from tocsin.api.shapes import seconds
@@ -20,7 +20,7 @@ from tocsin.checks import base
 from tocsin.domain import accounts as rules
 from tocsin.domain import clients, names
 from tocsin.domain.errors import Refused, invalid_field, too_many
-from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
+from tocsin.domain.monitors import DEFAULT_TIMEOUT, MonitorConfig, Target
 from tocsin.storage.accounts import passwords
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.passwords import Asker
@@ -94,18 +94,18 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
         if password is not None:
             passwords.expect_room(asker)
     password_hash = None if password is None else await passwords.hash_of(password, asker)
-    newcomer = Newcomer(email, name, password_hash, site)
+    newcomer = NewAccount(email, name, password_hash, site)
     async with transaction(service.pool) as tx:
         made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
     now, user = seconds(datetime.now(UTC)), made.user
-    told = BackgroundTask(letters.send_verification, service, user) if user else None
+    told = BackgroundTask(account_mail.send_verification, service, user) if user else None
     if made.known:
-        told = BackgroundTask(letters.send_taken, service, made.known)
+        told = BackgroundTask(account_mail.send_taken, service, made.known)
     shown = _shape(user) if user else UserShape(email, name, now, now)
     return Response(Registered("User created successfully", shown), status_code=201, background=told)
 
 
-def _first_site(url: str, service: Service) -> Wanted | None:
+def _first_site(url: str, service: Service) -> MonitorConfig | None:
     """What to watch from the first day on; people may leave `https://` out. Raises `Refused` (422)."""
     if not url:
         return None
@@ -118,7 +118,7 @@ def _first_site(url: str, service: Service) -> Wanted | None:
     except Refused as refusal:
         said = refusal.details[0].message if refusal.details else refusal.message
         raise invalid_field("first_website", said) from None
-    return Wanted(target.url, target)
+    return MonitorConfig(target.url, target)
 
 
 @post("/api/v1/users/sign_in", summary="Sign in", status_code=200, security=[])
@@ -131,8 +131,8 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
         if not trying.wait:
             passwords.expect_room(asker)
     if trying.wait:
-        if trying.tell and trying.user:
-            letters.later(letters.send_tries(service, trying.user))
+        if trying.warn and trying.user:
+            account_mail.later(account_mail.send_tries(service, trying.user))
         seconds_left = math.ceil(trying.wait)
         raise too_many(f"Too many tries at signing in; try again in {seconds_left} s", trying.wait)
     # No connection is held while the password is computed.
@@ -140,7 +140,7 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
     if not await passwords.matches(user.password_hash if user else None, given.password, asker) or user is None:
         raise unauthorized(NOT_KNOWN)
     async with transaction(service.pool) as tx:
-        token = await sign_ins.by_token(tx, anybody(), service.vault, trying)
+        token = await sign_ins.create_token(tx, anybody(), service.vault, trying)
     if token is None:
         raise unauthorized(NOT_KNOWN)
     return SignedIn(token, _shape(user))

@@ -32,12 +32,12 @@ LONGEST_PLACE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wires:
-    """What a type may speak over, and as whom. `way` are the addresses that one check was redirected to so far."""
+class CheckContext:
+    """What a type may speak over, and as whom. `redirects` are the addresses that one check was redirected to so far."""
 
     dialer: Dialer
     user_agent: str
-    way: list[str] = field(default_factory=list)
+    redirects: list[str] = field(default_factory=list)
 
 
 class CheckType(ABC):
@@ -53,49 +53,49 @@ class CheckType(ABC):
         """The target as it is to be stored. Raises `Refused` (422), naming the field."""
 
     @abstractmethod
-    async def check(self, target: Target, wires: Wires) -> Result:
+    async def check(self, target: Target, context: CheckContext) -> Result:
         """Look once. `OSError` and `Unresolved` may pass through: they mean the same for every type."""
 
-    def evidence(self, target: Target, wires: Wires) -> Evidence:
+    def evidence(self, target: Target, context: CheckContext) -> Evidence:
         """What is asked, for when nothing came back."""
         return Evidence(request=target.url)
 
 
-async def perform(target: Target, wires: Wires) -> Result:
+async def run_check(target: Target, context: CheckContext) -> Result:
     """One check, whatever its type. Ends within the target's time-out.
 
     Raises `OSError` where this machine itself lacks the means (open files, memory), and whatever is a surprise.
     """
-    kind, wires = types()[target.check_type], Wires(wires.dialer, wires.user_agent)
+    kind, context = types()[target.check_type], CheckContext(context.dialer, context.user_agent)
     limit = asyncio.timeout(target.timeout)
     try:
         async with limit:
-            return await kind.check(target, wires)
+            return await kind.check(target, context)
     except TimeoutError:
-        said = f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        problem_text = f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
         problem: Problem = "timeout"
     except Unresolved as error:
-        problem, said = "dns_error", str(error)
+        problem, problem_text = "dns_error", str(error)
     except Unreadable as error:  # it was stored by an older version
-        problem, said = "connection_error", f"The address cannot be used: {error}"
+        problem, problem_text = "connection_error", f"The address cannot be used: {error}"
     except Blocked as error:
-        problem, said = "connection_error", str(error)
+        problem, problem_text = "connection_error", str(error)
     except ssl.SSLError as error:
-        problem, said = "tls_error", f"TLS error: {_tls_reason(error)}"
+        problem, problem_text = "tls_error", f"TLS error: {_tls_reason(error)}"
     except OSError as error:
         if error.errno in OUR_OWN_LIMITS:
             raise
-        problem, said = "connection_error", _reason(error)
-    asked = replace(target, url=wires.way[-1]) if wires.way else target
-    return Result(problem, after(wires.way, said), evidence=kind.evidence(asked, wires))
+        problem, problem_text = "connection_error", _reason(error)
+    asked = replace(target, url=context.redirects[-1]) if context.redirects else target
+    return Result(problem, after_redirects(context.redirects, problem_text), evidence=kind.evidence(asked, context))
 
 
-def after(way: Sequence[str], said: str) -> str:
+def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
     """What went wrong, with where it did after redirects. Without the query, which may hold what is secret."""
-    if not way:
-        return said
-    rest = said if said[:2].isupper() else said[:1].lower() + said[1:]
-    return f"Redirected to {names.cut(way[-1].partition('?')[0], LONGEST_PLACE)}: {rest}"
+    if not redirects:
+        return problem_text
+    rest = problem_text if problem_text[:2].isupper() else problem_text[:1].lower() + problem_text[1:]
+    return f"Redirected to {names.cut(redirects[-1].partition('?')[0], LONGEST_PLACE)}: {rest}"
 
 
 def _seconds(value: float) -> str:

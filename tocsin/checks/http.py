@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from tocsin.checks.base import CheckType, Wires, after
-from tocsin.domain import pages, urls
+from tocsin.checks.base import CheckContext, CheckType, after_redirects
+from tocsin.domain import page_text, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
@@ -27,7 +27,7 @@ from tocsin.domain.monitors import (
 )
 from tocsin.transports.coding import Undecodable, codings, decoded
 from tocsin.transports.cookies import Cookies
-from tocsin.transports.place import Place, place
+from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.response import Response, Unreadable
 
 MOST_REDIRECTS = 5
@@ -55,47 +55,47 @@ class Http(CheckType):
         if len(target.url) > LONGEST_URL:
             raise invalid_field("url", f"must have at most {LONGEST_URL} characters")
         try:
-            place(target.url, "GET")
+            endpoint(target.url, "GET")
         except ValueError as error:
             raise invalid_field("url", f"{shape}: {error}") from None
         if urls.read(target.url).has_login:
             raise invalid_field("url", "must not contain a user name or password: it is shown in every notification")
         return replace(target, expected_status=expected)
 
-    async def check(self, target: Target, wires: Wires) -> Result:
+    async def check(self, target: Target, context: CheckContext) -> Result:
         began = perf_counter()
         expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        visit = await _follow(target.url, expected, target.keyword, wires)
+        visit = await _follow(target.url, expected, target.keyword, context)
         took = ((visit.answered_at if target.keyword is None else 0.0) or perf_counter()) - began
-        found = visit.problem or await _problem(visit, expected, target.keyword, wires.way)
+        found = visit.problem or await _problem(visit, expected, target.keyword, context.redirects)
         status = visit.response.status
         if found is None:
             return Result(response_ms=took * 1000, status_code=status)
         problem, message = found
-        url = wires.way[-1] if wires.way else target.url
-        evidence = Evidence(f"GET {url}", _headers_sent(wires), visit.status_line, visit.headers_kept)
+        url = context.redirects[-1] if context.redirects else target.url
+        evidence = Evidence(f"GET {url}", _headers_sent(context), visit.status_line, visit.headers_kept)
         return Result(problem, message, took * 1000 if status else None, status or None, evidence)
 
-    def evidence(self, target: Target, wires: Wires) -> Evidence:
-        return Evidence(f"GET {target.url}", _headers_sent(wires))
+    def evidence(self, target: Target, context: CheckContext) -> Evidence:
+        return Evidence(f"GET {target.url}", _headers_sent(context))
 
 
-def _headers_sent(wires: Wires) -> dict[str, str]:
-    return {"User-Agent": wires.user_agent, "Accept": "*/*"}
+def _headers_sent(context: CheckContext) -> dict[str, str]:
+    return {"User-Agent": context.user_agent, "Accept": "*/*"}
 
 
-async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
-    """What is answered at the end of the redirects, `wires.way`. A redirect that is expected is an end.
+async def _follow(url: str, expected: Expected, keyword: str | None, context: CheckContext) -> _Visit:
+    """What is answered at the end of the redirects, `context.redirects`. A redirect that is expected is an end.
 
     What is set by cookies on the way goes on the way, and is forgotten at its end.
     """
     cookies: Cookies | None = None
     for redirects_left in range(MOST_REDIRECTS, -1, -1):
-        there = place(url, "GET")
+        there = endpoint(url, "GET")
         sent = b"" if cookies is None else cookies.header(there.host, _path(there), tls=there.tls)
-        visit = await _exchange(there, sent, expected, keyword, wires)
+        visit = await _exchange(there, sent, expected, keyword, context)
         if visit.problem:
-            visit.problem = visit.problem[0], after(wires.way, visit.problem[1])
+            visit.problem = visit.problem[0], after_redirects(context.redirects, visit.problem[1])
         response = visit.response
         location = response.header(b"location") if response.status in REDIRECTS else None
         if visit.problem or location is None or is_expected(response.status, expected):
@@ -107,7 +107,7 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
             break
         try:
             following = urls.follow(url, location)
-            place(following, "GET")
+            endpoint(following, "GET")
         except ValueError:
             shown = location.decode("utf-8", "replace")[:200]
             visit.problem = "connection_error", f"Redirected to {shown}, which cannot be followed"
@@ -116,22 +116,22 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
             cookies = cookies or Cookies()
             cookies.take(set_now, there.host, _path(there))
         url = following
-        wires.way.append(url)
+        context.redirects.append(url)
     return visit
 
 
-def _path(there: Place) -> str:
+def _path(there: Endpoint) -> str:
     """The path as it is asked for."""
     return there.start.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
 
 
 async def _problem(
-    visit: _Visit, expected: Expected, keyword: str | None, way: Sequence[str]
+    visit: _Visit, expected: Expected, keyword: str | None, redirects: Sequence[str]
 ) -> tuple[Problem, str] | None:
     """What is wrong with an answer that could be read."""
     response = visit.response
     if not is_expected(response.status, expected):
-        return "http_status", after(way, f"HTTP status {response.status}, expected {worded(expected)}")
+        return "http_status", after_redirects(redirects, f"HTTP status {response.status}, expected {worded(expected)}")
     packed = response.codings
     if keyword is not None:
         packed += codings(*response.all_of(b"content-encoding"))
@@ -141,7 +141,7 @@ async def _problem(
         found = await asyncio.to_thread(_missing, response, packed, keyword)
     else:
         found = _missing(response, packed, keyword)
-    return found and (found[0], after(way, found[1]))
+    return found and (found[0], after_redirects(redirects, found[1]))
 
 
 def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None) -> tuple[Problem, str] | None:
@@ -152,7 +152,7 @@ def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None)
         if keyword is None:
             return "connection_error", f"The answer cannot be read: {error}"
         return "keyword", f"Keyword {keyword!r} not found: {error}"
-    if keyword is None or pages.says(page, response.header(b"content-type") or b"", keyword):
+    if keyword is None or page_text.contains(page, response.header(b"content-type") or b"", keyword):
         return None
     where = ""
     if response.full or len(page) >= BODY_LIMIT:
@@ -162,11 +162,11 @@ def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None)
     return "keyword", f"Keyword {keyword!r} not found{where}"
 
 
-async def _exchange(there: Place, cookies: bytes, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
+async def _exchange(there: Endpoint, cookies: bytes, expected: Expected, keyword: str | None, context: CheckContext) -> _Visit:
     """Ask once. The answer is read no further than the check needs."""
-    head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, wires.user_agent.encode("ascii"), HEADERS)
+    head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, context.user_agent.encode("ascii"), HEADERS)
     visit = _Visit(head, expected, keyword, asyncio.get_running_loop())
-    transport, _ = await wires.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
+    transport, _ = await context.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
     try:
         await visit.ended
     finally:
@@ -253,7 +253,7 @@ class _Visit(asyncio.Protocol):
         response = self.response
         content_type = response.header(b"content-type") or b""
         body = bytes(response.body)
-        if self._keyword is None or pages.spelled(self._keyword, body, content_type) in body:
+        if self._keyword is None or page_text.spelled(self._keyword, body, content_type) in body:
             self._end()
         else:
             self._timer = self._loop.call_later(STREAM_PATIENCE, self._look)

@@ -163,14 +163,14 @@ async def _mail(settings: Settings) -> Finding:
 
 
 async def _sms(settings: Settings) -> Finding:
-    if (texting := sms.texting(settings)) is None:
+    if (sms_sender := sms.sms_sender(settings)) is None:
         return Finding("ok", "sms", "off; TOCSIN_SMS_PROVIDER turns it on")
     try:
-        words = await texting.provider.check()
-    except sms.TextRefused as error:
+        words = await sms_sender.provider.check()
+    except sms.SmsRefused as error:
         return Finding("fail", "sms", str(error))
     finally:
-        await texting.close()
+        await sms_sender.close()
     return Finding("warn" if settings.sms == "outbox" and settings.production else "ok", "sms", words)
 
 

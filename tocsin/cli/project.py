@@ -14,8 +14,8 @@ from tocsin.actions.base import operator
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
+from tocsin.domain import account_mail, ids, names
 from tocsin.domain import accounts as rules
-from tocsin.domain import ids, letters, names
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts, links
@@ -117,7 +117,7 @@ async def _send_verification(settings: Settings, vault: Vault, user: User) -> st
     link = links.verification(vault, public_url, user.id, user.email)
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     try:
-        await mailer.send(letters.verification(user.email, link, domain=mailer.domain, now=datetime.now(UTC)))
+        await mailer.send(account_mail.verification(user.email, link, domain=mailer.domain, now=datetime.now(UTC)))
     except MailRefused as error:
         return f"The verification mail could not be sent ({error}); it can be asked for at {public_url}/verify-email"
     where = "" if settings.smtp else f" (as a file in {settings.outbox}, because no TOCSIN_SMTP_URL is set)"

@@ -55,7 +55,7 @@ def named(text: str) -> str | None:
     return None
 
 
-def another(before: str | None, after: str | None) -> bool | None:
+def rebooted(before: str | None, after: str | None) -> bool | None:
     """Whether a machine was started between the two; None where that cannot be told."""
     first, then = (named(each) or _kept(each) if each else None for each in (before, after))
     if first is None or then is None or first.startswith("at ") != then.startswith("at "):

@@ -97,10 +97,10 @@ def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tupl
         return {**clock, "since": arrived}, []
     if clock["skew"] == 0 or arrived - clock["since"] < ONGOING_EVENTS:
         return clock, []
-    return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {said(clock['skew'])}. {CONSEQUENCE}")]
+    return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {describe(clock['skew'])}. {CONSEQUENCE}")]
 
 
-def said(skew: float) -> str:
+def describe(skew: float) -> str:
     """By how much a clock is wrong, in words that are as exact as it is known: "5 h behind", "40 days ahead"."""
     off = abs(skew)
     if off > 2 * DAY:

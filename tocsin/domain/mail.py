@@ -24,7 +24,7 @@ LONGEST_LINE = 998
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class OutgoingMail:
     """One mail to one address, complete but for its sender.
 
     `message_id` is the same on every try, so that a mail which came twice can be known as one. What has the same
@@ -41,7 +41,7 @@ class Letter:
     unsubscribe_url: str | None = None
 
 
-def composed(letter: Letter, sender: str, *, wide: bool = False) -> bytes:
+def composed(letter: OutgoingMail, sender: str, *, wide: bool = False) -> bytes:
     """The mail as it travels, its lines ended by CR and LF.
 
     All of it is ASCII, but for addresses that are not. `wide`: bodies too may have 8-bit characters, so that people can
@@ -57,7 +57,7 @@ def composed(letter: Letter, sender: str, *, wide: bool = False) -> bytes:
     return message.as_bytes()
 
 
-def _values(letter: Letter, sender: str) -> dict[str, str | None]:
+def _values(letter: OutgoingMail, sender: str) -> dict[str, str | None]:
     unsubscribe = letter.unsubscribe_url
     return {
         "From": f"Tocsin <{sender}>",

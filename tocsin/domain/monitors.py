@@ -42,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MonitorConfig:
     """What an owner asked for. `interval` is seconds from one check to the next."""
 
     name: str
@@ -145,7 +145,7 @@ def _bad_status() -> Refused:
     return invalid_field("expected_status", wanted)
 
 
-def check_numbers(wanted: Wanted, least_interval: float) -> list[Detail]:
+def check_numbers(wanted: MonitorConfig, least_interval: float) -> list[Detail]:
     """What is wrong with a monitor's numbers; empty where nothing is."""
     bounds: Sequence[tuple[str, float, float, float, str]] = (
         ("interval", wanted.interval, least_interval, LONGEST_INTERVAL, " seconds"),

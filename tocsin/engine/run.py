@@ -23,7 +23,7 @@ from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
-from tocsin.transports.sms import texting
+from tocsin.transports.sms import sms_sender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -43,7 +43,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
-    sms = texting(settings)
+    sms = sms_sender(settings)
     slack = Slack(settings.slack) if settings.slack else None
     transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,

@@ -53,7 +53,7 @@ async def run(
     async def every_hour() -> None:
         async with pool.acquire() as tx, tx.transaction():
             await retention.ensure_partitions(tx)
-        await retention.gather(pool)
+        await retention.roll_up(pool)
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 
     due = {every_second: 0.0, every_few_seconds: 0.0, every_minute: 0.0, every_hour: 0.0}

@@ -26,7 +26,7 @@ from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
-from tocsin.transports.sms import Texting
+from tocsin.transports.sms import SmsSender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -41,7 +41,7 @@ class Transports:
     mail: Mailer
     public_url: str
     ssh: Ssh | None = None
-    sms: Texting | None = None
+    sms: SmsSender | None = None
     slack: Slack | None = None
     restart_limits: Limits = RESTART_LIMITS
 

@@ -13,7 +13,7 @@ from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, format_duration
-from tocsin.domain.mail import Letter
+from tocsin.domain.mail import OutgoingMail
 from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import mails
 from tocsin.storage.channels.integrations import Sendable
@@ -40,8 +40,8 @@ class EmailIntegration(IntegrationType):
         return str(settings["email"])
 
     def payload(self, notification: Notification) -> str:
-        said = words(notification)
-        return f"Subject: {said.subject}\n\n{_text(said, None)}"
+        mail_text = words(notification)
+        return f"Subject: {mail_text.subject}\n\n{_text(mail_text, None)}"
 
     def needs_permit(self, to: Sendable) -> bool:
         return to.has_ceiling
@@ -62,15 +62,15 @@ class EmailIntegration(IntegrationType):
             return Failed(str(error), retry="limited" if error.permanent else "scheduled", status_code=error.code)
 
 
-def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> Letter:
+def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> OutgoingMail:
     """The mail for one notification; `domain` is its sender's."""
-    said = words(notification)
+    mail_text = words(notification)
     unsubscribe_url = notification.unsubscribe_url
-    return Letter(
+    return OutgoingMail(
         to=address,
-        subject=said.subject,
-        text=_text(said, unsubscribe_url),
-        html=_templates.get_template("email.html").render(said=said, unsubscribe_url=unsubscribe_url),
+        subject=mail_text.subject,
+        text=_text(mail_text, unsubscribe_url),
+        html=_templates.get_template("email.html").render(mail_text=mail_text, unsubscribe_url=unsubscribe_url),
         at=now,
         message_id=f"{notification.delivery_id}@{domain}",
         thread=notification.incident_id and f"{notification.incident_id}@{domain}",
@@ -121,12 +121,12 @@ def words(notification: Notification) -> Words:
     return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 
-def _text(said: Words, unsubscribe_url: str | None) -> str:
-    parts = [said.headline, *said.sentences]
-    if said.facts:
-        parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in said.facts))
-    if said.link:
-        parts.append(said.link)
+def _text(mail_text: Words, unsubscribe_url: str | None) -> str:
+    parts = [mail_text.headline, *mail_text.sentences]
+    if mail_text.facts:
+        parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in mail_text.facts))
+    if mail_text.link:
+        parts.append(mail_text.link)
     if unsubscribe_url:
         parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
     return "\n\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ from tocsin.domain.incidents import Notification, format_duration
 from tocsin.integrations.base import NO_PERMIT, IntegrationType, Permit, Transports
 from tocsin.storage.channels import slack
 from tocsin.storage.channels.integrations import Sendable
-from tocsin.storage.channels.slack import Message, Standing
+from tocsin.storage.channels.slack import IncidentState, Message
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.slack import Grant, Slack, SlackRefused
@@ -103,30 +103,30 @@ class SlackIntegration(IntegrationType):
         if incident is None:
             return {}
         return {
-            "standing": await slack.standing(tx, incident),
+            "standing": await slack.incident_state(tx, incident),
             "messages": await slack.messages(tx, job.integration_id, incident),
         }
 
     def payload(self, notification: Notification) -> str:
-        return str(written(notification, Standing(), "")["text"])
+        return str(written(notification, IncidentState(), "")["text"])
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
         if transports.slack is None:
             return Suppressed(OFF)
-        said = written(notification, permit.context.get("standing", Standing()), transports.public_url)
+        body = written(notification, permit.context.get("standing", IncidentState()), transports.public_url)
         channel = _Channel(transports.slack, settings)
         try:
             if notification.event == "resolved":
                 known = permit.context.get("messages", ())
                 # What says so already is written anew only where a person wants it sent again.
                 wrong = [message for message in known if not message.closed] or known
-                changed, lost = await channel.update(wrong, said)
+                changed, lost = await channel.update(wrong, body)
                 if changed:
                     return _delivered(changed, lost)
-                return _delivered([await channel.post(said)], lost)
-            return _delivered([await channel.post(said)], [])
+                return _delivered([await channel.post(body)], lost)
+            return _delivered([await channel.post(body)], [])
         except SlackRefused as refusal:
             return failed(refusal)
 
@@ -170,9 +170,9 @@ async def join(client: Slack, settings: Mapping[str, Any]) -> None:
 
     https://docs.slack.dev/reference/methods/conversations.invite
     """
-    wish = {"channel": settings["channel_id"], "users": settings["bot_user_id"]}
+    arguments = {"channel": settings["channel_id"], "users": settings["bot_user_id"]}
     try:
-        await client.call("conversations.invite", settings["user_token"], wish)
+        await client.call("conversations.invite", settings["user_token"], arguments)
     except SlackRefused as refusal:
         if refusal.code not in INSIDE:
             raise
@@ -188,20 +188,20 @@ class _Channel:
     client: Slack
     settings: Mapping[str, Any]
 
-    async def post(self, said: Mapping[str, Any]) -> Message:
+    async def post(self, body: Mapping[str, Any]) -> Message:
         """https://docs.slack.dev/reference/methods/chat.postMessage"""
-        wish = {"channel": self.settings["channel_id"], **said, "unfurl_links": False, "unfurl_media": False}
+        arguments = {"channel": self.settings["channel_id"], **body, "unfurl_links": False, "unfurl_media": False}
         try:
-            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], arguments)
         except SlackRefused as refusal:
             if refusal.code != "not_in_channel":
                 raise
             await join(self.client, self.settings)  # somebody had taken the bot out of it
-            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], arguments)
         return Message(str(answer.get("channel") or self.settings["channel_id"]), str(answer.get("ts", "")))
 
     async def update(
-        self, messages: list[Message], said: Mapping[str, Any]
+        self, messages: list[Message], body: Mapping[str, Any]
     ) -> tuple[list[Message], list[Message]]:
         """Those that say so now, and those that are not there any more.
 
@@ -209,9 +209,9 @@ class _Channel:
         """
         changed, lost = [], []
         for message in messages:
-            wish = {"channel": message.channel_id, "ts": message.ts, **said}
+            arguments = {"channel": message.channel_id, "ts": message.ts, **body}
             try:
-                await self.client.call("chat.update", self.settings["bot_token"], wish)
+                await self.client.call("chat.update", self.settings["bot_token"], arguments)
                 changed.append(message)
             except SlackRefused as refusal:
                 if refusal.code not in NOT_THERE:
@@ -223,9 +223,9 @@ class _Channel:
 def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
     places = [(message.channel_id, message.ts) for message in written if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
-    said = f"message {where}" if where else "message taken; the answer ended before it said which it is"
+    body = f"message {where}" if where else "message taken; the answer ended before it said which it is"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
-    return Delivered(200, said, receipt)
+    return Delivered(200, body, receipt)
 
 
 def failed(refusal: SlackRefused) -> Failed:
@@ -244,12 +244,12 @@ def failed(refusal: SlackRefused) -> Failed:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def written(notification: Notification, standing: Standing, public_url: str) -> dict[str, Any]:
+def written(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
     """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
     if notification.event in ("test", "notice"):
         text = escaped(notification.message, LONGEST_SECTION - 10)
         return {"text": text, "blocks": [_section(text)]}
-    ended = notification.closed_at or standing.closed_at
+    ended = notification.closed_at or incident_state.closed_at
     what = escaped(names.line(notification.incident_type), 200)
     where = escaped(names.line(notification.resource_name), 300)
     link = f"{public_url}/incidents/{notification.incident_id}"
@@ -271,7 +271,7 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
             ],
         }
     took = f"Lasted {format_duration((ended - notification.started_at).total_seconds())}, {since}"
-    by = f" · ended by: {escaped(standing.resolved_by, 300)}" if standing.resolved_by else ""
+    by = f" · ended by: {escaped(incident_state.resolved_by, 300)}" if incident_state.resolved_by else ""
     missed = "\nThe first notice could not be delivered." if notification.first_notice_failed else ""
     return {
         "text": f"Resolved: {what} on {where}. {took}{by}",

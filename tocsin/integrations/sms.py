@@ -10,15 +10,15 @@ from tocsin.domain import phones as numbers
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, Refused, invalid_field
 from tocsin.domain.incidents import Notification, format_duration
-from tocsin.domain.short_text import fitted
+from tocsin.domain.sms_text import fitted
 from tocsin.integrations.base import NO_PERMIT, Creator, Field, IntegrationType, Permit, Transports
-from tocsin.storage.channels import phones, texts
+from tocsin.storage.channels import phones, sms_limits
 from tocsin.storage.channels.integrations import Sendable
-from tocsin.storage.channels.texts import BURST_MINUTES, Summary
+from tocsin.storage.channels.sms_limits import BURST_MINUTES, Summary
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
-from tocsin.transports.sms import TextRefused
+from tocsin.transports.sms import SmsRefused
 
 NUMBER, CODE = "settings.phone_number", "settings.verification_code"
 PAID_PLAN_REQUIRED = {
@@ -79,7 +79,7 @@ class SmsIntegration(IntegrationType):
         """The plan as it is now, then the spend guard."""
         if await phones.plan(tx, job.project_id) != "paid":
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
-        return await texts.ask(tx, job, settings["phone_number"])
+        return await sms_limits.ask(tx, job, settings["phone_number"])
 
     def payload(self, notification: Notification) -> str:
         return text(notification)
@@ -93,9 +93,9 @@ class SmsIntegration(IntegrationType):
         said = summed_up(summary, transports.public_url) if summary else text(notification)
         try:
             taken = await transports.sms.send(settings["phone_number"], said, notification.delivery_id)
-        except TextRefused as error:
+        except SmsRefused as error:
             return Failed(str(error), error.retry, error.status_code, retry_after=error.retry_after)
-        return Delivered(taken.status_code, taken.said, receipt={"id": taken.id})
+        return Delivered(taken.status_code, taken.response, receipt={"id": taken.id})
 
     async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
@@ -103,9 +103,9 @@ class SmsIntegration(IntegrationType):
         """Remember what the provider calls it, for its report; what was never taken has cost nothing."""
         match outcome:
             case Delivered(receipt=receipt) if receipt and receipt["id"]:
-                await phones.reported(tx, receipt["id"], job.id, None, None)
+                await phones.record_report(tx, receipt["id"], job.id, None, None)
             case Failed() if isinstance(then, Finish):
-                await texts.unsent(tx, job.id)
+                await sms_limits.unsent(tx, job.id)
 
 
 def text(notification: Notification) -> str:

@@ -33,7 +33,7 @@ from tocsin.storage.delivery import health
 from tocsin.storage.delivery.leases import LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
-from tocsin.transports.ssh import Login, NotBegun, Ran, Session, SshFailed, fingerprint, key_problem, place
+from tocsin.transports.ssh import CommandResult, Login, NotBegun, Session, SshFailed, fingerprint, key_problem, place
 
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
@@ -171,7 +171,7 @@ class SshServerRestartIntegration(IntegrationType):
         if await restarts.under_way(tx, job, targets, logged_in=True):
             return Suppressed(restarts.not_for_now(attempt.target))
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
-        if not await restarts.cross(tx, job.id, attempt.reached, attempt.boot_id):
+        if not await restarts.mark_sent(tx, job.id, attempt.reached, attempt.boot_id):
             return Suppressed("this restart was never put on record; nothing was restarted")
         return None
 
@@ -285,7 +285,7 @@ async def boot_id(session: Session) -> str | None:
         ran = await session.run(boots.question(mark))
     except NotBegun:
         return None
-    return boots.answered(ran.out, mark) if ran.status == 0 else None
+    return boots.answered(ran.stdout, mark) if ran.status == 0 else None
 
 
 def _sudo(to: Login, command: str) -> str:
@@ -302,8 +302,8 @@ async def _checked(session: Session, to: Login) -> Failed | None:
     return None if ran.status == 0 else _refused(ran, to)
 
 
-def _refused(ran: Ran, to: Login) -> Failed:
-    said = _unspoken(ran.said, to)
+def _refused(ran: CommandResult, to: Login) -> Failed:
+    said = _unspoken(ran.summary, to)
     match ran.status, said.lower():
         case None, _:
             return Failed(f"{to.place} broke off while sudo was asked")
@@ -326,7 +326,7 @@ def _dry_run(to: Login, session: Session) -> Delivered:
     return Delivered(response=said, receipt={"host_key": session.host_key})
 
 
-def _ended(ran: Ran, to: Login) -> Outcome:
+def _ended(ran: CommandResult, to: Login) -> Outcome:
     """What the end of the command means: every real restart cuts the connection, or kills what asked for it."""
     if ran.status is None or ran.status > 128:
         return Delivered(response="The command was sent, and the connection cut, as a restart does")

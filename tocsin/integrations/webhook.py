@@ -83,9 +83,9 @@ class WebhookIntegration(IntegrationType):
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
-        said = body(notification)
+        payload = body(notification)
         try:
-            answer = await transports.http.post(settings["webhook_url"], said, headers(settings, notification, said))
+            answer = await transports.http.post(settings["webhook_url"], payload, headers(settings, notification, payload))
         except Unreachable as error:
             return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)
@@ -107,9 +107,9 @@ def body(notification: Notification) -> bytes:
 
 
 def headers(
-    settings: Mapping[str, Any], notification: Notification, said: bytes, now: float | None = None
+    settings: Mapping[str, Any], notification: Notification, payload: bytes, now: float | None = None
 ) -> dict[str, str]:
-    """What goes with `said`: who sends, which delivery and incident, and one signature for each secret in force.
+    """What goes with `payload`: who sends, which delivery and incident, and one signature for each secret in force.
 
     `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every try signs anew.
     """
@@ -118,7 +118,7 @@ def headers(
     if "retired_secret" in settings and now < settings["retired_at"] + ROTATION_SECONDS:
         secrets.append(settings["retired_secret"])
     moment = int(now)
-    signed = f"{notification.delivery_id}.{moment}.".encode() + said
+    signed = f"{notification.delivery_id}.{moment}.".encode() + payload
     made = {
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",

@@ -18,8 +18,8 @@ import msgspec
 
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT
 from tocsin.transports.dial import Dialer
+from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.guard import Blocked, Guard
-from tocsin.transports.place import Place, place
 from tocsin.transports.resolver import Resolve, Unresolved
 from tocsin.transports.response import HEAD_LIMIT, Response, Unreadable
 
@@ -71,7 +71,7 @@ class Http:
     ) -> None:
         self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)
-        self._idle: dict[Place, list[Connection]] = {}
+        self._idle: dict[Endpoint, list[Connection]] = {}
         self._idle_count, self._most_idle = 0, most_idle
         self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +82,7 @@ class Http:
         Raises `Unreachable`.
         """
         try:
-            there = place(url)
+            there = endpoint(url)
         except ValueError as error:
             raise Unreachable(f"The address cannot be used: {error}", refused=True) from error
         said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
@@ -102,7 +102,7 @@ class Http:
         self._idle.clear()
         self._idle_count = 0
 
-    async def _exchange(self, there: Place, request: bytes, deadline: float) -> Answer:
+    async def _exchange(self, there: Endpoint, request: bytes, deadline: float) -> Answer:
         idle = self._idle.get(there)
         while idle:
             connection = idle.pop()
@@ -120,7 +120,7 @@ class Http:
             _, connection = await self._dialer.connect(self._connection, there.host, there.port, tls=there.tls)
         return await self._ask(there, connection, request, deadline)
 
-    async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
+    async def _ask(self, there: Endpoint, connection: Connection, request: bytes, deadline: float) -> Answer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
         self._asked.add(connection)
@@ -135,7 +135,7 @@ class Http:
             self._keep(there, connection)
         return answer
 
-    def _keep(self, there: Place, connection: Connection) -> None:
+    def _keep(self, there: Endpoint, connection: Connection) -> None:
         if self._idle_count >= self._most_idle:
             connection.transport.close()
             return
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
         self._done.set_result(Answer(response.begun, headers, text, response.complete))
 
 
-def _unreachable(there: Place, error: Exception) -> Unreachable:
+def _unreachable(there: Endpoint, error: Exception) -> Unreachable:
     match error:
         case TimeoutError():
             return Unreachable(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")

@@ -92,7 +92,7 @@ class Slack:
 
     async def respond(self, response_url: str, message: Mapping[str, Any]) -> None:
         """Answer a press of a button, to whoever pressed it. Raises `SlackRefused`."""
-        if not is_slack_s(self._app, response_url):
+        if not is_slack_url(self._app, response_url):
             raise SlackRefused("unreadable", "the address to answer to is not Slack's")
         headers = {"Content-Type": "application/json; charset=utf-8"}
         answer = await self._post(response_url, json.dumps(message).encode(), headers)
@@ -105,14 +105,14 @@ class Slack:
     async def _ask(self, method: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
         answer = await self._post(f"{self._app.api_url}{method}", body, {**headers, "Accept": "application/json"})
         try:
-            said = json.loads(answer.text)
+            payload = json.loads(answer.text)
         except (ValueError, RecursionError):
-            said = _begun(answer.text)
-        if not isinstance(said, dict):
-            said = {}
-        if answer.status == 200 and (said.get("ok") is True or ("ok" not in said and _cut_off(answer))):
-            return said
-        raise _refused(method, answer, said)
+            payload = _begun(answer.text)
+        if not isinstance(payload, dict):
+            payload = {}
+        if answer.status == 200 and (payload.get("ok") is True or ("ok" not in payload and _cut_off(answer))):
+            return payload
+        raise _refused(method, answer, payload)
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
@@ -120,16 +120,16 @@ class Slack:
         except Unreachable as error:
             raise SlackRefused("unreachable", f"Slack: {error}") from error
 
-    def _grant(self, said: Mapping[str, Any]) -> Grant:
+    def _grant(self, payload: Mapping[str, Any]) -> Grant:
         try:
-            hook, user, team = said["incoming_webhook"], said["authed_user"], said["team"]
+            hook, user, team = payload["incoming_webhook"], payload["authed_user"], payload["team"]
             values = {
-                "bot_token": said["access_token"],
+                "bot_token": payload["access_token"],
                 "user_token": user["access_token"],
                 "webhook_url": hook["url"],
                 "channel_id": hook["channel_id"],
                 "channel": hook["channel"],
-                "bot_user_id": said["bot_user_id"],
+                "bot_user_id": payload["bot_user_id"],
                 "team_id": team["id"],
                 "team_name": team["name"],
             }
@@ -144,9 +144,9 @@ class Slack:
             for field, value in values.items()
         ):
             raise SlackRefused("unreadable", "Slack's answer is not of its documented form")
-        if "refresh_token" in said:
+        if "refresh_token" in payload:
             raise SlackRefused("unreadable", "The Slack app has token rotation switched on; it must be off")
-        if not is_slack_s(self._app, values["webhook_url"]):
+        if not is_slack_url(self._app, values["webhook_url"]):
             raise SlackRefused("unreadable", "The webhook address that came with the consent is not on Slack's host")
         return Grant(**values | {field: names.line(values[field]) for field in NAMES})
 
@@ -162,7 +162,7 @@ def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:
     return f"{app.authorize_url}{'&' if urlsplit(app.authorize_url).query else '?'}{query}"
 
 
-def is_slack_s(app: settings.Slack, url: str) -> bool:
+def is_slack_url(app: settings.Slack, url: str) -> bool:
     """Whether an address is on Slack's own host, or on that of the API that the operator has set."""
     try:
         given, api = urlsplit(url), urlsplit(app.api_url)
@@ -205,8 +205,8 @@ def _begun(text: str) -> dict[str, Any]:
     return found
 
 
-def _refused(method: str, answer: Answer, said: Mapping[str, Any]) -> SlackRefused:
-    given = said.get("error")
+def _refused(method: str, answer: Answer, payload: Mapping[str, Any]) -> SlackRefused:
+    given = payload.get("error")
     code = given[:100] if isinstance(given, str) and given.isascii() and given.isprintable() else "unreadable"
     if answer.status == 429:
         code = "ratelimited"

@@ -14,7 +14,7 @@ import structlog
 
 from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
-from tocsin.domain.mail import Letter, composed
+from tocsin.domain.mail import OutgoingMail, composed
 from tocsin.settings import Smtp
 from tocsin.transports.smtp_session import begin_mail, hand_over, session
 
@@ -46,7 +46,7 @@ class Mailer:
         """What the right-hand side of a Message-ID shall be."""
         return self._from.rpartition("@")[2]
 
-    async def send(self, letter: Letter) -> str:
+    async def send(self, letter: OutgoingMail) -> str:
         """Hand in `letter`. Returns what the server said: from then on it is responsible for the mail (RFC 5321, 6.1).
 
         Ends within 10 seconds. Raises `MailRefused`.
@@ -61,7 +61,7 @@ class Mailer:
             return f"Written to the outbox: {path.name}"
         return await self._hand_in(self._smtp, letter)
 
-    async def _hand_in(self, smtp: Smtp, letter: Letter) -> str:
+    async def _hand_in(self, smtp: Smtp, letter: OutgoingMail) -> str:
         target = f"{smtp.host}:{smtp.port}"
         sent = False
 
@@ -106,7 +106,7 @@ def _line(text: str) -> str:
     return names.line(text)[:500]
 
 
-def _write(outbox: Path, letter: Letter, sender: str) -> Path:
+def _write(outbox: Path, letter: OutgoingMail, sender: str) -> Path:
     """One mail, one file, there in whole or not at all; sent again it takes the same place."""
     outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9.@_-]", "", letter.message_id)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
-from tocsin.domain.greeting import greeting
+from tocsin.domain.helo import helo_name
 from tocsin.settings import Smtp
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
@@ -52,7 +52,7 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
     client = aiosmtplib.SMTP(
         hostname=smtp.host,
         sock=opened,
-        local_hostname=smtp.helo or greeting(socket.gethostname(), str(opened.getsockname()[0])),
+        local_hostname=smtp.helo or helo_name(socket.gethostname(), str(opened.getsockname()[0])),
         use_tls=smtp.tls,
         start_tls=False,
         timeout=timeout,

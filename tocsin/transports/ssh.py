@@ -70,15 +70,15 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class CommandResult:
     """A command that was begun. `status` is None where it ended without one: killed, or the connection was cut.
 
     `said` is one line of all that it said, for people; `out` its standard output as it came.
     """
 
     status: int | None
-    said: str
-    out: str = ""
+    summary: str
+    stdout: str = ""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class Session:
         self.host_key = host_key
         self.reached = reached
 
-    async def run(self, command: str, given: str = "") -> Ran:
+    async def run(self, command: str, given: str = "") -> CommandResult:
         """Run a command with `given` on its standard input. Raises `NotBegun`, and TimeoutError by the caller's own."""
         import asyncssh
 
@@ -134,7 +134,7 @@ class Session:
             await process.wait_closed()
         status = process.exit_status
         known = status if status is not None and status >= 0 else None
-        return Ran(known, _line(" ".join(complaints + said)), "".join(said))
+        return CommandResult(known, _line(" ".join(complaints + said)), "".join(said))
 
 
 class Ssh:

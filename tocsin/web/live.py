@@ -15,7 +15,7 @@ import asyncpg
 from litestar import get
 from litestar.response import Stream
 
-from tocsin.domain.remembered import Remembered
+from tocsin.domain.ttl_cache import TTLCache
 from tocsin.storage.postgres import changes
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.web.session import Service, Viewer
@@ -32,8 +32,8 @@ RETRY, RETRY_LATER = 2_000, 60_000
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
-_seen: Remembered[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = Remembered(MOST_STREAMS, EVERY / 2)
-_shown: Remembered[asyncpg.Pool, set[tuple[UUID, UUID]]] = Remembered(10, EVERY / 2)
+_seen: TTLCache[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = TTLCache(MOST_STREAMS, EVERY / 2)
+_shown: TTLCache[asyncpg.Pool, set[tuple[UUID, UUID]]] = TTLCache(10, EVERY / 2)
 _streams: dict[asyncio.Event, Viewer] = {}
 """Those that are open, oldest first: what ends one, and who reads it."""
 

@@ -9,7 +9,7 @@ from tocsin.actions.monitors import MonitorFields
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
 from tocsin.domain.errors import Refused, invalid_field
-from tocsin.domain.monitors import Wanted
+from tocsin.domain.monitors import MonitorConfig
 
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
@@ -43,7 +43,7 @@ def given(form: Mapping[str, str]) -> MonitorFields:
     )
 
 
-def values(stored: Wanted) -> dict[str, str]:
+def values(stored: MonitorConfig) -> dict[str, str]:
     """The form of what is stored."""
     target = stored.target
     expected = target.expected_status

@@ -119,7 +119,7 @@ async def signed_in(request: AnyRequest) -> Person | None:
     if not token or len(token) > LONGEST_TOKEN:
         return None
     async with service.pool.acquire() as tx:
-        found = await sessions.who(tx, service.vault, token)
+        found = await sessions.session_of_token(tx, service.vault, token)
     return Person(found, csrf_of(service.vault, token), request) if found else None
 
 

@@ -14,7 +14,7 @@ from tests.receivers import Mailbox, Receiver
 from tests.service import Service, new_project
 from tests.users import bearer, outbox, register
 from tests.waiting import until
-from tocsin.actions import letters
+from tocsin.actions import account_mail
 from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.deliveries import Suppressed
 from tocsin.settings import Settings
@@ -144,11 +144,11 @@ async def test_an_account_that_nobody_verified_invites_nobody(
 
 
 @pytest.fixture
-def texting(environ: dict[str, str]) -> None:
+def sms_sender(environ: dict[str, str]) -> None:
     environ["TOCSIN_SMS_PROVIDER"] = "outbox"
 
 
-async def test_no_verification_code_goes_out_for_a_stranger(texting: None, site: Any, pool: asyncpg.Pool) -> None:
+async def test_no_verification_code_goes_out_for_a_stranger(sms_sender: None, site: Any, pool: asyncpg.Pool) -> None:
     async def asked() -> httpx.Response:
         return await stranger.post(
             "/api/v1/integrations/sms/send_verification_code", json={"phone_number": "+15005550006"}, headers=headers
@@ -263,7 +263,7 @@ async def test_letters_to_somebody_who_never_asked_have_an_end(
     async with pool.acquire() as tx, tx.transaction():
         user = await accounts.ensure_user(tx, ANN)
     for _ in range(mails.LETTERS_TO_ONE + 5):
-        await letters.send_verification(site.app.state.service, user)
+        await account_mail.send_verification(site.app.state.service, user)
     assert await pool.fetchval("SELECT max(sent) FROM mail_days") == mails.LETTERS_TO_ONE
 
 

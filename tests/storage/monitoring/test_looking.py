@@ -12,7 +12,7 @@ import pytest
 
 from tests.service import new_project
 from tocsin.domain import ids
-from tocsin.domain.monitors import Target, Wanted
+from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.storage.monitoring import checks, monitors, resources, samples, server_list, servers
 from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.postgres import retention
@@ -21,7 +21,7 @@ from tocsin.storage.postgres.secrets import Vault
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-async def reported(pool: asyncpg.Pool, project_id: UUID, *names: str) -> dict[str, UUID]:
+async def record_report(pool: asyncpg.Pool, project_id: UUID, *names: str) -> dict[str, UUID]:
     """Servers of these names, each with a CPU of 50 percent now."""
     at = datetime.now(UTC)
     reports = [
@@ -49,10 +49,10 @@ async def opened(pool: asyncpg.Pool, project_id: UUID, resource_id: UUID, began:
 
 
 async def test_servers_in_trouble_come_first_then_all_by_name(pool: asyncpg.Pool, project: Any, vault: Vault) -> None:
-    there = await reported(pool, project.id, "web-2", "web-10", "Alpha")
-    there |= await reported(pool, project.id, "db")
+    there = await record_report(pool, project.id, "web-2", "web-10", "Alpha")
+    there |= await record_report(pool, project.id, "db")
     other = await new_project(pool, vault)
-    await reported(pool, other.id, "web-of-others")
+    await record_report(pool, other.id, "web-of-others")
     await opened(pool, project.id, there["web-2"], NOW)
     async with pool.acquire() as tx:
         found = await server_list.page(tx, project.id, search="", limit=10, offset=0)
@@ -87,7 +87,7 @@ async def test_a_page_of_ten_thousand_servers_is_one_quick_statement(pool: async
 
 
 async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg.Pool, project: Any) -> None:
-    (server_id,) = (await reported(pool, project.id, "web")).values()
+    (server_id,) = (await record_report(pool, project.id, "web")).values()
     await pool.execute("DELETE FROM samples")
     for hours_ago, values in ((15, (10.0, 30.0)), (14, (50.0,)), (0, (70.0, 90.0))):
         for place, value in enumerate(values):
@@ -105,7 +105,7 @@ async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg
         return [point.value for point in found]
 
     assert await means() == [20.0, 50.0, 80.0], "before anything was gathered"
-    await retention.gather(pool)
+    await retention.roll_up(pool)
     assert await means() == [20.0, 50.0, 80.0]
     await pool.execute("DELETE FROM samples WHERE at < $1", NOW)
     assert await means() == [20.0, 50.0, 80.0], "when the raw ones are gone"
@@ -117,7 +117,7 @@ async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg
 async def test_the_incidents_of_a_resource_are_found_among_all(
     pool: asyncpg.Pool, project: Any, vault: Vault
 ) -> None:
-    there = await reported(pool, project.id, "web", "db")
+    there = await record_report(pool, project.id, "web", "db")
     lasting = await opened(pool, project.id, there["web"], NOW - timedelta(days=3))
     await opened(pool, project.id, there["db"], NOW)
     other = await new_project(pool, vault)
@@ -134,7 +134,7 @@ async def test_the_incidents_of_a_resource_are_found_among_all(
 @pytest.fixture
 async def monitor(pool: asyncpg.Pool, project: Any) -> UUID:
     async with pool.acquire() as tx, tx.transaction():
-        wanted = Wanted("site", Target("http://127.0.0.1:9/", "http", 30.0), paused=True)
+        wanted = MonitorConfig("site", Target("http://127.0.0.1:9/", "http", 30.0), paused=True)
         return await monitors.create(tx, project.id, wanted)
 
 
@@ -174,7 +174,7 @@ async def test_response_times_are_the_same_before_and_after_hours_were_gathered(
         fine = await checks.response_times(tx, monitor, start, NOW, resolution=60)
         await retention.ensure_partitions(tx)
     assert [value for _, value in fine] == [10.0, 20.0, 40.0, 50.0]
-    await retention.gather(pool)
+    await retention.roll_up(pool)
     assert await means() == [15.0, 40.0, 50.0]
 
 

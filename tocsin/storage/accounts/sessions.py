@@ -89,7 +89,7 @@ async def begin(tx: Tx, vault: Vault, user: User, label: str = "") -> str | None
     return token
 
 
-async def who(tx: Tx, vault: Vault, token: str) -> SignedIn | None:
+async def session_of_token(tx: Tx, vault: Vault, token: str) -> SignedIn | None:
     """Whose session it is; None where it is nobody's, or over."""
     row = await tx.fetchrow(WHO, vault.token_hashes(token), SEEN_EVERY)
     if row is None:

@@ -18,7 +18,7 @@ from tocsin.storage.postgres.secrets import Vault
 PER_NETWORK = Limit(30, 300)
 PER_ACCOUNT_AND_NETWORK = Limit(10, 900)
 PER_ACCOUNT = Limit(100, 3600)
-TOLD = Limit(1, 86_400)
+WARNING_LIMIT = Limit(1, 86_400)
 """How often an account's owner is told by mail that somebody tries."""
 
 KNOWN_FOR = "90 days"
@@ -42,7 +42,7 @@ DELETE FROM known_networks WHERE user_id = $1 AND (
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class SignInAttempt:
     """One try: the account that is meant, if there is one; the seconds to `wait`, 0 where it may go on; whether the
     account has been signed in to from that network before (`known`), else it counts for the account from everywhere;
     and whether the account's owner is to be told (`tell`).
@@ -53,25 +53,25 @@ class Try:
     network: str
     wait: float = 0.0
     known: bool = False
-    tell: bool = False
+    warn: bool = False
 
 
-async def begin(tx: Tx, vault: Vault, address: str, network: str) -> Try:
+async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttempt:
     """One more try. The caller commits, unless the password cannot be looked at, and then looks at it."""
     address = same_address(address[: 2 * LONGEST_ADDRESS])
     if wait := await throttle.take(tx, _from(network), PER_NETWORK):
-        return Try(None, "", network, wait)
+        return SignInAttempt(None, "", network, wait)
     user = await accounts.user_by_email(tx, address)
     account = str(user.id) if user else address
     wait = await throttle.take(tx, _at(account, network), PER_ACCOUNT_AND_NETWORK)
     known = bool(user and await tx.fetchval(KNOWN, user.id, _hashes(vault, user, network)))
     if not wait and not known:
         wait = await throttle.take(tx, _at(account), PER_ACCOUNT)
-    tell = bool(wait and user and user.verified) and not await throttle.take(tx, f"told of tries at {account}", TOLD)
-    return Try(user, account, network, wait, known, tell)
+    tell = bool(wait and user and user.verified) and not await throttle.take(tx, f"told of tries at {account}", WARNING_LIMIT)
+    return SignInAttempt(user, account, network, wait, known, tell)
 
 
-async def succeed(tx: Tx, vault: Vault, good: Try) -> None:
+async def succeed(tx: Tx, vault: Vault, good: SignInAttempt) -> None:
     """The password was right: the try does not count, and the network is known from now on."""
     assert good.user is not None
     # In the order of `begin`, so that none of the two waits for the other.

@@ -12,7 +12,7 @@ import msgspec
 
 from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource, kinds
-from tocsin.storage.channels import strangers
+from tocsin.storage.channels import unverified_owners
 from tocsin.storage.delivery import deliveries
 from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -112,7 +112,7 @@ UNVERIFIED = f"""EXISTS (
              AND u.email_verified_at IS NULL
        )"""
 
-STRANGE = strangers.condition("i.project_id")
+STRANGE = unverified_owners.condition("i.project_id")
 
 SELF_MADE = """(i.for_people AND EXISTS (
            SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""
@@ -312,7 +312,7 @@ async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUI
     return of_row(vault, row)
 
 
-async def spare_new_ones(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+async def stop_attach_all(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
     """Undo of `attach_all` for what is to come: attachments that there are stay."""
     await tx.execute(UNMARK_ALL, project_id, integration_id)
 

@@ -147,12 +147,12 @@ async def hold(tx: Tx, project_id: UUID, number: str) -> None:
     await tx.execute(HOLD_PROJECT, project_id)
 
 
-async def reported(tx: Tx, message_id: str, delivery_id: UUID, said: str | None, error: str | None) -> None:
+async def record_report(tx: Tx, message_id: str, delivery_id: UUID, status_text: str | None, error: str | None) -> None:
     """Put what is known of a message on its delivery's record: called with the record's end, and with each report.
 
-    `said` is None where the provider has reported nothing yet. A delivery that failed after all is dead.
+    `status_text` is None where the provider has reported nothing yet. A delivery that failed after all is dead.
     """
-    known = await tx.fetchrow(REPORT, message_id, delivery_id, said, error)
+    known = await tx.fetchrow(REPORT, message_id, delivery_id, status_text, error)
     if known is None or known["said"] is None:
         return
     if known["error"] is None:

@@ -149,7 +149,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedReboot:
     """A restart whose machine has not been seen again yet."""
 
     delivery_id: UUID
@@ -218,23 +218,23 @@ async def intend(tx: Tx, job: Job, target: str) -> None:
     await tx.execute(INTEND, job.id, job.project_id, job.integration_id, job.content.incident_id, target)
 
 
-async def cross(tx: Tx, delivery_id: UUID, reached: str, boot_id: str | None) -> bool:
+async def mark_sent(tx: Tx, delivery_id: UUID, reached: str, boot_id: str | None) -> bool:
     """Put on record that from now on the command may have been sent. False where nobody intended it."""
     return await tx.fetchval(CROSS, delivery_id, reached, boot_id) is not None
 
 
-async def watch(tx: Tx, delivery_id: UUID) -> Watched | None:
+async def watch(tx: Tx, delivery_id: UUID) -> WatchedReboot | None:
     """Watch for the machine's return. None where nothing was sent."""
     row = await tx.fetchrow(WATCH_IT, delivery_id)
     return row and _watched(row)
 
 
-async def take_watched(tx: Tx, limit: int, pause: float) -> list[Watched]:
+async def take_watched(tx: Tx, limit: int, pause: float) -> list[WatchedReboot]:
     """Those that are due to be looked at; nobody else looks at them for `pause` seconds."""
     return [_watched(row) for row in await tx.fetch(TAKE, limit, pause)]
 
 
-async def note_silence(tx: Tx, delivery_id: UUID) -> None:
+async def mark_unreachable(tx: Tx, delivery_id: UUID) -> None:
     """The machine was seen not to answer."""
     await tx.execute(SILENT, delivery_id)
 
@@ -267,10 +267,10 @@ async def forget_old(tx: Tx) -> None:
     await tx.execute(FORGET)
 
 
-def _watched(row: Record) -> Watched:
+def _watched(row: Record) -> WatchedReboot:
     keys = {"delivery_id", "project_id", "integration_id", "incident_id"}
     values: dict[str, Any] = {name: key(value) if value and name in keys else value for name, value in row.items()}
-    return Watched(**values)
+    return WatchedReboot(**values)
 
 
 def _moment(moment: datetime) -> str:

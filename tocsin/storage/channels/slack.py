@@ -75,7 +75,7 @@ SELECT true FROM outstanding WHERE integration_id = $1 AND incident_id = $2 AND 
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PendingConnection:
     """A connection that somebody began: for which project, and in which browser session (None: through the API)."""
 
     project_id: UUID
@@ -94,7 +94,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class IncidentState:
     """An incident as it stands: when it ended, if it did, and by whom."""
 
     closed_at: datetime | None = None
@@ -109,12 +109,12 @@ async def begin(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, session
     return state
 
 
-async def begun(tx: Tx, vault: Vault, state: str) -> Begun | None:
+async def begun(tx: Tx, vault: Vault, state: str) -> PendingConnection | None:
     """What was begun with that state, held until the transaction ends; None where it is not known (any more)."""
     row = await tx.fetchrow(BEGUN, vault.token_hashes(state))
     if row is None:
         return None
-    return Begun(
+    return PendingConnection(
         key(row["project_id"]),
         row["project_name"],
         key(row["session_id"]) if row["session_id"] else None,
@@ -122,7 +122,7 @@ async def begun(tx: Tx, vault: Vault, state: str) -> Begun | None:
     )
 
 
-async def spend(tx: Tx, vault: Vault, state: str) -> None:
+async def use_state(tx: Tx, vault: Vault, state: str) -> None:
     """The state is worth nothing from now on."""
     await tx.execute(SPEND, vault.token_hashes(state))
 
@@ -134,10 +134,10 @@ async def announce(tx: Tx, integration_id: UUID, message: str) -> None:
     await queue.put(tx, [QueueEntry(to, "notice", Content(None, "", "Tocsin", "", "notice", message, now, None))])
 
 
-async def standing(tx: Tx, incident_id: UUID) -> Standing:
+async def incident_state(tx: Tx, incident_id: UUID) -> IncidentState:
     """How an incident stands at this moment."""
     row = await tx.fetchrow(STANDING, incident_id)
-    return Standing(row["closed_at"], row["resolved_by"]) if row else Standing()
+    return IncidentState(row["closed_at"], row["resolved_by"]) if row else IncidentState()
 
 
 async def messages(tx: Tx, integration_id: UUID, incident_id: UUID) -> Sequence[Message]:

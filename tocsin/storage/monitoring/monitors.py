@@ -11,7 +11,7 @@ from uuid import UUID
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
-from tocsin.domain.monitors import Open, Resolve, Result, Target, Wanted
+from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import incidents, openings
@@ -177,7 +177,7 @@ class Monitor:
     id: UUID
     project_id: UUID
     number: int
-    wanted: Wanted
+    wanted: MonitorConfig
     created_at: datetime
     updated_at: datetime
     last_check_at: datetime | None
@@ -192,7 +192,7 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueCheck:
     """A check to be made now. `version` is the monitor's, `at` when it was claimed, `next_at` its next beat."""
 
     id: UUID
@@ -203,14 +203,14 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CompletedCheck:
     """A check that was made."""
 
-    due: Due
+    due: DueCheck
     result: Result
 
 
-async def create(tx: Tx, project_id: UUID, wanted: Wanted) -> UUID:
+async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
     """Begin to watch something; the first check follows at once. Returns the monitor's key."""
     new = ids.new()
     number = await tx.fetchval(NUMBER, project_id)
@@ -239,13 +239,13 @@ async def list_(
     return [_monitor(row) for row in rows], total
 
 
-async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> Wanted | None:
+async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
     """What is wanted of the project's monitor, held until the transaction ends so that nobody else changes it."""
     row = await tx.fetchrow(CHANGING, project_id, monitor_id)
     return row and _wanted(row)
 
 
-async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: Wanted, after: Wanted) -> None:
+async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConfig, after: MonitorConfig) -> None:
     """Change a monitor that `changing` holds.
 
     Whatever concerns the checks starts them anew, at once. Pausing ends its incidents: nothing would notice their end.
@@ -269,18 +269,18 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     return True
 
 
-async def claim_due(tx: Tx, limit: int) -> list[Due]:
+async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
     """Up to `limit` checks that are due, longest due first. Nobody else gets them.
 
     A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next beat.
     """
     return [
-        Due(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"])
+        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"])
         for row in await tx.fetch(CLAIM, limit)
     ]
 
 
-async def record(tx: Tx, checked: Sequence[Checked], *, public_url: str) -> list[None]:
+async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) -> list[None]:
     """Store what checks found, and open or resolve what follows from it.
 
     What was found about a monitor that has been changed meanwhile is kept, but nothing follows from it.
@@ -302,7 +302,7 @@ async def record(tx: Tx, checked: Sequence[Checked], *, public_url: str) -> list
     return [None] * len(checked)
 
 
-async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], public_url: str) -> None:
+async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCheck], public_url: str) -> None:
     ongoing = await incidents.ongoing_types(tx, [key(row["monitor_id"]) for row in rows])
     requests, closings = [], []
     for row in rows:
@@ -320,7 +320,7 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, Checked], p
         await openings.open(tx, requests, public_url=public_url)
 
 
-def _columns(wanted: Wanted) -> tuple[object, ...]:
+def _columns(wanted: MonitorConfig) -> tuple[object, ...]:
     """In the order of `WANTED`."""
     target = wanted.target
     return (
@@ -333,8 +333,8 @@ def _target(row: Record) -> Target:
     return Target(row["url"], row["check_type"], row["timeout"], row["expected_status"], row["keyword"])
 
 
-def _wanted(row: Record) -> Wanted:
-    return Wanted(row["name"], _target(row), row["interval"], row["confirmations"], row["paused"])
+def _wanted(row: Record) -> MonitorConfig:
+    return MonitorConfig(row["name"], _target(row), row["interval"], row["confirmations"], row["paused"])
 
 
 def _monitor(row: Record) -> Monitor:

@@ -121,7 +121,7 @@ async def _make(tx: Tx, split: Split, start: datetime) -> None:
         return
 
 
-async def gather(pool: asyncpg.Pool) -> None:
+async def roll_up(pool: asyncpg.Pool) -> None:
     """Bring the hourly figures up to the last full hour, an hour a transaction."""
     for name, changing in STILL_CHANGING.items():
         while True:

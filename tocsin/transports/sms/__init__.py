@@ -14,12 +14,12 @@ from tocsin.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """The provider has it. `id` is the provider's own name for it, by which it may report later."""
 
     id: str
     status_code: int | None
-    said: str
+    response: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Report:
     """What a provider says later of a message that it had taken: `error` is None where the phone has it."""
 
     id: str
-    said: str
+    response: str
     error: str | None
 
 
-class TextRefused(Exception):
+class SmsRefused(Exception):
     """The message was not taken; the text says why in one line. The fields are those of `Failed`."""
 
     def __init__(
@@ -47,7 +47,7 @@ class TextRefused(Exception):
         self.retry_after = retry_after
 
 
-class Forged(Exception):
+class InvalidSignature(Exception):
     """A report that does not come from the provider."""
 
 
@@ -63,39 +63,39 @@ class Provider(ABC):
         """The provider, where the settings ask for it."""
 
     @abstractmethod
-    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
-        """Hand in `text` for a number in E.164 form; ends within `ATTEMPT_TIMEOUT` seconds. Raises `TextRefused`.
+    async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
+        """Hand in `text` for a number in E.164 form; ends within `ATTEMPT_TIMEOUT` seconds. Raises `SmsRefused`.
 
         `reports_to` is the address at which the provider may report what became of it, where there is one.
         """
 
     @abstractmethod
     async def check(self) -> str:
-        """Try all but a message; what worked, in words. Raises `TextRefused`."""
+        """Try all but a message; what worked, in words. Raises `SmsRefused`."""
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
         """What the provider said at `reports_to`; None where it is no end yet. Header names are in lower case.
 
-        Raises `Forged`.
+        Raises `InvalidSignature`.
         """
-        raise Forged
+        raise InvalidSignature
 
     async def close(self) -> None:  # noqa: B027  (most have nothing to close)
         """Let go of its connections."""
 
 
 @dataclass(frozen=True, slots=True)
-class Texting:
+class SmsSender:
     """The provider, and what the operator has settled about it. `report_url` is what its reports are addressed to."""
 
     provider: Provider
     countries: tuple[str, ...] = ()
     report_url: str | None = None
 
-    async def send(self, number: str, text: str, delivery_id: str | None = None) -> Taken:
-        """Hand in `text`; reports, if any, will name the delivery. Raises `TextRefused`."""
+    async def send(self, number: str, text: str, delivery_id: str | None = None) -> Accepted:
+        """Hand in `text`; reports, if any, will name the delivery. Raises `SmsRefused`."""
         if refusal := phones.outside(number, self.countries):
-            raise TextRefused(f"{number} {refusal}", "never")
+            raise SmsRefused(f"{number} {refusal}", "never")
         reports_to = f"{self.report_url}/{delivery_id}" if self.report_url and delivery_id else None
         return await self.provider.send(number, text, reports_to)
 
@@ -106,7 +106,7 @@ class Texting:
 REPORT_PATH = "/sms/reports"
 
 
-def texting(settings: Settings) -> Texting | None:
+def sms_sender(settings: Settings) -> SmsSender | None:
     """The way that the settings choose, or None where SMS is off.
 
     Reports are asked for where TOCSIN_PUBLIC_URL is set: any other address of ours is not known to the provider.
@@ -119,5 +119,5 @@ def texting(settings: Settings) -> Texting | None:
     for kind in Provider.__subclasses__():
         provider = kind.chosen(settings)
         if provider is not None:
-            return Texting(provider, settings.sms_countries, report_url)
+            return SmsSender(provider, settings.sms_countries, report_url)
     return None

@@ -21,7 +21,7 @@ from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
-from tocsin.transports.sms import Forged, Provider, Report, Taken, TextRefused
+from tocsin.transports.sms import Accepted, InvalidSignature, Provider, Report, SmsRefused
 
 VERSION = "2010-04-01"
 
@@ -60,7 +60,7 @@ class Twilio(Provider):
     def chosen(cls, settings: Settings) -> Twilio | None:
         return cls(settings.sms) if isinstance(settings.sms, Account) else None
 
-    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
+    async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
         sender = self._account.sender
         form = {
             "To": number,
@@ -82,18 +82,18 @@ class Twilio(Provider):
         try:
             return await self._http.post(self._url, urlencode(form).encode(), self._headers)
         except Unreachable as error:
-            raise TextRefused(f"Twilio: {error}") from error
+            raise SmsRefused(f"Twilio: {error}") from error
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
         try:
             said = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
         except ValueError as error:
-            raise Forged from error
+            raise InvalidSignature from error
         given = headers.get("x-twilio-signature", "").encode("latin-1", "replace")
         # Whether the address of a usual port names that port is for whoever stands between us and Twilio.
         right = [signature(self._account.auth_token, each, said).encode() for each in _with_and_without_port(url)]
         if not any(hmac.compare_digest(given, each) for each in right):
-            raise Forged
+            raise InvalidSignature
         values = dict(said)
         status, sid = values.get("MessageStatus", ""), values.get("MessageSid", "")
         if status not in FINAL or not sid:
@@ -115,17 +115,17 @@ def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
     return b64encode(hmac.digest(auth_token.encode(), said.encode(), hashlib.sha1)).decode()
 
 
-def _taken(answer: Answer) -> Taken:
+def _taken(answer: Answer) -> Accepted:
     if 200 <= answer.status < 300:
         sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
         if sid is None:
             # Taken all the same: another try would be another message.
-            return Taken("", answer.status, "Taken by Twilio, which did not say as what")
-        return Taken(sid[1], answer.status, f"{sid[1]}: {status[1] if status else 'taken'}")
+            return Accepted("", answer.status, "Taken by Twilio, which did not say as what")
+        return Accepted(sid[1], answer.status, f"{sid[1]}: {status[1] if status else 'taken'}")
     raise _refused(answer)
 
 
-def _refused(answer: Answer) -> TextRefused:
+def _refused(answer: Answer) -> SmsRefused:
     """By the status, and by those codes that can only be final: Twilio changes the others from time to time."""
     try:
         said = json.loads(answer.text)
@@ -136,8 +136,8 @@ def _refused(answer: Answer) -> TextRefused:
     if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
         asked = answer.headers.get("retry-after", "").strip()
         wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
-        return TextRefused(what, "scheduled", answer.status, wait)
-    return TextRefused(what, "never" if code in PERMANENT else "limited", answer.status)
+        return SmsRefused(what, "scheduled", answer.status, wait)
+    return SmsRefused(what, "never" if code in PERMANENT else "limited", answer.status)
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:

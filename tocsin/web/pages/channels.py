@@ -10,13 +10,13 @@ from typing import Literal
 from litestar import Response, post
 
 from tocsin.actions import limits
-from tocsin.domain import letters, phones
+from tocsin.domain import account_mail, phones
 from tocsin.integrations.slack import CALLBACK, redirect_uri_of
 from tocsin.settings import Settings
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import BOT_SCOPES, USER_SCOPES, Slack, SlackRefused
-from tocsin.transports.sms import TextRefused, texting
+from tocsin.transports.sms import SmsRefused, sms_sender
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web import texts
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -62,7 +62,7 @@ class Channel:
     title: str
     look: Literal["ok", "warn", "off"]
     word: str
-    said: str
+    response: str
     missing: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
 
@@ -120,7 +120,7 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
-    letter = letters.trial(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
+    letter = account_mail.trial(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
     try:
         said = await mailer.send(letter)
     except MailRefused as error:
@@ -137,19 +137,19 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
     number = "".join(form.get("number", "").split())
     if problem := phones.problem(number):
         return redirect(PAGE, f"No text message was sent: the number {problem}.", good=False)
-    way = texting(service.settings)
+    way = sms_sender(service.settings)
     if way is None:
         return redirect(PAGE, "No text message was sent: SMS is not set up.", good=False)
     try:
         await _limit(service, viewer, "trials by SMS", TEXTS)
         taken = await way.send(number, "Tocsin: text messages work.")
-    except TextRefused as error:
+    except SmsRefused as error:
         return redirect(PAGE, f"The text message was not taken. {error}", good=False)
     finally:
         await way.close()
     if service.settings.sms == "outbox":
-        return redirect(PAGE, f"{taken.said}. Nothing was sent: the provider is the outbox folder.", good=False)
-    return redirect(PAGE, f"The provider took a text message for {number} ({taken.said}). Look at the phone.")
+        return redirect(PAGE, f"{taken.response}. Nothing was sent: the provider is the outbox folder.", good=False)
+    return redirect(PAGE, f"The provider took a text message for {number} ({taken.response}). Look at the phone.")
 
 
 @post("/settings/test/slack", include_in_schema=False)

@@ -115,7 +115,7 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
                 await placing.attach_all(tx, viewer.actor, service.vault, key)
                 said = texts.TOLD_OF_ALL
             case "spare_new_ones":
-                await placing.spare_new_resources(tx, viewer.actor, service.vault, key)
+                await placing.stop_attach_all(tx, viewer.actor, service.vault, key)
                 said = texts.NEW_ONES_SPARED
             case "detach":
                 await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, key)

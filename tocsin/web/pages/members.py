@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.actions import members as actions
-from tocsin.actions.letters import send_invitation
+from tocsin.actions.account_mail import send_invitation
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused, invalid_field, not_found
 from tocsin.storage.accounts import members

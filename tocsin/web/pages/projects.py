@@ -118,7 +118,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         return _invitation(invitation, token, person, user, form.get("name", ""), errors)
     password_hash = await passwords.hash_of(password, asker(request))
     async with transaction(service.pool) as tx:
-        found = await people.found(tx, system(), service.vault, invitation.email, name, password_hash)
+        found = await people.take_over_invited(tx, system(), service.vault, invitation.email, name, password_hash)
         if found is None:
             return _invitation(invitation, token, person, await accounts.user_by_email(tx, invitation.email))
         await joining.join(tx, system(name=found.id), invitation, found.id)

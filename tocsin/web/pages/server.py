@@ -58,7 +58,7 @@ async def _page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
         uuid=uuid, server=watched.server, seen_at=watched.seen_at, fares_now=readings.state(watched, now),
         readings=readings.readings(watched.server), facts=_facts(watched.server),
-        clock=f"Its clock is {clocks.said(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
+        clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, over, viewer.zone),
         over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         incidents=past[:MOST_INCIDENTS], told=told,

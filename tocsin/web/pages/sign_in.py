@@ -7,13 +7,13 @@ import re
 
 from litestar import Response, get, post
 
-from tocsin.actions import letters, projects, sign_ins
+from tocsin.actions import account_mail, projects, sign_ins
 from tocsin.actions.base import anybody
 from tocsin.domain import ids
 from tocsin.storage.accounts import passwords
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.passwords import Asker
-from tocsin.storage.accounts.sign_ins import Try
+from tocsin.storage.accounts.sign_ins import SignInAttempt
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import texts
 from tocsin.web.render import page
@@ -59,8 +59,8 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
         problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
         answer.headers["Retry-After"] = str(math.ceil(trying.wait))
-        if trying.tell and trying.user:
-            letters.later(letters.send_tries(service, trying.user))
+        if trying.warn and trying.user:
+            account_mail.later(account_mail.send_tries(service, trying.user))
         return answer
     # No connection is held while the password is computed.
     user = trying.user
@@ -71,14 +71,14 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
 
 
 async def begin(
-    request: AnyRequest, service: Service, user: User, to: str, tried: Try | None = None
+    request: AnyRequest, service: Service, user: User, to: str, tried: SignInAttempt | None = None
 ) -> Response[str] | None:
     """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
     where a link let them in. None where they have another password by now than when they were let in.
     """
     label = browser(request.headers.get("user-agent", ""))
     async with transaction(service.pool) as tx:
-        token = await sign_ins.by_session(
+        token = await sign_ins.create_session(
             tx, anybody(), service.vault, user, network(request), good=tried,
             before=cookie(request, cookie_name(service)), label=label,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from tocsin.integrations import base
 from tocsin.integrations import slack as kind
 from tocsin.integrations.slack import CALLBACK, OFF
 from tocsin.storage.channels import slack
-from tocsin.storage.channels.slack import STATE_MINUTES, Begun
+from tocsin.storage.channels.slack import STATE_MINUTES, PendingConnection
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 from tocsin.web.render import message
@@ -70,7 +70,7 @@ async def callback(
         # Another browser that comes with it changes nothing.
         if refusal := _unfit(person, begun, project_uuid):
             return _back(refusal)
-        await actions.spend(tx, system(begun.project_id, begun.who), service.vault, state)
+        await actions.use_state(tx, system(begun.project_id, begun.who), service.vault, state)
     if error or not code:
         return _back(DENIED if error in ("access_denied", "") else "Slack was not connected: Slack refused it.")
     client = Slack(app)
@@ -97,7 +97,7 @@ async def callback(
     return redirect(BACK_TO, f"{name} is connected. Attach it to servers and monitors to be told of their incidents.")
 
 
-def _unfit(person: Person | None, begun: Begun, project_uuid: str) -> str | None:
+def _unfit(person: Person | None, begun: PendingConnection, project_uuid: str) -> str | None:
     """Why what was begun may not be finished by this request."""
     if project_uuid and not hmac.compare_digest(
         project_uuid.encode(), ids.public(ids.PROJECT, begun.project_id).encode()

@@ -9,8 +9,8 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.actions import people
+from tocsin.actions.account_mail import send_verification
 from tocsin.actions.base import anybody, system
-from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import accounts, links, passwords

@@ -6,8 +6,8 @@ from litestar import Response, get, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin.actions import people
+from tocsin.actions.account_mail import send_verification
 from tocsin.actions.base import system
-from tocsin.actions.letters import send_verification
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused

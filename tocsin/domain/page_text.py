@@ -96,7 +96,7 @@ def charset(body: bytes, content_type: bytes = b"") -> tuple[str, int]:
     return ("utf-8" if known.startswith("utf-16") else known), 0
 
 
-def says(body: bytes, content_type: bytes, keyword: str) -> bool:
+def contains(body: bytes, content_type: bytes, keyword: str) -> bool:
     """Whether the page holds `keyword`: as it is written, with its entities read, or as it looks to people.
 
     To them a no-break space is a space, a letter with its accent is the same in one character or two (UAX #15, NFC).

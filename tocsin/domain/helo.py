@@ -12,7 +12,7 @@ _NO_NAMES = (".localhost", ".localdomain", ".invalid", ".example", ".test")
 """Endings that name nothing for anybody else (RFC 6761), and what installers put where there is no name."""
 
 
-def is_greeting(text: str) -> bool:
+def is_helo_name(text: str) -> bool:
     """Whether servers may accept it: a full name such as `tocsin.example.com`, or an address in brackets."""
     if literal := _LITERAL.fullmatch(text):
         try:
@@ -22,7 +22,7 @@ def is_greeting(text: str) -> bool:
     return _FULL_NAME.fullmatch(text) is not None
 
 
-def greeting(machine: str, own_address: str) -> str:
+def helo_name(machine: str, own_address: str) -> str:
     """The machine's name where it is a full one, else the address that its connection comes from."""
     if _FULL_NAME.fullmatch(machine) and not machine.lower().endswith(_NO_NAMES):
         return machine

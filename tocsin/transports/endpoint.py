@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tocsin.domain import urls
 from tocsin.domain.hosts import Unreadable
-from tocsin.domain.remembered import Remembered
+from tocsin.domain.ttl_cache import TTLCache
 
 LONGEST_REMEMBERED = 256
 """Characters of the addresses that are remembered taken apart: with 4,096 of them, 4 MiB at the very most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """`host` is as `hosts.read` writes it; `start` is a request's first two lines."""
 
     host: str
@@ -27,7 +27,7 @@ class Place:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def place(address: str, method: str = "POST") -> Place:
+def endpoint(address: str, method: str = "POST") -> Endpoint:
     """Where to, and how requests by that method start. Raises `Unreadable` for what is no http or https address."""
     known = _remembered.get((address, method))
     if known is not None:
@@ -38,12 +38,12 @@ def place(address: str, method: str = "POST") -> Place:
     return found
 
 
-def _read(address: str, method: str) -> Place:
+def _read(address: str, method: str) -> Endpoint:
     url = urls.read(address)
     if url.scheme not in urls.PORTS:
         raise Unreadable("it does not begin with https:// or http://")
     start = f"{method} {url.target} HTTP/1.1\r\nHost: {url.authority}\r\n".encode("ascii")
-    return Place(url.host, url.port or urls.PORTS[url.scheme], url.scheme == "https", start)
+    return Endpoint(url.host, url.port or urls.PORTS[url.scheme], url.scheme == "https", start)
 
 
-_remembered: Remembered[tuple[str, str], Place] = Remembered(4096, 60.0)
+_remembered: TTLCache[tuple[str, str], Endpoint] = TTLCache(4096, 60.0)

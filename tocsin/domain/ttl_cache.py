@@ -11,7 +11,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Remembered(Generic[Key, Value]):
+class TTLCache(Generic[Key, Value]):
     """Values for `seconds` each, at most so many, the oldest given up first. How long a key may be is for its user."""
 
     def __init__(self, most: int, seconds: float) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import asyncpg
 import structlog
 
-from tocsin.domain import letters
-from tocsin.domain.mail import Letter
+from tocsin.domain import account_mail
+from tocsin.domain.mail import OutgoingMail
 from tocsin.settings import Settings
 from tocsin.storage.accounts import links, members
 from tocsin.storage.accounts.accounts import User
@@ -46,12 +46,12 @@ def later(letter: Coroutine[Any, Any, None]) -> None:
 
 async def send_verification(service: Service, user: User) -> None:
     link = links.verification(service.vault, service.public_url, user.id, user.email)
-    await _to_user(service, user, lambda domain, now: letters.verification(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.verification(user.email, link, domain=domain, now=now))
 
 
 async def send_reset(service: Service, user: User) -> None:
     link = links.reset(service.vault, service.public_url, user)
-    await _to_user(service, user, lambda domain, now: letters.reset(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.reset(user.email, link, domain=domain, now=now))
 
 
 async def send_taken(service: Service, user: User) -> None:
@@ -60,12 +60,12 @@ async def send_taken(service: Service, user: User) -> None:
         await send_verification(service, user)
         return
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: letters.taken(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.taken(user.email, link, domain=domain, now=now))
 
 
 async def send_tries(service: Service, user: User) -> None:
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: letters.tries(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.tries(user.email, link, domain=domain, now=now))
 
 
 async def send_invitation(service: Service, invitation: Invitation) -> None:
@@ -73,14 +73,14 @@ async def send_invitation(service: Service, invitation: Invitation) -> None:
     inviter = invitation.invited_by or "Somebody"
     await _send(
         service,
-        lambda domain, now: letters.invitation(
+        lambda domain, now: account_mail.invitation(
             invitation.email, link, inviter=inviter, project=invitation.project_name, role=invitation.role,
             domain=domain, now=now,
         ),
     )
 
 
-async def _to_user(service: Service, user: User, write: Callable[[str, datetime], Letter]) -> None:
+async def _to_user(service: Service, user: User, write: Callable[[str, datetime], OutgoingMail]) -> None:
     """To an address that nobody has shown to be theirs, so many a day and no more."""
     if not user.verified:
         async with service.pool.acquire() as tx:
@@ -90,7 +90,7 @@ async def _to_user(service: Service, user: User, write: Callable[[str, datetime]
     await _send(service, write)
 
 
-async def _send(service: Service, write: Callable[[str, datetime], Letter]) -> None:
+async def _send(service: Service, write: Callable[[str, datetime], OutgoingMail]) -> None:
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     try:

@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 
 from tocsin.domain import names
-from tocsin.domain.mail import Letter
+from tocsin.domain.mail import OutgoingMail
 
 VERIFY_TEXT = """\
 Somebody, most likely you, gave this address to Tocsin, which tells people when their servers and sites are in trouble.
@@ -69,7 +69,7 @@ because you asked for it on the page of settings.
 ROLES = {"owner": "an owner", "member": "a member", "reader": "a reader"}
 
 
-def verification(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+def verification(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Asks the owner of an address to open the link once. `domain` is the sender's."""
     text = VERIFY_TEXT.format(link=link)
     return _letter("verify", recipient, "Please confirm your mail address for Tocsin", text, link, domain, now)
@@ -77,38 +77,38 @@ def verification(recipient: str, link: str, *, domain: str, now: datetime) -> Le
 
 def invitation(
     recipient: str, link: str, *, inviter: str, project: str, role: str, domain: str, now: datetime
-) -> Letter:
+) -> OutgoingMail:
     """Invites the owner of an address into a project."""
     project = names.line(project)
     text = INVITE_TEXT.format(inviter=names.line(inviter), project=project, role=ROLES[role], link=link)
     return _letter("invite", recipient, f"You are invited to {project} on Tocsin", text, link, domain, now)
 
 
-def reset(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+def reset(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Lets the owner of an account choose a new password."""
     text = RESET_TEXT.format(email=recipient, link=link)
     return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
 
 
-def taken(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+def taken(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Tells the owner of an account that somebody registered with its address."""
     text = TAKEN_TEXT.format(email=recipient, link=link)
     return _letter(f"taken-{now:%Y%m%d}", recipient, "You have an account at Tocsin", text, link, domain, now)
 
 
-def tries(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+def tries(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Tells the owner of an account that somebody guesses at its password."""
     text = TRIES_TEXT.format(email=recipient, link=link)
     return _letter(f"tries-{now:%Y%m%d}", recipient, "Somebody tries to sign in as you", text, link, domain, now)
 
 
-def trial(recipient: str, link: str, *, domain: str, now: datetime) -> Letter:
+def trial(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Shows that mail arrives."""
     kind, text = f"trial-{now:%Y%m%d%H%M%S%f}", TRIAL_TEXT.format(link=link)
     return _letter(kind, recipient, "A test mail of Tocsin", text, link, domain, now)
 
 
-def _letter(kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime) -> Letter:
+def _letter(kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime) -> OutgoingMail:
     """The link makes it one of its kind: sent again, it can be known as the same."""
     name = hashlib.sha256(link.encode()).hexdigest()[:32]
-    return Letter(recipient, subject, text, now, f"{kind}-{name}@{domain}")
+    return OutgoingMail(recipient, subject, text, now, f"{kind}-{name}@{domain}")
