@@ -22,11 +22,11 @@ __all__ = ["hasty"]
 
 
 async def test_who_has_been_idle_longest_makes_room(hasty: Service) -> None:
-    async with wires(hasty, MOST_OF_ONE) as crowd:
-        for wire in crowd:
+    async with wires(hasty, MOST_OF_ONE) as limiter:
+        for wire in limiter:
             await wire.send(GET % LIVE)
             assert (await wire.answer()).status == 200
-        first, second, *others = crowd
+        first, second, *others = limiter
         await first.send(GET % LIVE)
         assert (await first.answer()).status == 200
         async with wires(hasty) as (late,):
@@ -126,9 +126,9 @@ async def test_three_hundred_who_owe_us_something_keep_nobody_out_where_256_file
     assert resource.prlimit(psutil.Process(small.api.pid).pid, resource.RLIMIT_NOFILE) == (256, 256)
     process = psutil.Process(small.api.pid)
     for what, owed in OWING.items():
-        async with wires(small, 1, "127.0.0.5") as (slow,), wires(small, 300) as crowd:
+        async with wires(small, 1, "127.0.0.5") as (slow,), wires(small, 300) as limiter:
             await slow.send(post(b"Content-Length: 2", path=SIGN_IN, body=b"{"))
-            for wire in crowd:
+            for wire in limiter:
                 await wire.send(owed)
             for _ in range(10):
                 assert [each.status for each in await ask(port_of(small), LAST)] == [200], what
@@ -155,8 +155,8 @@ async def test_two_hundred_who_do_not_read_their_answers_keep_nobody_out(small: 
 
 async def test_a_process_that_can_open_no_more_files_goes_on_when_it_can(small: Service) -> None:
     process = psutil.Process(small.api.pid)
-    async with wires(small, 20) as crowd:
-        for wire in crowd:
+    async with wires(small, 20) as limiter:
+        for wire in limiter:
             await wire.send(GET % LIVE)
             assert (await wire.answer()).status == 200
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.num_fds(), 256))
@@ -164,8 +164,8 @@ async def test_a_process_that_can_open_no_more_files_goes_on_when_it_can(small: 
             before = sum(process.cpu_times()[:2])
             await asyncio.sleep(1)
             assert sum(process.cpu_times()[:2]) - before < 0.5, "it does not spin"
-            await crowd[0].send(GET % LIVE)
-            assert (await crowd[0].answer()).status == 200
+            await limiter[0].send(GET % LIVE)
+            assert (await limiter[0].answer()).status == 200
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
 
         async def answered() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.api.shapes import Page, millis, seconds
+from tocsin.api.schemas import Page, millis, seconds
 
 
 def test_a_page_says_where_it_begins_and_how_many_there_are() -> None:

@@ -16,8 +16,8 @@ import msgspec
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tocsin.api import heads, refusals
-from tocsin.api.crowd import Crowd, Party
+from tocsin.api import refusals, request_head
+from tocsin.api.connection_limits import ConnectionLimiter, Party
 from tocsin.domain.errors import Refused
 from tocsin.settings import Limits
 
@@ -54,7 +54,7 @@ class Outlet:
 class Connection(HttpToolsProtocol):
     """One of the crowd. Its deadline is the moment at which the client is too late."""
 
-    crowd: ClassVar[Crowd]
+    limiter: ClassVar[ConnectionLimiter]
     limits: Limits
     party: Party
     flow: Flow
@@ -93,13 +93,13 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.limits = self.crowd.limits
+        self.limits = self.limiter.limits
         self.flow = Flow(transport)
-        if self.crowd.join(self, self.client[0] if self.client else ""):
+        if self.limiter.join(self, self.client[0] if self.client else ""):
             self._deadline = self.loop.time() + self.limits.head_timeout
         else:
             self._deaf = True
-            transport.write(self._refusal(heads.no_room()))
+            transport.write(self._refusal(request_head.no_room()))
             transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -136,13 +136,13 @@ class Connection(HttpToolsProtocol):
             if isinstance(cause, Refused):
                 self._refuse(cause)
             elif not self._deaf:
-                self._refuse(heads.malformed())
+                self._refuse(request_head.malformed())
         if self._deaf:
             return
         if self._part == HEAD:
             self._head = 0 if self._ended else self._head + len(data)
             if self._head > self.limits.head_bytes or len(self.headers) > self.limits.headers:
-                self._refuse(heads.too_long())
+                self._refuse(request_head.too_long())
             elif not self._answering:
                 self._await_head()
         elif self._part == BODY:
@@ -159,13 +159,13 @@ class Connection(HttpToolsProtocol):
         running = self._running
         answered = running is None or running.response_complete
         if answered or (running is self.cycle and self._part == BODY) or self.flow.write_paused:
-            self.crowd.waiting(self)
+            self.limiter.waiting(self)
         else:
-            self.crowd.busy(self)
+            self.limiter.busy(self)
 
     def _await_head(self) -> None:
         if self not in self.party.waiting:
-            self.crowd.waiting(self)
+            self.limiter.waiting(self)
             self._deadline = self.loop.time() + self.limits.head_timeout
 
     def _await_body(self, came: int) -> None:
@@ -176,7 +176,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._raw += came
             if self._raw > limits.head_bytes + FRAMING * self._body:
-                self._refuse(heads.unreadable("there is more around its chunks than in them"))
+                self._refuse(request_head.unreadable("there is more around its chunks than in them"))
                 return
         if self._answering:
             # What came fast is no credit for silence.
@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
     def _pass_over_upgrade(self, rest: bytes) -> None:
         try:
             method, version = self.parser.get_method(), self.parser.get_http_version()
-            head = heads.without_upgrade(method, self.url, version, self.headers)
+            head = request_head.without_upgrade(method, self.url, version, self.headers)
         except Refused as refusal:
             self._refuse(refusal)
             return
@@ -209,13 +209,13 @@ class Connection(HttpToolsProtocol):
             self._deaf, self._held = True, None
             return
         if len(headers) > limits.headers or (
-            self._head and heads.size(parser.get_method(), self.url, headers) > limits.head_bytes
+            self._head and request_head.size(parser.get_method(), self.url, headers) > limits.head_bytes
         ):
-            raise heads.too_long()
+            raise request_head.too_long()
         self.version = parser.get_http_version()
-        heads.check(self.version, headers)
+        request_head.check(self.version, headers)
         if not self.url.startswith(b"/"):
-            self.url = heads.origin_form(parser.get_method(), self.url, headers)
+            self.url = request_head.origin_form(parser.get_method(), self.url, headers)
         self.begin_exchange()
         self._part, self._head, self._body, self._since, self._deadline = BODY, 0, 0, None, math.inf
         self.headers = []  # for trailers, which nobody asks for
@@ -272,12 +272,12 @@ class Connection(HttpToolsProtocol):
         if self.flow.read_paused:
             self.flow.resume_reading()
         if self._part == BETWEEN:
-            self.crowd.idle(self)
+            self.limiter.idle(self)
             self._deadline = self.loop.time() + self.limits.idle_timeout
         elif self._part == BODY:
             self._deadline = self.loop.time() + self.limits.transfer_grace
         else:
-            self.crowd.idle(self)
+            self.limiter.idle(self)
             self._await_head()
 
     def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
@@ -321,7 +321,7 @@ class Connection(HttpToolsProtocol):
             self._deaf, self._held = True, None
             self._say_last_word()
         else:
-            self.crowd.waiting(self)
+            self.limiter.waiting(self)
             self.transport.close()
 
     def _say_last_word(self) -> None:
@@ -333,7 +333,7 @@ class Connection(HttpToolsProtocol):
         self.flow.held = False
         self.flow.resume_reading()
         self._deadline = self.loop.time() + LINGER
-        self.crowd.idle(self)
+        self.limiter.idle(self)
 
     # -------------------------------------------------------------------------------------------------------- ending
 
@@ -382,7 +382,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.crowd.leave(self)
+        self.limiter.leave(self)
         self._deaf, self._held = True, None
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:

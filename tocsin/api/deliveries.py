@@ -11,8 +11,8 @@ from litestar.params import Parameter
 
 from tocsin.actions import deliveries as actions
 from tocsin.actions.base import Actor
+from tocsin.api.schemas import Listed, Page, millis
 from tocsin.api.service import Service
-from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tocsin.api import body, refusals
 from tocsin.api.caller import caller_of
 from tocsin.api.connection import Connection
-from tocsin.api.crowd import Crowd
+from tocsin.api.connection_limits import ConnectionLimiter
 from tocsin.api.service import Service
 from tocsin.domain import clients
 from tocsin.settings import Limits
@@ -38,12 +38,12 @@ Answer = tuple[int, bytes, Mapping[str, str]]
 """Status, body, and headers beside those that every answer has."""
 
 
-class Hot:
+class HotRoute:
     """One such route."""
 
     def __init__(self, handler: HTTPRouteHandler, method: str, path: str) -> None:
         assert handler.parsed_data_field is not None
-        self._deed = handler.opt["hot"]
+        self._handle = handler.opt["hot"]
         self.header: bytes | None = handler.opt.get("hot_header")
         self._read = body.reader(handler.parsed_data_field.annotation)
         self._scope = cast(HTTPScope, {"method": method, "path": path})
@@ -53,17 +53,17 @@ class Hot:
         try:
             caller = await caller_of(authorization, service)
             more = () if self.header is None else (header,)
-            status, answer = await self._deed(service, caller, self._read(content), *more)
+            status, answer = await self._handle(service, caller, self._read(content), *more)
             return status, msgspec.json.encode(answer), {}
         except Exception as error:
             refusal = refusals.refused_request(self._scope, error)
             return refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers
 
 
-def shortcuts(app: Litestar) -> dict[Address, Hot]:
+def shortcuts(app: Litestar) -> dict[Address, HotRoute]:
     """The hot ones of an application's routes."""
     return {
-        (method.encode(), route.path.encode()): Hot(handler, method, route.path)
+        (method.encode(), route.path.encode()): HotRoute(handler, method, route.path)
         for route in app.routes
         for handler in getattr(route, "route_handlers", ())
         if "hot" in handler.opt
@@ -75,7 +75,7 @@ class Protocol(Connection):
     """A connection of the server. It takes hot requests upon itself and leaves all others as they are."""
 
     api: ClassVar[Litestar]
-    shortcuts: ClassVar[Mapping[Address, Hot]]
+    shortcuts: ClassVar[Mapping[Address, HotRoute]]
 
     def begin_exchange(self) -> None:
         hot = self.shortcuts.get((self.parser.get_method(), self.url))
@@ -100,7 +100,7 @@ class Protocol(Connection):
 class Exchange:
     """One hot request and its answer: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
-    def __init__(self, connection: Protocol, hot: Hot, authorization: str | None, header: str | None) -> None:
+    def __init__(self, connection: Protocol, hot: HotRoute, authorization: str | None, header: str | None) -> None:
         self._connection: Protocol | None = connection
         self._begun = False
         self._hot = hot
@@ -160,6 +160,6 @@ def protocol(
     class OfThisApplication(Protocol):
         api = app
         shortcuts = shortcuts(app)
-        crowd = Crowd(limits, files, proxies)
+        limiter = ConnectionLimiter(limits, files, proxies)
 
     return OfThisApplication

@@ -13,8 +13,8 @@ from tocsin.actions import attachments
 from tocsin.actions import integrations as actions
 from tocsin.actions.base import Actor
 from tocsin.api import deliveries
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base

@@ -13,8 +13,8 @@ from tocsin.actions import monitors as actions
 from tocsin.actions.base import Actor
 from tocsin.actions.monitors import MonitorFields, Number, StatusToExpect
 from tocsin.api.integrations import WARNING_HEADER
+from tocsin.api.schemas import Meta, Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import Meta, Page, seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.monitors import MonitorConfig

@@ -9,8 +9,8 @@ from litestar import get, post
 
 from tocsin.actions import projects as actions
 from tocsin.actions.base import INSTALLATION, Actor
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.domain import ids
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts.accounts import OwnProject

@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, refusals, server_metrics, shapes
+from tocsin.api import body, caller, docs, refusals, schemas, server_metrics
 from tocsin.api.service import Service
 from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
@@ -69,7 +69,7 @@ def application(
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
             "user_id": Provide(_user_id, sync_to_thread=False),
-            "asked": Provide(shapes.asked_page, sync_to_thread=False),
+            "asked": Provide(schemas.asked_page, sync_to_thread=False),
             **(dependencies or {}),
         },
         guards=[identify],

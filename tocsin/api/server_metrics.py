@@ -19,8 +19,8 @@ from msgspec import UNSET, UnsetType
 from tocsin.actions import servers
 from tocsin.actions.base import Actor, system
 from tocsin.api.body import LONG_LIMIT
+from tocsin.api.schemas import Detail
 from tocsin.api.service import Service
-from tocsin.api.shapes import Detail
 from tocsin.domain import clocks, names
 from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit

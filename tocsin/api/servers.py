@@ -12,8 +12,8 @@ from msgspec import UNSET, UnsetType
 
 from tocsin.actions import servers as actions
 from tocsin.actions.base import Actor
+from tocsin.api.schemas import Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import Page, seconds
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER

@@ -87,16 +87,16 @@ def _signed(app: configuration.Slack, body: bytes, request: Request[Any, Any, An
 def press(body: bytes) -> ButtonPress | None:
     """The press that a signed body tells of; None for whatever else Slack reports."""
     try:
-        said = json.loads(parse_qs(body.decode())["payload"][0])
-        [action] = [each for each in said["actions"] if each["action_id"] == RESOLVE]
-        if said["type"] != "block_actions":
+        payload = json.loads(parse_qs(body.decode())["payload"][0])
+        [action] = [each for each in payload["actions"] if each["action_id"] == RESOLVE]
+        if payload["type"] != "block_actions":
             return None
-        user, team_id = said["user"], said["team"]["id"]
+        user, team_id = payload["user"], payload["team"]["id"]
         person = user.get("name") or user.get("username") or user["id"]
         found = ButtonPress(
-            team_id, said["container"]["channel_id"], said["container"]["message_ts"],
+            team_id, payload["container"]["channel_id"], payload["container"]["message_ts"],
             names.cut(names.line(str(person)[: 4 * LONGEST_NAME]), LONGEST_NAME), action["value"],
-            said.get("response_url") or "",
+            payload.get("response_url") or "",
         )  # fmt: skip
         # In a channel that two workspaces share, people of the other see the button, too.
         if user.get("team_id", team_id) != team_id:
@@ -120,8 +120,8 @@ async def _tell(app: configuration.Slack, pressed: ButtonPress, words: str) -> N
         return
     client = Slack(app)
     try:
-        said = {"response_type": "ephemeral", "replace_original": False, "text": words}
-        await client.respond(pressed.response_url, said)
+        payload = {"response_type": "ephemeral", "replace_original": False, "text": words}
+        await client.respond(pressed.response_url, payload)
     except SlackRefused as refusal:
         log.warning("the presser of a button could not be told", error=str(refusal))
     finally:

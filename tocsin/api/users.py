@@ -14,8 +14,8 @@ from tocsin.actions import account_mail, limits, people, sign_ins
 from tocsin.actions.base import anybody
 from tocsin.actions.people import NewAccount
 from tocsin.api.caller import token_in, unauthorized
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.checks import base
 from tocsin.domain import accounts as rules
 from tocsin.domain import clients, names

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from tocsin.api.shapes import PATTERNS
+from tocsin.api.schemas import PATTERNS
 from tocsin.domain import names
 from tocsin.domain.errors import Detail, Refused, invalid
 

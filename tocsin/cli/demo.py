@@ -26,7 +26,7 @@ import psutil
 from rich.console import Console
 
 from tocsin.cli import ssh_host
-from tocsin.cli.far_ends import PATIENCE, Failed, FarEnds, Site, Status, Where
+from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
 from tocsin.cli.listening import free_port
 from tocsin.storage.postgres.children import die_with_parent
 
@@ -57,7 +57,7 @@ class Demo:
         self.folder = folder
         self.console = console
         self.began = time.monotonic()
-        self.far_ends = FarEnds()
+        self.receivers = DemoReceivers()
         self.site = Site()
         self.url = f"http://127.0.0.1:{free_port()}"
         self.children: list[subprocess.Popen[bytes]] = []
@@ -71,7 +71,7 @@ class Demo:
 
     async def run(self) -> None:
         try:
-            async with self.far_ends.open():
+            async with self.receivers.open():
                 token = await self._start_service()
                 headers = {"Authorization": f"Bearer {token}"}
                 async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False) as self.http:
@@ -101,7 +101,7 @@ class Demo:
             **{name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
             "TOCSIN_ENV": "development",
             "TOCSIN_DATA_DIR": str(self.folder),
-            **self.far_ends.environ,
+            **self.receivers.environ,
         }
         port = self.url.rpartition(":")[2]
         service = self._start_child("up", "--port", port)
@@ -160,13 +160,13 @@ class Demo:
         return await self._ask("POST", "/api/v1/integrations", {"integration": {"type": kind, "settings": settings}})
 
     async def _webhook(self) -> Any:
-        hook = f"http://127.0.0.1:{self.far_ends.webhook_port}/hook"
+        hook = f"http://127.0.0.1:{self.receivers.webhook_port}/hook"
         return await self._create(KINDS["webhook"], {"webhook_url": hook})
 
     async def _sms(self) -> Any:
         """In the specification's two steps: the code is read from the SMS that it comes with."""
         await self._ask("POST", "/api/v1/integrations/sms/send_verification_code", {"phone_number": PHONE})
-        arrival = await self.far_ends.wait_for("sms", None)
+        arrival = await self.receivers.wait_for("sms", None)
         self.say(f"  sms     {arrival.text}", "cyan")
         code = arrival.text.split()[0]
         return await self._create(KINDS["sms"], {"phone_number": PHONE, "verification_code": code})
@@ -183,7 +183,7 @@ class Demo:
         made = [each for each in integrations if each["type"] == KINDS["slack"]]
         if not made:
             raise Failed("the consent made no Slack integration")
-        arrival = await self.far_ends.wait_for("slack", None)
+        arrival = await self.receivers.wait_for("slack", None)
         self.say(f"  slack   {arrival.text}", "cyan")
         return made[0]
 
@@ -269,7 +269,7 @@ class Demo:
 
     async def _told(self, status: Status, name: str, since: float, fact: str) -> None:
         """Every far end must hear of it; says when they did, after the fact and after the commit."""
-        arrivals = await asyncio.gather(*(self.far_ends.wait_for(where, status, name) for where in KINDS))
+        arrivals = await asyncio.gather(*(self.receivers.wait_for(where, status, name) for where in KINDS))
         committed = await self._committed(status, name)
         for arrival in arrivals:
             fact_to_arrival = 1000 * (arrival.at - since)

@@ -26,7 +26,7 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
     import structlog
 
     from tocsin.cli import logs
-    from tocsin.cli.running import Installation
+    from tocsin.cli.supervisor import Supervisor
     from tocsin.storage.postgres.embedded import Server
 
     listening = bind(host, port)
@@ -38,7 +38,7 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
     log.info(f"Tocsin {__version__} starts in {settings.env} mode", data=str(settings.data_dir))
     if not settings.secret_keys:
         _make_keys(settings)
-    status = Installation(settings, listening, server, workers).run()
+    status = Supervisor(settings, listening, server, workers).run()
     if status:
         raise click.exceptions.Exit(status)
 

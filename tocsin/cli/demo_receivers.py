@@ -50,7 +50,7 @@ class Arrival:
     at: float
 
 
-class FarEnds:
+class DemoReceivers:
     """A webhook receiver, a mail server, and what stands in for Twilio and Slack. What arrives can be waited for."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class FarEnds:
         }
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[FarEnds]:
+    async def open(self) -> AsyncIterator[DemoReceivers]:
         async with (
             listening(self._webhook) as self.webhook_port,
             listening(self._mail) as self.mail_port,

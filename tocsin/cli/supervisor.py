@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import click
 import structlog
 
+from tocsin.cli.child_process import Backoff, Child, Interruption, how
 from tocsin.cli.listening import url_of
-from tocsin.cli.supervision import Backoff, Child, Interruption, how
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
@@ -31,7 +31,7 @@ DATABASE_END = 1.2
 """Of those, what the database keeps for its clean shutdown."""
 
 
-class Installation:
+class Supervisor:
     """The processes of one `tocsin up`."""
 
     def __init__(self, settings: Settings, listening: socket.socket, server: Server | None, workers: int) -> None:

@@ -53,7 +53,7 @@ class Party:
         return max(longest, key=lambda member: len(member.party.waiting), default=None)
 
 
-class Crowd:
+class ConnectionLimiter:
     """All connections of a process, which may have so many `files` open. One timer looks after all of them.
 
     Each address has a limit, `proxies` have none but that of all: many come through them.
