@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from tocsin.web import amounts, charts, marks
+from tocsin.web import charts, formatting, sparklines
 from tocsin.web.charts import Line
-from tocsin.web.marks import Day
+from tocsin.web.sparklines import Day
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 END = START + timedelta(days=1)
@@ -44,7 +44,7 @@ def test_a_chart_says_in_words_what_it_shows() -> None:
 
 def test_the_latest_value_is_not_called_present_when_readings_have_stopped() -> None:
     stopped = Line("CPU", minutes(3, 95, 12))
-    assert "12 %" in charts.describe("CPU", [stopped], over="1 h", words=amounts.percent)
+    assert "12 %" in charts.describe("CPU", [stopped], over="1 h", words=formatting.percent)
     assert "at last 12 %" in drawn(stopped).words
     assert "now 12 %" in drawn(stopped, end=START + timedelta(minutes=20)).words
 
@@ -124,8 +124,8 @@ def test_times_are_those_of_the_reader() -> None:
 
 def test_nothing_but_classes_and_geometry_is_in_a_chart() -> None:
     pictures = (
-        drawn(Line("CPU", minutes(3, 97)), threshold=90.0).svg, marks.meter(50),
-        marks.day_bars("Up", [Day(START.date(), 9)]), marks.spark("Time", [(3, True), (None, False)]),
+        drawn(Line("CPU", minutes(3, 97)), threshold=90.0).svg, sparklines.meter(50),
+        sparklines.day_bars("Up", [Day(START.date(), 9)]), sparklines.sparkline("Time", [(3, True), (None, False)]),
     )  # fmt: skip
     for picture in pictures:
         for element in parsed(picture).iter():
@@ -135,7 +135,7 @@ def test_nothing_but_classes_and_geometry_is_in_a_chart() -> None:
 def test_a_name_from_outside_stays_text() -> None:
     chart = charts.line_chart("a", "<b>&%s", [Line("x", minutes(1, 2))], start=START, end=END, over="1 h")
     assert "<b>" not in chart.svg
-    assert "<b>" not in marks.spark("<b>", [(1, True)])
+    assert "<b>" not in sparklines.sparkline("<b>", [(1, True)])
 
 
 def test_a_day_of_readings_stays_small() -> None:
@@ -158,11 +158,11 @@ def test_scales_end_at_round_numbers(highest: float, top: float) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (amounts.percent(0.04), "0 %"), (amounts.percent(3.14), "3.1 %"), (amounts.percent(12.3), "12 %"),
-        (amounts.percent(99.954), "99.95 %"), (amounts.percent(99.9999), "99.99 %"), (amounts.percent(100), "100 %"),
-        (amounts.rate(0), "0 B/s"), (amounts.rate(1_234), "1.2 kB/s"), (amounts.rate(45_600_000), "46 MB/s"),
-        (amounts.size(999_700), "1.0 MB"), (amounts.milliseconds(85.4), "85 ms"),
-        (amounts.milliseconds(1_400), "1.4 s"),
+        (formatting.percent(0.04), "0 %"), (formatting.percent(3.14), "3.1 %"), (formatting.percent(12.3), "12 %"),
+        (formatting.percent(99.954), "99.95 %"), (formatting.percent(99.9999), "99.99 %"), (formatting.percent(100), "100 %"),
+        (formatting.rate(0), "0 B/s"), (formatting.rate(1_234), "1.2 kB/s"), (formatting.rate(45_600_000), "46 MB/s"),
+        (formatting.size(999_700), "1.0 MB"), (formatting.milliseconds(85.4), "85 ms"),
+        (formatting.milliseconds(1_400), "1.4 s"),
     ],
 )  # fmt: skip
 def test_numbers_are_worded_plainly(said: str, words: str) -> None:
@@ -170,15 +170,15 @@ def test_numbers_are_worded_plainly(said: str, words: str) -> None:
 
 
 def test_a_spark_line_marks_failed_checks() -> None:
-    picture = marks.spark("Response time", [(20, True), (30, True), (None, False), (25, True)])
+    picture = sparklines.sparkline("Response time", [(20, True), (30, True), (None, False), (25, True)])
     assert "Response time: between 20 ms and 30 ms; 1 of 4 checks failed" in picture
     assert picture.count('class="trouble"') == 1
-    assert "not checked yet" in marks.spark("Response time", [])
+    assert "not checked yet" in sparklines.sparkline("Response time", [])
 
 
 def test_bars_by_day_tell_days_apart_by_more_than_colour() -> None:
     days = [Day(date(2026, 11, day), up) for day, up in ((20, None), (21, 100.0), (22, 99.5), (23, 40.0))]
-    picture = marks.day_bars("Uptime over 30 days", days)
+    picture = sparklines.day_bars("Uptime over 30 days", days)
     said = parsed(picture).get("aria-label")
     assert said == "Uptime over 30 days: without trouble on 1 of 3 days; 22 Nov 99.5 %; 23 Nov 40 %"
     assert [each.get("class") for each in parsed(picture)] == ["none", "up", "some", "down"]
@@ -186,6 +186,6 @@ def test_bars_by_day_tell_days_apart_by_more_than_colour() -> None:
 
 
 def test_a_meter_is_in_alarm_from_its_limit_on() -> None:
-    assert [re.findall(r'rect class="(\w+)" width="\d+"', marks.meter(share, 90))[-1] for share in (50, 85, 90)] == [
+    assert [re.findall(r'rect class="(\w+)" width="\d+"', sparklines.meter(share, 90))[-1] for share in (50, 85, 90)] == [
         "fine", "warn", "bad",
     ]  # fmt: skip

@@ -140,7 +140,7 @@ async def test_deleting_asks_first_and_says_what_goes(
     await webhook(client)
     uuid = await make(client, url="http://127.0.0.1:9/", name="Shop", paused=True)
     await page.goto(f"{service.url}/network_monitors/{uuid}")
-    await page.locator("#told").get_by_role("button", name="Attach", exact=True).click()
+    await page.locator("#recipients").get_by_role("button", name="Attach", exact=True).click()
     await expect(page.get_by_role("status")).to_have_text("On-call hook is told from now on.")
     await page.get_by_role("button", name="Delete the monitor").click()
     dialog = page.get_by_role("dialog")

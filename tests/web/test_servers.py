@@ -175,7 +175,7 @@ async def test_an_integration_is_attached_detached_and_attached_to_all(
         return [each["name"] for each in (await client.get(f"/api/v1/servers/{uuid}/integrations")).json()]
 
     await page.goto(f"{service.url}/servers/{uuid}")
-    told = page.locator("#told")
+    told = page.locator("#recipients")
     await expect(told).to_contain_text("Nobody is told")
     await told.get_by_role("button", name="Attach", exact=True).click()
     await expect(page.get_by_role("status")).to_have_text("On-call hook is told from now on.")

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from tocsin.web.amounts import often, percent
+from tocsin.web.formatting import count_in_words, percent
 
 WIDE, HIGH = 1_000, 200
 """The units that a line is drawn in; the page stretches them."""
@@ -82,7 +82,7 @@ def line_chart(
     latest = latest if latest and latest[0] >= start else None
     highest = max([value for each in lines for _, value in each.points] + [threshold or 0.0])
     scale = top or round_top(highest)
-    said = describe(
+    message = describe(
         title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), alarms=alarms, means=means,
         latest=latest, end=end,
     )  # fmt: skip
@@ -108,12 +108,12 @@ def line_chart(
         "svg", *inside, x=0, y=ABOVE, width="100%", height=PLOT, viewBox=f"0 0 {WIDE} {HIGH}",
         preserveAspectRatio="none",
     )
-    named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", said, id=f"{key}-d")
+    named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", message, id=f"{key}-d")
     svg = element(
         "svg", *named, *outside, plot, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
     )
     last = latest or (lines[0].points[-1] if lines and lines[0].points else None)
-    return Chart(title, "–" if last is None else words(last[1]), said, svg)
+    return Chart(title, "–" if last is None else words(last[1]), message, svg)
 
 
 def describe(
@@ -137,15 +137,15 @@ def describe(
     parts = []
     for number, each in enumerate(lines):
         if each.points:
-            said = _spread(each.points, words, means, latest if number == 0 else None, end)
-            parts.append(f"{each.name}{':' if means else ''} {said}" if len(lines) > 1 else said)
+            message = _spread(each.points, words, means, latest if number == 0 else None, end)
+            parts.append(f"{each.name}{':' if means else ''} {message}" if len(lines) > 1 else message)
     if not parts:
         return f"{title} over {over}: no readings"
     if threshold is not None:
         limit = f"its threshold of {words(threshold)}"
         highest = max(value for _, value in [*lines[0].points, *([latest] if latest else [])])
         if alarms:
-            parts.append(f"over {limit} {often(alarms)}")
+            parts.append(f"over {limit} {count_in_words(alarms)}")
         elif highest >= threshold:
             parts.append(f"at times over {limit}, without an incident of it")
         elif not (incidents or means):

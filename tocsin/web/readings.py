@@ -12,8 +12,8 @@ from tocsin.domain import servers as domain
 from tocsin.domain.incidents import WARNINGS
 from tocsin.storage.monitoring.server_list import Watched
 from tocsin.storage.monitoring.servers import Server
-from tocsin.web.amounts import percent, size
-from tocsin.web.marks import meter
+from tocsin.web.formatting import percent, size
+from tocsin.web.sparklines import meter
 
 TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong"}
 SLACK = 30.0

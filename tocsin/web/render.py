@@ -17,7 +17,7 @@ from tocsin.actions.base import READERS_ONLY_READ
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import WARNINGS
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def page(
     What a form before had to say is shown, and forgotten.
     """
     full = viewer if isinstance(viewer, Viewer) else None
-    said = full.said if full else None
+    flash_message = full.said if full else None
     text = _environment().get_template(template).render(
-        viewer=full, person=viewer, title=title, said=said, navigation=texts.NAVIGATION,
+        viewer=full, person=viewer, title=title, flash_message=flash_message, navigation=messages.NAVIGATION,
         csrf=lambda: _csrf(viewer), **context,
     )
-    cookies = [Cookie(key=FLASH, value="", max_age=0, path="/", httponly=True, samesite="lax")] if said else []
+    cookies = [Cookie(key=FLASH, value="", max_age=0, path="/", httponly=True, samesite="lax")] if flash_message else []
     headers = {**HEADERS, "Vary": "Cookie"}
     return Response(text, status_code=status_code, media_type="text/html", headers=headers, cookies=cookies)
 
@@ -64,7 +64,7 @@ def message(
 
 def broken(form: str = "") -> Response[str]:
     """What a link from a mail shows that was not made by us, or not copied whole."""
-    return message(texts.LINK_BROKEN, texts.COPY_WHOLE + (f" {texts.NEW_ONE}" if form else ""), form=form, status=400)
+    return message(messages.LINK_BROKEN, messages.COPY_WHOLE + (f" {messages.NEW_ONE}" if form else ""), form=form, status=400)
 
 
 def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
@@ -77,8 +77,8 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
         return redirect("/projects")
     paragraphs = [refused.message.rstrip(".") + "."]
     if refused.status == 404:
-        paragraphs = [texts.NO_PAGE]
-    title = texts.TITLES.get(refused.status, texts.TITLES[500])
+        paragraphs = [messages.NO_PAGE]
+    title = messages.TITLES.get(refused.status, messages.TITLES[500])
     answer = message(title, *paragraphs, status=refused.status, on="/")
     answer.headers.update(refused.headers)
     return answer
@@ -93,7 +93,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
-    environment.globals.update(texts=texts, READERS_ONLY_READ=READERS_ONLY_READ)
+    environment.globals.update(texts=messages, READERS_ONLY_READ=READERS_ONLY_READ)
     return environment
 
 

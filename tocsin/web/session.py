@@ -24,7 +24,7 @@ from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.accounts.passwords import Asker
 from tocsin.storage.accounts.sessions import Membership, SignedIn
 from tocsin.storage.postgres.secrets import Vault
-from tocsin.web import texts
+from tocsin.web import messages
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -52,7 +52,7 @@ class Service(Protocol):
 class Viewer:
     """Who looks at a page, in their current project. Immutable by convention.
 
-    `zone` is the reader's time zone by its IANA name, `said` what the last form has to say: (text, whether it is good).
+    `zone` is the reader's time zone by its IANA name, `flash_message` what the last form has to say: (text, whether it is good).
     """
 
     # No dataclass: the framework would look into one, field by field, for each handler.
@@ -127,7 +127,7 @@ async def person(request: AnyRequest) -> Person:
     """The dependency `person`: somebody signed in, perhaps without a project. Raises `Refused` (401)."""
     found = await signed_in(request)
     if found is None:
-        raise Refused(401, SIGN_IN_NEEDED, texts.SIGN_IN_NEEDED)
+        raise Refused(401, SIGN_IN_NEEDED, messages.SIGN_IN_NEEDED)
     return found
 
 
@@ -135,7 +135,7 @@ async def viewer(request: AnyRequest) -> Viewer:
     """The dependency `viewer`. Raises `Refused`, which the pages turn into a way to sign in, or to a project."""
     found = await person(request)
     if found.current is None:
-        raise Refused(403, PROJECT_NEEDED, texts.PROJECT_NEEDED)
+        raise Refused(403, PROJECT_NEEDED, messages.PROJECT_NEEDED)
     return Viewer(found, found.current, found.csrf, request)
 
 
@@ -180,11 +180,11 @@ def no_session(service: Service) -> Cookie:
     )
 
 
-def redirect(to: str, said: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
-    """303 to another page of ours, which shows what is `said` once; `good` tells news from trouble."""
+def redirect(to: str, flash_message: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
+    """303 to another page of ours, which shows what is `flash_message` once; `good` tells news from trouble."""
     cookies = list(cookies or [])
-    if said:
-        value = base64.urlsafe_b64encode(_flash.encode((said[:1_000], good))).decode()
+    if flash_message:
+        value = base64.urlsafe_b64encode(_flash.encode((flash_message[:1_000], good))).decode()
         cookies.append(Cookie(key=FLASH, value=value, max_age=60, path="/", httponly=True, samesite="lax"))
     headers = {"Location": local(to), "Cache-Control": "no-store"}
     return Response("", status_code=303, headers=headers, cookies=cookies, media_type="text/html")
@@ -200,10 +200,10 @@ def local(to: str) -> str:
 def flash(request: AnyRequest) -> tuple[str, bool] | None:
     """What the last `redirect` has to say, and whether it is good."""
     try:
-        said: tuple[str, bool] = _said.decode(base64.urlsafe_b64decode(cookie(request, FLASH)))
+        flash_message: tuple[str, bool] = _said.decode(base64.urlsafe_b64decode(cookie(request, FLASH)))
     except (ValueError, msgspec.DecodeError):
         return None
-    return said
+    return flash_message
 
 
 _flash = msgspec.json.Encoder()
@@ -260,7 +260,7 @@ async def fields(request: AnyRequest, viewer: Viewer | Person, *, readers: bool 
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
     if not any(hmac.compare_digest(form.get("csrf", ""), each) for each in _csrfs(service.vault, token)):
-        raise Refused(403, "forbidden", texts.OLD_FORM)
+        raise Refused(403, "forbidden", messages.OLD_FORM)
     if isinstance(viewer, Viewer) and not readers:
         require(viewer.actor, MEMBERS)
     return form
@@ -290,7 +290,7 @@ def check_origin(request: AnyRequest) -> None:
     else:
         ours = origin.partition("://")[2] == request.headers.get("host", "").lower()
     if (fetched or "same-origin") not in ("same-origin", "none") or not ours:
-        raise Refused(403, "forbidden", texts.FOREIGN_FORM)
+        raise Refused(403, "forbidden", messages.FOREIGN_FORM)
 
 
 def origin_of(text: str) -> str:

@@ -11,7 +11,7 @@ from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import accounts, passwords, sessions
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, redirect
 
@@ -42,7 +42,7 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
     async with transaction(service.pool) as tx:
         await people.rename(tx, viewer.actor, viewer.user_id, name)
-    return redirect(PAGE, texts.NAME_SET)
+    return redirect(PAGE, messages.NAME_SET)
 
 
 @post("/account/password", include_in_schema=False)
@@ -51,12 +51,12 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     form = await fields(request, viewer, readers=True)
     subject = f"change the password of {viewer.user_id}"
     async with transaction(service.pool) as tx:
-        await limits.take(tx, viewer.actor, subject, TRIES, texts.TOO_MANY_TRIES)
+        await limits.take(tx, viewer.actor, subject, TRIES, messages.TOO_MANY_TRIES)
         passwords.expect_room(asker(request))
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
     if user is None or not await passwords.matches(user.password_hash, form.get("old", ""), asker(request)):
-        return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
+        return await _page(viewer, service, {"old": messages.OLD_PASSWORD})
     try:
         new = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
@@ -65,8 +65,8 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     async with transaction(service.pool) as tx:
         changed = await people.change_password(tx, viewer.actor, user, password_hash, viewer.session_id, subject)
     if not changed:
-        return await _page(viewer, service, {"old": texts.OLD_PASSWORD})
-    return redirect(PAGE, texts.PASSWORD_SET)
+        return await _page(viewer, service, {"old": messages.OLD_PASSWORD})
+    return redirect(PAGE, messages.PASSWORD_SET)
 
 
 @post("/account/sessions", include_in_schema=False)
@@ -80,7 +80,7 @@ async def end_sessions(request: AnyRequest, person: Person, service: Service) ->
         for each in await sessions.of_user(tx, person.user_id):
             if each.id.hex == name:
                 await sign_ins.end(tx, person.actor, person.user_id, each.id)
-    return redirect(PAGE, texts.SESSION_ENDED)
+    return redirect(PAGE, messages.SESSION_ENDED)
 
 
 routes = [show, rename, change_password, end_sessions]

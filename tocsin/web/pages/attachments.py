@@ -22,7 +22,7 @@ MOST_OFFERED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Recipient:
     """One integration beside a server or monitor."""
 
     uuid: str
@@ -34,11 +34,11 @@ class Told:
     problem: str
 
 
-async def beside(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Told]:
+async def recipients(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Recipient]:
     """What is attached to this server or monitor, then what could be, oldest first."""
     attached = await integrations.attached(tx, service.vault, project_id, resource_id)
     free = await integration_list.attachable(tx, service.vault, project_id, resource_id, limit=MOST_OFFERED)
-    return [_told(each, True) for each in attached] + [_told(each, False) for each in free]
+    return [_recipient(each, True) for each in attached] + [_recipient(each, False) for each in free]
 
 
 def _route(kind: Resource) -> HTTPRouteHandler:
@@ -59,21 +59,21 @@ async def _change(
         await actions.held_resource(tx, viewer.project_id, kind, uuid)
         if wanted == "attach_all":
             found = await actions.attach_all(tx, viewer.actor, service.vault, key)
-            said = "is told of every server and monitor from now on, future ones included."
+            message = "is told of every server and monitor from now on, future ones included."
         elif wanted == "detach":
             found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, key)
-            said = "is not told any more."
+            message = "is not told any more."
         else:
             found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
-            said = "is told from now on."
-    return redirect(f"{kind.path}/{uuid}#told", f"{base.display_name(found)} {said}")
+            message = "is told from now on."
+    return redirect(f"{kind.path}/{uuid}#recipients", f"{base.display_name(found)} {message}")
 
 
-def _told(found: Integration, attached: bool) -> Told:
+def _recipient(found: Integration, attached: bool) -> Recipient:
     problem = f"disabled: {found.disabled_reason or 'by hand'}" if found.disabled_at else (
         "failing" if found.failing_since else ""
     )
-    return Told(
+    return Recipient(
         ids.public(ids.INTEGRATION, found.id), base.display_name(found), base.of(found.type).label, attached, found.system,
         found.attach_all, problem,
     )  # fmt: skip

@@ -66,12 +66,12 @@ def _place(entry: Entry) -> str:
 
 def more(entry: Entry) -> str:
     """The rest of what is known, in words: `fields: name, port; role: reader`."""
-    said = [
+    message = [
         _alerts(value) if name == "alerts" and isinstance(value, dict) else f"{name.replace('_', ' ')}: {_words(value)}"
         for name, value in entry.details.items()
         if name != "uuid" and value not in (None, "", [], {})
     ]
-    return "; ".join(said)[:500]
+    return "; ".join(message)[:500]
 
 
 def _alerts(given: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import BOT_SCOPES, USER_SCOPES, Slack, SlackRefused
 from tocsin.transports.sms import SmsRefused, sms_sender
 from tocsin.transports.smtp import Mailer, MailRefused
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 TRIALS = Limit(10, 600)
@@ -74,21 +74,21 @@ def of(settings: Settings, public_url: str) -> list[Channel]:
 
 def _mail(settings: Settings) -> Channel:
     if settings.smtp is None:
-        said = f"No mail leaves this machine: each one is written to {settings.outbox}."
-        return Channel("mail", "Mail", "warn", "not set up", said, SMTP_LINES)
-    said = f"By {settings.smtp.host}:{settings.smtp.port}, from {settings.email_from}."
+        description = f"No mail leaves this machine: each one is written to {settings.outbox}."
+        return Channel("mail", "Mail", "warn", "not set up", description, SMTP_LINES)
+    description = f"By {settings.smtp.host}:{settings.smtp.port}, from {settings.email_from}."
     if settings.smtp.exposure:
-        return Channel("mail", "Mail", "warn", "may go in clear", f"{said} {settings.smtp.exposure}.")
-    return Channel("mail", "Mail", "ok", "set up", said)
+        return Channel("mail", "Mail", "warn", "may go in clear", f"{description} {settings.smtp.exposure}.")
+    return Channel("mail", "Mail", "ok", "set up", description)
 
 
 def _sms(settings: Settings) -> Channel:
     if settings.sms is None:
-        said = "Text messages need an account at a provider. Without one, no SMS integration can be made."
-        return Channel("sms", "SMS", "off", "not set up", said, SMS_LINES)
+        description = "Text messages need an account at a provider. Without one, no SMS integration can be made."
+        return Channel("sms", "SMS", "off", "not set up", description, SMS_LINES)
     if settings.sms == "outbox":
-        said = f"For trials: each text message is written to {settings.outbox}, none is sent."
-        return Channel("sms", "SMS", "warn", "trial only", said, SMS_LINES)
+        description = f"For trials: each text message is written to {settings.outbox}, none is sent."
+        return Channel("sms", "SMS", "warn", "trial only", description, SMS_LINES)
     where = f" To {', '.join(settings.sms_countries)} only." if settings.sms_countries else ""
     return Channel("sms", "SMS", "ok", "set up", f"By Twilio, from {settings.sms.sender}.{where}")
 
@@ -102,11 +102,11 @@ def _slack(settings: Settings, public_url: str) -> Channel:
     )
     https = () if public_url.startswith("https:") else (HTTPS_LINE,)
     if settings.slack is None:
-        said = "Make an app at api.slack.com/apps with what stands below, then add its keys here."
-        return Channel("slack", "Slack", "off", "not set up", said, (*SLACK_LINES, *https), facts)
+        description = "Make an app at api.slack.com/apps with what stands below, then add its keys here."
+        return Channel("slack", "Slack", "off", "not set up", description, (*SLACK_LINES, *https), facts)
     if https:
-        said = "Slack sends people back to https addresses only, and this installation has none."
-        return Channel("slack", "Slack", "warn", "needs https", said, https, facts)
+        description = "Slack sends people back to https addresses only, and this installation has none."
+        return Channel("slack", "Slack", "warn", "needs https", description, https, facts)
     return Channel("slack", "Slack", "ok", "set up", "People connect it on the integrations page.", (), facts)
 
 
@@ -122,12 +122,12 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
     letter = account_mail.trial(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
     try:
-        said = await mailer.send(letter)
+        description = await mailer.send(letter)
     except MailRefused as error:
         return redirect(PAGE, f"The test mail was not taken. {error}", good=False)
     if settings.smtp is None:
-        return redirect(PAGE, f"{said}. Nothing was sent: no mail server is set up.", good=False)
-    return redirect(PAGE, f"The mail server took a test mail for {viewer.email} ({said}). Look into your mailbox.")
+        return redirect(PAGE, f"{description}. Nothing was sent: no mail server is set up.", good=False)
+    return redirect(PAGE, f"The mail server took a test mail for {viewer.email} ({description}). Look into your mailbox.")
 
 
 @post("/settings/test/sms", include_in_schema=False)
@@ -176,7 +176,7 @@ async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Re
 
 async def _limit(service: Service, viewer: Viewer, what: str, limit: Limit) -> None:
     async with transaction(service.pool) as tx:
-        await limits.take_trial(tx, viewer.person, what, limit, texts.TOO_MANY_TRIALS)
+        await limits.take_trial(tx, viewer.person, what, limit, messages.TOO_MANY_TRIALS)
 
 
 routes = [try_mail, try_sms, try_slack]

@@ -19,8 +19,8 @@ from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import texts
-from tocsin.web.pages.incidents import took
+from tocsin.web import messages
+from tocsin.web.pages.incidents import latency
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
@@ -45,7 +45,7 @@ async def log(
         )
     name = base.display_name(integration)
     return page(
-        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], took=took,
+        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], latency=latency,
         number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status),
     )
 
@@ -62,10 +62,10 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         sent = await _sent(tx, service, delivery)
     name = base.display_name(integration) if integration else ""
     return page(
-        "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, took=took(delivery),
+        "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
         again=_again(viewer, delivery, integration),
         restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
-        tries=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
+        attempts=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
     )
 
 
@@ -104,7 +104,7 @@ async def redeliver(uuid: str, request: AnyRequest, viewer: Viewer, service: Ser
         if refused.status != 422:
             raise
         return redirect(f"/deliveries/{uuid}", f"{refused.message}.", good=False)
-    return redirect(f"/deliveries/{ids.public(ids.DELIVERY, made.id)}", texts.REDELIVERED)
+    return redirect(f"/deliveries/{ids.public(ids.DELIVERY, made.id)}", messages.REDELIVERED)
 
 
 routes = [log, one, redeliver]

@@ -20,7 +20,7 @@ from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import deliveries, incidents
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -62,7 +62,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
         uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), told=told[::-1], names=names,
         left_out=total - len(told),
-        lasted=_lasted(incident), took=took, news=_news,
+        lasted=_lasted(incident), latency=latency, news=_news,
         only=only or "", statuses=get_args(Status), few=FEW,
     )
 
@@ -72,7 +72,7 @@ async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Servi
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         await actions.resolve(tx, viewer.actor, ids.key_of(ids.INCIDENT, uuid), by=viewer.email)
-    return redirect(f"/incidents/{uuid}", texts.INCIDENT_RESOLVED)
+    return redirect(f"/incidents/{uuid}", messages.INCIDENT_RESOLVED)
 
 
 @post("/incidents/{uuid:str}/snooze", include_in_schema=False)
@@ -81,15 +81,15 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
     form = await fields(request, viewer)
     until = _until(form, viewer.zone)
     if until is None:
-        return redirect(f"/incidents/{uuid}", texts.SNOOZE_WHEN, good=False)
+        return redirect(f"/incidents/{uuid}", messages.SNOOZE_WHEN, good=False)
     try:
         async with transaction(service.pool) as tx:
             await actions.snooze(tx, viewer.actor, ids.key_of(ids.INCIDENT, uuid), until)
     except Refused as refused:
         if refused.status != 422:
             raise
-        return redirect(f"/incidents/{uuid}", texts.INCIDENT_OVER, good=False)
-    return redirect(f"/incidents/{uuid}", texts.INCIDENT_SNOOZED)
+        return redirect(f"/incidents/{uuid}", messages.INCIDENT_OVER, good=False)
+    return redirect(f"/incidents/{uuid}", messages.INCIDENT_SNOOZED)
 
 
 def _news(delivery: Delivery) -> str:
@@ -101,7 +101,7 @@ def _news(delivery: Delivery) -> str:
     return "resolution" if delivery.event == "resolved" else delivery.event
 
 
-def took(delivery: Delivery) -> float | None:
+def latency(delivery: Delivery) -> float | None:
     """Seconds from the commit to the arrival, where it arrived."""
     if delivery.status != "delivered" or delivery.finished_at is None:
         return None

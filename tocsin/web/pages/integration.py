@@ -1,4 +1,4 @@
-"""One integration: how it fares, trying it out, where it is attached, its settings, and its end."""
+"""One integration: how it status_badge, trying it out, where it is attached, its settings, and its end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tocsin.storage.delivery import deliveries
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, texts
-from tocsin.web.pages.incidents import took
-from tocsin.web.pages.integrations import fares
-from tocsin.web.pages.network_monitors import called
+from tocsin.web import integration_form, messages
+from tocsin.web.pages.incidents import latency
+from tocsin.web.pages.integrations import status_badge
+from tocsin.web.pages.network_monitors import short_name
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -52,21 +52,21 @@ async def _page(
             for is_so in (True, False)
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
-        trial = await deliveries.one(tx, viewer.project_id, test) if test else None
+        test_delivery = await deliveries.one(tx, viewer.project_id, test) if test else None
     stored = each.integration
     kind = base.of(stored.type)
     return page(
         "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
-        overview=each, integration=stored, kind=kind, fares_now=fares(each), fitness=fitness, attached=attached,
-        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, took=took, trial=trial,
-        last_try=_last_try(trial),
+        overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness, attached=attached,
+        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency, test_delivery=test_delivery,
+        last_attempt=_last_attempt(test_delivery),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url,
     )  # fmt: skip
 
 
-def _last_try(trial: Delivery | None) -> Attempt | None:
-    return msgspec.convert(trial.attempts, list[Attempt])[-1] if trial is not None and trial.attempts else None
+def _last_attempt(test_delivery: Delivery | None) -> Attempt | None:
+    return msgspec.convert(test_delivery.attempts, list[Attempt])[-1] if test_delivery is not None and test_delivery.attempts else None
 
 
 @post("/integrations/{uuid:str}", include_in_schema=False)
@@ -88,8 +88,8 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             )
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
-    said = texts.SETTINGS_CHANGED
-    return redirect(f"/integrations/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+    message = messages.SETTINGS_CHANGED
+    return redirect(f"/integrations/{uuid}", f"{message} But: {warning}." if warning else message, good=not warning)
 
 
 @post("/integrations/{uuid:str}/test", include_in_schema=False)
@@ -113,17 +113,17 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
         match wanted:
             case "attach_all":
                 await placing.attach_all(tx, viewer.actor, service.vault, key)
-                said = texts.TOLD_OF_ALL
+                message = messages.ATTACHED_TO_ALL
             case "spare_new_ones":
                 await placing.stop_attach_all(tx, viewer.actor, service.vault, key)
-                said = texts.NEW_ONES_SPARED
+                message = messages.NEW_ONES_SPARED
             case "detach":
                 await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
-                said = texts.DETACHED
+                message = messages.DETACHED
             case _:
                 await placing.attach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
-                said = texts.ATTACHED
-    return redirect(f"/integrations/{uuid}#places", said)
+                message = messages.ATTACHED
+    return redirect(f"/integrations/{uuid}#places", message)
 
 
 @post("/integrations/{uuid:str}/enable", include_in_schema=False)
@@ -131,7 +131,7 @@ async def enable(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         await actions.enable(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, uuid))
-    return redirect(f"/integrations/{uuid}", texts.ENABLED)
+    return redirect(f"/integrations/{uuid}", messages.ENABLED)
 
 
 @post("/integrations/{uuid:str}/trust", include_in_schema=False)
@@ -141,7 +141,7 @@ async def trust(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with transaction(service.pool) as tx:
         await actions.trust_host_key(tx, viewer.actor, service.vault, key, form.get("fingerprint", ""))
-    return redirect(f"/integrations/{uuid}", texts.TRUSTED)
+    return redirect(f"/integrations/{uuid}", messages.TRUSTED)
 
 
 @post("/integrations/{uuid:str}/delete", include_in_schema=False)
@@ -149,7 +149,7 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         gone = await actions.delete(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, uuid))
-    return redirect("/integrations", texts.INTEGRATION_DELETED.format(name=called(base.display_name(gone))))
+    return redirect("/integrations", messages.INTEGRATION_DELETED.format(name=short_name(base.display_name(gone))))
 
 
 routes = [show, change, try_out, attach, enable, trust, delete]

@@ -18,7 +18,7 @@ from tocsin.integrations.slack import SlackIntegration
 from tocsin.storage.channels import integration_list
 from tocsin.storage.channels.integration_list import Overview
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, texts
+from tocsin.web import integration_form, messages
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
@@ -36,7 +36,7 @@ async def list_(
             tx, service.vault, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
     rows = [
-        (each, base.display_name(each.integration), base.of(each.integration.type).label, fares(each))
+        (each, base.display_name(each.integration), base.of(each.integration.type).label, status_badge(each))
         for each in found[:ROWS]
     ]
     return page(
@@ -44,8 +44,8 @@ async def list_(
     )
 
 
-def fares(each: Overview) -> tuple[str, str]:
-    """How it fares, as a colour and a word."""
+def status_badge(each: Overview) -> tuple[str, str]:
+    """How it status_badge, as a colour and a word."""
     if each.integration.disabled_at:
         return "bad", "disabled"
     if each.unverified:
@@ -91,9 +91,9 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     except Refused as refused:
         step = 2 if kind.verification_field and form.get(kind.verification_field.name) else 1
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
-    said = texts.INTEGRATION_MADE.format(name=base.display_name(made))
+    message = messages.INTEGRATION_MADE.format(name=base.display_name(made))
     to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
-    return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
+    return redirect(to, f"{message} But: {warning}." if warning else message, good=not warning)
 
 
 def _form(

@@ -16,7 +16,7 @@ from tocsin.storage.accounts import members
 from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.channels import mails
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -40,7 +40,7 @@ async def _page(
         errors = {"email": refused.message}
     return page(
         "members.html", viewer, title="Members", status_code=refused.status if refused else 200, members=found,
-        invited=invited, errors=errors, values=form or {}, owner=viewer.role == "owner", roles=texts.ROLES,
+        invited=invited, errors=errors, values=form or {}, owner=viewer.role == "owner", roles=messages.ROLES,
         owners=sum(each.role == "owner" for each in found), mail=service.settings.smtp is not None,
         may_invite=viewer.verified or viewer.operator, today=today, most=mails.INVITATIONS_OF_PROJECT,
     )
@@ -60,7 +60,7 @@ async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         if refused.status != 422:
             raise
         return await _page(viewer, service, form, refused)
-    sent = texts.INVITATION_SENT if service.settings.smtp else texts.INVITATION_KEPT
+    sent = messages.INVITATION_SENT if service.settings.smtp else messages.INVITATION_KEPT
     answer = redirect(PAGE, sent.format(email=email), good=service.settings.smtp is not None)
     answer.background = BackgroundTask(send_invitation, service, made)
     return answer
@@ -71,7 +71,7 @@ async def withdraw(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     form = await fields(request, viewer)
     async with transaction(service.pool) as tx:
         email = await actions.withdraw(tx, viewer.actor, _key(form, "invitation"))
-    return redirect(PAGE, texts.INVITATION_WITHDRAWN.format(email=email))
+    return redirect(PAGE, messages.INVITATION_WITHDRAWN.format(email=email))
 
 
 @post("/settings/members/role", include_in_schema=False)
@@ -83,7 +83,7 @@ async def set_role(request: AnyRequest, viewer: Viewer, service: Service) -> Res
             member = await actions.set_role(tx, viewer.actor, user_id, role)
     except Refused as refused:
         return _kept(refused)
-    return redirect(PAGE, texts.ROLE_SET.format(email=member.email, role=texts.ROLES[role].partition(":")[0]))
+    return redirect(PAGE, messages.ROLE_SET.format(email=member.email, role=messages.ROLES[role].partition(":")[0]))
 
 
 @post("/settings/members/remove", include_in_schema=False)
@@ -95,11 +95,11 @@ async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         async with transaction(service.pool) as tx:
             if user_id == viewer.user_id:
                 await actions.leave(tx, viewer.actor, user_id, viewer.project_name)
-                return redirect("/projects", texts.LEFT.format(name=viewer.project_name))
+                return redirect("/projects", messages.LEFT.format(name=viewer.project_name))
             member = await actions.remove(tx, viewer.actor, user_id)
     except Refused as refused:
         return _kept(refused)
-    return redirect(PAGE, texts.MEMBER_REMOVED.format(email=member.email))
+    return redirect(PAGE, messages.MEMBER_REMOVED.format(email=member.email))
 
 
 def _kept(refused: Refused) -> Response[str]:

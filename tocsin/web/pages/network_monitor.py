@@ -16,14 +16,14 @@ from tocsin.storage.monitoring import checks, monitors, resources
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
-from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Line, line_chart
-from tocsin.web.marks import Day, day_bars
+from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments
-from tocsin.web.pages.network_monitors import STATES, called
+from tocsin.web.pages.network_monitors import STATES, short_name
 from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+from tocsin.web.sparklines import Day, day_bars
 
 MOST_CHECKS = 10
 
@@ -52,7 +52,7 @@ async def _page(
         times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MOST_CHECKS))[found.id]
-        told = await attachments.beside(tx, service, viewer.project_id, found.id)
+        recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
         zone=viewer.zone, words=milliseconds, means=mean_of(resolution),
@@ -61,11 +61,11 @@ async def _page(
     )  # fmt: skip
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
-        monitor=found, fares_now=STATES[found.status], chart_now=chart, over=over,
-        ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        monitor=found, current_status=STATES[found.status], chart_now=chart, over=over,
+        ranges={name: short_name for name, (short_name, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
-        incidents=past[:MOST_INCIDENTS], told=told,
+        incidents=past[:MOST_INCIDENTS], recipients=recipients,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
@@ -85,8 +85,8 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             await actions.change(tx, viewer.actor, key, given, production=production)
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
-    said = "The settings are changed."
-    return redirect(f"/network_monitors/{uuid}", f"{said} But: {warning}." if warning else said, good=not warning)
+    message = "The settings are changed."
+    return redirect(f"/network_monitors/{uuid}", f"{message} But: {warning}." if warning else message, good=not warning)
 
 
 @post("/network_monitors/{uuid:str}/pause", include_in_schema=False)
@@ -97,8 +97,8 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     given, key = MonitorFields(paused=paused), NETWORK_MONITOR.key_of(uuid)
     async with transaction(service.pool) as tx:
         await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
-    said = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
-    return redirect(f"/network_monitors/{uuid}", said)
+    message = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
+    return redirect(f"/network_monitors/{uuid}", message)
 
 
 @post("/network_monitors/{uuid:str}/delete", include_in_schema=False)
@@ -106,7 +106,7 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         found = await actions.delete(tx, viewer.actor, NETWORK_MONITOR.key_of(uuid))
-    return redirect("/network_monitors", f"{called(found.wanted.name)} is deleted.")
+    return redirect("/network_monitors", f"{short_name(found.wanted.name)} is deleted.")
 
 
 def _existing(found: Monitor | None) -> Monitor:

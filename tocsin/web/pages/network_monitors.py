@@ -16,10 +16,10 @@ from tocsin.storage.monitoring import checks, monitors
 from tocsin.storage.monitoring.monitors import Sort
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
-from tocsin.web.amounts import milliseconds, percent
-from tocsin.web.marks import spark
+from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+from tocsin.web.sparklines import sparkline
 
 ROWS = 25
 LAST_PAGE = 100_000
@@ -57,7 +57,7 @@ async def list_(
             "uptime": each.uptime,
             "response_ms": each.last_response_ms,
             "last_check_at": each.last_check_at,
-            "spark": spark(
+            "spark": sparkline(
                 "Response time", [(check.response_ms, check.ok) for check in reversed(latest[each.id])], places=BEATS
             ),
         }
@@ -86,12 +86,12 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
             made = await actions.create(tx, viewer.actor, wanted)
     except Refused as refused:
         return _form(viewer, service, form, monitor_form.errors(refused))
-    said = f"{called(wanted.name)} is watched from now on."
+    message = f"{short_name(wanted.name)} is watched from now on."
     to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
-    return redirect(to, f"{said} But: {warning}." if warning else said, good=not warning)
+    return redirect(to, f"{message} But: {warning}." if warning else message, good=not warning)
 
 
-def called(name: str) -> str:
+def short_name(name: str) -> str:
     """The name for a sentence: of an address, its host."""
     try:
         return urlsplit(name).hostname or name if "://" in name else name

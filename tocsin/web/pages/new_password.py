@@ -13,14 +13,14 @@ from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import accounts, links, passwords
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Service, asker, network, no_session, open_fields, redirect
 
 
 @get("/forgot-password", include_in_schema=False)
 async def ask() -> Response[str]:
-    return page("forgot_password.html", None, title=texts.FORGOT, error="", email="")
+    return page("forgot_password.html", None, title=messages.FORGOT, error="", email="")
 
 
 @post("/forgot-password", include_in_schema=False, status_code=200)
@@ -32,11 +32,11 @@ async def send(request: AnyRequest, service: Service) -> Response[str]:
         email = rules.address("email", given)
     except Refused as refused:
         error = refused.details[0].message
-        return page("forgot_password.html", None, title=texts.FORGOT, status_code=422, error=error, email=given)
+        return page("forgot_password.html", None, title=messages.FORGOT, status_code=422, error=error, email=given)
     async with transaction(service.pool) as tx:
         user = await accounts.user_by_email(tx, email)
         user = await people.ask_for_mail(tx, anybody(), "new passwords", network(request), user)
-    answer = message(texts.LOOK_INTO_MAILBOX, texts.RESET_SENT.format(email=email), on="/sign-in")
+    answer = message(messages.LOOK_INTO_MAILBOX, messages.RESET_SENT.format(email=email), on="/sign-in")
     if user:
         answer.background = BackgroundTask(send_reset, service, user)
     return answer
@@ -80,13 +80,13 @@ async def _user(service: Service, token: str) -> User | None:
 
 def _form(token: str, user: User, errors: dict[str, str] | None = None) -> Response[str]:
     return page(
-        "new_password.html", None, title=texts.NEW_PASSWORD, status_code=422 if errors else 200, token=token,
+        "new_password.html", None, title=messages.NEW_PASSWORD, status_code=422 if errors else 200, token=token,
         email=user.email, errors=errors or {},
     )
 
 
 def _over() -> Response[str]:
-    return message(texts.LINK_OVER, texts.RESET_LINK_OVER, on="/forgot-password", status=410)
+    return message(messages.LINK_OVER, messages.RESET_LINK_OVER, on="/forgot-password", status=410)
 
 
 routes = [ask, send, choose, chosen]

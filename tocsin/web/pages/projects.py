@@ -17,7 +17,7 @@ from tocsin.storage.accounts import accounts, members, passwords
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.members import Invitation
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.pages.sign_in import begin
 from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in
@@ -43,7 +43,7 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
     """A project of one's own: for the operator, and where anybody may register."""
     form = await fields(request, person)
     if not _makes(service, person):
-        raise Refused(403, "forbidden", texts.NO_PROJECTS)
+        raise Refused(403, "forbidden", messages.NO_PROJECTS)
     try:
         name = names.checked("name", form.get("name", ""))
     except Refused as refused:
@@ -51,11 +51,11 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
     plan = "paid" if person.operator else service.settings.default_plan
     async with transaction(service.pool) as tx:
         if not person.operator:
-            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, texts.TOO_MANY_TRIALS)
+            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, messages.TOO_MANY_TRIALS)
         owner = await accounts.user_by_id(tx, person.user_id)
         assert owner is not None
         await actions.create(tx, person.actor, service.vault, name, plan, owner)
-    return redirect("/integrations", texts.PROJECT_MADE.format(name=name))
+    return redirect("/integrations", messages.PROJECT_MADE.format(name=name))
 
 
 def _makes(service: Service, person: Person) -> bool:
@@ -75,7 +75,7 @@ async def join(request: AnyRequest, person: Person, service: Service) -> Respons
         if invitation is None:
             return _over()
         await joining.join(tx, person.actor, invitation, person.user_id)
-    return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
+    return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
 
 
 @get("/invitation", include_in_schema=False)
@@ -107,7 +107,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         async with transaction(service.pool) as tx:
             await people.verify(tx, person.actor, user)
             await joining.join(tx, person.actor, invitation, user.id)
-        return redirect("/incidents", texts.JOINED.format(name=invitation.project_name))
+        return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
     if settled(user):
         return _invitation(invitation, token, person, user)
     try:
@@ -132,13 +132,13 @@ def _invitation(
     made = user is not None and user.password_hash is not None
     mine = person is not None and user is not None and made and person.user_id == user.id
     return page(
-        "invitation.html", person, title=texts.INVITED, status_code=422 if errors else 200, invitation=invitation,
-        token=token, settled=settled(user), mine=mine, made=made, name=name, errors=errors or {}, roles=texts.ROLES,
+        "invitation.html", person, title=messages.INVITED, status_code=422 if errors else 200, invitation=invitation,
+        token=token, settled=settled(user), mine=mine, made=made, name=name, errors=errors or {}, roles=messages.ROLES,
     )
 
 
 def _over() -> Response[str]:
-    return message(texts.LINK_OVER, texts.INVITATION_OVER, on="/", status=410)
+    return message(messages.LINK_OVER, messages.INVITATION_OVER, on="/", status=410)
 
 
 routes = [show, make, join, look, accept]

@@ -20,8 +20,8 @@ from tocsin.storage.monitoring.server_list import Watched
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import readings
-from tocsin.web.amounts import rate, size
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
+from tocsin.web.formatting import rate, size
 from tocsin.web.pages import attachments
 from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
 from tocsin.web.render import page
@@ -53,15 +53,15 @@ async def _page(
             raise not_found("server")
         past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
         points = await _points(tx, watched.server.id, start, now, over)
-        told = await attachments.beside(tx, service, viewer.project_id, watched.server.id)
+        recipients = await attachments.recipients(tx, service, viewer.project_id, watched.server.id)
     return page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
-        uuid=uuid, server=watched.server, seen_at=watched.seen_at, fares_now=readings.state(watched, now),
+        uuid=uuid, server=watched.server, seen_at=watched.seen_at, current_status=readings.state(watched, now),
         readings=readings.readings(watched.server), facts=_facts(watched.server),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, over, viewer.zone),
         over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
-        incidents=past[:MOST_INCIDENTS], told=told,
+        incidents=past[:MOST_INCIDENTS], recipients=recipients,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import operator
 from tocsin.storage.channels import mails
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.pages import channels
 from tocsin.web.pages.channels import PAGE
 from tocsin.web.render import page
@@ -50,7 +50,7 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         return await _page(viewer, service, name=given, error=refused.details[0].message)
     async with transaction(service.pool) as tx:
         await projects.rename(tx, viewer.actor, name)
-    return redirect(PAGE, texts.PROJECT_RENAMED)
+    return redirect(PAGE, messages.PROJECT_RENAMED)
 
 
 @post("/settings/token", include_in_schema=False, status_code=200)
@@ -68,7 +68,7 @@ async def rotate(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         made = await tokens.rotate(tx, viewer.actor, service.vault)
-    viewer.said = (texts.TOKEN_ROTATED, True)
+    viewer.said = (messages.TOKEN_ROTATED, True)
     return await _page(viewer, service, token=made.api_token)
 
 

@@ -15,7 +15,7 @@ from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.passwords import Asker
 from tocsin.storage.accounts.sign_ins import SignInAttempt
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.render import page
 from tocsin.web.session import (
     AnyRequest,
@@ -41,8 +41,8 @@ FIRST_PAGE = "/incidents"
 async def ask(request: AnyRequest, next: str = "", done: str = "") -> Response[str]:
     if await signed_in(request):
         return redirect(next or FIRST_PAGE)
-    said = flash(request)
-    return _form(next, notice=texts.SIGN_IN_NOTICES.get(done, said[0] if said else ""))
+    message = flash(request)
+    return _form(next, notice=messages.SIGN_IN_NOTICES.get(done, message[0] if message else ""))
 
 
 @post("/sign-in", include_in_schema=False, status_code=200)
@@ -56,7 +56,7 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
         if not trying.wait:
             passwords.expect_room(asker)
     if trying.wait:
-        problem = texts.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
+        problem = messages.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
         answer.headers["Retry-After"] = str(math.ceil(trying.wait))
         if trying.warn and trying.user:
@@ -65,9 +65,9 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     # No connection is held while the password is computed.
     user = trying.user
     if not await passwords.matches(user.password_hash if user else None, password, asker) or user is None:
-        return _form(back, email, problem=texts.NOT_KNOWN, status=422)
+        return _form(back, email, problem=messages.NOT_KNOWN, status=422)
     begun = await begin(request, service, user, back or FIRST_PAGE, trying)
-    return begun or _form(back, email, problem=texts.NOT_KNOWN, status=422)
+    return begun or _form(back, email, problem=messages.NOT_KNOWN, status=422)
 
 
 async def begin(

@@ -118,8 +118,8 @@ async def _joined(client: Slack, grant: Grant) -> bool:
     return True
 
 
-def _back(said: str) -> Response[str]:
-    return redirect(BACK_TO, said, good=False)
+def _back(message: str) -> Response[str]:
+    return redirect(BACK_TO, message, good=False)
 
 
 routes: list[Any] = [connect, callback]

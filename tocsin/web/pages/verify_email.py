@@ -102,13 +102,13 @@ async def _meant(tx: asyncpg.Connection, vault: Vault, token: str) -> User | Res
 
     Once the address is verified and there is a password, a link has done all that it can do.
     """
-    said = links.read_verification(vault, token)
-    user = await _user(tx, said) if said else None
-    if said is None or user is None:
-        return broken(form="ask" if said is None else "")
-    if user.verified and (said.expired or user.password_hash is not None):
+    verification = links.read_verification(vault, token)
+    user = await _user(tx, verification) if verification else None
+    if verification is None or user is None:
+        return broken(form="ask" if verification is None else "")
+    if user.verified and (verification.expired or user.password_hash is not None):
         return message("Already verified", f"{user.email} was verified before; alerts may go there.", on="/")
-    if said.expired:
+    if verification.expired:
         return message(
             "This link is too old",
             f"It was good for three days. We can send a new one to {user.email}.",
@@ -126,17 +126,17 @@ def _ask(user: User, person: Person | None, token: str, error: str = "") -> Resp
     )
 
 
-async def _user(tx: asyncpg.Connection, said: Verification) -> User | None:
+async def _user(tx: asyncpg.Connection, verification: Verification) -> User | None:
     """The user that a link speaks of, if the address is still the same."""
-    user = await accounts.user_by_id(tx, said.user_id)
-    return user if user and rules.same_address(user.email) == rules.same_address(said.email) else None
+    user = await accounts.user_by_id(tx, verification.user_id)
+    return user if user and rules.same_address(user.email) == rules.same_address(verification.email) else None
 
 
 async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: Mapping[str, str]) -> User | None:
     """The unverified user that an old link, or an address, stands for."""
     if token := form.get("token"):
-        said = links.read_verification(vault, token)
-        user = await _user(tx, said) if said else None
+        verification = links.read_verification(vault, token)
+        user = await _user(tx, verification) if verification else None
     else:
         try:
             user = await accounts.user_by_email(tx, rules.address("email", form.get("email", "")))

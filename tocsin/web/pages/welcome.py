@@ -14,7 +14,7 @@ from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import operator, passwords
 from tocsin.storage.accounts.operator import Operator
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.pages.sign_in import begin
 from tocsin.web.render import message, page
 from tocsin.web.session import AnyRequest, Service, asker, open_fields, redirect
@@ -61,13 +61,13 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
 
 def _form(found: Operator, token: str, values: object, errors: dict[str, str] | None = None) -> Response[str]:
     return page(
-        "welcome.html", None, title=texts.WELCOME if found.fresh else texts.WELCOME_BACK,
+        "welcome.html", None, title=messages.WELCOME if found.fresh else messages.WELCOME_BACK,
         status_code=422 if errors else 200, fresh=found.fresh, token=token, values=values, errors=errors or {},
     )
 
 
 def _over() -> Response[str]:
-    return message(texts.LINK_OVER, texts.OPERATOR_LINK_OVER, on="/sign-in", status=410)
+    return message(messages.LINK_OVER, messages.OPERATOR_LINK_OVER, on="/sign-in", status=410)
 
 
 routes = [welcome, set_up]

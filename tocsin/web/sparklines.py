@@ -8,8 +8,8 @@ from datetime import date
 
 from markupsafe import Markup
 
-from tocsin.web.amounts import milliseconds, percent
 from tocsin.web.charts import Words, element
+from tocsin.web.formatting import milliseconds, percent
 
 WARNING = 10.0
 """Percentage points under its limit from which on a meter warns."""
@@ -25,7 +25,7 @@ class Day:
     uptime: float | None
 
 
-def spark(
+def sparkline(
     title: str, values: Sequence[tuple[float | None, bool]], words: Words = milliseconds, *, places: int = 2
 ) -> Markup:
     """The last few values as a line, oldest first; what was not good is a mark of trouble instead.
@@ -38,15 +38,15 @@ def spark(
     good = [(place, value) for place, (value, fine) in enumerate(values, first) if fine and value is not None]
     bad = [place for place, (_, fine) in enumerate(values, first) if not fine]
     times = [value for _, value in good]
-    said = f"{title}: between {words(min(times))} and {words(max(times))}" if good else f"{title}: no answer"
+    message = f"{title}: between {words(min(times))} and {words(max(times))}" if good else f"{title}: no answer"
     if bad:
-        said += f"; {len(bad)} of {len(values)} checks failed"
+        message += f"; {len(bad)} of {len(values)} checks failed"
     scale, apart = max(times, default=0.0) or 1.0, 120 / max(first + len(values) - 1, 1)
     path = " ".join(f"{place * apart:.0f} {25 - 20 * value / scale:.0f}" for place, value in good)
     marks = [element("path", class_="trouble", d=f"M{place * apart:.0f} 3V25") for place in bad]
     line = [element("path", class_="line", d=f"M{path}")] if len(good) > 1 else []
     return element(
-        "svg", element("title", said), *marks, *line, class_="chart spark", viewBox="-2 0 124 28",
+        "svg", element("title", message), *marks, *line, class_="chart spark", viewBox="-2 0 124 28",
         preserveAspectRatio="none", role="img",
     )  # fmt: skip
 

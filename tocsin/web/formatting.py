@@ -31,5 +31,5 @@ def milliseconds(value: float) -> str:
     return f"{value:.0f} ms" if value < 999.5 else f"{value / 1_000:.1f} s"
 
 
-def often(times: int) -> str:
+def count_in_words(times: int) -> str:
     return "once" if times == 1 else "twice" if times == 2 else f"{times} times"
