@@ -13,10 +13,10 @@ import asyncpg
 import structlog
 
 from tocsin import __version__
-from tocsin.checks.base import Wires, perform
+from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.counters import Counters
 from tocsin.storage.monitoring import monitors
-from tocsin.storage.monitoring.monitors import Checked, Due
+from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
@@ -40,7 +40,7 @@ async def run(
     What is under way then is given up: those monitors are due again soon. Raises what claiming raises when the
     database is away.
     """
-    watcher = CheckRunner(pool, Wires(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters())
+    watcher = CheckRunner(pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters())
     try:
         while not stop.is_set():
             await watcher.claim()
@@ -52,7 +52,7 @@ async def run(
 class CheckRunner:
     """The checks that one engine has under way."""
 
-    def __init__(self, pool: asyncpg.Pool, wires: Wires, public_url: str, counters: Counters) -> None:
+    def __init__(self, pool: asyncpg.Pool, wires: CheckContext, public_url: str, counters: Counters) -> None:
         self._pool = pool
         self._wires = wires
         self._tallies = counters
@@ -106,10 +106,10 @@ class CheckRunner:
         # Claiming for each free place alone would cost more than the checks.
         return room >= AT_ONCE // 2
 
-    async def _look(self, due: Due) -> None:
+    async def _look(self, due: DueCheck) -> None:
         try:
-            result = await perform(due.target, self._wires)
-            await self._record(Checked(due, result))
+            result = await run_check(due.target, self._wires)
+            await self._record(CompletedCheck(due, result))
             self._tallies.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:
             # Either this machine lacks the means to look, or the database is away: nothing is known about the site.

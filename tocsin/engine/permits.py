@@ -52,7 +52,7 @@ class PermittedAttempt:
                 refused = await self.kind.before_point_of_no_return(tx, self.job, self.settings, known)
                 if refused is not None:
                     return refused
-                if not await leases.cross(tx, self.job.id, self.job.attempt, ATTEMPT_TIMEOUT):
+                if not await leases.pass_point_of_no_return(tx, self.job.id, self.job.attempt, ATTEMPT_TIMEOUT):
                     raise _TakenOver
         except _TakenOver:  # what was prepared is undone with the transaction
             return Interrupted("Interrupted: the try took too long to begin")

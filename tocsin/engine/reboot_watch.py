@@ -13,11 +13,11 @@ from typing import Literal
 import asyncpg
 
 from tocsin.domain import boots
-from tocsin.domain.incidents import lasted
+from tocsin.domain.incidents import format_duration
 from tocsin.integrations.ssh_server_restart import boot_id, login
 from tocsin.storage.channels import restarts
 from tocsin.storage.channels.integrations import Sendable, sendable
-from tocsin.storage.channels.restarts import WATCH, Watched
+from tocsin.storage.channels.restarts import WATCH, WatchedReboot
 from tocsin.storage.delivery import health
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
@@ -50,13 +50,13 @@ async def run(pool: asyncpg.Pool, vault: Vault, ssh: Ssh, stop: asyncio.Event) -
                 await stop.wait()
 
 
-async def _follow(pool: asyncpg.Pool, ssh: Ssh, watched: Watched, to: Sendable | None) -> None:
+async def _follow(pool: asyncpg.Pool, ssh: Ssh, watched: WatchedReboot, to: Sendable | None) -> None:
     seen = "unclear" if to is None or to.failure is not None else await _look(ssh, watched, to)
     async with pool.acquire() as tx, tx.transaction():
         await _conclude(tx, watched, seen, deleted=to is None)
 
 
-async def _look(ssh: Ssh, watched: Watched, to: Sendable) -> Seen:
+async def _look(ssh: Ssh, watched: WatchedReboot, to: Sendable) -> Seen:
     try:
         async with (
             asyncio.timeout(LOOK_TIMEOUT),
@@ -67,29 +67,29 @@ async def _look(ssh: Ssh, watched: Watched, to: Sendable) -> Seen:
         return "silent"
     except SshFailed as error:
         return "silent" if error.retry == "scheduled" else "unclear"
-    restarted = boots.another(watched.boot_id, found)
+    restarted = boots.rebooted(watched.boot_id, found)
     if restarted is not None:
         return "back" if restarted else "up"
     return "back" if watched.silent_at is not None else "up"
 
 
-async def _conclude(tx: Tx, watched: Watched, seen: Seen, *, deleted: bool) -> None:
+async def _conclude(tx: Tx, watched: WatchedReboot, seen: Seen, *, deleted: bool) -> None:
     since = await tx.fetchval("SELECT clock_timestamp()") - watched.sent_at
     if seen != "back" and watched.silent_at is not None and watched.incident_id is not None:
         reported = await restarts.reported_since(tx, watched.incident_id, watched.silent_at)
         seen = "back" if reported and seen != "up" else seen
     if seen == "back":
-        await restarts.end_watch(tx, watched.delivery_id, f"back after {lasted(since.total_seconds())}")
+        await restarts.end_watch(tx, watched.delivery_id, f"back after {format_duration(since.total_seconds())}")
     elif deleted:
         await restarts.end_watch(tx, watched.delivery_id, "its return is not watched: the integration was deleted")
     elif since > WATCH:
-        after = lasted(WATCH.total_seconds())
+        after = format_duration(WATCH.total_seconds())
         remark = f"not restarted after {after}: it still runs as before" if seen == "up" else f"not back after {after}"
         if await restarts.end_watch(tx, watched.delivery_id, remark):
             await health.notify_people(
                 tx, watched.project_id,
                 f"{watched.target} was told to restart and is {remark}. Please look at the machine.",
-                but=watched.integration_id,
+                exclude=watched.integration_id,
             )  # fmt: skip
     elif seen == "silent":
-        await restarts.note_silence(tx, watched.delivery_id)
+        await restarts.mark_unreachable(tx, watched.delivery_id)

@@ -86,8 +86,8 @@ async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeChec
     return DowntimeCheck(len(waits), len(silent))
 
 
-async def _open(tx: Tx, wishes: Sequence[OpenRequest], public_url: str) -> None:
-    lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in wishes])
-    new = [opening for opening in wishes if opening.type not in lasting[opening.resource_id]]
+async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> None:
+    lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in requests])
+    new = [opening for opening in requests if opening.type not in lasting[opening.resource_id]]
     if new:
         await openings.open(tx, new, public_url=public_url)
