@@ -20,7 +20,7 @@ from tests.receivers import Answer, Receiver
 from tests.sshd import PASSWORD, USER, Machine, Relay, machine
 from tests.twilio import AUTH_TOKEN, Twilio
 from tests.waiting import poll, until
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.integrations import base
 from tocsin.settings import load
 from tocsin.storage.channels import integrations

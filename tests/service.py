@@ -18,7 +18,7 @@ from tests.processes import Process, wait_ready
 from tests.receivers import Mailbox
 from tests.waiting import PATIENCE
 from tocsin import settings as configuration
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres.secrets import Vault

@@ -19,7 +19,7 @@ import httpx
 import tocsin
 from tests.odd_answers import PLAIN, serving
 from tests.waiting import until
-from tocsin.api import caller
+from tocsin.api import authentication
 from tocsin.domain.ttl_cache import TTLCache
 from tocsin.engine.deliver import KNOWN, Deliverer
 from tocsin.engine.destinations import Destination
@@ -28,7 +28,7 @@ from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
-from tocsin.transports.endpoint import LONGEST_REMEMBERED, _remembered, place
+from tocsin.transports.endpoint import LONGEST_REMEMBERED, _token_cache, place
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
@@ -65,7 +65,7 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         for name, value in vars(module).items()
         if isinstance(value, TTLCache)
     }
-    expected = {"tocsin.api.caller._remembered", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
+    expected = {"tocsin.api.authentication._remembered", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
     assert expected <= kept.keys()
     for name, value in kept.items():
         assert (value.most <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
@@ -142,13 +142,13 @@ def test_the_addresses_of_this_machine_are_looked_at_anew_and_are_so_many() -> N
 async def test_a_token_with_a_megabyte_of_blanks_before_it_is_good_and_not_remembered(
     app_client: httpx.AsyncClient, project: Any
 ) -> None:
-    before = len(caller._remembered)
+    before = len(authentication._token_cache)
     for blanks in (1_000_000, 999_999):
         answer = await app_client.get(
             "/api/v1/integrations", headers={"Authorization": " " * blanks + project.api_token}
         )
         assert answer.status_code == 200
-    assert len(caller._remembered) == before
+    assert len(authentication._token_cache) == before
 
 
 async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client: httpx.AsyncClient) -> None:
@@ -167,11 +167,11 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
 
 
 async def test_a_secret_or_a_long_address_is_remembered_by_nobody() -> None:
-    before = len(_remembered)
+    before = len(_token_cache)
     place("http://example.com/" + "a" * LONGEST_REMEMBERED)
     place("http://example.com/\N{SNOWMAN}")
-    assert len(_remembered) == before
-    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _remembered._known)
+    assert len(_token_cache) == before
+    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _token_cache._known)
     modules()
     caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
     assert not [each.__qualname__ for each in caches if each.__module__ == "tocsin.integrations.webhook"]

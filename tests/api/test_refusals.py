@@ -16,10 +16,10 @@ import pytest
 from litestar import get, post
 
 from tests.service import running
-from tocsin.api import refusals, server
-from tocsin.api.hot import shortcuts
+from tocsin.api import errors, server
+from tocsin.api.hot import hot_routes
 from tocsin.api.service import Service
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres import database as storage
 
 
@@ -67,7 +67,7 @@ async def test_a_surprise_is_500_and_its_words_stay_inside(
         answer = await client.get("/boom")
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
     assert "hunter2" not in answer.text
-    [directly] = shortcuts(server.application([hot])).values()
+    [directly] = hot_routes(server.application([hot])).values()
     status, said, _ = await directly.answer(service, project.api_token, None, b'{"phone_number": "1"}')
     assert (status, json.loads(said)["error"]) == (500, "internal_error")
     assert b"hunter2" not in said
@@ -145,4 +145,4 @@ async def test_a_database_that_went_away_is_503_and_all_is_well_when_it_is_back(
 def test_an_error_of_the_framework_that_has_no_words_of_ours_is_500() -> None:
     from litestar.exceptions import HTTPException
 
-    assert refusals.refused(HTTPException(status_code=418)).status == 500
+    assert errors.refused(HTTPException(status_code=418)).status == 500

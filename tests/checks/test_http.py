@@ -16,7 +16,7 @@ import uvloop
 from tests.sites import AGENT, LOOPBACK, answer, look, redirects, says, site
 from tocsin.checks import base
 from tocsin.checks.base import CheckContext
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer

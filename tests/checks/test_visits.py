@@ -16,7 +16,7 @@ from tests.odd_answers import chunks, said, serving
 from tests.sites import Talk, answer, look, says, site
 from tocsin.domain import page_text
 from tocsin.domain.monitors import Result
-from tocsin.transports import coding
+from tocsin.transports import content_encoding
 from tocsin.transports.cookies import MOST_COOKIES, Cookies
 
 MEBIBYTE = 1 << 20
@@ -214,7 +214,7 @@ async def test_a_bomb_is_a_failed_check_that_costs_neither_time_nor_memory(named
         took = time.process_time() - began
     assert (result.problem, result.message) == ("keyword", "Keyword 'late' not found in the first 1 MiB")
     assert took < 1
-    unpacked, whole = coding.decoded(page.partition(b"\r\n\r\n")[2], [named.encode()], MEBIBYTE)
+    unpacked, whole = content_encoding.decoded(page.partition(b"\r\n\r\n")[2], [named.encode()], MEBIBYTE)
     assert (len(unpacked), whole) == (MEBIBYTE, False)
 
 
@@ -244,7 +244,7 @@ async def test_a_packed_body_that_breaks_off_says_so_where_the_keyword_was_not_b
 
 def test_many_small_gzip_members_are_no_work_without_end() -> None:
     began = time.process_time()
-    _, whole = coding.decoded(gzip.compress(b"") * 50_000, [b"gzip"], MEBIBYTE)
+    _, whole = content_encoding.decoded(gzip.compress(b"") * 50_000, [b"gzip"], MEBIBYTE)
     assert not whole
     assert time.process_time() - began < 1
 

@@ -20,7 +20,7 @@ from tests.postgres import Postgres, of_database
 from tests.processes import Process, clean_environ
 from tests.service import KEY
 from tests.waiting import poll
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 LONGEST_END = 10.0
 IDLE_BYTES = 150_000_000

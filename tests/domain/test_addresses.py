@@ -321,12 +321,12 @@ def test_no_host_takes_long_to_judge(text: str) -> None:
 
 
 def test_only_short_addresses_are_remembered_and_only_so_many() -> None:
-    from tocsin.transports.endpoint import _remembered
+    from tocsin.transports.endpoint import _token_cache
 
     place("http://example.com/")
-    before = len(_remembered)
+    before = len(_token_cache)
     assert before >= 1
     place("http://example.com/" + "a" * LONGEST_REMEMBERED)
     place("http://example.com/ä")
-    assert len(_remembered) == before
-    assert _remembered.most == 4096
+    assert len(_token_cache) == before
+    assert _token_cache.most == 4096

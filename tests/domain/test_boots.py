@@ -39,7 +39,7 @@ def said(*lines: str) -> str:
     ],
 )
 def test_a_boot_is_an_id_or_the_moment_of_a_start(line: str, boot: str) -> None:
-    assert boots.answered(said("Welcome!", MARK, line, MARK), MARK) == boot
+    assert boots.parse_output(said("Welcome!", MARK, line, MARK), MARK) == boot
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_boot_is_an_id_or_the_moment_of_a_start(line: str, boot: str) -> None:
     ids=repr,
 )  # fmt: skip
 def test_whatever_else_is_said_names_no_boot(text: str) -> None:
-    assert boots.answered(text, MARK) is None
+    assert boots.parse_output(text, MARK) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_another_boot_is_a_restart_and_what_is_unknown_is_none(
 
 def test_this_very_machine_names_its_boot() -> None:
     ran = subprocess.run(["sh", "-c", boots.question(MARK)], capture_output=True, check=True, text=True)
-    assert boots.answered(ran.stdout, MARK) == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boots.parse_output(ran.stdout, MARK) == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 async def test_a_login_that_prints_something_else_each_time_is_no_return(

@@ -17,7 +17,7 @@ from tests.smtp_server import Script, listening
 from tocsin.domain import account_mail, names
 from tocsin.domain.deliveries import Event
 from tocsin.domain.incidents import Notification
-from tocsin.domain.mail import OutgoingMail, composed
+from tocsin.domain.mail import OutgoingMail, compose
 from tocsin.integrations.email import mail
 from tocsin.settings import Smtp
 from tocsin.transports.smtp import Mailer
@@ -144,7 +144,7 @@ def test_lines_are_never_longer_than_mail_may_have() -> None:
     for text in (*HOSTILE, "x" * 5000, "👩‍💻" * 2000):
         for made in KINDS.values():
             for wide in (False, True):
-                raw = composed(made(text), "tocsin@example.org", wide=wide)
+                raw = compose(made(text), "tocsin@example.org", wide=wide)
                 assert all(len(line) <= 998 for line in raw.split(b"\r\n"))
                 assert b"\r" not in raw.replace(b"\r\n", b"")
                 assert b"\n" not in raw.replace(b"\r\n", b"")

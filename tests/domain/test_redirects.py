@@ -13,7 +13,7 @@ from tests.needed import program
 from tests.recorder import LOOPBACK, here, recorder
 from tocsin.checks import base as checks
 from tocsin.checks.base import CheckContext
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.domain import hosts, urls
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer

@@ -107,10 +107,10 @@ async def test_a_slow_site_delays_no_other(
 ) -> None:
     slow, quick = new_receiver(), new_receiver()
     slow.otherwise = Answer(how="hang")
-    for number in range(monitor_checks.AT_ONCE + 50):
+    for number in range(monitor_checks.MAX_CONCURRENT + 50):
         await make(slow.url(f"/{number}"), timeout=60.0)
     async with watching(pool):
-        await until(lambda: _true(len(slow.requests) >= monitor_checks.AT_ONCE), what="all places taken")
+        await until(lambda: _true(len(slow.requests) >= monitor_checks.MAX_CONCURRENT), what="all places taken")
         monitor = await make(quick.url("/"))
         await is_now(read, monitor, "success")
         assert await pool.fetchval("SELECT count(*) FROM checks WHERE monitor_id <> $1", monitor) == 0

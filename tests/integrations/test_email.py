@@ -15,12 +15,12 @@ import pytest
 from msgspec.structs import replace
 
 from tests.receivers import Mailbox
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.domain import accounts
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
-from tocsin.domain.mail import composed
+from tocsin.domain.mail import compose
 from tocsin.integrations.base import Transports
 from tocsin.integrations.email import EmailIntegration, mail
 from tocsin.settings import Smtp
@@ -45,7 +45,7 @@ def written(notification: Notification, address: str = "alerts@example.com") -> 
 
 
 def on_the_wire(notification: Notification, address: str = "alerts@example.com") -> bytes:
-    return composed(mail(address, notification, domain="example.org", now=BEGAN), "tocsin@example.org")
+    return compose(mail(address, notification, domain="example.org", now=BEGAN), "tocsin@example.org")
 
 
 def part(message: EmailMessage, kind: str) -> str:

@@ -13,7 +13,7 @@ from tests.service import Service
 from tests.ssh_scene import scene
 from tests.sshd import PASSWORD, USER, Machine, Relay
 from tests.waiting import until
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

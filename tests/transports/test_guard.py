@@ -12,7 +12,7 @@ import pytest
 
 from tests.needed import program
 from tests.receivers import Receiver
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.domain.errors import Refused
 from tocsin.transports import interfaces
 from tocsin.transports.guard import EVERYWHERE, Guard

@@ -14,7 +14,7 @@ import pytest_asyncio
 import trustme
 
 from tests.receivers import Answer, Receiver
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
 

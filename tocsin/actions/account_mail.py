@@ -18,7 +18,7 @@ from tocsin.settings import Settings
 from tocsin.storage.accounts import links, members
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.members import Invitation
-from tocsin.storage.channels import mails
+from tocsin.storage.channels import mail_limits
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
 
@@ -54,7 +54,7 @@ async def send_reset(service: Service, user: User) -> None:
     await _to_user(service, user, lambda domain, now: account_mail.reset(user.email, link, domain=domain, now=now))
 
 
-async def send_taken(service: Service, user: User) -> None:
+async def send_already_registered(service: Service, user: User) -> None:
     """Somebody registered with the address of an account: one that is not verified gets its link once more."""
     if not user.verified:
         await send_verification(service, user)
@@ -63,7 +63,7 @@ async def send_taken(service: Service, user: User) -> None:
     await _to_user(service, user, lambda domain, now: account_mail.taken(user.email, link, domain=domain, now=now))
 
 
-async def send_tries(service: Service, user: User) -> None:
+async def send_failed_sign_ins(service: Service, user: User) -> None:
     link = f"{service.public_url}/forgot-password"
     await _to_user(service, user, lambda domain, now: account_mail.tries(user.email, link, domain=domain, now=now))
 
@@ -84,7 +84,7 @@ async def _to_user(service: Service, user: User, write: Callable[[str, datetime]
     """To an address that nobody has shown to be theirs, so many a day and no more."""
     if not user.verified:
         async with service.pool.acquire() as tx:
-            if not await mails.write(tx, user.email):
+            if not await mail_limits.write(tx, user.email):
                 log.warning("a letter was not sent: enough of them went to that address today")
                 return
     await _send(service, write)

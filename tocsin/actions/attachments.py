@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.actions.base import Actor, Change, action
-from tocsin.actions.integrations import changed, existing, held
+from tocsin.actions.integrations import changed, existing
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.base import Resource
@@ -21,8 +21,8 @@ async def attach(
     tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
 ) -> tuple[tuple[Integration, bool], Change | None]:
     """The integration, and whether it was not attached before. `resource` is a public identifier."""
-    resource_id = await held_resource(tx, actor.project_id, kind, resource)
-    found = await held(tx, actor, vault, key)
+    resource_id = await locked_resource(tx, actor.project_id, kind, resource)
+    found = await locked(tx, actor, vault, key)
     if not await stored.attach(tx, resource_id, key):
         return (found, False), None
     return (found, True), _change(found, to=resource)
@@ -33,7 +33,7 @@ async def detach(
     tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
 ) -> tuple[tuple[Integration, bool], Change | None]:
     """The integration, and whether it was attached."""
-    resource_id = await held_resource(tx, actor.project_id, kind, resource)
+    resource_id = await locked_resource(tx, actor.project_id, kind, resource)
     found = existing(await stored.one(tx, vault, actor.project_id, key))
     if not await stored.detach(tx, actor.project_id, resource_id, key):
         return (found, False), None
@@ -50,12 +50,12 @@ async def attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Int
 @action("keeps integration from what is to come")
 async def stop_attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """What it is attached to stays; servers and monitors that are made later are not attached any more."""
-    found = await held(tx, actor, vault, key)
+    found = await locked(tx, actor, vault, key)
     await stored.stop_attach_all(tx, actor.project_id, key)
     return found, changed(found)
 
 
-async def held_resource(tx: Tx, project_id: UUID, kind: Resource, uuid: str) -> UUID:
+async def locked_resource(tx: Tx, project_id: UUID, kind: Resource, uuid: str) -> UUID:
     """The key of the project's resource, which cannot be deleted until the transaction ends. Raises `Refused` (404)."""
     key = kind.key_of(uuid)
     if not await stored.hold_resource(tx, project_id, kind, key):

@@ -44,7 +44,7 @@ def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
     return New(kind, checked_name(name), given, kind.parse(given))
 
 
-def sent_anew(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
+def without_masked(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given without the secrets that were sent back masked, as they had been shown: those stay."""
     return {name: value for name, value in given.items() if not (name in kind.secret_settings and value == MASK)}
 
@@ -110,7 +110,7 @@ async def change(
 @action("deleted integration")
 async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """What is outstanding for it is suppressed. Raises `Refused` (404, and 422 for the project's own)."""
-    found = await held(tx, actor, vault, key)
+    found = await locked(tx, actor, vault, key)
     if found.system:
         raise Refused(422, "unprocessable_entity", CANNOT_BE_DELETED, body={"error": CANNOT_BE_DELETED})
     await stored.delete(tx, actor.project_id, key)
@@ -120,7 +120,7 @@ async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integra
 @action("tested integration")
 async def test(tx: Tx, actor: Actor, vault: Vault, key: UUID, public_url: str) -> tuple[Delivery, Change]:
     """A test notification, through the real path."""
-    found = await held(tx, actor, vault, key)
+    found = await locked(tx, actor, vault, key)
     return await deliveries.enqueue_test(tx, key, public_url), changed(found)
 
 
@@ -137,9 +137,9 @@ async def rotate_secret(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[
 @action("enabled integration")
 async def enable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """Its past failures are forgotten."""
-    await held(tx, actor, vault, key)
+    await locked(tx, actor, vault, key)
     await health.enable(tx, actor.project_id, key)
-    found = await held(tx, actor, vault, key)
+    found = await locked(tx, actor, vault, key)
     return found, changed(found)
 
 
@@ -148,7 +148,7 @@ async def trust_host_key(
     tx: Tx, actor: Actor, vault: Vault, key: UUID, fingerprint: str
 ) -> tuple[Integration, Change]:
     """Trust the host key that was offered last, named by its fingerprint. Raises `Refused`."""
-    found, kind = await held(tx, actor, vault, key), SshServerRestartIntegration()
+    found, kind = await locked(tx, actor, vault, key), SshServerRestartIntegration()
     if found.type != kind.type:
         raise forbidden_state("Only an SSH server restart integration has a host key")
     settings = kind.trust_host_key(found.settings, fingerprint)
@@ -156,14 +156,14 @@ async def trust_host_key(
     return made, Change(base.display_name(made), {"uuid": ids.public(ids.INTEGRATION, key), "fingerprint": fingerprint})
 
 
-async def held(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:
+async def locked(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:
     """The project's integration, locked until the transaction ends; raises `Refused` (404)."""
     return existing(await stored.changing(tx, vault, actor.project_id, key))
 
 
 async def _changeable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, IntegrationType]:
     """As `held`, or 422 where its settings are not for people to change."""
-    found = await held(tx, actor, vault, key)
+    found = await locked(tx, actor, vault, key)
     if found.system:
         raise forbidden_state("This integration cannot be changed: it is the address of the project's owner")
     kind = base.of(found.type)

@@ -11,7 +11,7 @@ from tocsin.storage.accounts import members as stored
 from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.accounts.members import Invitation, Member
 from tocsin.storage.accounts.throttle import Limit
-from tocsin.storage.channels import mails
+from tocsin.storage.channels import mail_limits
 from tocsin.storage.postgres.database import Tx
 
 INVITATIONS = Limit(30, 3600)
@@ -34,7 +34,7 @@ async def invite(
         raise forbidden_state(VERIFY_FIRST)
     made = await stored.invite(tx, actor.project_id, email, role, by=by)
     await limits.take(tx, actor, f"invitations by {by}", INVITATIONS, TOO_MANY)
-    if used_up := await mails.invite(tx, actor.project_id, email):
+    if used_up := await mail_limits.invite(tx, actor.project_id, email):
         raise forbidden_state(ENOUGH_TODAY.format(what=used_up))
     return made, Change(email, {"role": role})
 

@@ -107,7 +107,7 @@ async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, passwo
     """As `claim`; the new password may then be tried from that network, whatever was tried before."""
     if await take_over(tx, actor, vault, user.id, user.email, password_hash) is None:
         return False
-    await sign_ins.forgive(tx, vault, user, network)
+    await sign_ins.reset_limits(tx, vault, user, network)
     return True
 
 

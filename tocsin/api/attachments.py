@@ -25,7 +25,7 @@ class ToAttach(msgspec.Struct):
 
 async def _attached(service: Service, caller: Actor, kind: Resource, uuid: str) -> list[IntegrationShown]:
     async with transaction(service.pool) as tx:
-        resource = await attachments.held_resource(tx, caller.project_id, kind, uuid)
+        resource = await attachments.locked_resource(tx, caller.project_id, kind, uuid)
         found = await integrations.attached(tx, service.vault, caller.project_id, resource)
     return [shown(each, reveal=reveals(caller, service)) for each in found]
 

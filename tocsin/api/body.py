@@ -15,8 +15,8 @@ from litestar.types import Empty
 from litestar.typing import FieldDefinition
 from msgspec import inspect
 
-from tocsin.api.plain import check_extent, fault, is_json, parse, says_nul
-from tocsin.api.wording import body_needed, field, refusal, wrong
+from tocsin.api.bounded_json import check_extent, fault, is_json, parse, says_nul
+from tocsin.api.validation_messages import body_needed, field, refusal, wrong
 
 OPEN_LIMIT = 8 * 1024
 """Bytes of a body that are read from anybody, where a route does not say otherwise."""

@@ -16,8 +16,8 @@ import msgspec
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tocsin.api import refusals, request_head
-from tocsin.api.connection_limits import ConnectionLimiter, Party
+from tocsin.api import errors, request_head
+from tocsin.api.connection_limits import ConnectionLimiter, Group
 from tocsin.domain.errors import Refused
 from tocsin.settings import Limits
 
@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     limits: Limits
-    party: Party
+    group: Group
     flow: Flow
 
     _deadline = math.inf
@@ -71,9 +71,9 @@ class Connection(HttpToolsProtocol):
     _held: memoryview | None = None
     _running: Any = None
     """The exchange that is being answered, or was so last; `cycle` is the one that came last."""
-    _last_word: bytes | None = None
+    _final_refusal: bytes | None = None
     """The refusal that ends the connection, when all before it is answered."""
-    _deaf = False
+    _discarding = False
     """What comes is thrown away."""
     _stalled: tuple[float, int] | None = None
     """Since when nothing more is taken of our answers, and how much waited then."""
@@ -98,12 +98,12 @@ class Connection(HttpToolsProtocol):
         if self.limiter.join(self, self.client[0] if self.client else ""):
             self._deadline = self.loop.time() + self.limits.head_timeout
         else:
-            self._deaf = True
+            self._discarding = True
             transport.write(self._refusal(request_head.no_room()))
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         if len(data) <= SLICE and self._held is None and not self.pipeline:
             self._feed(data)
@@ -135,9 +135,9 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__
             if isinstance(cause, Refused):
                 self._refuse(cause)
-            elif not self._deaf:
+            elif not self._discarding:
                 self._refuse(request_head.malformed())
-        if self._deaf:
+        if self._discarding:
             return
         if self._part == HEAD:
             self._head = 0 if self._ended else self._head + len(data)
@@ -164,7 +164,7 @@ class Connection(HttpToolsProtocol):
             self.limiter.busy(self)
 
     def _await_head(self) -> None:
-        if self not in self.party.waiting:
+        if self not in self.group.waiting:
             self.limiter.waiting(self)
             self._deadline = self.loop.time() + self.limits.head_timeout
 
@@ -193,7 +193,7 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._part = BETWEEN
         self._feed(head)
-        if rest and not self._deaf:
+        if rest and not self._discarding:
             self._feed(rest)
 
     # ------------------------------------------------------------------------------------------------ what is parsed
@@ -206,7 +206,7 @@ class Connection(HttpToolsProtocol):
         if parser.should_upgrade():
             return
         if self.cycle is not None and not self.cycle.keep_alive:  # said to be the last
-            self._deaf, self._held = True, None
+            self._discarding, self._held = True, None
             return
         if len(headers) > limits.headers or (
             self._head and request_head.size(parser.get_method(), self.url, headers) > limits.head_bytes
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []  # for trailers, which nobody asks for
 
     def on_body(self, body: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         self._body += len(body)
         if self.cycle.response_complete:
@@ -259,12 +259,12 @@ class Connection(HttpToolsProtocol):
             if not self.pipeline:
                 self._go_on()
                 self.flow.resume_reading()
-        elif self._last_word is not None:
-            self._say_last_word()
+        elif self._final_refusal is not None:
+            self._send_final_refusal()
         else:
             if self._held is not None:
                 self._go_on()
-            if not self._deaf and not self._answering:
+            if not self._discarding and not self._answering:
                 self._rest()
 
     def _rest(self) -> None:
@@ -294,41 +294,41 @@ class Connection(HttpToolsProtocol):
         return b"".join(parts)
 
     def _refusal(self, refusal: Refused) -> bytes:
-        whole = self.whole(refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers, close=True)
+        whole = self.whole(refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers, close=True)
         to_head = self._part != BETWEEN and self.url and self.parser.get_method() == b"HEAD"
         return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else whole
 
     def _refuse(self, refusal: Refused) -> None:
         """The answer to the request that is being read."""
-        self._deaf, self._held, self._last_word = True, None, self._refusal(refusal)
+        self._discarding, self._held, self._final_refusal = True, None, self._refusal(refusal)
         if self._part == BODY:
             cycle = self.cycle
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             else:
                 if cycle.response_complete or getattr(cycle, "response_started", False):
-                    self._last_word = b""
+                    self._final_refusal = b""
                 cycle.disconnected, cycle.waiting_for_100_continue = True, False
                 cycle.message_event.set()
-                self._say_last_word()
+                self._send_final_refusal()
                 return
         if self._running is None or self._running.response_complete:
-            self._say_last_word()
+            self._send_final_refusal()
 
     def end(self) -> None:
         """The last answer is given. Who still sends a body gets the time to read it."""
         if self._part == BODY:
-            self._deaf, self._held = True, None
-            self._say_last_word()
+            self._discarding, self._held = True, None
+            self._send_final_refusal()
         else:
             self.limiter.waiting(self)
             self.transport.close()
 
-    def _say_last_word(self) -> None:
+    def _send_final_refusal(self) -> None:
         if self.transport.is_closing():
             return
-        if self._last_word:
-            self.transport.write(self._last_word)
+        if self._final_refusal:
+            self.transport.write(self._final_refusal)
         self.transport.write_eof()
         self.flow.held = False
         self.flow.resume_reading()
@@ -339,7 +339,7 @@ class Connection(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         if now >= self._deadline:
-            self._be_late(now)
+            self._time_out(now)
         if self.flow.write_paused or self.transport.is_closing():
             left = self.transport.get_write_buffer_size()
             since, once = self._stalled = self._stalled or (now, left)
@@ -348,19 +348,19 @@ class Connection(HttpToolsProtocol):
         else:
             self._stalled = None
 
-    def _be_late(self, now: float) -> None:
+    def _time_out(self, now: float) -> None:
         limits = self.limits
-        if self._deaf:
+        if self._discarding:
             self.transport.abort()
         elif self._part == HEAD:
-            self._refuse(_late(f"its head was not complete after {limits.head_timeout:g} s"))
+            self._refuse(_timed_out(f"its head was not complete after {limits.head_timeout:g} s"))
         elif self._part == BODY and self._answering:
             if self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False):
                 self._deadline = now + limits.transfer_grace  # it is we who let it wait
             else:
                 grace, rate = limits.transfer_grace, limits.transfer_rate
                 why = f"no part of its body came for {grace:g} s, or it came at less than {rate:,} bytes a second"
-                self._refuse(_late(why))
+                self._refuse(_timed_out(why))
         else:
             self.transport.close()
 
@@ -375,7 +375,7 @@ class Connection(HttpToolsProtocol):
             self._take_place()
 
     def give_up(self) -> None:
-        self._deaf = True
+        self._discarding = True
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
@@ -383,7 +383,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.limiter.leave(self)
-        self._deaf, self._held = True, None
+        self._discarding, self._held = True, None
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -393,5 +393,5 @@ class Connection(HttpToolsProtocol):
         self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
 
 
-def _late(why: str) -> Refused:
+def _timed_out(why: str) -> Refused:
     return Refused(408, "request_timeout", f"The request came too slowly: {why}")

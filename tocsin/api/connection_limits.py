@@ -27,7 +27,7 @@ CHOICE = 8
 class Member(Protocol):
     """A connection, as it is seen from here."""
 
-    party: Party
+    group: Group
 
     def look(self, now: float) -> None:
         """Called now and then, with the loop's time: the moment to end what takes too long."""
@@ -36,7 +36,7 @@ class Member(Protocol):
         """End it: its place is wanted."""
 
 
-class Party:
+class Group:
     """Connections that share a limit, the idle and the waiting ones in the order of becoming so."""
 
     def __init__(self, address: str, most: int) -> None:
@@ -46,11 +46,11 @@ class Party:
         self.idle: dict[Member, None] = {}
         self.waiting: dict[Member, None] = {}
 
-    def first_to_go(self) -> Member | None:
+    def to_evict(self) -> Member | None:
         if self.idle:
             return next(iter(self.idle))
         longest = islice(self.waiting, CHOICE)
-        return max(longest, key=lambda member: len(member.party.waiting), default=None)
+        return max(longest, key=lambda member: len(member.group.waiting), default=None)
 
 
 class ConnectionLimiter:
@@ -62,8 +62,8 @@ class ConnectionLimiter:
     def __init__(self, limits: Limits, files: int, proxies: Sequence[clients.Network]) -> None:
         self.limits = limits
         self.proxies = proxies
-        self.everyone = Party("", min(limits.connections, max(files - SPARE_FILES, FEWEST)))
-        self._parties: dict[str, Party] = {}
+        self.everyone = Group("", min(limits.connections, max(files - SPARE_FILES, FEWEST)))
+        self._groups: dict[str, Group] = {}
         self._members: set[Member] = set()
         self._pause = min(1.0, limits.head_timeout / 4, limits.idle_timeout / 4, limits.transfer_grace / 4)
         self._round: asyncio.TimerHandle | None = None
@@ -72,19 +72,19 @@ class ConnectionLimiter:
         """False where nobody can make room. Who joins is waiting."""
         trusted = clients.is_trusted(peer, self.proxies)
         address = PROXIES if trusted else clients.network(peer, (), ())
-        for full in (self._parties.get(address), self.everyone):
+        for full in (self._groups.get(address), self.everyone):
             if full is not None and full.count >= full.most:
-                going = full.first_to_go()
+                going = full.to_evict()
                 if going is None:
                     return False
                 self.leave(going)
                 going.give_up()
-        if address not in self._parties:
+        if address not in self._groups:
             most = self.everyone.most if trusted else self.limits.connections_per_address
-            self._parties[address] = Party(address, most)
-        member.party = self._parties[address]
+            self._groups[address] = Group(address, most)
+        member.group = self._groups[address]
         self._members.add(member)
-        for each in (member.party, self.everyone):
+        for each in (member.group, self.everyone):
             each.count += 1
             each.waiting[member] = None
         if self._round is None:
@@ -97,25 +97,25 @@ class ConnectionLimiter:
             return
         self._members.discard(member)
         self.busy(member)
-        for each in (member.party, self.everyone):
+        for each in (member.group, self.everyone):
             each.count -= 1
-        if not member.party.count:
-            del self._parties[member.party.address]
+        if not member.group.count:
+            del self._groups[member.group.address]
 
     def idle(self, member: Member) -> None:
         if member in self._members:
             if self.everyone.waiting:
                 self.busy(member)
-            member.party.idle[member] = self.everyone.idle[member] = None
+            member.group.idle[member] = self.everyone.idle[member] = None
 
     def waiting(self, member: Member) -> None:
         """Who waits already keeps their place."""
         if member in self._members and member not in self.everyone.waiting:
             self.busy(member)
-            member.party.waiting[member] = self.everyone.waiting[member] = None
+            member.group.waiting[member] = self.everyone.waiting[member] = None
 
     def busy(self, member: Member) -> None:
-        own, everyone = member.party, self.everyone
+        own, everyone = member.group, self.everyone
         if everyone.idle.pop(member, member) is None:
             del own.idle[member]
         elif everyone.waiting.pop(member, member) is None:

@@ -3,7 +3,7 @@
 A handler that takes `data`, `caller` and `service`, and nothing else, may name what it does: `opt={"hot": deed}`. The
 deed, `await deed(service, caller, data)`, returns status and answer; with `hot_header`, the name of a header, that
 header's value (or None) is given to it, too. It is called as soon as the request is there, and
-the answer leaves in one write: same reading, same refusals, same documentation, half the CPU. Unusual requests (a long
+the answer leaves in one write: same reading, same errors, same documentation, half the CPU. Unusual requests (a long
 body or one of unknown length, a query, `Expect`, HTTP/1.0, one that does not wait for the answer before)
 are left to the framework, which answers all of them.
 """
@@ -21,8 +21,8 @@ from litestar.types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tocsin.api import body, refusals
-from tocsin.api.caller import caller_of
+from tocsin.api import body, errors
+from tocsin.api.authentication import caller_of
 from tocsin.api.connection import Connection
 from tocsin.api.connection_limits import ConnectionLimiter
 from tocsin.api.service import Service
@@ -56,11 +56,11 @@ class HotRoute:
             status, answer = await self._handle(service, caller, self._read(content), *more)
             return status, msgspec.json.encode(answer), {}
         except Exception as error:
-            refusal = refusals.refused_request(self._scope, error)
-            return refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers
+            refusal = errors.refused_request(self._scope, error)
+            return refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers
 
 
-def shortcuts(app: Litestar) -> dict[Address, HotRoute]:
+def hot_routes(app: Litestar) -> dict[Address, HotRoute]:
     """The hot ones of an application's routes."""
     return {
         (method.encode(), route.path.encode()): HotRoute(handler, method, route.path)
@@ -75,10 +75,10 @@ class Protocol(Connection):
     """A connection of the server. It takes hot requests upon itself and leaves all others as they are."""
 
     api: ClassVar[Litestar]
-    shortcuts: ClassVar[Mapping[Address, HotRoute]]
+    hot_routes: ClassVar[Mapping[Address, HotRoute]]
 
     def begin_exchange(self) -> None:
-        hot = self.shortcuts.get((self.parser.get_method(), self.url))
+        hot = self.hot_routes.get((self.parser.get_method(), self.url))
         busy = self.cycle is not None and not self.cycle.response_complete
         if hot is not None and not busy and not self.expect_100_continue and self.version == "1.1":
             authorization, wanted, length = None, None, b""
@@ -91,13 +91,13 @@ class Protocol(Connection):
                     wanted = value.decode("latin-1")
             # A longer body is for the framework, which asks who calls before it keeps more than that.
             if length.isdigit() and int(length) <= HIGH_WATER_LIMIT:
-                exchange = Exchange(self, hot, authorization, wanted)
+                exchange = HotCycle(self, hot, authorization, wanted)
                 self.cycle = exchange  # type: ignore[assignment]  # all that is used of one
                 return
         super().begin_exchange()
 
 
-class Exchange:
+class HotCycle:
     """One hot request and its answer: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
     def __init__(self, connection: Protocol, hot: HotRoute, authorization: str | None, header: str | None) -> None:
@@ -113,7 +113,7 @@ class Exchange:
         self.response_complete = False
 
     @property
-    def message_event(self) -> Exchange:
+    def message_event(self) -> HotCycle:
         return self
 
     def set(self) -> None:
@@ -159,7 +159,7 @@ def protocol(
 
     class OfThisApplication(Protocol):
         api = app
-        shortcuts = shortcuts(app)
+        hot_routes = hot_routes(app)
         limiter = ConnectionLimiter(limits, files, proxies)
 
     return OfThisApplication

@@ -18,7 +18,7 @@ from tocsin.actions.base import Actor
 from tocsin.api.body import BATCH_LIMIT
 from tocsin.api.schemas import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.wording import missing_root
+from tocsin.api.validation_messages import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
 from tocsin.domain.incidents import (

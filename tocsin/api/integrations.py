@@ -150,7 +150,7 @@ async def change(
         before = actions.existing(await integrations.one(tx, service.vault, caller.project_id, key))
     kind, given = base.of(before.type), dict[str, Any]()
     if not before.system and kind.editable and not isinstance(wished.settings, UnsetType):
-        given = actions.sent_anew(kind, wished.settings)
+        given = actions.without_masked(kind, wished.settings)
         headers = await _warning(service, kind, kind.parse(given, before.settings))
     renamed = not isinstance(wished.name, UnsetType)
     name = None if isinstance(wished.name, UnsetType) else wished.name

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from tocsin import __version__
 from tocsin.api.service import Service
 from tocsin.checks import base as checks
-from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, Histogram
+from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, HistogramSpec
 from tocsin.integrations.base import types
 from tocsin.storage.delivery import counters
 from tocsin.storage.postgres.database import Tx
@@ -47,11 +47,11 @@ async def metrics(service: Service) -> Response[bytes]:
     async with service.pool.acquire() as tx, tx.transaction():
         families = await _families(tx)
     registry = CollectorRegistry()
-    registry.register(_Gathered(families))
+    registry.register(_StaticCollector(families))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
 
-class _Gathered(Collector):
+class _StaticCollector(Collector):
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
@@ -99,7 +99,7 @@ def _histograms(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
 
 
 def _buckets(
-    totals: Mapping[CounterKey, float], name: str, labels: tuple[str, ...], what: Histogram
+    totals: Mapping[CounterKey, float], name: str, labels: tuple[str, ...], what: HistogramSpec
 ) -> list[tuple[str, float]]:
     """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
     bounds = what.buckets

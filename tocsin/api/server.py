@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, refusals, schemas, server_metrics
+from tocsin.api import authentication, body, docs, errors, schemas, server_metrics
 from tocsin.api.service import Service
 from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
@@ -48,8 +48,8 @@ def build(
                 await asyncio.wait({heartbeat})
 
     def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-        shown = as_page(request, error, refusals.refused_request) if as_page else None
-        return shown or refusals.answer(request, error)
+        shown = as_page(request, error, errors.refused_request) if as_page else None
+        return shown or errors.answer(request, error)
 
     app = application([*nouns(), *extra_routes], dependencies, answer, lifespan=[lifespan])
     # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
@@ -60,7 +60,7 @@ def build(
 def application(
     routes: Sequence[ControllerRouterHandler],
     dependencies: Mapping[str, Provide] | None = None,
-    answer: Callable[[Request[Any, Any, Any], Exception], Response[Any]] = refusals.answer,
+    answer: Callable[[Request[Any, Any, Any], Exception], Response[Any]] = errors.answer,
     **options: Any,
 ) -> Litestar:
     return Litestar(
@@ -116,10 +116,10 @@ async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
-        reading = connection.scope.get("method") in caller.READING
-        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
+        reading = connection.scope.get("method") in authentication.READING
+        connection.state.caller = await authentication.caller_of(authorization, service, reading=reading)
     if "user_id" in wanted:
-        connection.state.user_id = await caller.user_of(authorization, service)
+        connection.state.user_id = await authentication.user_of(authorization, service)
 
 
 def _service(request: Request[Any, Any, Any]) -> Any:
@@ -149,12 +149,12 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
-                await refusals.send(send, invalid("The address must not contain a NUL character"))
+                await errors.send(send, invalid("The address must not contain a NUL character"))
                 return
             query = scope["query_string"]
             too_long = len(scope["path"]) > LONGEST_PATH or len(query) > LONGEST_QUERY
             if too_long or query.count(b"&") >= MOST_PARAMETERS:
-                await refusals.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
+                await errors.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
                 return
             if scope["method"] == "HEAD":
                 scope, send = cast(HTTPScope, {**scope, "method": "GET"}), _without_body(send)

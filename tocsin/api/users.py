@@ -13,7 +13,7 @@ from litestar.background_tasks import BackgroundTask
 from tocsin.actions import account_mail, limits, people, sign_ins
 from tocsin.actions.base import anybody
 from tocsin.actions.people import NewAccount
-from tocsin.api.caller import token_in, unauthorized
+from tocsin.api.authentication import token_in, unauthorized
 from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
 from tocsin.checks import base
@@ -23,7 +23,7 @@ from tocsin.domain.errors import Refused, invalid_field, too_many
 from tocsin.domain.monitors import DEFAULT_TIMEOUT, MonitorConfig, Target
 from tocsin.storage.accounts import passwords
 from tocsin.storage.accounts.accounts import User
-from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.passwords import Requester
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.guard import Guard
@@ -88,19 +88,19 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
-    asker = Asker(_network(request, service), False, request.receive)
+    requester = Requester(_network(request, service), False, request.receive)
     async with transaction(service.pool) as tx:
-        await limits.take(tx, anybody(), f"register from {asker.network}", REGISTRATIONS_PER_NETWORK, TOO_MANY)
+        await limits.take(tx, anybody(), f"register from {requester.network}", REGISTRATIONS_PER_NETWORK, TOO_MANY)
         if password is not None:
-            passwords.expect_room(asker)
-    password_hash = None if password is None else await passwords.hash_of(password, asker)
+            passwords.expect_room(requester)
+    password_hash = None if password is None else await passwords.hash_of(password, requester)
     newcomer = NewAccount(email, name, password_hash, site)
     async with transaction(service.pool) as tx:
         made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
     now, user = seconds(datetime.now(UTC)), made.user
     told = BackgroundTask(account_mail.send_verification, service, user) if user else None
     if made.known:
-        told = BackgroundTask(account_mail.send_taken, service, made.known)
+        told = BackgroundTask(account_mail.send_already_registered, service, made.known)
     shown = _shape(user) if user else UserShape(email, name, now, now)
     return Response(Registered("User created successfully", shown), status_code=201, background=told)
 
@@ -127,17 +127,17 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
     given = data.user
     async with transaction(service.pool) as tx:
         trying = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
-        asker = Asker(trying.network, trying.known, request.receive)
+        requester = Requester(trying.network, trying.known, request.receive)
         if not trying.wait:
-            passwords.expect_room(asker)
+            passwords.expect_room(requester)
     if trying.wait:
         if trying.warn and trying.user:
-            account_mail.later(account_mail.send_tries(service, trying.user))
+            account_mail.later(account_mail.send_failed_sign_ins(service, trying.user))
         seconds_left = math.ceil(trying.wait)
         raise too_many(f"Too many tries at signing in; try again in {seconds_left} s", trying.wait)
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, given.password, asker) or user is None:
+    if not await passwords.matches(user.password_hash if user else None, given.password, requester) or user is None:
         raise unauthorized(NOT_KNOWN)
     async with transaction(service.pool) as tx:
         token = await sign_ins.create_token(tx, anybody(), service.vault, trying)

@@ -25,7 +25,7 @@ from tocsin.domain.monitors import (
     parse_expected,
     worded,
 )
-from tocsin.transports.coding import Undecodable, codings, decoded
+from tocsin.transports.content_encoding import Undecodable, codings, decoded
 from tocsin.transports.cookies import Cookies
 from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.response import Response, Unreadable

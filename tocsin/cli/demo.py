@@ -27,7 +27,7 @@ from rich.console import Console
 
 from tocsin.cli import ssh_host
 from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
 
 START = 30.0

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from tocsin.cli import files, lean
+from tocsin.cli import files, memory
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -15,7 +15,7 @@ from tocsin.settings import Settings
 @settings_option
 def command(settings: Settings) -> None:
     """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
-    lean.leave_out()
+    memory.block_imports()
     files.allow_many()
     import uvloop
 
@@ -36,7 +36,7 @@ def command(settings: Settings) -> None:
             current.cancel()
             return
         current.result()
-        lean.collect_seldom()
+        memory.freeze_gc()
         await app.run_engine(settings, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tocsin.cli import files, lean
-from tocsin.cli.listening import bind, url_of
+from tocsin.cli import files, memory
 from tocsin.cli.options import host_option, port_option, settings_option
+from tocsin.cli.sockets import bind, url_of
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ FINISH = 5
 def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     """Answer the API and the pages, on the database that `tocsin migrate` has prepared."""
     listening = socket.socket(fileno=fd) if fd is not None else bind(host, port)
-    lean.leave_out()
+    memory.block_imports()
     import uvloop
 
     from tocsin import app
@@ -87,7 +87,7 @@ async def _answer(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            lean.collect_seldom()
+            memory.freeze_gc()
             if self.started:
                 click.echo(f"ready {url_of(listening)}")
 

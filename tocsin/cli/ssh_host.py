@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
 
 FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))

@@ -14,7 +14,7 @@ import click
 import structlog
 
 from tocsin.cli.child_process import Backoff, Child, Interruption, how
-from tocsin.cli.listening import url_of
+from tocsin.cli.sockets import url_of
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings

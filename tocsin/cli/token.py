@@ -8,7 +8,7 @@ import click
 
 from tocsin.actions import tokens
 from tocsin.actions.base import operator
-from tocsin.api.caller import REMEMBERED
+from tocsin.api.authentication import TOKEN_CACHE_SECONDS
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
@@ -40,5 +40,5 @@ async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
     except Refused:
         raise click.ClickException(installation.no_project(uuid)) from None
     # The API's processes go by what they know for a moment.
-    await asyncio.sleep(REMEMBERED + CLOCKS)
+    await asyncio.sleep(TOKEN_CACHE_SECONDS + CLOCKS)
     click.echo(as_object(made) if as_json else made.api_token)

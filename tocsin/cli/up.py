@@ -8,9 +8,9 @@ from base64 import urlsafe_b64encode
 import click
 
 from tocsin import __version__
-from tocsin.cli import lean
-from tocsin.cli.listening import bind
+from tocsin.cli import memory
 from tocsin.cli.options import host_option, port_option, settings_option
+from tocsin.cli.sockets import bind
 from tocsin.domain.settings import Unusable
 from tocsin.settings import KEY_BYTES, Settings
 
@@ -22,7 +22,7 @@ from tocsin.settings import KEY_BYTES, Settings
 @settings_option
 def command(host: str, port: int, workers: int, settings: Settings) -> None:
     """Run everything: the embedded PostgreSQL (unless TOCSIN_DATABASE_URL is set), API and pages, engine."""
-    lean.leave_out()
+    memory.block_imports()
     import structlog
 
     from tocsin.cli import logs

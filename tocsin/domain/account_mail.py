@@ -90,19 +90,19 @@ def reset(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingM
     return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
 
 
-def taken(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
+def already_registered(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Tells the owner of an account that somebody registered with its address."""
     text = TAKEN_TEXT.format(email=recipient, link=link)
     return _letter(f"taken-{now:%Y%m%d}", recipient, "You have an account at Tocsin", text, link, domain, now)
 
 
-def tries(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
+def failed_sign_ins(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Tells the owner of an account that somebody guesses at its password."""
     text = TRIES_TEXT.format(email=recipient, link=link)
     return _letter(f"tries-{now:%Y%m%d}", recipient, "Somebody tries to sign in as you", text, link, domain, now)
 
 
-def trial(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
+def test_mail(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Shows that mail arrives."""
     kind, text = f"trial-{now:%Y%m%d%H%M%S%f}", TRIAL_TEXT.format(link=link)
     return _letter(kind, recipient, "A test mail of Tocsin", text, link, domain, now)

@@ -28,9 +28,9 @@ def question(mark: str) -> str:
     return f"sh -c 'LC_ALL=C; export LC_ALL; echo {mark}; {COMMAND}; echo {mark}'"
 
 
-def answered(said: str, mark: str) -> str | None:
+def parse_output(output: str, mark: str) -> str | None:
     """The boot that was named between the marks, on a line of its own; None where there is no such thing."""
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in output.splitlines()]
     if lines.count(mark) != 2:
         return None
     begin = lines.index(mark)

@@ -26,7 +26,7 @@ class CounterSpec:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramSpec:
     """Durations in seconds, by buckets with these upper bounds."""
 
     help: str
@@ -45,8 +45,8 @@ COUNTERS = {
     "checks": CounterSpec("Checks of network monitors", ("ok", "failed")),
 }
 HISTOGRAMS = {
-    "attempt_seconds": Histogram("How long one try took", ("type",), _FAST),
-    "delivery_seconds": Histogram(
+    "attempt_seconds": HistogramSpec("How long one try took", ("type",), _FAST),
+    "delivery_seconds": HistogramSpec(
         "From the commit of an incident to its delivery", ("type",), (*_FAST, 30.0, 120.0, 600.0, 3600.0, 14_400.0)
     ),
 }
@@ -56,23 +56,23 @@ class Counters:
     """What one process has counted since the last `take`."""
 
     def __init__(self) -> None:
-        self._amounts: Counter[CounterKey] = Counter()
+        self._values: Counter[CounterKey] = Counter()
 
     def count(self, name: str, *labels: str) -> None:
         """One more of `COUNTERS[name]`."""
-        self._amounts[name, labels] += 1
+        self._values[name, labels] += 1
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
         """One more duration of `HISTOGRAMS[name]`."""
         histogram = HISTOGRAMS[name]
-        self._amounts[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
-        self._amounts[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
+        self._values[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
+        self._values[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
 
     def flush(self) -> dict[CounterKey, float]:
         """Everything counted so far; counting starts anew."""
-        taken, self._amounts = self._amounts, Counter()
+        taken, self._values = self._values, Counter()
         return dict(taken)
 
-    def restore(self, amounts: dict[CounterKey, float]) -> None:
+    def restore(self, counts: dict[CounterKey, float]) -> None:
         """What was taken and could not be stored."""
-        self._amounts.update(amounts)
+        self._values.update(counts)

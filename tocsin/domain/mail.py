@@ -41,7 +41,7 @@ class OutgoingMail:
     unsubscribe_url: str | None = None
 
 
-def composed(letter: OutgoingMail, sender: str, *, wide: bool = False) -> bytes:
+def compose(letter: OutgoingMail, sender: str, *, wide: bool = False) -> bytes:
     """The mail as it travels, its lines ended by CR and LF.
 
     All of it is ASCII, but for addresses that are not. `wide`: bodies too may have 8-bit characters, so that people can

@@ -12,10 +12,10 @@ Value = TypeVar("Value")
 
 
 class TTLCache(Generic[Key, Value]):
-    """Values for `seconds` each, at most so many, the oldest given up first. How long a key may be is for its user."""
+    """Values for `seconds` each, at max_size so many, the oldest given up first. How long a key may be is for its user."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self.most = most
+    def __init__(self, max_size: int, seconds: float) -> None:
+        self.max_size = max_size
         self.seconds = seconds
         self._known: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
 
@@ -33,5 +33,5 @@ class TTLCache(Generic[Key, Value]):
         known[key] = since + self.seconds, value
         known.move_to_end(key)
         now = time.monotonic()
-        while len(known) > self.most or (known and known[next(iter(known))][0] <= now):
+        while len(known) > self.max_size or (known and known[next(iter(known))][0] <= now):
             known.popitem(last=False)

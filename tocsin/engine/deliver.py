@@ -50,11 +50,11 @@ SLOTS = 4096
 CLAIM_LIMIT = 500
 POLL = 0.5
 """Seconds between looks at the queue where no notification came."""
-MUST_START = LEASE - 2 * ATTEMPT_TIMEOUT
+START_DEADLINE = LEASE - 2 * ATTEMPT_TIMEOUT
 """Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
 BACKLOG = 10_000
 """Jobs waiting in this process above which it asks not to be handed more."""
-KNOWN = 2_000
+CACHE_SIZE = 2_000
 """Destinations, and settings of integrations, that are remembered while nothing goes there."""
 REFUSED_PAUSE = 5.0
 """Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
@@ -87,12 +87,12 @@ class Deliverer:
         self._schedule = schedule
         self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
-        self._kept: dict[UUID, Sendable] = {}
+        self._settings_cache: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[RunningAttempt, asyncio.Task[None]] = {}  # oldest first
+        self._attempts: dict[RunningAttempt, asyncio.Task[None]] = {}  # oldest first
         self._claiming = asyncio.Lock()
-        self._late: list[Job] = []
-        self._short_of_slots: dict[UUID, Destination] = {}
+        self._expired: list[Job] = []
+        self._waiting_for_slot: dict[UUID, Destination] = {}
         self._backlog = 0
         self._stopping = False
         self._succeeded: dict[UUID, int] = {}
@@ -106,7 +106,7 @@ class Deliverer:
 
     def accept(self, jobs: Iterable[Job]) -> None:
         """Take leased jobs; those that cannot be begun in time go back to the queue."""
-        start_by = time.monotonic() + MUST_START
+        start_by = time.monotonic() + START_DEADLINE
         for job in jobs:
             destination = self._destinations.get(job.integration_id)
             if destination is None:
@@ -118,17 +118,17 @@ class Deliverer:
     def _begin(self, destination: Destination) -> None:
         while destination.waiting and destination.under_way < destination.cap:
             now = time.monotonic()
-            if len(self._tries) >= SLOTS:
-                self._short_of_slots[destination.id] = destination
+            if len(self._attempts) >= SLOTS:
+                self._waiting_for_slot[destination.id] = destination
                 return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
             if self._stopping or now > start_by:
-                self._late.append(job)
+                self._expired.append(job)
                 continue
             destination.under_way += 1
-            trying = RunningAttempt(job, destination, now)
-            self._tries[trying] = asyncio.create_task(self._try(trying))
+            running = RunningAttempt(job, destination, now)
+            self._attempts[running] = asyncio.create_task(self._attempt(running))
 
     @property
     def accepting(self) -> bool:
@@ -137,10 +137,10 @@ class Deliverer:
     @property
     def _holding(self) -> set[Lease]:
         waiting = [job for each in self._destinations.values() for _, job in each.waiting]
-        trying = [each.job for each in self._tries]
-        return {(job.id, job.attempt) for job in [*waiting, *trying, *self._late]}
+        running = [each.job for each in self._attempts]
+        return {(job.id, job.attempt) for job in [*waiting, *running, *self._expired]}
 
-    async def return_forgotten(self, connection: asyncpg.Connection) -> None:
+    async def return_unknown_leases(self, connection: asyncpg.Connection) -> None:
         """Return what is leased to this engine without its knowing, as after a lost connection."""
         assert self.number is not None
         async with self._claiming:  # what is being claimed is not forgotten
@@ -153,7 +153,7 @@ class Deliverer:
         """Claim what is due, whenever woken or in doubt."""
         start = NOBODY
         while not stop.is_set():
-            free = SLOTS - len(self._tries)
+            free = SLOTS - len(self._attempts)
             if self.number is not None and free >= SLOTS // 2 and self.accepting:
                 async with self._claiming:
                     jobs = await self._claim(self.number, start)
@@ -162,7 +162,7 @@ class Deliverer:
                     start = max(job.integration_id for job in jobs) if full else NOBODY
                     await asyncio.sleep(0)
                     continue
-            await self._give_back()
+            await self._return_expired()
             self._stop_overdue()
             try:
                 async with asyncio.timeout(POLL):
@@ -187,29 +187,29 @@ class Deliverer:
             each.more = len(jobs) >= CLAIM_LIMIT or claimed[each.id] >= busy.get(each.id, DEFAULT_ROOM)
         return jobs
 
-    async def _give_back(self) -> None:
+    async def _return_expired(self) -> None:
         now = time.monotonic()
         for destination in list(self._destinations.values()):
             while destination.waiting and destination.waiting[0][0] < now:
-                self._late.append(destination.waiting.popleft()[1])
+                self._expired.append(destination.waiting.popleft()[1])
                 self._backlog -= 1
-        if len(self._destinations) > KNOWN:
+        if len(self._destinations) > CACHE_SIZE:
             idle = [each.id for each in self._destinations.values() if not each.waiting and not each.under_way]
-            for each in idle[: len(self._destinations) - KNOWN]:
+            for each in idle[: len(self._destinations) - CACHE_SIZE]:
                 del self._destinations[each]
-        if self._late:
-            late, self._late = self._late, []
+        if self._expired:
+            late, self._expired = self._expired, []
             try:
                 async with self._pool.acquire() as tx, tx.transaction():
-                    await leases.give_back(tx, late)
+                    await leases.return_jobs(tx, late)
             except BaseException:
-                self._late += late
+                self._expired += late
                 raise
 
     def _stop_overdue(self) -> None:
         """End tries that their type did not end in time. One look at all costs less than a timer for each."""
         latest = time.monotonic() - ATTEMPT_TIMEOUT - ATTEMPT_GRACE
-        for each, task in self._tries.items():
+        for each, task in self._attempts.items():
             if each.began > latest:
                 return
             if each.sending and not each.overdue:
@@ -218,25 +218,25 @@ class Deliverer:
 
     # ------------------------------------------------------------------------------------------------- one try
 
-    async def _try(self, trying: RunningAttempt) -> None:
-        job, destination = trying.job, trying.destination
+    async def _attempt(self, running: RunningAttempt) -> None:
+        job, destination = running.job, running.destination
         started_at, started = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
-            outcome = await self._send(trying)
+            outcome = await self._send(running)
         except asyncio.CancelledError:
-            if trying.overdue:
+            if running.overdue:
                 outcome = Failed(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")
             elif not self._stopping:
                 raise
         finally:
-            trying.sending = False
+            running.sending = False
             duration = round((time.perf_counter() - started) * 1000, 1)
             destination.under_way -= 1
             was_down = destination.down
-            destination.learn(outcome)
+            destination.adjust(outcome)
             if destination.down:
-                self._late += [job for _, job in destination.waiting]
+                self._expired += [job for _, job in destination.waiting]
                 self._backlog -= len(destination.waiting)
                 destination.waiting.clear()
             self._begin(destination)
@@ -244,18 +244,18 @@ class Deliverer:
             if up_again or (destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP)):
                 self.wake.set()
         try:
-            if trying.permitted is not None:
-                outcome = trying.permitted.final_outcome(outcome)
-            tried = self._tried(job, outcome, started_at, duration)
-            recorded = await self._recorder.record(FinishedAttempt(tried, outcome, trying.permitted))
+            if running.permitted is not None:
+                outcome = running.permitted.final_outcome(outcome)
+            tried = self._result(job, outcome, started_at, duration)
+            recorded = await self._recorder.record(FinishedAttempt(tried, outcome, running.permitted))
             self._count(job, destination.type, tried, recorded)
         finally:
-            del self._tries[trying]
-            while self._short_of_slots and len(self._tries) < SLOTS:
-                self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
+            del self._attempts[running]
+            while self._waiting_for_slot and len(self._attempts) < SLOTS:
+                self._begin(self._waiting_for_slot.pop(next(iter(self._waiting_for_slot))))
 
-    async def _send(self, trying: RunningAttempt) -> Outcome:
-        job = trying.job
+    async def _send(self, running: RunningAttempt) -> Outcome:
+        job = running.job
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
@@ -267,7 +267,7 @@ class Deliverer:
             return Failed(f"Internal error: {type(error).__name__}")
         if to is None:
             return Suppressed("integration deleted")
-        trying.destination.type = to.type
+        running.destination.type = to.type
         if to.blocked is not None:
             return Suppressed(to.blocked)
         if to.failure is not None:
@@ -278,8 +278,8 @@ class Deliverer:
                 stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
                 said = replace(said, unsubscribe_url=stop)
             if kind.needs_permit(to):
-                trying.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
-                return await trying.permitted.send(said, self._transports)
+                running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
+                return await running.permitted.send(said, self._transports)
             return await kind.send(to.settings, said, self._transports)
         except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
             return _refused(job, error)
@@ -289,21 +289,21 @@ class Deliverer:
 
     async def _sendable(self, job: Job) -> Sendable | None:
         """The integration's settings: kept while unchanged, but what people are allowed to get is asked each time."""
-        kept = self._kept.get(job.integration_id)
+        kept = self._settings_cache.get(job.integration_id)
         if kept is not None and kept.version >= job.version:
             return kept
         loaded = await self._load(job.integration_id)
         if loaded and not (loaded.failure or loaded.blocked or types()[loaded.type].for_people):
-            self._kept[job.integration_id] = loaded
-            if len(self._kept) > KNOWN:
-                del self._kept[next(iter(self._kept))]
+            self._settings_cache[job.integration_id] = loaded
+            if len(self._settings_cache) > CACHE_SIZE:
+                del self._settings_cache[next(iter(self._settings_cache))]
         return loaded
 
     async def _load_sendables(self, tx: asyncpg.Connection, ids: Sequence[UUID]) -> list[Sendable | None]:
         found = await sendable(tx, self._vault, ids)
         return [found.get(each) for each in ids]
 
-    def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> AttemptResult:
+    def _result(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> AttemptResult:
         then = next_step(outcome, job.failures, self._schedule, random.random())  # noqa: S311
         match outcome:
             case Delivered(status_code, response):
@@ -327,7 +327,7 @@ class Deliverer:
             if tried.next_step.status == "delivered":
                 self.counters.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
-    async def note_health(self) -> None:
+    async def flush_health(self) -> None:
         """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,
         then the next time.
         """
@@ -348,13 +348,13 @@ class Deliverer:
         self._stopping = True
         async with self._claiming:
             for destination in self._destinations.values():
-                self._late.extend(job for _, job in destination.waiting)
+                self._expired.extend(job for _, job in destination.waiting)
                 destination.waiting.clear()
             self._backlog = 0
         with contextlib.suppress(*UNAVAILABLE):
-            await self._give_back()
-        if self._tries:
-            _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
+            await self._return_expired()
+        if self._attempts:
+            _, unfinished = await asyncio.wait(self._attempts.values(), timeout=seconds)
             for task in unfinished:
                 task.cancel()
             if unfinished:

@@ -40,7 +40,7 @@ class Destination:
         """Whether nothing has reached it for a while: then what waits is better off in the queue."""
         return self.failures >= FIRST_CAP
 
-    def learn(self, outcome: Outcome) -> None:
+    def adjust(self, outcome: Outcome) -> None:
         match outcome:
             case Delivered():
                 self.cap, self.failures = min(MOST_CAP, self.cap + 1), 0

@@ -23,10 +23,10 @@ from tocsin.transports.guard import Guard
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 200
+MAX_CONCURRENT = 200
 """Checks that are made at the same time, those aside that have been waiting for their site for over a second."""
 SLOW = 1.0
-MOST = 5_000
+MAX_RUNNING = 5_000
 """Checks under way, slow ones included. They cost a socket and little else."""
 PAUSE = 0.25
 """Seconds between two looks at what is due, and so the most by which a check is late."""
@@ -52,23 +52,23 @@ async def run(
 class CheckRunner:
     """The checks that one engine has under way."""
 
-    def __init__(self, pool: asyncpg.Pool, wires: CheckContext, public_url: str, counters: Counters) -> None:
+    def __init__(self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters) -> None:
         self._pool = pool
-        self._wires = wires
+        self._context = context
         self._tallies = counters
         self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._more = False
-        self._most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._most = min(MAX_RUNNING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     @property
     def room(self) -> int:
         """How many checks may begin now."""
         since = monotonic() - SLOW
         quick = sum(began > since for began in self._under_way.values())
-        return max(0, min(AT_ONCE - quick, self._most - len(self._under_way)))
+        return max(0, min(MAX_CONCURRENT - quick, self._most - len(self._under_way)))
 
     async def claim(self) -> None:
         """Begin what is due, as far as there is room. A monitor whose last check still lasts is left out this time."""
@@ -82,7 +82,7 @@ class CheckRunner:
         for each in due:
             if each.id not in self._under_way:
                 self._under_way[each.id] = monotonic()
-                task = asyncio.create_task(self._look(each))
+                task = asyncio.create_task(self._run_check(each))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -104,11 +104,11 @@ class CheckRunner:
     @staticmethod
     def _worthwhile(room: int) -> bool:
         # Claiming for each free place alone would cost more than the checks.
-        return room >= AT_ONCE // 2
+        return room >= MAX_CONCURRENT // 2
 
-    async def _look(self, due: DueCheck) -> None:
+    async def _run_check(self, due: DueCheck) -> None:
         try:
-            result = await run_check(due.target, self._wires)
+            result = await run_check(due.target, self._context)
             await self._record(CompletedCheck(due, result))
             self._tallies.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:

@@ -17,7 +17,7 @@ from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import UNAVAILABLE, Tx
 
 
-class _TakenOver(Exception):
+class _LeaseLost(Exception):
     """The lease is over, or another's."""
 
 
@@ -37,7 +37,7 @@ class PermittedAttempt:
             async with self.pool.acquire() as tx, tx.transaction():
                 granted = await self.kind.before_send(tx, self.job, self.settings, transports)
         except UNAVAILABLE as error:
-            return _away(error)
+            return _database_unavailable(error)
         if isinstance(granted, Suppressed | Failed):
             return granted
 
@@ -53,11 +53,11 @@ class PermittedAttempt:
                 if refused is not None:
                     return refused
                 if not await leases.pass_point_of_no_return(tx, self.job.id, self.job.attempt, ATTEMPT_TIMEOUT):
-                    raise _TakenOver
-        except _TakenOver:  # what was prepared is undone with the transaction
+                    raise _LeaseLost
+        except _LeaseLost:  # what was prepared is undone with the transaction
             return Interrupted("Interrupted: the try took too long to begin")
         except UNAVAILABLE as error:  # it may be committed, but nothing was sent: to be tried again
-            return _away(error)
+            return _database_unavailable(error)
         self.past_no_return = True
         return None
 
@@ -76,5 +76,5 @@ class PermittedAttempt:
         await self.kind.after_attempt(tx, self.job, self.settings, outcome, then)
 
 
-def _away(error: BaseException) -> Interrupted:
+def _database_unavailable(error: BaseException) -> Interrupted:
     return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")

@@ -25,7 +25,7 @@ from tocsin.transports.ssh import Ssh, SshFailed
 
 BATCH = 20
 PAUSE = 1.0
-LOOK_EVERY = 5.0
+PROBE_INTERVAL = 5.0
 LOOK_TIMEOUT = 4.0
 CLEAN_EVERY = 3600.0
 
@@ -42,7 +42,7 @@ async def run(pool: asyncpg.Pool, vault: Vault, ssh: Ssh, stop: asyncio.Event) -
             if now >= clean_at:
                 await restarts.forget_old(tx)
                 clean_at = now + CLEAN_EVERY
-            due = await restarts.take_watched(tx, BATCH, LOOK_EVERY)
+            due = await restarts.take_watched(tx, BATCH, PROBE_INTERVAL)
             to = await sendable(tx, vault, {each.integration_id for each in due}) if due else {}
         await asyncio.gather(*(_follow(pool, ssh, each, to.get(each.integration_id)) for each in due))
         with contextlib.suppress(TimeoutError):

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 RECORD_PAUSE = 0.01
 """Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
 DATABASE_PAUSE = 0.2
-UNSPEAKABLE = "What was answered could not be stored"
+UNSTORABLE = "What was answered could not be stored"
 
 
 class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +59,7 @@ class Recorder:
                 log.exception("The end of a try could not be put on record", delivery=str(ended.tried.id))
                 if not complete:
                     raise
-                complete, ended = False, replace(ended, tried=_without_words(ended.tried))
+                complete, ended = False, replace(ended, tried=_without_text(ended.tried))
 
 
 async def _record(connection: asyncpg.Connection, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
@@ -78,10 +78,10 @@ async def _record_and_settle(tx: Tx, ended: Sequence[FinishedAttempt]) -> list[R
     return recorded
 
 
-def _without_words(tried: AttemptResult) -> AttemptResult:
+def _without_text(tried: AttemptResult) -> AttemptResult:
     """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace(tried.attempt_record, response=None, error=UNSPEAKABLE)
+    what = replace(tried.attempt_record, response=None, error=UNSTORABLE)
     then = tried.next_step
     if isinstance(then, Finish) and then.reason is not None:
-        then = replace(then, reason=UNSPEAKABLE)
+        then = replace(then, reason=UNSTORABLE)
     return replace(tried, what=what, then=then)

@@ -106,16 +106,16 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
         await connection.add_listener(
             f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *said: deliverer.accept_payload(said[3])
         )
-        await deliverer.return_forgotten(connection)
+        await deliverer.return_unknown_leases(connection)
         deliverer.wake.set()
         while not stop.is_set():
-            await leases.engine_lives(connection, deliverer.number, accepting=deliverer.accepting)
+            await leases.engine_heartbeat(connection, deliverer.number, accepting=deliverer.accepting)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     await stop.wait()
-        await leases.engine_lives(connection, deliverer.number, accepting=False)
+        await leases.engine_heartbeat(connection, deliverer.number, accepting=False)
         await deliverer.drain(DRAIN)
         await leases.return_leases(connection, await leases.leased(connection, deliverer.number))
-        await leases.retire_engine(connection, deliverer.number)
+        await leases.unregister_engine(connection, deliverer.number)
     finally:
         connection.terminate()

@@ -18,7 +18,7 @@ from tocsin.storage.postgres.database import Tx
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-OFTEN, TALLYING, MINUTELY, HOURLY = 1.0, 5.0, 60.0, 3600.0
+OFTEN, COUNTERS_EVERY, MINUTELY, HOURLY = 1.0, 5.0, 60.0, 3600.0
 
 
 async def run(
@@ -33,7 +33,7 @@ async def run(
     """Until `stop`: every second, minute and hour what is due then."""
 
     async def every_second() -> None:
-        await deliverer.note_health()
+        await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
 
@@ -57,7 +57,7 @@ async def run(
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 
     due = {every_second: 0.0, every_few_seconds: 0.0, every_minute: 0.0, every_hour: 0.0}
-    pauses = {every_second: OFTEN, every_few_seconds: TALLYING, every_minute: MINUTELY, every_hour: HOURLY}
+    pauses = {every_second: OFTEN, every_few_seconds: COUNTERS_EVERY, every_minute: MINUTELY, every_hour: HOURLY}
     while not stop.is_set():
         for work, pause in pauses.items():
             if time.monotonic() >= due[work]:

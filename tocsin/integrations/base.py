@@ -114,7 +114,7 @@ class IntegrationType(ABC):
     """Whether its settings may be changed after it was made."""
     secret_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are encrypted at rest."""
-    internal: ClassVar[frozenset[str]] = frozenset()
+    internal_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are the service's own, and never part of an answer."""
     host_setting: ClassVar[str] = ""
     """The setting that names a host to call, where the type has one."""
@@ -182,7 +182,7 @@ class IntegrationType(ABC):
         return {
             field: value if reveal or field not in self.secret_settings else MASK
             for field, value in settings.items()
-            if field not in self.internal
+            if field not in self.internal_settings
         }
 
 

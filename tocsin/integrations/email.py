@@ -15,7 +15,7 @@ from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, format_duration
 from tocsin.domain.mail import OutgoingMail
 from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
-from tocsin.storage.channels import mails
+from tocsin.storage.channels import mail_limits
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
@@ -50,7 +50,7 @@ class EmailIntegration(IntegrationType):
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
         """The day's ceiling."""
-        return await mails.ask(tx, job, settings["email"]) or {}
+        return await mail_limits.check(tx, job, settings["email"]) or {}
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
@@ -79,7 +79,7 @@ def mail(address: str, notification: Notification, *, domain: str, now: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class MailText:
     """A notification as people read it. `facts` are lines of a name and a value."""
 
     subject: str
@@ -89,7 +89,7 @@ class Words:
     link: str | None
 
 
-def words(notification: Notification) -> Words:
+def words(notification: Notification) -> MailText:
     """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
     name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
     short = names.cut(name, LONGEST_SUBJECT_NAME)
@@ -99,9 +99,9 @@ def words(notification: Notification) -> Words:
     facts = (("Where", name), ("What", kind), ("Since", began))
     match notification.event:
         case "notice":
-            return Words(f"Tocsin: {name}", name, (text,), (), link)
+            return MailText(f"Tocsin: {name}", name, (text,), (), link)
         case "test":
-            return Words(f"Test: {short}, {began}", name, (text,), (("Sent", began),), link)
+            return MailText(f"Test: {short}, {began}", name, (text,), (("Sent", began),), link)
         case "resolved":
             assert notification.closed_at is not None
             ended = (("Until", _moment(notification.closed_at)), ("Lasted", length))
@@ -113,15 +113,15 @@ def words(notification: Notification) -> Words:
                     text,
                 )
             headline = f"Resolved: {kind} on {name}"
-            return Words(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
+            return MailText(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
                          facts + ended, link)  # fmt: skip
         case "reminder":
             subject, headline = f"Reminder: {kind} on {short} since {began}", f"Still ongoing: {kind} on {name}"
-            return Words(subject, headline, (text,), facts, link)
-    return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
+            return MailText(subject, headline, (text,), facts, link)
+    return MailText(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 
-def _text(mail_text: Words, unsubscribe_url: str | None) -> str:
+def _text(mail_text: MailText, unsubscribe_url: str | None) -> str:
     parts = [mail_text.headline, *mail_text.sentences]
     if mail_text.facts:
         parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in mail_text.facts))

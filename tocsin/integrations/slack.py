@@ -74,7 +74,7 @@ class SlackIntegration(IntegrationType):
     for_people: ClassVar[bool] = True
     editable: ClassVar[bool] = False
     secret_settings: ClassVar[frozenset[str]] = frozenset(MASKS)
-    internal: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
+    internal_settings: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if stored is None:
@@ -108,14 +108,14 @@ class SlackIntegration(IntegrationType):
         }
 
     def payload(self, notification: Notification) -> str:
-        return str(written(notification, IncidentState(), "")["text"])
+        return str(render(notification, IncidentState(), "")["text"])
 
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
     ) -> Outcome:
         if transports.slack is None:
             return Suppressed(OFF)
-        body = written(notification, permit.context.get("standing", IncidentState()), transports.public_url)
+        body = render(notification, permit.context.get("standing", IncidentState()), transports.public_url)
         channel = _Channel(transports.slack, settings)
         try:
             if notification.event == "resolved":
@@ -220,8 +220,8 @@ class _Channel:
         return changed, lost
 
 
-def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
-    places = [(message.channel_id, message.ts) for message in written if message.ts]
+def _delivered(render: list[Message], lost: list[Message]) -> Delivered:
+    places = [(message.channel_id, message.ts) for message in render if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
     body = f"message {where}" if where else "message taken; the answer ended before it said which it is"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
@@ -244,7 +244,7 @@ def failed(refusal: SlackRefused) -> Failed:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def written(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
+def render(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
     """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
     if notification.event in ("test", "notice"):
         text = escaped(notification.message, LONGEST_SECTION - 10)

@@ -33,7 +33,16 @@ from tocsin.storage.delivery import health
 from tocsin.storage.delivery.leases import LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
-from tocsin.transports.ssh import CommandResult, Login, NotBegun, Session, SshFailed, fingerprint, key_problem, place
+from tocsin.transports.ssh import (
+    CommandNotStarted,
+    CommandResult,
+    Login,
+    Session,
+    SshFailed,
+    fingerprint,
+    key_problem,
+    place,
+)
 
 READY_WITHIN = 7.0
 """Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
@@ -78,7 +87,7 @@ class SshServerRestartIntegration(IntegrationType):
     )  # fmt: skip
     repeatable: ClassVar[bool] = False
     secret_settings: ClassVar[frozenset[str]] = frozenset(SECRETS)
-    internal: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
+    internal_settings: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
     host_setting: ClassVar[str] = "ip"
 
     # ------------------------------------------------------------------------------------------------- the settings
@@ -102,7 +111,7 @@ class SshServerRestartIntegration(IntegrationType):
             settings["password"] = _password(wished["password"])
         if wished["incident_types"] is not None:
             settings["incident_types"] = _incident_types(wished["incident_types"])
-        kept = () if elsewhere else self.internal
+        kept = () if elsewhere else self.internal_settings
         return settings | {name: old[name] for name in kept if name in old}
 
     def default_name(self, settings: Mapping[str, Any]) -> str:
@@ -152,7 +161,7 @@ class SshServerRestartIntegration(IntegrationType):
             return Suppressed(NOTHING_TO_DO)
         targets = [attempt.target]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=False):
+        if refused := await _refusal_reason(tx, job, settings, targets, attempt.limits, logged_in=False):
             return refused
         if await restarts.under_way(tx, job, targets, logged_in=False):
             return Failed(f"another restart of {attempt.target} is under way")
@@ -166,7 +175,7 @@ class SshServerRestartIntegration(IntegrationType):
         attempt: RestartAttempt = context["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
-        if refused := await _objection(tx, job, settings, targets, attempt.limits, logged_in=True):
+        if refused := await _refusal_reason(tx, job, settings, targets, attempt.limits, logged_in=True):
             return refused
         if await restarts.under_way(tx, job, targets, logged_in=True):
             return Suppressed(restarts.not_for_now(attempt.target))
@@ -212,11 +221,11 @@ class SshServerRestartIntegration(IntegrationType):
             return Failed(f"Timed out: {to.place} was not ready for a command within {READY_WITHIN:g} seconds")
         except SshFailed as error:
             receipt = {"offered_host_key": error.offered} if error.offered else None
-            return Failed(_unspoken(str(error), to), error.retry, receipt=receipt)
-        except NotBegun as error:
+            return Failed(_redacted(str(error), to), error.retry, receipt=receipt)
+        except CommandNotStarted as error:
             if attempt.sent:
                 return Failed(f"outcome unknown: {to.place} was gone while the command was handed over", "never")
-            return Failed(f"{to.place} broke off: {_unspoken(str(error), to)}")
+            return Failed(f"{to.place} broke off: {_redacted(str(error), to)}")
 
     # ------------------------------------------------------------------------------------------------- afterwards
 
@@ -251,7 +260,7 @@ class SshServerRestartIntegration(IntegrationType):
         )  # fmt: skip
 
 
-async def _objection(
+async def _refusal_reason(
     tx: Tx, job: Job, settings: Mapping[str, Any], targets: list[str], limits: Limits, *, logged_in: bool
 ) -> Suppressed | None:
     situation = await restarts.situation(tx, job.id)
@@ -264,8 +273,8 @@ async def _objection(
         return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
     if types is None and situation.type in WARNINGS:
         return Suppressed(f"{situation.type} is a warning, which no restart mends; nothing was restarted")
-    barred = await restarts.barred(tx, job, targets, limits, logged_in=logged_in)
-    return None if barred is None else Suppressed(barred)
+    limit_reached = await restarts.limit_reached(tx, job, targets, limits, logged_in=logged_in)
+    return None if limit_reached is None else Suppressed(limit_reached)
 
 
 # ------------------------------------------------------------------------------------------- what is said to a machine
@@ -283,9 +292,9 @@ async def boot_id(session: Session) -> str | None:
     mark = token_hex(16)
     try:
         ran = await session.run(boots.question(mark))
-    except NotBegun:
+    except CommandNotStarted:
         return None
-    return boots.answered(ran.stdout, mark) if ran.status == 0 else None
+    return boots.parse_output(ran.stdout, mark) if ran.status == 0 else None
 
 
 def _sudo(to: Login, command: str) -> str:
@@ -303,7 +312,7 @@ async def _checked(session: Session, to: Login) -> Failed | None:
 
 
 def _refused(ran: CommandResult, to: Login) -> Failed:
-    said = _unspoken(ran.summary, to)
+    said = _redacted(ran.summary, to)
     match ran.status, said.lower():
         case None, _:
             return Failed(f"{to.place} broke off while sudo was asked")
@@ -336,7 +345,7 @@ def _ended(ran: CommandResult, to: Login) -> Outcome:
     return Failed(failed.error, "never", receipt={"restarting": False})
 
 
-def _unspoken(text: str, to: Login) -> str:
+def _redacted(text: str, to: Login) -> str:
     """What a machine said, without what it was told."""
     for secret in filter(None, (to.password, to.private_key)):
         text = text.replace(secret, MASK)

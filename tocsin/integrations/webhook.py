@@ -52,12 +52,12 @@ class WebhookIntegration(IntegrationType):
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
     )
     secret_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
-    internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
+    internal_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
     host_setting: ClassVar[str] = "webhook_url"
     signing_setting: ClassVar[str | None] = "signing_secret"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        own = {name: value for name, value in (stored or {}).items() if name in self.internal}
+        own = {name: value for name, value in (stored or {}).items() if name in self.internal_settings}
         known = given.get("webhook_url", (stored or {}).get("webhook_url"))
         return {"webhook_url": _checked_url(known), **(own or {"signing_secret": new_secret()})}
 

@@ -14,7 +14,7 @@ import structlog
 
 from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
-from tocsin.domain.mail import OutgoingMail, composed
+from tocsin.domain.mail import OutgoingMail, compose
 from tocsin.settings import Smtp
 from tocsin.transports.smtp_session import begin_mail, hand_over, session
 
@@ -81,7 +81,7 @@ class Mailer:
                 wire = await begin_mail(client)
                 sent = True
                 limit.reschedule(None)  # from here on what came counts when the time is over, too
-                said = await hand_over(wire, composed(letter, self._from), deadline - loop.time())
+                said = await hand_over(wire, compose(letter, self._from), deadline - loop.time())
         except aiosmtplib.SMTPAuthenticationError as error:
             raise MailRefused(f"{target} does not accept the user name and password of TOCSIN_SMTP_URL") from error
         except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
@@ -115,7 +115,7 @@ def _write(outbox: Path, letter: OutgoingMail, sender: str) -> Path:
     handle, temporary = tempfile.mkstemp(dir=outbox, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(composed(letter, sender, wide=True))
+            file.write(compose(letter, sender, wide=True))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

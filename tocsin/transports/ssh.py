@@ -24,7 +24,7 @@ from tocsin.transports.resolver import Unresolved
 if TYPE_CHECKING:
     import asyncssh
 
-KEPT = 16_384
+OUTPUT_LIMIT = 16_384
 """Characters that are kept of each stream of what a command says; the rest is read and dropped."""
 
 
@@ -104,7 +104,7 @@ class _Password:
         return None
 
 
-class NotBegun(Exception):
+class CommandNotStarted(Exception):
     """The server did not confirm that it begins the command; whether it did is unknown where the connection was cut."""
 
 
@@ -117,13 +117,13 @@ class Session:
         self.reached = reached
 
     async def run(self, command: str, given: str = "") -> CommandResult:
-        """Run a command with `given` on its standard input. Raises `NotBegun`, and TimeoutError by the caller's own."""
+        """Run a command with `given` on its standard input. Raises `CommandNotStarted`, and TimeoutError by the caller's own."""
         import asyncssh
 
         try:
             process = await self._connection.create_process(command, encoding="utf-8", errors="replace")
         except (asyncssh.Error, OSError) as error:
-            raise NotBegun(_line(str(error)) or "the connection was cut") from None
+            raise CommandNotStarted(_line(str(error)) or "the connection was cut") from None
         said: list[str] = []
         complaints: list[str] = []
         with suppress(asyncssh.Error, OSError):  # it did not want to hear it: what it says will tell
@@ -276,7 +276,7 @@ async def _read(stream: Any, said: list[str]) -> None:
 
     try:
         while part := await stream.read(4096):
-            if sum(map(len, said)) < KEPT:
+            if sum(map(len, said)) < OUTPUT_LIMIT:
                 said.append(part)
     except (asyncssh.Error, OSError):
         return

@@ -9,7 +9,7 @@ RANGES = {
     "7d": ("7 d", timedelta(days=7), 3_600), "30d": ("30 d", timedelta(days=30), 10_800),
 }  # fmt: skip
 """By its name in the address: what a range is called, how long it is, and the seconds of one point."""
-USUAL = "24h"
+DEFAULT_RANGE = "24h"
 MOST_INCIDENTS = 10
 """Of those that are listed beside the charts."""
 

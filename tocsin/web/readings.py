@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import WARNINGS
-from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
 from tocsin.web.formatting import percent, size
 from tocsin.web.sparklines import meter
@@ -30,7 +30,7 @@ class Reading:
     meter: Markup
 
 
-def state(watched: Watched, now: datetime) -> tuple[str, str]:
+def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
     """The kind (`ok`, `warn`, `bad`) and the word."""
     if "downtime" in watched.ongoing:
         return "bad", TROUBLE["downtime"]

@@ -21,7 +21,7 @@ from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 from tocsin.storage.accounts import sessions
 from tocsin.storage.accounts.accounts import Role
-from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.passwords import Requester
 from tocsin.storage.accounts.sessions import Membership, SignedIn
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import messages
@@ -216,9 +216,9 @@ def network(request: AnyRequest) -> str:
     return clients.network_of(request.scope, service.settings.trusted_proxies)
 
 
-def asker(request: AnyRequest) -> Asker:
+def requester(request: AnyRequest) -> Requester:
     """Somebody with a session or a link of ours, for whom a password is computed."""
-    return Asker(network(request), True, request.receive)
+    return Requester(network(request), True, request.receive)
 
 
 def _zone(request: AnyRequest) -> str:

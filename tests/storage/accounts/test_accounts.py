@@ -10,7 +10,7 @@ import httpx
 from tests.service import new_project
 from tests.users import PERSON, bearer, register, sign_in
 from tocsin.storage.accounts import accounts, passwords, throttle
-from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.passwords import Requester
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.secrets import Vault
 
@@ -78,12 +78,12 @@ async def test_the_first_operator_is_made_once(pool: asyncpg.Pool, vault: Vault)
 
 
 async def test_a_password_matches_only_itself() -> None:
-    asker = Asker("192.0.2.1", False, asyncio.Event().wait)  # type: ignore[arg-type]  # who stays
-    password_hash = await passwords.hash_of("correct horse", asker)
-    assert await passwords.matches(password_hash, "correct horse", asker)
-    assert not await passwords.matches(password_hash, "correct hors", asker)
-    assert not await passwords.matches(None, "correct horse", asker)
-    assert not await passwords.matches("no hash", "correct horse", asker)
+    requester = Requester("192.0.2.1", False, asyncio.Event().wait)  # type: ignore[arg-type]  # who stays
+    password_hash = await passwords.hash_of("correct horse", requester)
+    assert await passwords.matches(password_hash, "correct horse", requester)
+    assert not await passwords.matches(password_hash, "correct hors", requester)
+    assert not await passwords.matches(None, "correct horse", requester)
+    assert not await passwords.matches("no hash", "correct horse", requester)
 
 
 async def test_a_limit_lets_so_many_through_and_says_how_long_to_wait(pool: asyncpg.Pool) -> None:

@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE, until
 from tocsin.domain.errors import Refused
 from tocsin.settings import load
 from tocsin.storage.accounts import passwords, sign_ins
-from tocsin.storage.accounts.passwords import MOST_OF_NETWORK, MOST_WAITING, Asker, PasswordQueue
+from tocsin.storage.accounts.passwords import MOST_OF_NETWORK, MOST_WAITING, PasswordQueue, Requester
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.secrets import Vault
 
@@ -30,7 +30,7 @@ class Client:
 
     def __init__(self, network: str, known: bool = False) -> None:
         self.left = asyncio.Event()
-        self.asker = Asker(network, known, self.receive)
+        self.asker = Requester(network, known, self.receive)
 
     async def receive(self) -> dict[str, Any]:
         await self.left.wait()
@@ -122,7 +122,7 @@ async def test_one_network_does_not_fill_the_queue(scene: Scene) -> None:
 # ---------------------------------------------------------------------------------------------------- a real service
 
 
-def tries(port: int) -> Iterator[Any]:
+def failed_sign_ins(port: int) -> Iterator[Any]:
     """Sign-ins as an address that nobody has, each from a network of its own."""
     body = json.dumps({"user": {"email": "nobody@example.com", "password": "x"}}).encode()
     line = "POST /api/v1/users/sign_in HTTP/1.1"

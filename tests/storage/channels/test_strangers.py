@@ -19,7 +19,7 @@ from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.deliveries import Suppressed
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
-from tocsin.storage.channels import integrations, mails
+from tocsin.storage.channels import integrations, mail_limits
 from tocsin.storage.channels.integrations import Facts
 from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
@@ -192,26 +192,26 @@ async def test_a_days_mails_to_one_address_and_of_one_project_have_an_end_that_i
 ) -> None:
     job, other = await first_try(pool, vault, own, BOB), await first_try(pool, vault, own, "team@example.com")
     async with pool.acquire() as tx, tx.transaction():
-        assert await mails.ask(tx, job, BOB) is None
-        await tx.execute("UPDATE mail_days SET sent = $1", mails.NOTIFICATIONS_TO_ONE)
+        assert await mail_limits.check(tx, job, BOB) is None
+        await tx.execute("UPDATE mail_days SET sent = $1", mail_limits.NOTIFICATIONS_TO_ONE)
         for spelled in (BOB, BOB.upper()):
-            refused = await mails.ask(tx, job, spelled)
+            refused = await mail_limits.check(tx, job, spelled)
             assert isinstance(refused, Suppressed)
-            assert f"{mails.NOTIFICATIONS_TO_ONE} mails" in refused.reason
-        assert await mails.ask(tx, other, "team@example.com") is None
+            assert f"{mail_limits.NOTIFICATIONS_TO_ONE} mails" in refused.reason
+        assert await mail_limits.check(tx, other, "team@example.com") is None
         again = Job(*(2 if name == "attempt" else getattr(job, name) for name in Job.__struct_fields__))
-        assert await mails.ask(tx, again, BOB) is None, "a try that failed is not refused the next time"
+        assert await mail_limits.check(tx, again, BOB) is None, "a try that failed is not refused the next time"
         notices = await tx.fetch("SELECT integration_id, count(*) FROM outstanding WHERE event = 'notice' GROUP BY 1")
         assert {row["count"] for row in notices} == {1}
         assert job.integration_id not in {row["integration_id"] for row in notices}
-        await tx.execute("UPDATE mail_days SET sent = $1", mails.NOTIFICATIONS_OF_PROJECT)
-        third = await mails.ask(tx, other, "third@example.com")
+        await tx.execute("UPDATE mail_days SET sent = $1", mail_limits.NOTIFICATIONS_OF_PROJECT)
+        third = await mail_limits.check(tx, other, "third@example.com")
         assert isinstance(third, Suppressed)
         assert "for this project" in third.reason
         await tx.execute("UPDATE mail_days SET day = day - 1")
-        assert await mails.ask(tx, job, BOB) is None, "a new day"
+        assert await mail_limits.check(tx, job, BOB) is None, "a new day"
         await tx.execute("UPDATE mail_days SET day = day - 2")
-        await mails.ask(tx, job, BOB)
+        await mail_limits.check(tx, job, BOB)
         assert await tx.fetchval("SELECT count(*) FROM mail_days") <= 2, "old days do not pile up"
 
 
@@ -222,7 +222,7 @@ async def test_a_projects_own_people_and_other_projects_are_not_counted(
     for project, address in ((own, ANN.upper()), (operators, BOB)):
         job = await first_try(pool, vault, project, address)
         async with pool.acquire() as tx, tx.transaction():
-            assert await mails.ask(tx, job, address) is None
+            assert await mail_limits.check(tx, job, address) is None
             assert await tx.fetchval("SELECT count(*) FROM mail_days") == 0
 
 
@@ -235,12 +235,12 @@ async def test_a_days_invitations_have_an_end_and_the_console_shows_how_many_wen
         form = {"csrf": await csrf(ann), "role": "reader"}
         assert (await ann.post("/settings/members/invite", data={**form, "email": BOB})).status_code == 303
         for page in ("/settings/members", "/settings"):
-            assert f"1 of {mails.INVITATIONS_OF_PROJECT}" in (await ann.get(page)).text
-        await pool.execute("UPDATE mail_days SET sent = $1", mails.INVITATIONS_TO_ONE)
+            assert f"1 of {mail_limits.INVITATIONS_OF_PROJECT}" in (await ann.get(page)).text
+        await pool.execute("UPDATE mail_days SET sent = $1", mail_limits.INVITATIONS_TO_ONE)
         refused = await ann.post("/settings/members/invite", data={**form, "email": BOB.upper()})
         assert refused.status_code == 422
         assert "enough for today" in refused.text
-        await pool.execute("UPDATE mail_days SET sent = $1", mails.INVITATIONS_OF_PROJECT)
+        await pool.execute("UPDATE mail_days SET sent = $1", mail_limits.INVITATIONS_OF_PROJECT)
         assert (await ann.post("/settings/members/invite", data={**form, "email": "c@example.com"})).status_code == 422
     assert len(outbox(settings)) == 1
 
@@ -250,11 +250,11 @@ async def test_the_console_shows_a_projects_mails_of_the_day(
 ) -> None:
     job = await first_try(pool, vault, own, BOB)
     async with pool.acquire() as tx, tx.transaction():
-        await mails.ask(tx, job, BOB)
+        await mail_limits.check(tx, job, BOB)
     async with visitor(site) as ann:
         await sign_in(ann)
         await pool.execute("UPDATE users SET current_project_id = $1", own.id)
-        assert f"Notifications: 1 of {mails.NOTIFICATIONS_OF_PROJECT}" in (await ann.get("/settings")).text
+        assert f"Notifications: 1 of {mail_limits.NOTIFICATIONS_OF_PROJECT}" in (await ann.get("/settings")).text
 
 
 async def test_letters_to_somebody_who_never_asked_have_an_end(
@@ -262,9 +262,9 @@ async def test_letters_to_somebody_who_never_asked_have_an_end(
 ) -> None:
     async with pool.acquire() as tx, tx.transaction():
         user = await accounts.ensure_user(tx, ANN)
-    for _ in range(mails.LETTERS_TO_ONE + 5):
+    for _ in range(mail_limits.LETTERS_TO_ONE + 5):
         await account_mail.send_verification(site.app.state.service, user)
-    assert await pool.fetchval("SELECT max(sent) FROM mail_days") == mails.LETTERS_TO_ONE
+    assert await pool.fetchval("SELECT max(sent) FROM mail_days") == mail_limits.LETTERS_TO_ONE
 
 
 async def test_nobody_gets_around_a_projects_ceilings_by_making_many(site: Any, pool: asyncpg.Pool) -> None:

@@ -137,7 +137,7 @@ async def test_what_an_engine_is_claiming_is_not_returned_as_forgotten(
         stop = asyncio.Event()
         claiming = asyncio.create_task(deliverer.claim_forever(stop))
         while await world.pool.fetchval("SELECT count(*) FROM outstanding"):
-            await deliverer.return_forgotten(connection)
+            await deliverer.return_unknown_leases(connection)
         stop.set()
         deliverer.wake.set()
         await claiming
@@ -168,11 +168,11 @@ async def test_what_could_not_be_told_of_an_integrations_health_is_told_the_next
     deliverer._failed[hook] += 2
     await world.pool.execute("ALTER TABLE integrations RENAME COLUMN failures TO away")
     with pytest.raises(asyncpg.UndefinedColumnError):
-        await deliverer.note_health()
+        await deliverer.flush_health()
     deliverer._failed[hook] += 1
     await world.pool.execute("ALTER TABLE integrations RENAME COLUMN away TO failures")
-    await deliverer.note_health()
-    await deliverer.note_health()
+    await deliverer.flush_health()
+    await deliverer.flush_health()
     assert await world.pool.fetchval("SELECT failures FROM integrations WHERE id = $1", hook) == 3
 
 

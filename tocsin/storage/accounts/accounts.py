@@ -65,7 +65,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TokenOwner:
     """Whose token it is. A user without any project has no `project_id`; a project's token has no `user_id`."""
 
     user_id: UUID | None
@@ -182,7 +182,7 @@ async def set_project_name(tx: Tx, project_id: UUID, name: str) -> bool:
 
 
 async def rotate_token(tx: Tx, vault: Vault, project_id: UUID) -> NewProject | None:
-    """A new token in place of the old one. API processes may know the old one for `api.caller.REMEMBERED` s more."""
+    """A new token in place of the old one. API processes may know the old one for `api.caller.TOKEN_CACHE_SECONDS` s more."""
     token = new_token(PROJECT_TOKEN)
     sealed = vault.seal(project_id, project_id, TOKEN_FIELD, token.encode())
     row = await tx.fetchrow(SET_TOKEN, project_id, vault.token_hash(token), sealed)
@@ -233,7 +233,7 @@ DELETE FROM user_tokens WHERE hash = ANY($1::bytea[]) RETURNING true
 """
 
 
-async def caller_of_token(tx: Tx, vault: Vault, token: str) -> Found | None:
+async def caller_of_token(tx: Tx, vault: Vault, token: str) -> TokenOwner | None:
     """Whose token it is, now; None for a token that is nobody's. A user acts on the current project."""
     hashes = vault.token_hashes(token)
     if token.startswith(USER_TOKEN):
@@ -241,9 +241,9 @@ async def caller_of_token(tx: Tx, vault: Vault, token: str) -> Found | None:
         if row is None:
             return None
         project_id = key(row["project_id"]) if row["project_id"] else None
-        return Found(key(row["user_id"]), project_id, row["plan"] or "free", row["role"] or "reader")
+        return TokenOwner(key(row["user_id"]), project_id, row["plan"] or "free", row["role"] or "reader")
     row = await tx.fetchrow(PROJECT_OF_TOKEN, hashes)
-    return Found(None, key(row["id"]), row["plan"], "owner") if row else None
+    return TokenOwner(None, key(row["id"]), row["plan"], "owner") if row else None
 
 
 async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:

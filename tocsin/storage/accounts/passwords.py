@@ -29,7 +29,7 @@ _hasher = PasswordHasher()
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """For whom a password is computed: from which network, and whether that is one of the account's own, or it is
     shown otherwise that they are no stranger (a session, a link from a mail).
 
@@ -66,41 +66,41 @@ class PasswordQueue:
     def __len__(self) -> int:
         return sum(map(len, (*self._known.values(), *self._strangers.values())))
 
-    async def run(self, asker: Asker, work: Callable[..., Result], *args: object) -> Result:
+    async def run(self, requester: Requester, work: Callable[..., Result], *args: object) -> Result:
         """The result of the work, in its turn. Raises `Refused` as `expect_room`, and for who left before it began."""
         if self._free:
             self._free -= 1
         else:
-            await self._wait(asker)
+            await self._wait(requester)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         finally:
             self._release()
 
-    def expect_room(self, asker: Asker) -> None:
+    def expect_room(self, requester: Requester) -> None:
         """Raises `Refused` (503; 429 where it is the asker's network that has too much in it)."""
         if not self._free:
-            self._to_displace(asker)
+            self._to_displace(requester)
 
-    def _to_displace(self, asker: Asker) -> Turn | None:
+    def _to_displace(self, requester: Requester) -> Turn | None:
         """Who has to go so that the asker can wait, if anybody has to."""
-        own = len(self._known.get(asker.network, ())) + len(self._strangers.get(asker.network, ()))
+        own = len(self._known.get(requester.network, ())) + len(self._strangers.get(requester.network, ()))
         if own >= MOST_OF_NETWORK:
             raise _too_busy(429)
         if len(self) < MOST_WAITING:
             return None
         longest = max((self._strangers or self._known).values(), key=len)
-        if len(longest) > own + 1 or (asker.known and self._strangers):
+        if len(longest) > own + 1 or (requester.known and self._strangers):
             return longest[-1]
         raise _too_busy(503)
 
-    async def _wait(self, asker: Asker) -> None:
-        if displaced := self._to_displace(asker):
+    async def _wait(self, requester: Requester) -> None:
+        if displaced := self._to_displace(requester):
             self._forget(displaced)
             displaced.set_exception(_too_busy(503))
         turn: Turn = asyncio.get_running_loop().create_future()
-        (self._known if asker.known else self._strangers).setdefault(asker.network, deque()).append(turn)
-        gone = asyncio.ensure_future(asker.leave())
+        (self._known if requester.known else self._strangers).setdefault(requester.network, deque()).append(turn)
+        gone = asyncio.ensure_future(requester.leave())
         try:
             await asyncio.wait({turn, gone}, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -152,19 +152,19 @@ def hash_now(password: str) -> str:
     return _hasher.hash(password.encode("utf-8", "surrogatepass"))
 
 
-def expect_room(asker: Asker) -> None:
+def expect_room(requester: Requester) -> None:
     """Raises `Refused` where no password is computed for them now: before the try is counted."""
-    queue.expect_room(asker)
+    queue.expect_room(requester)
 
 
-async def hash_of(password: str, asker: Asker) -> str:
+async def hash_of(password: str, requester: Requester) -> str:
     """Raises `Refused` as `PasswordQueue.run`."""
-    return await queue.run(asker, hash_now, password)
+    return await queue.run(requester, hash_now, password)
 
 
-async def matches(password_hash: str | None, password: str, asker: Asker) -> bool:
+async def matches(password_hash: str | None, password: str, requester: Requester) -> bool:
     """Whether it is that password. Without a hash it is not, and takes as long to say so. Raises as `hash_of`."""
-    return await queue.run(asker, _matches, password_hash, password)
+    return await queue.run(requester, _matches, password_hash, password)
 
 
 def _matches(password_hash: str | None, password: str) -> bool:

@@ -88,7 +88,7 @@ async def remember(tx: Tx, vault: Vault, user: User, network: str) -> None:
     await tx.execute(FORGET, user.id)
 
 
-async def forgive(tx: Tx, vault: Vault, user: User, network: str) -> None:
+async def reset_limits(tx: Tx, vault: Vault, user: User, network: str) -> None:
     """Whoever chose a new password by mail may try it, from that network, whatever was tried before."""
     await throttle.give_back(tx, _at(str(user.id), network))
     await remember(tx, vault, user, network)

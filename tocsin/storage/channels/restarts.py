@@ -63,7 +63,7 @@ SELECT i.closed_at, i.snoozed_at, i.snooze_until, i.created_at, i.type, now() AS
 FROM outstanding o JOIN incidents i ON i.id = o.incident_id WHERE o.id = $1
 """
 
-CROSS = "UPDATE restarts SET sent_at = now(), reached = $2, boot_id = $3 WHERE delivery_id = $1 RETURNING true"
+MARK_SENT = "UPDATE restarts SET sent_at = now(), reached = $2, boot_id = $3 WHERE delivery_id = $1 RETURNING true"
 
 WATCH_IT = """
 UPDATE restarts SET look_at = now() WHERE delivery_id = $1 AND sent_at IS NOT NULL
@@ -179,7 +179,7 @@ async def under_way(tx: Tx, job: Job, targets: Sequence[str], *, logged_in: bool
     return bool(await tx.fetchval(UNDER_WAY, job.id, list(targets), job.project_id, logged_in))
 
 
-async def barred(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, logged_in: bool) -> str | None:
+async def limit_reached(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, logged_in: bool) -> str | None:
     """The cooldown or the daily limit that forbids another restart now; or None. `hold` them first.
 
     With its end where the project's own restarts say so by themselves; what others did is said in general words.
@@ -220,7 +220,7 @@ async def intend(tx: Tx, job: Job, target: str) -> None:
 
 async def mark_sent(tx: Tx, delivery_id: UUID, reached: str, boot_id: str | None) -> bool:
     """Put on record that from now on the command may have been sent. False where nobody intended it."""
-    return await tx.fetchval(CROSS, delivery_id, reached, boot_id) is not None
+    return await tx.fetchval(MARK_SENT, delivery_id, reached, boot_id) is not None
 
 
 async def watch(tx: Tx, delivery_id: UUID) -> WatchedReboot | None:

@@ -20,7 +20,7 @@ from tocsin.storage.postgres.database import Tx, key
 BURST = 10
 BURST_MINUTES = 5
 """More incidents than that in so many minutes to one number are told of in one message instead of one for each."""
-GATHER_SECONDS = 60
+GROUP_WAIT = 60
 """How long the first such message waits for what it shall tell of."""
 DAY_PER_NUMBER = 50
 DAY_PER_PROJECT = 200
@@ -61,7 +61,7 @@ ORDER BY s.due_at DESC LIMIT 1
 
 ADD_SUMMARY = f"""
 INSERT INTO text_summaries (delivery_id, project_id, number, due_at)
-SELECT $1, $2, $3, greatest(now() + interval '{GATHER_SECONDS} s',
+SELECT $1, $2, $3, greatest(now() + interval '{GROUP_WAIT} s',
                             max(due_at) + interval '{BURST_MINUTES} min')
 FROM text_summaries WHERE number = $3 AND project_id = $2
 RETURNING due_at
@@ -71,7 +71,7 @@ PUT_OFF = "UPDATE outstanding SET due_at = $2 WHERE id = $1"
 
 CLOSE_SUMMARY = "UPDATE text_summaries SET closed_at = coalesce(closed_at, now()) WHERE delivery_id = $1 RETURNING true"
 
-GATHERED = f"""
+SUMMARY = f"""
 SELECT count(DISTINCT t.incident_id) AS count,
        count(DISTINCT t.incident_id) FILTER (WHERE i.closed_at IS NULL) AS ongoing,
        (array_agg(DISTINCT i.type || ' on ' || i.resource_name))[1:{NAMED}] AS names
@@ -96,7 +96,7 @@ class Summary:
     names: Sequence[str]
 
 
-async def ask(tx: Tx, job: Job, number: str) -> Mapping[str, Summary] | Suppressed:
+async def check(tx: Tx, job: Job, number: str) -> Mapping[str, Summary] | Suppressed:
     """Whether a delivery may go to a number: nothing to know, or a `summary` that it is to tell, or why not.
 
     A delivery that was let go once is let go on every further try.
@@ -173,5 +173,5 @@ async def _summary(tx: Tx, delivery_id: UUID) -> Summary | None:
     """What this delivery is to sum up, from now on without more to come; None where it is none."""
     if not await tx.fetchval(CLOSE_SUMMARY, delivery_id):
         return None
-    row = await tx.fetchrow(GATHERED, delivery_id)
+    row = await tx.fetchrow(SUMMARY, delivery_id)
     return Summary(row["count"], row["ongoing"], [name for name in row["names"] or () if name])

@@ -18,11 +18,11 @@ ON CONFLICT (name, labels) DO UPDATE SET value = tallies.value + excluded.value
 ALL = "SELECT name, labels, value FROM tallies"
 
 
-async def add(tx: Tx, amounts: Mapping[CounterKey, float]) -> None:
+async def add(tx: Tx, counts: Mapping[CounterKey, float]) -> None:
     """Add what one process has counted."""
-    if amounts:
-        names, labels = zip(*amounts, strict=True)
-        await tx.execute(ADD, list(names), ["\n".join(each) for each in labels], list(amounts.values()))
+    if counts:
+        names, labels = zip(*counts, strict=True)
+        await tx.execute(ADD, list(names), ["\n".join(each) for each in labels], list(counts.values()))
 
 
 async def all_(tx: Tx) -> dict[CounterKey, float]:

@@ -45,7 +45,7 @@ COLUMNS = ", ".join(FIELDS)
 
 ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
 
-TOLD = f"""
+OPENING_DELIVERED = f"""
 SELECT EXISTS (SELECT FROM finished
                WHERE incident_id = $1 AND integration_id = $2 AND event IN {LASTING}
                  AND status = 'delivered' AND id < $3)
@@ -99,7 +99,7 @@ SUPPRESS_INTEGRATION = SUPPRESS.format(which="integration_id = ANY($1::uuid[])")
 SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
 
 # Locks what is waiting, so that the outcome of a try under way is recorded either before this or after the resolve.
-OVERTAKE = f"""
+EXPEDITE_OPENINGS = f"""
 UPDATE outstanding o
 SET followed = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
@@ -109,7 +109,7 @@ WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
 """
 
-UNTOLD = f"""
+OPENING_NOT_DELIVERED = f"""
 SELECT incident_id, integration_id FROM finished
 WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event IN {LASTING}
 GROUP BY incident_id, integration_id HAVING NOT bool_or(status = 'delivered')
@@ -145,7 +145,7 @@ async def prepare_resolve(tx: Tx, recipients: Mapping[UUID, Collection[UUID]], p
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
     People are spared an opening that is over: it is suppressed, and the resolve says both.
     """
-    rows = await tx.fetch(OVERTAKE, list(recipients))
+    rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
     late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
     if late:
         await suppress(tx, list(late), RESOLVED_FIRST)
@@ -155,7 +155,7 @@ async def prepare_resolve(tx: Tx, recipients: Mapping[UUID, Collection[UUID]], p
         if row["id"] not in late
     }
     if people:
-        for row in await tx.fetch(UNTOLD, list(recipients), list(people)):
+        for row in await tx.fetch(OPENING_NOT_DELIVERED, list(recipients), list(people)):
             found.setdefault((key(row["incident_id"]), key(row["integration_id"])), OpeningState(None, failed=True))
     return found
 
@@ -215,7 +215,7 @@ async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
 
 async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
     """Whether the news that the incident began arrived where its `end` is told, by a delivery made before that one."""
-    return bool(await tx.fetchval(TOLD, incident_id, end.integration_id, end.id))
+    return bool(await tx.fetchval(OPENING_DELIVERED, incident_id, end.integration_id, end.id))
 
 
 async def of_integration(

@@ -39,7 +39,7 @@ RETURNING id, project_id, coalesce(name, type) AS name
 """
 
 # Of those that have failed for so long, only such whose project has another way that works.
-HOPELESS = f"""
+LONG_FAILING = f"""
 SELECT id FROM integrations i
 WHERE failing_since < now() - interval '{GIVE_UP_AFTER}' AND failures >= {GIVE_UP_FAILURES} AND disabled_at IS NULL
   AND EXISTS (SELECT FROM integrations o WHERE o.project_id = i.project_id AND o.id <> i.id
@@ -105,7 +105,7 @@ async def enable(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
 
 async def disable_failing(tx: Tx, limit: int) -> int:
     """Disable what has failed for days without one success; never a project's last way that works. How many were."""
-    rows = await tx.fetch(HOPELESS, limit)
+    rows = await tx.fetch(LONG_FAILING, limit)
     for row in rows:
         await disable(tx, key(row["id"]), f"every delivery has failed for {GIVE_UP_AFTER}")
     return len(rows)

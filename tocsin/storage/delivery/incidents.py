@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
-ON_TIME = deliveries.OpeningState(blocked_by=None, failed=False)
+NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
 
 ONGOING = f"""
 SELECT {INCIDENT}
@@ -138,7 +138,7 @@ async def _end(tx: Tx, wishes: Sequence[tuple[IncidentKey, ResolveRequest]]) -> 
     for incident in closed:
         for to in recipients[incident.id]:
             if to in known:
-                first = waiting.get((incident.id, to), ON_TIME)
+                first = waiting.get((incident.id, to), NO_OPEN_DELIVERY)
                 entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
     await queue.put(tx, entries)
     return closed

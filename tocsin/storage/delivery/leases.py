@@ -129,7 +129,7 @@ WITH given AS (
 SELECT n, followed, ended_at FROM gone
 """
 
-AGAIN = f"""
+RETRY = f"""
 UPDATE outstanding o
 SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempts || g.try,
     failures = o.failures + g.failed::int, crossed = false,
@@ -144,7 +144,7 @@ RETURNING g.n, o.followed AND o.for_people AS overtaken
 """
 
 # What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
-RELEASE = f"""
+UNBLOCK = f"""
 UPDATE outstanding o
 SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
     behind = (SELECT max(p.id::text)::uuid FROM outstanding p
@@ -158,7 +158,7 @@ RETURNING pg_notify($3, '')
 # Before ends of both kinds are recorded: a resolve locks its openings in this order, too.
 IN_ORDER = "SELECT FROM outstanding WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
-GIVE_BACK = """
+RETURN_LEASES = """
 UPDATE outstanding o SET status = 'pending', engine = NULL, leased_until = NULL, due_at = now()
 FROM unnest($1::uuid[], $2::int[]) AS g(id, attempt)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.crossed
@@ -166,7 +166,7 @@ RETURNING pg_notify($3, '')
 """
 
 # Fenced by the lease: what was taken over, or has run out, is not crossed any more.
-CROSS = """
+POINT_OF_NO_RETURN = """
 UPDATE outstanding SET crossed = true
 WHERE id = $1 AND attempt = $2 AND status = 'sending' AND leased_until > now() + make_interval(secs => $3)
 RETURNING true
@@ -248,7 +248,7 @@ async def record(tx: Tx, tried: Sequence[AttemptResult]) -> list[Recorded]:
                 followed[each.id] = then.status == "delivered"
     if again:
         rows = await tx.fetch(
-            AGAIN,
+            RETRY,
             [each.id for _, each, _ in again],
             [each.attempt for _, each, _ in again],
             [then.wait for _, _, then in again],
@@ -269,11 +269,11 @@ async def record(tx: Tx, tried: Sequence[AttemptResult]) -> list[Recorded]:
         if then.disable is not None:
             await health.disable(tx, each.integration_id, then.disable)
     if followed:
-        await tx.execute(RELEASE, list(followed), list(followed.values()), WAKE_CHANNEL)
+        await tx.execute(UNBLOCK, list(followed), list(followed.values()), WAKE_CHANNEL)
     return recorded
 
 
-async def give_back(tx: Tx, jobs: Collection[Job]) -> None:
+async def return_jobs(tx: Tx, jobs: Collection[Job]) -> None:
     """Return what was leased but not begun. Its attempt number is spent, its schedule is not."""
     await return_leases(tx, [(job.id, job.attempt) for job in jobs])
 
@@ -289,7 +289,7 @@ async def return_leases(tx: Tx, leases: Collection[Lease]) -> None:
     """Return these to the queue, as far as they are still leased."""
     if leases:
         ids, attempts = zip(*sorted(leases), strict=True)
-        await tx.execute(GIVE_BACK, ids, attempts, WAKE_CHANNEL)
+        await tx.execute(RETURN_LEASES, ids, attempts, WAKE_CHANNEL)
 
 
 UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"
@@ -297,7 +297,7 @@ UNKNOWN_END = "outcome unknown: the engine died during the try, and this must no
 
 async def pass_point_of_no_return(tx: Tx, delivery_id: UUID, attempt: int, seconds: float) -> bool:
     """Commit a try to having no way back; False where its lease does not cover `seconds` more, or is another's."""
-    return await tx.fetchval(CROSS, delivery_id, attempt, seconds) is not None
+    return await tx.fetchval(POINT_OF_NO_RETURN, delivery_id, attempt, seconds) is not None
 
 
 async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
@@ -323,7 +323,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
     stranded = await tx.fetch(STRANDED, limit)
     if stranded:
         delivered = [row["delivered"] for row in stranded]
-        await tx.execute(RELEASE, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
+        await tx.execute(UNBLOCK, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
     if dead and not lost:
         await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
     return len(lost), [_lost(row) for row in rows if row["crossed"]]
@@ -344,11 +344,11 @@ async def register_engine(tx: Tx, number: int | None) -> int:
     return number
 
 
-async def engine_lives(tx: Tx, number: int, *, accepting: bool) -> None:
+async def engine_heartbeat(tx: Tx, number: int, *, accepting: bool) -> None:
     """Say that the engine lives, and whether deliveries may be handed to it."""
     await tx.execute("UPDATE engines SET seen_at = now(), accepting = $2 WHERE number = $1", number, accepting)
 
 
-async def retire_engine(tx: Tx, number: int) -> None:
+async def unregister_engine(tx: Tx, number: int) -> None:
     """Take an engine off the list, once it has given everything back."""
     await tx.execute("DELETE FROM engines WHERE number = $1", number)

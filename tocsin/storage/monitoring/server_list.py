@@ -52,7 +52,7 @@ FROM servers s JOIN server_states t ON t.server_id = s.id WHERE s.id = $2 AND s.
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ServerOverview:
     """A server, when it last reported, the types of its incidents that last, and the seconds its clock is ahead."""
 
     server: Server
@@ -61,23 +61,23 @@ class Watched:
     skew: float = 0.0
 
 
-async def page(tx: Tx, project_id: UUID, *, search: str, limit: int, offset: int) -> list[Watched]:
+async def page(tx: Tx, project_id: UUID, *, search: str, limit: int, offset: int) -> list[ServerOverview]:
     """Those whose hostname has `search` in it, in whatever case: with incidents first, then by name."""
     return [_watched(row) for row in await tx.fetch(PAGE, project_id, search, limit, offset)]
 
 
-async def newest(tx: Tx, project_id: UUID, *, limit: int) -> list[Watched]:
+async def newest(tx: Tx, project_id: UUID, *, limit: int) -> list[ServerOverview]:
     """Those that reported for the first time last."""
     return [_watched(row) for row in await tx.fetch(NEWEST, project_id, limit)]
 
 
-async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Watched | None:
+async def one(tx: Tx, project_id: UUID, server_id: UUID) -> ServerOverview | None:
     """The project's server of that key."""
     row = await tx.fetchrow(ONE, project_id, server_id)
     return row and _watched(row)
 
 
-def _watched(row: Record) -> Watched:
+def _watched(row: Record) -> ServerOverview:
     values: dict[str, Any] = {name: row[name] for name in (*FIELDS, "last_metrics")}
     server = Server(**{**values, "id": key(row["id"]), "project_id": key(row["project_id"])})
-    return Watched(server, row["seen_at"], row["ongoing"], row["skew"] or 0.0)
+    return ServerOverview(server, row["seen_at"], row["ongoing"], row["skew"] or 0.0)

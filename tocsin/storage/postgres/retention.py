@@ -23,7 +23,7 @@ BATCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class PartitionedTable:
     """A partitioned table: split by `week` or `month`, on a time or on a key."""
 
     table: str
@@ -44,16 +44,16 @@ class Split:
         return f"{self.table}_{start:%Y%m%d}"
 
 
-SAMPLES, CHECKS = Split("samples", "week"), Split("checks", "week")
-SAMPLES_HOURLY, CHECKS_HOURLY = Split("samples_hourly", "month"), Split("checks_hourly", "month")
-INCIDENTS, FINISHED = Split("incidents", "month", keyed=True), Split("finished", "month", keyed=True)
+SAMPLES, CHECKS = PartitionedTable("samples", "week"), PartitionedTable("checks", "week")
+SAMPLES_HOURLY, CHECKS_HOURLY = PartitionedTable("samples_hourly", "month"), PartitionedTable("checks_hourly", "month")
+INCIDENTS, FINISHED = PartitionedTable("incidents", "month", keyed=True), PartitionedTable("finished", "month", keyed=True)
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
 WHERE h.inhparent = $1::text::regclass ORDER BY c.relname
 """
 
-GATHER_SAMPLES = """
+ROLL_UP_SAMPLES = """
 INSERT INTO samples_hourly
     (server_id, at, cpu_used, mem_used_b, disk_used_b, net_sent_b, net_recv_b, pkt_sent, pkt_recv)
 SELECT server_id, date_bin('1 hour', at, 'epoch'), avg(cpu_used), avg(mem_used_b), avg(disk_used_b),
@@ -65,7 +65,7 @@ SET cpu_used = excluded.cpu_used, mem_used_b = excluded.mem_used_b, disk_used_b 
     pkt_sent = excluded.pkt_sent, pkt_recv = excluded.pkt_recv
 """
 
-GATHER_CHECKS = """
+ROLL_UP_CHECKS = """
 INSERT INTO checks_hourly (monitor_id, at, total, ok, response_ms)
 SELECT monitor_id, date_bin('1 hour', at, 'epoch'), count(*), count(*) FILTER (WHERE ok),
        avg(response_ms) FILTER (WHERE ok)
@@ -74,7 +74,7 @@ ON CONFLICT (monitor_id, at) DO UPDATE
 SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms
 """
 
-GATHERED = """
+ROLLED_UP_TO = """
 INSERT INTO gathered (name, upto)
 VALUES ($1, date_bin('1 hour', coalesce(
     (SELECT min(at) FROM {table} WHERE at >= now() - interval '{days} days'), now()), 'epoch'))
@@ -84,7 +84,7 @@ RETURNING upto
 
 # Samples may arrive six hours late (the agent keeps 360); an hour is gathered again until it can change no more.
 STILL_CHANGING = {"samples": timedelta(hours=7), "checks": timedelta(0)}
-GATHER = {"samples": GATHER_SAMPLES, "checks": GATHER_CHECKS}
+ROLL_UP = {"samples": ROLL_UP_SAMPLES, "checks": ROLL_UP_CHECKS}
 
 EXPIRED_ROWS = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {old} LIMIT {limit}))
@@ -111,7 +111,7 @@ async def ensure_partitions(tx: Tx) -> None:
             start = split.next(start)
 
 
-async def _make(tx: Tx, split: Split, start: datetime) -> None:
+async def _make(tx: Tx, split: PartitionedTable, start: datetime) -> None:
     bounds = f"FROM ({split.bound(start)}) TO ({split.bound(split.next(start))})"
     try:
         async with tx.transaction():
@@ -126,11 +126,11 @@ async def roll_up(pool: asyncpg.Pool) -> None:
     for name, changing in STILL_CHANGING.items():
         while True:
             async with pool.acquire() as tx, tx.transaction():
-                upto = await tx.fetchval(GATHERED.format(table=name, days=HOURLY_DAYS), name)
+                upto = await tx.fetchval(ROLLED_UP_TO.format(table=name, days=HOURLY_DAYS), name)
                 this_hour = await tx.fetchval("SELECT date_bin('1 hour', now(), 'epoch')")
                 if upto >= this_hour:
                     break
-                await tx.execute(GATHER[name], upto - changing, upto + timedelta(hours=1))
+                await tx.execute(ROLL_UP[name], upto - changing, upto + timedelta(hours=1))
                 await tx.execute("UPDATE gathered SET upto = $2 WHERE name = $1", name, upto + timedelta(hours=1))
 
 
@@ -146,7 +146,7 @@ async def drop_old(pool: asyncpg.Pool, *, raw_days: int, days: int) -> None:
         await _delete(connection, "audit", f"at < '{(now - timedelta(days=days)).isoformat()}'")
 
 
-async def _drop_before(connection: asyncpg.Connection, split: Split, cutoff: datetime) -> None:
+async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, cutoff: datetime) -> None:
     old = f"{'id' if split.keyed else 'at'} < {split.bound(cutoff)}"
     for row in await connection.fetch(PARTITIONS, split.table):
         name, suffix = row["relname"], row["relname"].rpartition("_")[2]

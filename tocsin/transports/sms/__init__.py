@@ -59,7 +59,7 @@ class Provider(ABC):
 
     @classmethod
     @abstractmethod
-    def chosen(cls, settings: Settings) -> Provider | None:
+    def from_settings(cls, settings: Settings) -> Provider | None:
         """The provider, where the settings ask for it."""
 
     @abstractmethod
@@ -117,7 +117,7 @@ def sms_sender(settings: Settings) -> SmsSender | None:
         importlib.import_module(f"{__name__}.{found.name}")
     report_url = f"{settings.public_url}{REPORT_PATH}" if settings.public_url else None
     for kind in Provider.__subclasses__():
-        provider = kind.chosen(settings)
+        provider = kind.from_settings(settings)
         if provider is not None:
             return SmsSender(provider, settings.sms_countries, report_url)
     return None

@@ -24,7 +24,7 @@ class Outbox(Provider):
         self._folder = folder
 
     @classmethod
-    def chosen(cls, settings: Settings) -> Outbox | None:
+    def from_settings(cls, settings: Settings) -> Outbox | None:
         return cls(settings.outbox) if settings.sms == "outbox" else None
 
     async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:

@@ -57,7 +57,7 @@ class Twilio(Provider):
         }
 
     @classmethod
-    def chosen(cls, settings: Settings) -> Twilio | None:
+    def from_settings(cls, settings: Settings) -> Twilio | None:
         return cls(settings.sms) if isinstance(settings.sms, Account) else None
 
     async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:

@@ -13,7 +13,7 @@ from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, redirect
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect, requester
 
 TRIES = Limit(10, 900)
 PAGE = "/account"
@@ -52,16 +52,16 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     subject = f"change the password of {viewer.user_id}"
     async with transaction(service.pool) as tx:
         await limits.take(tx, viewer.actor, subject, TRIES, messages.TOO_MANY_TRIES)
-        passwords.expect_room(asker(request))
+        passwords.expect_room(requester(request))
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)
-    if user is None or not await passwords.matches(user.password_hash, form.get("old", ""), asker(request)):
+    if user is None or not await passwords.matches(user.password_hash, form.get("old", ""), requester(request)):
         return await _page(viewer, service, {"old": messages.OLD_PASSWORD})
     try:
         new = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
-    password_hash = await passwords.hash_of(new, asker(request))
+    password_hash = await passwords.hash_of(new, requester(request))
     async with transaction(service.pool) as tx:
         changed = await people.change_password(tx, viewer.actor, user, password_hash, viewer.session_id, subject)
     if not changed:

@@ -56,7 +56,7 @@ async def _change(
     form = await fields(request, viewer)
     key, wanted = ids.key_of(ids.INTEGRATION, form.get("integration", "")), form.get("do", "")
     async with transaction(service.pool) as tx:
-        await actions.held_resource(tx, viewer.project_id, kind, uuid)
+        await actions.locked_resource(tx, viewer.project_id, kind, uuid)
         if wanted == "attach_all":
             found = await actions.attach_all(tx, viewer.actor, service.vault, key)
             message = "is told of every server and monitor from now on, future ones included."

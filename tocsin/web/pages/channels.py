@@ -60,8 +60,8 @@ class Channel:
 
     name: Literal["mail", "sms", "slack"]
     title: str
-    look: Literal["ok", "warn", "off"]
-    word: str
+    level: Literal["ok", "warn", "off"]
+    status: str
     response: str
     missing: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()

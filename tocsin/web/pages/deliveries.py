@@ -63,7 +63,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     name = base.display_name(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
-        again=_again(viewer, delivery, integration),
+        can_redeliver=_can_redeliver(viewer, delivery, integration),
         restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
         attempts=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
     )
@@ -84,7 +84,7 @@ async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
     return kind.payload(queue.notification(delivery.id, delivery.event, content, says_both))
 
 
-def _again(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
+def _can_redeliver(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
     """Whether to offer sending it again."""
     ended = delivery.status not in ("pending", "sending") and delivery.event != "notice"
     return viewer.writes and ended and integration is not None

@@ -62,7 +62,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
         uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), told=told[::-1], names=names,
         left_out=total - len(told),
-        lasted=_lasted(incident), latency=latency, news=_news,
+        lasted=_lasted(incident), latency=latency, event_label=_event_label,
         only=only or "", statuses=get_args(Status), few=FEW,
     )
 
@@ -92,7 +92,7 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
     return redirect(f"/incidents/{uuid}", messages.INCIDENT_SNOOZED)
 
 
-def _news(delivery: Delivery) -> str:
+def _event_label(delivery: Delivery) -> str:
     """What it was about, in a word."""
     if delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable:
         return "restart"

@@ -116,7 +116,7 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
                 message = messages.ATTACHED_TO_ALL
             case "spare_new_ones":
                 await placing.stop_attach_all(tx, viewer.actor, service.vault, key)
-                message = messages.NEW_ONES_SPARED
+                message = messages.STOPPED_ATTACH_ALL
             case "detach":
                 await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
                 message = messages.DETACHED

@@ -14,7 +14,7 @@ from tocsin.domain import accounts as rules
 from tocsin.domain.errors import Refused, invalid_field, not_found
 from tocsin.storage.accounts import members
 from tocsin.storage.accounts.accounts import Role
-from tocsin.storage.channels import mails
+from tocsin.storage.channels import mail_limits
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.render import page
@@ -34,7 +34,7 @@ async def _page(
     async with service.pool.acquire() as tx:
         found = await members.members(tx, viewer.project_id)
         invited = await members.invitations(tx, viewer.project_id)
-        today = await mails.today(tx, viewer.project_id)
+        today = await mail_limits.today(tx, viewer.project_id)
     errors = {each.field: each.message for each in refused.details} if refused else {}
     if refused and not errors:
         errors = {"email": refused.message}
@@ -42,7 +42,7 @@ async def _page(
         "members.html", viewer, title="Members", status_code=refused.status if refused else 200, members=found,
         invited=invited, errors=errors, values=form or {}, owner=viewer.role == "owner", roles=messages.ROLES,
         owners=sum(each.role == "owner" for each in found), mail=service.settings.smtp is not None,
-        may_invite=viewer.verified or viewer.operator, today=today, most=mails.INVITATIONS_OF_PROJECT,
+        may_invite=viewer.verified or viewer.operator, today=today, most=mail_limits.INVITATIONS_OF_PROJECT,
     )
 
 

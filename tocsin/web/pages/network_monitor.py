@@ -20,7 +20,7 @@ from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments
 from tocsin.web.pages.network_monitors import STATES, short_name
-from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MOST_INCIDENTS, RANGES, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 from tocsin.web.sparklines import Day, day_bars
@@ -29,7 +29,7 @@ MOST_CHECKS = 10
 
 
 @get("/network_monitors/{uuid:str}", include_in_schema=False)
-async def show(uuid: str, viewer: Viewer, service: Service, over: str = USUAL) -> Response[str]:
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
     return await _page(uuid, viewer, service, over)
 
 
@@ -37,11 +37,11 @@ async def _page(
     uuid: str,
     viewer: Viewer,
     service: Service,
-    over: str = USUAL,
+    over: str = DEFAULT_RANGE,
     typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response[str]:
-    over = over if over in RANGES else USUAL
+    over = over if over in RANGES else DEFAULT_RANGE
     words, span, resolution = RANGES[over]
     now = datetime.now(UTC)
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)

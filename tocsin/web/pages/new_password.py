@@ -15,7 +15,7 @@ from tocsin.storage.accounts.accounts import User
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.render import message, page
-from tocsin.web.session import AnyRequest, Service, asker, network, no_session, open_fields, redirect
+from tocsin.web.session import AnyRequest, Service, network, no_session, open_fields, redirect, requester
 
 
 @get("/forgot-password", include_in_schema=False)
@@ -60,7 +60,7 @@ async def chosen(request: AnyRequest, service: Service) -> Response[str]:
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refused:
         return _form(token, user, {each.field: each.message for each in refused.details})
-    password_hash = await passwords.hash_of(password, asker(request))
+    password_hash = await passwords.hash_of(password, requester(request))
     async with transaction(service.pool) as tx:
         now = await accounts.user_by_id(tx, user.id, lock=True)
         if now is None or not links.still_resets(service.vault, token, now):

@@ -20,7 +20,7 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.pages.sign_in import begin
 from tocsin.web.render import message, page
-from tocsin.web.session import AnyRequest, Person, Service, Viewer, asker, fields, open_fields, redirect, signed_in
+from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, open_fields, redirect, requester, signed_in
 
 
 @get("/projects", include_in_schema=False)
@@ -116,7 +116,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
     except Refused as refused:
         errors = {each.field: each.message for each in refused.details}
         return _invitation(invitation, token, person, user, form.get("name", ""), errors)
-    password_hash = await passwords.hash_of(password, asker(request))
+    password_hash = await passwords.hash_of(password, requester(request))
     async with transaction(service.pool) as tx:
         found = await people.take_over_invited(tx, system(), service.vault, invitation.email, name, password_hash)
         if found is None:

@@ -16,14 +16,14 @@ from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.monitoring import resources, samples, server_list
 from tocsin.storage.monitoring.resources import Past
-from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import readings
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
 from tocsin.web.formatting import rate, size
 from tocsin.web.pages import attachments
-from tocsin.web.ranges import MOST_INCIDENTS, RANGES, USUAL, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MOST_INCIDENTS, RANGES, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -32,7 +32,7 @@ LIMITED = ("cpu", "ram", "disk")
 
 
 @get("/servers/{uuid:str}", include_in_schema=False)
-async def show(uuid: str, viewer: Viewer, service: Service, over: str = USUAL) -> Response[str]:
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
     return await _page(uuid, viewer, service, over)
 
 
@@ -40,11 +40,11 @@ async def _page(
     uuid: str,
     viewer: Viewer,
     service: Service,
-    over: str = USUAL,
+    over: str = DEFAULT_RANGE,
     typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response[str]:
-    over = over if over in RANGES else USUAL
+    over = over if over in RANGES else DEFAULT_RANGE
     now = datetime.now(UTC)
     start = now - RANGES[over][1]
     async with service.pool.acquire() as tx:
@@ -114,7 +114,7 @@ async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, over:
 
 
 def _charts(
-    watched: Watched,
+    watched: ServerOverview,
     points: Mapping[str, Sequence[Point]],
     past: Sequence[Past],
     start: datetime,

@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 
 from tocsin.storage.accounts import accounts
 from tocsin.storage.monitoring import server_list
-from tocsin.storage.monitoring.server_list import Watched
+from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.postgres.database import Tx
 from tocsin.web import agent, readings
 from tocsin.web.render import page
@@ -62,7 +62,7 @@ async def _lines(tx: Tx, viewer: Viewer, service: Service) -> dict[str, Any]:
     }
 
 
-def _rows(found: list[Watched]) -> list[dict[str, object]]:
+def _rows(found: list[ServerOverview]) -> list[dict[str, object]]:
     now = datetime.now(UTC)
     return [
         {

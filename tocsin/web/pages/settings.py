@@ -8,7 +8,7 @@ from tocsin.actions import projects, tokens
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.storage.accounts import operator
-from tocsin.storage.channels import mails
+from tocsin.storage.channels import mail_limits
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.pages import channels
@@ -27,7 +27,7 @@ async def _page(
 ) -> Response[str]:
     ask = None
     async with service.pool.acquire() as tx:
-        today = await mails.today(tx, viewer.project_id)
+        today = await mail_limits.today(tx, viewer.project_id)
         if not viewer.operator and service.settings.registration != "open":
             ask = await operator.address(tx)
     return page(
@@ -35,8 +35,8 @@ async def _page(
         channels=channels.of(service.settings, service.public_url), ask=ask, token=token,
         name=name or viewer.project_name, error=error, owner=viewer.role == "owner",
         env_file=service.settings.data_dir / ".env", public_url=service.public_url, today=today,
-        most_mails=mails.NOTIFICATIONS_OF_PROJECT, most_to_one=mails.NOTIFICATIONS_TO_ONE,
-        most_invitations=mails.INVITATIONS_OF_PROJECT,
+        most_mails=mail_limits.NOTIFICATIONS_OF_PROJECT, most_to_one=mail_limits.NOTIFICATIONS_TO_ONE,
+        most_invitations=mail_limits.INVITATIONS_OF_PROJECT,
     )
 
 

@@ -52,19 +52,19 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
     async with transaction(service.pool) as tx:
         trying = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
-        asker = Asker(trying.network, trying.known, request.receive)
+        requester = Asker(trying.network, trying.known, request.receive)
         if not trying.wait:
-            passwords.expect_room(asker)
+            passwords.expect_room(requester)
     if trying.wait:
         problem = messages.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
         answer.headers["Retry-After"] = str(math.ceil(trying.wait))
         if trying.warn and trying.user:
-            account_mail.later(account_mail.send_tries(service, trying.user))
+            account_mail.later(account_mail.send_failed_sign_ins(service, trying.user))
         return answer
     # No connection is held while the password is computed.
     user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, password, asker) or user is None:
+    if not await passwords.matches(user.password_hash if user else None, password, requester) or user is None:
         return _form(back, email, problem=messages.NOT_KNOWN, status=422)
     begun = await begin(request, service, user, back or FIRST_PAGE, trying)
     return begun or _form(back, email, problem=messages.NOT_KNOWN, status=422)

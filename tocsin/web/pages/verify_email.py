@@ -23,11 +23,11 @@ from tocsin.web.session import (
     AnyRequest,
     Person,
     Service,
-    asker,
     fields,
     network,
     no_session,
     open_fields,
+    requester,
     signed_in,
 )
 
@@ -72,7 +72,7 @@ async def choose_password(request: AnyRequest, service: Service) -> Response[str
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
     except Refused as refusal:
         return _ask(meant, None, token, refusal.message)
-    password_hash = await passwords.hash_of(password, asker(request))
+    password_hash = await passwords.hash_of(password, requester(request))
     async with transaction(service.pool) as tx:
         now = await accounts.user_by_id(tx, meant.id, lock=True)
         if now != meant or not await people.choose_password(

@@ -17,7 +17,7 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
 from tocsin.web.pages.sign_in import begin
 from tocsin.web.render import message, page
-from tocsin.web.session import AnyRequest, Service, asker, open_fields, redirect
+from tocsin.web.session import AnyRequest, Service, open_fields, redirect, requester
 
 
 @get("/welcome", include_in_schema=False)
@@ -43,7 +43,7 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
         email = rules.address("email", form.get("email", ""))
         name = names.checked("name", form.get("name", ""))
         password = rules.password("password", form.get("password", ""), form.get("password_confirmation", ""))
-        password_hash = await passwords.hash_of(password, asker(request))
+        password_hash = await passwords.hash_of(password, requester(request))
         async with transaction(service.pool) as tx:
             user = await people.set_up_operator(tx, system(), service.vault, token, email, name, password_hash)
     except Refused as refused:

@@ -14,16 +14,16 @@ from tocsin.domain.ttl_cache import TTLCache
 from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
 
-REMEMBERED = 1.0
+TOKEN_CACHE_SECONDS = 1.0
 """Seconds for which a process goes by what it knows of a token without asking the database again."""
 
-REMEMBERED_TOKENS = 10_000
+TOKEN_CACHE_SIZE = 10_000
 LONGEST_TOKEN = 200
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
 """Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
-_remembered: TTLCache[tuple[asyncpg.Pool, str], Actor] = TTLCache(REMEMBERED_TOKENS, REMEMBERED)
+_token_cache: TTLCache[tuple[asyncpg.Pool, str], Actor] = TTLCache(TOKEN_CACHE_SIZE, TOKEN_CACHE_SECONDS)
 
 
 async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Actor:
@@ -34,7 +34,7 @@ async def caller_of(authorization: str | None, service: Service, *, reading: boo
     """
     if authorization is None:
         raise unauthorized()
-    caller = _remembered.get((service.pool, authorization)) or await _look_up(authorization, service)
+    caller = _token_cache.get((service.pool, authorization)) or await _look_up(authorization, service)
     if not reading:
         require(caller, MEMBERS)
     return caller
@@ -50,7 +50,7 @@ async def _look_up(authorization: str, service: Service) -> Actor:
     caller = Actor(found.project_id, found.role, name, found.plan, found.user_id)
     # A user's is asked for each time: who has just switched to another project must not change the one before.
     if caller.user_id is None and len(authorization) <= LONGEST_HEADER:
-        _remembered.put((service.pool, authorization), caller, since)
+        _token_cache.put((service.pool, authorization), caller, since)
     return caller
 
 
@@ -62,7 +62,7 @@ async def user_of(authorization: str | None, service: Service) -> UUID:
     return found.user_id
 
 
-async def _found(authorization: str | None, service: Service) -> accounts.Found:
+async def _found(authorization: str | None, service: Service) -> accounts.TokenOwner:
     token = token_in(authorization)
     if token is None:
         raise unauthorized()

@@ -58,7 +58,7 @@ def parse(body: bytes, *, loose: bool = False) -> object:
     long body, 400). Numbers that nothing can hold are infinite. `loose` lets halves pass, as U+FFFD.
     """
     if len(body) > LONG:
-        _check_dear(body)
+        _check_expensive(body)
     with suppress(msgspec.DecodeError, UnicodeDecodeError):
         return _decoder.decode(body)
     mended, halves = _mended(body)
@@ -171,7 +171,7 @@ def check_extent(body: bytes) -> None:
         raise too_large()
 
 
-def _check_dear(body: bytes) -> None:
+def _check_expensive(body: bytes) -> None:
     """Refuse what has too many numbers that are slow to read. Raises `Refused` (413)."""
     shape = body.translate(_TO_ZERO)
     if (

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException, InternalServerException, Validati
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope, Send
 
-from tocsin.api.wording import body_needed, choices, problem
+from tocsin.api.validation_messages import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid, too_large
 from tocsin.storage.postgres.database import UNAVAILABLE
 

@@ -55,7 +55,7 @@ class Today:
     invitations: int
 
 
-async def ask(tx: Tx, job: Job, address: str) -> Suppressed | None:
+async def check(tx: Tx, job: Job, address: str) -> Suppressed | None:
     """Why a notification may not go to the address today, or None. One that was let go is let go on every try."""
     if job.attempt > 1 or not await tx.fetchval(COUNTED, job.project_id, address):
         return None

@@ -9,14 +9,14 @@ UNWANTED = ("rich", "pydantic", "greenlet")
 """Packages that structlog and Litestar load for the sole reason that they are installed: 3, 6 and 1 MB a process."""
 
 
-def leave_out() -> None:
+def block_imports() -> None:
     """Make the unwanted look as if they were not installed. To be called before anything loads them."""
     for name in UNWANTED:
         if name not in sys.modules:
             sys.modules[name] = None  # type: ignore[assignment] # the import system's word for "not to be had"
 
 
-def collect_seldom() -> None:
+def freeze_gc() -> None:
     """To be called when everything is loaded: what is there by now is for good, and most of what comes is not garbage.
 
     Python's default looks for cycles at every 700 new objects, which a burst of requests makes in a millisecond; that
