@@ -21,14 +21,14 @@ from tests.odd_answers import PLAIN, serving
 from tests.waiting import until
 from tocsin.api import authentication
 from tocsin.domain.ttl_cache import TTLCache
-from tocsin.engine.deliver import KNOWN, Deliverer
+from tocsin.engine.deliver import CACHE_SIZE, Deliverer
 from tocsin.engine.destinations import Destination
 from tocsin.integrations.base import Transports
 from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
-from tocsin.transports.endpoint import LONGEST_REMEMBERED, _token_cache, place
+from tocsin.transports.endpoint import LONGEST_REMEMBERED, _remembered, endpoint
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
@@ -65,10 +65,10 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         for name, value in vars(module).items()
         if isinstance(value, TTLCache)
     }
-    expected = {"tocsin.api.authentication._remembered", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
+    expected = {"tocsin.api.authentication._token_cache", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
     assert expected <= kept.keys()
     for name, value in kept.items():
-        assert (value.most <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
+        assert (value.max_size <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
 
 
 def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
@@ -96,17 +96,17 @@ async def test_an_engine_knows_the_settings_and_fortunes_of_so_many_integrations
         """INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable, system, attach_all)
            SELECT gen_random_uuid(), $1, 'Integrations::WebhookIntegration', '{}', false, true, false, false
            FROM generate_series(1, $2) RETURNING id""",
-        project.id, KNOWN + 50,
+        project.id, CACHE_SIZE + 50,
     )  # fmt: skip
     said = queue.test_content("http://tocsin.test", datetime.now(UTC))
     jobs = [Job(row["id"], project.id, row["id"], 1, False, "test", 1, 0, False, said.started_at, said) for row in rows]
     loaded = await asyncio.gather(*map(deliverer._sendable, jobs))
     assert None not in loaded
-    assert len(deliverer._kept) == KNOWN
+    assert len(deliverer._settings_cache) == CACHE_SIZE
     for job in jobs:
         deliverer._destinations[job.integration_id] = Destination(job.integration_id)
-    await deliverer._give_back()
-    assert len(deliverer._destinations) == KNOWN
+    await deliverer._return_expired()
+    assert len(deliverer._destinations) == CACHE_SIZE
 
 
 async def test_connections_are_kept_for_the_next_time_up_to_a_number_and_for_a_few_seconds() -> None:
@@ -167,11 +167,11 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
 
 
 async def test_a_secret_or_a_long_address_is_remembered_by_nobody() -> None:
-    before = len(_token_cache)
-    place("http://example.com/" + "a" * LONGEST_REMEMBERED)
-    place("http://example.com/\N{SNOWMAN}")
-    assert len(_token_cache) == before
-    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _token_cache._known)
+    before = len(_remembered)
+    endpoint("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    endpoint("http://example.com/\N{SNOWMAN}")
+    assert len(_remembered) == before
+    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _remembered._known)
     modules()
     caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
     assert not [each.__qualname__ for each in caches if each.__module__ == "tocsin.integrations.webhook"]

@@ -140,7 +140,7 @@ async def test_three_hundred_who_owe_us_something_keep_nobody_out_where_256_file
 
 
 async def test_two_hundred_who_do_not_read_their_answers_keep_nobody_out(small: Service) -> None:
-    async def parse_output() -> bool:
+    async def answered() -> bool:
         return [each.status for each in await ask(port_of(small), LAST, source="127.0.0.9")] == [200]
 
     began = time.monotonic()
@@ -168,7 +168,7 @@ async def test_a_process_that_can_open_no_more_files_goes_on_when_it_can(small: 
             assert (await limiter[0].answer()).status == 200
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
 
-        async def parse_output() -> bool:
+        async def answered() -> bool:
             try:
                 return [each.status for each in await ask(port_of(small), LAST)] == [200]
             except ConnectionError:

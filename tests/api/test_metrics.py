@@ -25,7 +25,7 @@ async def test_metrics_add_up_what_several_engines_counted(app_client: httpx.Asy
             counted.count("deliveries", webhook, "delivered")
             counted.observe("delivery_seconds", each, webhook)
         async with pool.acquire() as tx, tx.transaction():
-            await counters.add(tx, counted.take())
+            await counters.add(tx, counted.flush())
 
     await asyncio.gather(engine([0.002, 0.3]), engine([0.004, 100_000.0]))
     lines = (await app_client.get("/metrics")).text.splitlines()
@@ -65,8 +65,8 @@ async def test_metrics_need_no_token_and_name_no_project(
 def test_what_could_not_be_stored_is_counted_next_time() -> None:
     counted = Counters()
     counted.count("checks", "http", "ok")
-    taken = counted.take()
+    taken = counted.flush()
     counted.count("checks", "http", "ok")
-    counted.put_back(taken)
-    assert counted.take() == {("checks", ("http", "ok")): 2}
-    assert counted.take() == {}
+    counted.restore(taken)
+    assert counted.flush() == {("checks", ("http", "ok")): 2}
+    assert counted.flush() == {}

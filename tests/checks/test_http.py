@@ -20,7 +20,7 @@ from tocsin.cli.sockets import free_port
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import Target
 from tocsin.transports.dial import Dialer
-from tocsin.transports.endpoint import place
+from tocsin.transports.endpoint import endpoint
 from tocsin.transports.guard import Guard
 
 
@@ -308,7 +308,7 @@ def test_a_type_that_nobody_knows_is_refused_with_those_that_exist() -> None:
     ],
 )
 def test_addresses_are_asked_for_as_the_protocol_writes_them(url: str, start: bytes) -> None:
-    assert place(url, "GET").start == start
+    assert endpoint(url, "GET").start == start
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tocsin.domain.monitors import Target
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.transports.dial import Dialer
-from tocsin.transports.endpoint import LONGEST_REMEMBERED, place
+from tocsin.transports.endpoint import LONGEST_REMEMBERED, endpoint
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
 from tocsin.transports.ssh import Login, Ssh, SshFailed
@@ -286,7 +286,7 @@ def test_what_is_accepted_is_what_goes_out(host: str, rest: str) -> None:
     except Refused:
         return
     assert kept == address
-    there = place(address)
+    there = endpoint(address)
     line, named, *nothing = there.start.decode("ascii").split("\r\n")
     method, target, version = line.split(" ")
     assert (method, version, nothing) == ("POST", "HTTP/1.1", [""])
@@ -321,12 +321,12 @@ def test_no_host_takes_long_to_judge(text: str) -> None:
 
 
 def test_only_short_addresses_are_remembered_and_only_so_many() -> None:
-    from tocsin.transports.endpoint import _token_cache
+    from tocsin.transports.endpoint import _remembered
 
-    place("http://example.com/")
-    before = len(_token_cache)
+    endpoint("http://example.com/")
+    before = len(_remembered)
     assert before >= 1
-    place("http://example.com/" + "a" * LONGEST_REMEMBERED)
-    place("http://example.com/ä")
-    assert len(_token_cache) == before
-    assert _token_cache.most == 4096
+    endpoint("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    endpoint("http://example.com/ä")
+    assert len(_remembered) == before
+    assert _remembered.max_size == 4096

@@ -61,7 +61,7 @@ KINDS: dict[str, Callable[[str], OutgoingMail]] = {
         TO, LINK, inviter=text, project=text, role="member", domain="example.org", now=NOW
     ),
     "reset": lambda text: account_mail.reset(TO, LINK, domain="example.org", now=NOW),
-    "trial": lambda text: account_mail.trial(TO, LINK, domain="example.org", now=NOW),
+    "trial": lambda text: account_mail.test_mail(TO, LINK, domain="example.org", now=NOW),
 }  # fmt: skip
 
 

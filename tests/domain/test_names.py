@@ -85,7 +85,7 @@ def test_mail_sms_and_slack_show_a_name_as_it_is(name: str, event: Event) -> Non
     said = notification(name, event)
     assert name in email.words(said).subject
     assert name in email.mail("a@example.com", said, domain="example.org", now=NOW).text
-    blocks = slack.written(said, IncidentState(), "https://tocsin.example.com")
+    blocks = slack.render(said, IncidentState(), "https://tocsin.example.com")
     assert name in blocks["text"]
     text = sms.text(said)
     # What cannot be seen, and would double what the message costs, is left out of it.
@@ -98,7 +98,7 @@ def test_a_reminder_says_that_it_is_one() -> None:
     said = notification("web-1", "reminder")
     assert email.words(said).subject.startswith("Reminder: cpu on web-1 since ")
     assert sms.text(said).startswith("Reminder: cpu on web-1 since ")
-    assert slack.written(said, IncidentState(), "")["text"].startswith("Reminder: cpu on web-1")
+    assert slack.render(said, IncidentState(), "")["text"].startswith("Reminder: cpu on web-1")
 
 
 def test_a_long_name_is_cut_in_an_sms_between_characters_as_people_see_them() -> None:

@@ -225,7 +225,7 @@ async def test_stopping_hands_back_what_waits_and_nothing_stays_leased(
 
 
 @pytest.mark.parametrize("split", [retention.SAMPLES, retention.FINISHED], ids=lambda split: split.table)
-async def test_partitions_meet_without_a_gap(split: retention.Split) -> None:
+async def test_partitions_meet_without_a_gap(split: retention.PartitionedTable) -> None:
     start = split.start_of(datetime(2026, 11, 23, 10, tzinfo=UTC))
     for _ in range(30):
         assert split.start_of(split.next(start)) == split.next(start) > start

@@ -123,7 +123,7 @@ def test_every_setting_that_is_wrong_is_refused_by_its_name(kind: IntegrationTyp
 def test_what_is_shown_has_nothing_internal_and_no_secret_in_clear(kind: IntegrationType) -> None:
     settings = stored(kind)
     masked, revealed = kind.public_settings(settings, reveal=False), kind.public_settings(settings, reveal=True)
-    assert set(masked) == set(revealed) == set(settings) - kind.internal
+    assert set(masked) == set(revealed) == set(settings) - kind.internal_settings
     for name in kind.secret_settings & masked.keys():
         assert masked[name] in (MASK, revealed[name][:5] + "...", "https://hooks.slack.com/services/...")
     for secret in hidden(kind, settings):
@@ -146,7 +146,7 @@ def test_a_signing_secret_is_a_secret_and_can_be_rotated(kind: IntegrationType) 
         with pytest.raises(Refused):
             kind.rotate_secret(settings, 0.0)
         return
-    assert kind.signing_setting in kind.secret_settings & kind.internal
+    assert kind.signing_setting in kind.secret_settings & kind.internal_settings
     assert kind.rotate_secret(settings, 0.0)[kind.signing_setting] != settings[kind.signing_setting]
 
 

@@ -276,8 +276,8 @@ async def test_the_doctor_and_the_settings_page_warn_where_mail_may_go_in_clear(
             settings = replace(configuration.load(tmp_path, {}), smtp=Smtp(host, script.port))
             finding = await doctor._mail(settings)
             [mail, *_] = channels.of(settings, "http://tocsin.test")
-            assert (finding.verdict, mail.look) == (verdict, verdict)
-            for said in (finding.words, mail.said):
+            assert (finding.verdict, mail.level) == (verdict, verdict)
+            for said in (finding.words, mail.description):
                 assert ("starttls=always" in said) == (verdict == "warn")
 
 

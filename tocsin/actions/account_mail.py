@@ -60,12 +60,12 @@ async def send_already_registered(service: Service, user: User) -> None:
         await send_verification(service, user)
         return
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: account_mail.taken(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.already_registered(user.email, link, domain=domain, now=now))
 
 
 async def send_failed_sign_ins(service: Service, user: User) -> None:
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: account_mail.tries(user.email, link, domain=domain, now=now))
+    await _to_user(service, user, lambda domain, now: account_mail.failed_sign_ins(user.email, link, domain=domain, now=now))
 
 
 async def send_invitation(service: Service, invitation: Invitation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.actions.base import Actor, Change, action
-from tocsin.actions.integrations import changed, existing
+from tocsin.actions.integrations import changed, existing, locked
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.base import Resource

@@ -84,7 +84,7 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
     """An integration as answers show it: secrets masked, but for those that this very call has `sent`."""
     kind = base.of(integration.type)
     settings = kind.public_settings(integration.settings, reveal=reveal)
-    for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal:
+    for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal_settings:
         settings[name] = integration.settings[name]
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),

@@ -79,7 +79,7 @@ class SmsIntegration(IntegrationType):
         """The plan as it is now, then the spend guard."""
         if await phones.plan(tx, job.project_id) != "paid":
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
-        return await sms_limits.ask(tx, job, settings["phone_number"])
+        return await sms_limits.check(tx, job, settings["phone_number"])
 
     def payload(self, notification: Notification) -> str:
         return text(notification)

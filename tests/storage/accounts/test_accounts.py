@@ -25,7 +25,7 @@ async def test_a_token_is_nowhere_in_the_database_in_clear(pool: asyncpg.Pool, v
 async def test_a_projects_token_leads_to_the_project_until_it_is_replaced(pool: asyncpg.Pool, vault: Vault) -> None:
     project = await new_project(pool, vault)
     async with pool.acquire() as tx, tx.transaction():
-        assert await accounts.caller_of_token(tx, vault, project.api_token) == accounts.Found(
+        assert await accounts.caller_of_token(tx, vault, project.api_token) == accounts.TokenOwner(
             None, project.id, "paid", "owner"
         )
         replaced = await accounts.rotate_token(tx, vault, project.id)

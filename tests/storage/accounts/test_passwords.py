@@ -122,7 +122,7 @@ async def test_one_network_does_not_fill_the_queue(scene: Scene) -> None:
 # ---------------------------------------------------------------------------------------------------- a real service
 
 
-def failed_sign_ins(port: int) -> Iterator[Any]:
+def tries(port: int) -> Iterator[Any]:
     """Sign-ins as an address that nobody has, each from a network of its own."""
     body = json.dumps({"user": {"email": "nobody@example.com", "password": "x"}}).encode()
     line = "POST /api/v1/users/sign_in HTTP/1.1"

@@ -47,16 +47,16 @@ async def test_above_fifty_a_day_to_one_number_none_is_sent_and_people_are_told_
     assert mail is not None
     async with pool.acquire() as tx, tx.transaction():
         for _ in range(50):
-            assert await sms_limits.ask(tx, job(project.id, phone, incident=False), NUMBER) == {}
+            assert await sms_limits.check(tx, job(project.id, phone, incident=False), NUMBER) == {}
         for _ in range(3):
-            refused = await sms_limits.ask(tx, job(project.id, phone, incident=False), NUMBER)
+            refused = await sms_limits.check(tx, job(project.id, phone, incident=False), NUMBER)
             assert isinstance(refused, Suppressed)
             assert "50 text messages" in refused.reason
-        assert await sms_limits.ask(tx, job(project.id, phone), "+1234567891") == {}
+        assert await sms_limits.check(tx, job(project.id, phone), "+1234567891") == {}
         told, count = await deliveries.of_integration(tx, project.id, mail, status=None, limit=10, offset=0)
         assert (count, told[0].event) == (1, "notice")
         await tx.execute("UPDATE texts SET at = at - interval '1 day'")
-        assert await sms_limits.ask(tx, job(project.id, phone), NUMBER) == {}
+        assert await sms_limits.check(tx, job(project.id, phone), NUMBER) == {}
 
 
 async def test_a_number_s_day_is_counted_over_all_projects(
@@ -64,14 +64,14 @@ async def test_a_number_s_day_is_counted_over_all_projects(
 ) -> None:
     other = await new_project(pool, vault)
     for _ in range(50):
-        await sms_limits.ask(tx, job(other.id, ids.new(), incident=False), NUMBER)
-    assert isinstance(await sms_limits.ask(tx, job(project.id, ids.new()), NUMBER), Suppressed)
+        await sms_limits.check(tx, job(other.id, ids.new(), incident=False), NUMBER)
+    assert isinstance(await sms_limits.check(tx, job(project.id, ids.new()), NUMBER), Suppressed)
 
 
 async def test_above_the_project_s_daily_cap_none_is_sent(tx: asyncpg.Connection, project: Any) -> None:
     for number in range(200):
-        assert await sms_limits.ask(tx, job(project.id, ids.new(), incident=False), f"+1234567{number:03}") == {}
-    refused = await sms_limits.ask(tx, job(project.id, ids.new()), NUMBER)
+        assert await sms_limits.check(tx, job(project.id, ids.new(), incident=False), f"+1234567{number:03}") == {}
+    refused = await sms_limits.check(tx, job(project.id, ids.new()), NUMBER)
     assert isinstance(refused, Suppressed)
     assert "200 text messages for this project" in refused.reason
 
@@ -79,11 +79,11 @@ async def test_above_the_project_s_daily_cap_none_is_sent(tx: asyncpg.Connection
 async def test_another_try_of_the_same_delivery_counts_once(tx: asyncpg.Connection, project: Any) -> None:
     one = job(project.id, ids.new())
     for _ in range(60):
-        assert await sms_limits.ask(tx, one, NUMBER) == {}
+        assert await sms_limits.check(tx, one, NUMBER) == {}
 
 
 async def test_what_the_provider_never_took_does_not_count(tx: asyncpg.Connection, project: Any) -> None:
     for _ in range(60):
         one = job(project.id, ids.new(), incident=False)
-        assert await sms_limits.ask(tx, one, NUMBER) == {}
+        assert await sms_limits.check(tx, one, NUMBER) == {}
         await sms_limits.unsent(tx, one.id)

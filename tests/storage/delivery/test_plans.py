@@ -19,7 +19,7 @@ STATEMENTS = {
     "recipients": (queue.RECIPIENTS, [EMPTY]),
     "claim": (leases.CLAIM, [NOBODY, "500", EMPTY, EMPTY, "32", "1", EMPTY]),
     "finish": (leases.FINISH, [EMPTY] * 5),
-    "again": (leases.AGAIN, [EMPTY] * 6),
+    "again": (leases.RETRY, [EMPTY] * 6),
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.UNBLOCK, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.RETURN_LEASES, [EMPTY, EMPTY, "'x'"]),

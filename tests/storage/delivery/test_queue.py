@@ -14,7 +14,8 @@ from tests.receivers import Receiver
 from tests.waiting import until
 from tests.world import PUBLIC_URL, World, start, world
 from tocsin.domain.deliveries import Delivered, Finish, Retry
-from tocsin.engine.deliver import Deliverer, Ended
+from tocsin.engine.deliver import Deliverer
+from tocsin.engine.record import FinishedAttempt
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.delivery import incidents, leases
@@ -153,7 +154,7 @@ async def test_an_answer_that_cannot_be_stored_ends_its_delivery_and_holds_up_no
     await world.open("a", "b")
     jobs = await take_over(world.pool, 1)
     ends = [
-        Ended(tried(job, Finish("delivered"), said), Delivered(), None)
+        FinishedAttempt(tried(job, Finish("delivered"), said), Delivered(), None)
         for job, said in zip(jobs, ("\udcff", "ok"), strict=True)
     ]
     async with asyncio.timeout(60):

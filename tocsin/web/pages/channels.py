@@ -120,7 +120,7 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
-    letter = account_mail.trial(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
+    letter = account_mail.test_mail(viewer.email, service.public_url, domain=mailer.domain, now=datetime.now(UTC))
     try:
         description = await mailer.send(letter)
     except MailRefused as error:

@@ -12,7 +12,7 @@ from tocsin.actions.base import anybody
 from tocsin.domain import ids
 from tocsin.storage.accounts import passwords
 from tocsin.storage.accounts.accounts import User
-from tocsin.storage.accounts.passwords import Asker
+from tocsin.storage.accounts.passwords import Requester
 from tocsin.storage.accounts.sign_ins import SignInAttempt
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages
@@ -52,7 +52,7 @@ async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
     async with transaction(service.pool) as tx:
         trying = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
-        requester = Asker(trying.network, trying.known, request.receive)
+        requester = Requester(trying.network, trying.known, request.receive)
         if not trying.wait:
             passwords.expect_room(requester)
     if trying.wait:
