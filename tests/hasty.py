@@ -17,7 +17,7 @@ from tests.receivers import Mailbox
 from tests.service import Service, shared_service
 
 HEAD_TIMEOUT, IDLE_TIMEOUT, GRACE, RATE = 1.5, 4.0, 2.5, 2000
-MOST, MOST_OF_ONE = 40, 25
+MOST, MAX_OF_ONE = 40, 25
 PROXY = "127.0.0.100"
 SIGN_IN = b"/api/v1/users/sign_in"
 FORM = b"Content-Type: application/x-www-form-urlencoded"
@@ -32,7 +32,7 @@ def hasty(postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.Te
         postgres, tmp_path_factory.mktemp("hasty"), _mail_server,
         TOCSIN_HEAD_TIMEOUT=f"{HEAD_TIMEOUT}", TOCSIN_IDLE_TIMEOUT=f"{IDLE_TIMEOUT}",
         TOCSIN_TRANSFER_GRACE=f"{GRACE}", TOCSIN_TRANSFER_RATE=f"{RATE}",
-        TOCSIN_MAX_CONNECTIONS=f"{MOST}", TOCSIN_MAX_CONNECTIONS_PER_ADDRESS=f"{MOST_OF_ONE}",
+        TOCSIN_MAX_CONNECTIONS=f"{MOST}", TOCSIN_MAX_CONNECTIONS_PER_ADDRESS=f"{MAX_OF_ONE}",
         TOCSIN_TRUSTED_PROXIES=f"{PROXY}/32",
     ) as service:  # fmt: skip
         yield service

@@ -28,7 +28,7 @@ from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
-from tocsin.transports.endpoint import LONGEST_REMEMBERED, _remembered, endpoint
+from tocsin.transports.endpoint import MAX_REMEMBERED_LENGTH, _remembered, endpoint
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
@@ -39,7 +39,7 @@ FIXED = {
     "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
 }  # fmt: skip
 """Caches without a bound of their own, of what is in the package: nothing that anybody sends is a key of them."""
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 
 
 def modules() -> list[Any]:
@@ -55,7 +55,7 @@ def test_every_cache_of_a_function_has_a_bound() -> None:
     unbounded = {name for name, each in ours.items() if each.cache_parameters()["maxsize"] is None}
     assert unbounded <= FIXED
     for name, each in ours.items():
-        assert (each.cache_parameters()["maxsize"] or 0) <= MOST_ENTRIES, name
+        assert (each.cache_parameters()["maxsize"] or 0) <= MAX_ENTRIES, name
 
 
 def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
@@ -68,7 +68,7 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
     expected = {"tocsin.api.authentication._token_cache", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
     assert expected <= kept.keys()
     for name, value in kept.items():
-        assert (value.max_size <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
+        assert (value.max_size <= MAX_ENTRIES, value.seconds <= 60) == (True, True), name
 
 
 def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
@@ -132,7 +132,7 @@ async def test_connections_are_kept_for_the_next_time_up_to_a_number_and_for_a_f
 
 
 def test_the_addresses_of_this_machine_are_looked_at_anew_and_are_so_many() -> None:
-    assert len(interfaces.addresses()) <= interfaces.MOST <= MOST_ENTRIES
+    assert len(interfaces.addresses()) <= interfaces.MOST <= MAX_ENTRIES
     assert interfaces.LOOKED_AT_EVERY <= 60
 
 
@@ -168,10 +168,10 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
 
 async def test_a_secret_or_a_long_address_is_remembered_by_nobody() -> None:
     before = len(_remembered)
-    endpoint("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    endpoint("http://example.com/" + "a" * MAX_REMEMBERED_LENGTH)
     endpoint("http://example.com/\N{SNOWMAN}")
     assert len(_remembered) == before
-    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _remembered._known)
+    assert all(len(address) <= MAX_REMEMBERED_LENGTH for address, _ in _remembered._known)
     modules()
     caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
     assert not [each.__qualname__ for each in caches if each.__module__ == "tocsin.integrations.webhook"]

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.hasty import GRACE, HEAD_TIMEOUT, IDLE_TIMEOUT, LATE, MOST_OF_ONE, RATE, SIGN_IN, deaf, ended, hasty, wires
+from tests.hasty import GRACE, HEAD_TIMEOUT, IDLE_TIMEOUT, LATE, MAX_OF_ONE, RATE, SIGN_IN, deaf, ended, hasty, wires
 from tests.people import account, sign_in
 from tests.raw_http import GET, INCIDENTS, LAST, LIVE, answers, ask, is_refusal, port_of, post
 from tests.service import Service, service_on
@@ -130,7 +130,7 @@ async def test_a_live_page_outlives_all_of_these_times(hasty: Service) -> None:
         assert b"text/event-stream" in await wire.reader.readuntil(b"\r\n\r\n")
         assert b"retry: 2000" in await wire.reader.readuntil(b"\n\n")
         # others come and go, and take all the room that there is
-        async with wires(hasty, MOST_OF_ONE + 5), wires(hasty, MOST_OF_ONE + 5, "127.0.0.2"):
+        async with wires(hasty, MAX_OF_ONE + 5), wires(hasty, MAX_OF_ONE + 5, "127.0.0.2"):
             with pytest.raises(TimeoutError):
                 await wire.rest(timeout=IDLE_TIMEOUT + HEAD_TIMEOUT)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.hasty import FORM, IDLE_TIMEOUT, MOST_OF_ONE, PROXY, SIGN_IN, deaf, hasty, locked, wires
+from tests.hasty import FORM, IDLE_TIMEOUT, MAX_OF_ONE, PROXY, SIGN_IN, deaf, hasty, locked, wires
 from tests.needed import program
 from tests.raw_http import GET, INCIDENTS, LAST, LIVE, Wire, answers, ask, dial, is_refusal, port_of, post
 from tests.service import Service, service_on
@@ -22,7 +22,7 @@ __all__ = ["hasty"]
 
 
 async def test_who_has_been_idle_longest_makes_room(hasty: Service) -> None:
-    async with wires(hasty, MOST_OF_ONE) as limiter:
+    async with wires(hasty, MAX_OF_ONE) as limiter:
         for wire in limiter:
             await wire.send(GET % LIVE)
             assert (await wire.answer()).status == 200
@@ -40,7 +40,7 @@ async def test_who_has_been_idle_longest_makes_room(hasty: Service) -> None:
 
 async def test_what_is_owed_makes_room_and_complete_requests_do_not(hasty: Service) -> None:
     owing = [b"GET / HTTP/1.1\r\n", post(b"Content-Length: 8000"), post(b"Content-Length: 8000", path=SIGN_IN)]
-    async with wires(hasty, MOST_OF_ONE - 2) as working:
+    async with wires(hasty, MAX_OF_ONE - 2) as working:
         async with locked(hasty) as request:
             for wire in working:
                 await wire.send(request)
@@ -57,7 +57,7 @@ async def test_what_is_owed_makes_room_and_complete_requests_do_not(hasty: Servi
 async def test_half_bodies_of_many_addresses_keep_nobody_out(hasty: Service) -> None:
     for path in (INCIDENTS, SIGN_IN):
         half = post(b"Content-Length: 8000", path=path)
-        async with wires(hasty, MOST_OF_ONE, "127.0.0.2") as some, wires(hasty, MOST_OF_ONE, "127.0.0.3") as others:
+        async with wires(hasty, MAX_OF_ONE, "127.0.0.2") as some, wires(hasty, MAX_OF_ONE, "127.0.0.3") as others:
             for wire in some + others:
                 await wire.send(half)
             for _ in range(5):
@@ -78,16 +78,16 @@ async def test_where_all_are_busy_who_comes_is_told_so_and_others_are_let_in(has
                 return False
 
         await until(full, what="a refusal")
-        assert len(working) > MOST_OF_ONE
+        assert len(working) > MAX_OF_ONE
         assert [each.status for each in await ask(port_of(hasty), LAST)] == [200], "another address"
     working.pop().close()
-    assert [(await wire.answer()).status for wire in working] == [200] * MOST_OF_ONE
+    assert [(await wire.answer()).status for wire in working] == [200] * MAX_OF_ONE
     for wire in working:
         wire.close()
 
 
 async def test_a_trusted_proxy_may_bring_more_than_any_other_address(hasty: Service) -> None:
-    async with wires(hasty, MOST_OF_ONE + 5, PROXY) as many:
+    async with wires(hasty, MAX_OF_ONE + 5, PROXY) as many:
         for wire in many * 2:
             await wire.send(GET % LIVE)
             assert (await wire.answer()).status == 200

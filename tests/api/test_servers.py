@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.service import new_project
-from tocsin.api.servers import MOST_POINTS, fitting_resolution
+from tocsin.api.servers import MAX_POINTS, fitting_resolution
 from tocsin.domain import ids
 
 
@@ -209,7 +209,7 @@ async def test_beyond_the_raw_samples_hours_are_shown(app_client: httpx.AsyncCli
 
 @pytest.mark.parametrize("span", [1, 59, 3600, 86_400, 7 * 86_400, 400 * 86_400, 2_000 * 366 * 86_400])
 def test_the_chosen_resolution_gives_at_most_a_thousand_points(span: int) -> None:
-    assert span / fitting_resolution(span) + 1 <= MOST_POINTS
+    assert span / fitting_resolution(span) + 1 <= MAX_POINTS
 
 
 @pytest.mark.parametrize(
@@ -254,4 +254,4 @@ async def test_a_month_of_samples_is_shown_quickly(app_client: httpx.AsyncClient
     started = time.perf_counter()
     shown = await series(app_client, uuid, start=(datetime.now(UTC) - timedelta(days=27)).isoformat())
     assert time.perf_counter() - started < 2
-    assert 300 < len(shown["data"]) <= MOST_POINTS
+    assert 300 < len(shown["data"]) <= MAX_POINTS

@@ -17,7 +17,7 @@ from tests.sites import Talk, answer, look, says, site
 from tocsin.domain import page_text
 from tocsin.domain.monitors import Result
 from tocsin.transports import content_encoding
-from tocsin.transports.cookies import MOST_COOKIES, Cookies
+from tocsin.transports.cookies import MAX_COOKIES, Cookies
 
 MEBIBYTE = 1 << 20
 CUT = "Connection closed before the answer was complete"
@@ -116,7 +116,7 @@ def test_where_a_cookie_goes(cookie: bytes, host: str, path: str, tls: bool, goe
 def test_there_is_an_end_to_cookies() -> None:
     cookies = Cookies()
     cookies.take([b"c%d=1" % number for number in range(1000)], "example.com", "/")
-    assert cookies.header("example.com", "/", tls=False).count(b"=") == MOST_COOKIES
+    assert cookies.header("example.com", "/", tls=False).count(b"=") == MAX_COOKIES
 
 
 # ------------------------------------------------------------------------------------------------------------- bodies

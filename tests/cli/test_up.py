@@ -22,7 +22,7 @@ from tests.service import KEY
 from tests.waiting import poll
 from tocsin.cli.sockets import free_port
 
-LONGEST_END = 10.0
+MAX_END = 10.0
 IDLE_BYTES = 150_000_000
 
 
@@ -140,7 +140,7 @@ def test_ready_is_the_only_line_on_standard_output(tmp_path: Path) -> None:
     assert up.stdout
     assert up.stdout.readline() == f"ready http://127.0.0.1:{port}\n"
     up.terminate()
-    assert up.communicate(timeout=LONGEST_END)[0] == ""
+    assert up.communicate(timeout=MAX_END)[0] == ""
     assert up.returncode == 0
 
 
@@ -206,15 +206,15 @@ def test_idle_it_is_small(shared: Up) -> None:
 def test_told_to_stop_it_ends_everything_with_exit_0(up: Up) -> None:
     family = psutil.Process(up.process.pid).children(recursive=True)
     began = time.monotonic()
-    assert up.process.stop(timeout=LONGEST_END + 5) == 0
-    assert time.monotonic() - began < LONGEST_END
+    assert up.process.stop(timeout=MAX_END + 5) == 0
+    assert time.monotonic() - began < MAX_END
     assert not [each for each in family if each.is_running()]
     assert "database system is shut down" in (up.data_dir / "postgres.log").read_text()
 
 
 def test_ctrl_c_ends_it_as_well(up: Up) -> None:
     up.process.signal(signal.SIGINT)
-    assert up.process.wait(LONGEST_END) == 0
+    assert up.process.wait(MAX_END) == 0
 
 
 @pytest.mark.parametrize("part", ["serve", "engine", "postgres"])
@@ -263,7 +263,7 @@ async def test_the_halves_wait_for_a_database_that_is_migrated_later(postgres: P
         assert tocsin("migrate", *place, **settings).returncode == 0
         url = serve.wait_for_line("ready ").split()[1]
         poll(lambda: httpx.get(f"{url}/health/ready").status_code == 200, what=lambda: engine.said()[-2000:])
-        assert (serve.stop(LONGEST_END), engine.stop(LONGEST_END)) == (0, 0)
+        assert (serve.stop(MAX_END), engine.stop(MAX_END)) == (0, 0)
     finally:
         serve.kill()
         engine.kill()

@@ -24,7 +24,7 @@ from tocsin.domain.monitors import Target
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.transports.dial import Dialer
-from tocsin.transports.endpoint import LONGEST_REMEMBERED, endpoint
+from tocsin.transports.endpoint import MAX_REMEMBERED_LENGTH, endpoint
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
 from tocsin.transports.ssh import Login, Ssh, SshFailed
@@ -326,7 +326,7 @@ def test_only_short_addresses_are_remembered_and_only_so_many() -> None:
     endpoint("http://example.com/")
     before = len(_remembered)
     assert before >= 1
-    endpoint("http://example.com/" + "a" * LONGEST_REMEMBERED)
+    endpoint("http://example.com/" + "a" * MAX_REMEMBERED_LENGTH)
     endpoint("http://example.com/ä")
     assert len(_remembered) == before
     assert _remembered.max_size == 4096

@@ -12,7 +12,7 @@ import pytest
 
 from tests import waiting
 from tocsin.transports import resolver
-from tocsin.transports.resolver import MOST_REMEMBERED, MOST_WAITING, OF_A_ZONE, OF_ALL, THREADS, Resolver, Unresolved
+from tocsin.transports.resolver import MAX_REMEMBERED, MAX_WAITING, OF_A_ZONE, OF_ALL, THREADS, Resolver, Unresolved
 
 QUICK = 1.0
 """Seconds of patience with those that are silent on purpose."""
@@ -191,12 +191,12 @@ async def test_names_that_work_take_turns_where_there_are_more_than_threads(serv
 
 async def test_what_is_remembered_of_names_has_a_bound(server: NameServer) -> None:
     by = Resolver(server)
-    for number in range(MOST_REMEMBERED + 10):
+    for number in range(MAX_REMEMBERED + 10):
         by._remember(f"host{number}.example", "answered")
-    assert len(by._last) == MOST_REMEMBERED
+    assert len(by._last) == MAX_REMEMBERED
     asking = [asyncio.create_task(said(f"silent.{number}.example{number // 100}.com", by)) for number in range(6000)]
     await until(lambda: len(server.asked) >= OF_ALL["new"])
-    assert by._waiting_count == sum(map(len, by._waiting.values())) <= MOST_WAITING
+    assert by._waiting_count == sum(map(len, by._waiting.values())) <= MAX_WAITING
     server.answer_all()
     await asyncio.gather(*asking)
     assert not by._waiting

@@ -29,7 +29,7 @@ async def test_a_sixth_page_of_one_person_is_live_and_the_oldest_waits_its_turn(
     pool: asyncpg.Pool, project: Any
 ) -> None:
     ann, bob = ids.new(), ids.new()
-    pages = [opened(pool, project, ann) for _ in range(live.MOST_EACH)]
+    pages = [opened(pool, project, ann) for _ in range(live.MAX_EACH)]
     other = opened(pool, project, bob)
     try:
         for page in (*pages, other):
@@ -38,8 +38,8 @@ async def test_a_sixth_page_of_one_person_is_live_and_the_oldest_waits_its_turn(
         pages.append(sixth)
         assert await anext(sixth) == "retry: 2000\n\n"
         assert [each async for each in pages[0]] == ["retry: 60000\n\n"]
-        assert len(live._streams) == live.MOST_EACH + 1
-        assert [each.user_id for each in live._streams.values()].count(ann) == live.MOST_EACH
+        assert len(live._streams) == live.MAX_EACH + 1
+        assert [each.user_id for each in live._streams.values()].count(ann) == live.MAX_EACH
     finally:
         for page in (*pages, other):
             await page.aclose()  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 
-LONGEST_NAME = 255
+MAX_NAME_LENGTH = 255
 UNSUBSCRIBED = "unsubscribed by its reader"
 CANNOT_BE_DELETED = "This integration cannot be deleted."
 
@@ -188,4 +188,4 @@ def existing(found: Integration | None) -> Integration:
 
 def checked_name(name: str | None) -> str | None:
     """A name as it is stored, or None for the type's own."""
-    return None if name is None else names.checked("name", name, LONGEST_NAME)
+    return None if name is None else names.checked("name", name, MAX_NAME_LENGTH)

@@ -86,7 +86,7 @@ def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig |
 
 def least_interval(*, production: bool) -> float:
     """Seconds."""
-    return domain.LEAST_INTERVAL if production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
+    return domain.MIN_INTERVAL if production else domain.MIN_INTERVAL_IN_DEVELOPMENT
 
 
 async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:

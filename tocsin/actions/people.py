@@ -50,7 +50,7 @@ async def register(tx: Tx, actor: Actor, vault: Vault, new: NewAccount, plan: st
         told = known and await limits.allows(tx, actor, f"letters about {known.id}", LETTERS_ABOUT_ONE)
         return Registered(None, known if told else None)
     person = Actor(actor.project_id, "person", user.id, plan, user.id)
-    name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
+    name = names.cut(f"{user.name or user.email}'s project", names.MAX_LENGTH)
     project = await projects.create(tx, person, vault, name, plan, user)
     if new.site:
         await monitors.create(tx, Actor(project.id, "owner", user.id, plan, user.id), new.site)

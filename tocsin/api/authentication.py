@@ -18,9 +18,9 @@ TOKEN_CACHE_SECONDS = 1.0
 """Seconds for which a process goes by what it knows of a token without asking the database again."""
 
 TOKEN_CACHE_SIZE = 10_000
-LONGEST_TOKEN = 200
+MAX_TOKEN_LENGTH = 200
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-LONGEST_HEADER = LONGEST_TOKEN + len("Bearer ")
+MAX_HEADER_LENGTH = MAX_TOKEN_LENGTH + len("Bearer ")
 """Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
 
 _token_cache: TTLCache[tuple[asyncpg.Pool, str], Actor] = TTLCache(TOKEN_CACHE_SIZE, TOKEN_CACHE_SECONDS)
@@ -49,7 +49,7 @@ async def _look_up(authorization: str, service: Service) -> Actor:
     name = found.user_id or audit.API_TOKEN
     caller = Actor(found.project_id, found.role, name, found.plan, found.user_id)
     # A user's is asked for each time: who has just switched to another project must not change the one before.
-    if caller.user_id is None and len(authorization) <= LONGEST_HEADER:
+    if caller.user_id is None and len(authorization) <= MAX_HEADER_LENGTH:
         _token_cache.put((service.pool, authorization), caller, since)
     return caller
 
@@ -78,7 +78,7 @@ def token_in(authorization: str | None) -> str | None:
     words = (authorization or "").split()
     if len(words) == 2 and words[0].lower() == "bearer":
         del words[0]
-    if len(words) != 1 or words[0].lower() == "bearer" or len(words[0]) > LONGEST_TOKEN:
+    if len(words) != 1 or words[0].lower() == "bearer" or len(words[0]) > MAX_TOKEN_LENGTH:
         return None
     return words[0]
 

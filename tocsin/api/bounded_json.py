@@ -16,16 +16,16 @@ import msgspec
 from tocsin.domain.errors import Refused, invalid, too_large
 
 DEPTH = 64
-MOST_VALUES, MOST_CONTAINERS = 65_536, 16_384
+MAX_VALUES, MAX_CONTAINERS = 65_536, 16_384
 """Values in one body, however long, and lists and objects among them: 1 MiB of an agent's samples has as many."""
-MOST_STRINGS, MOST_ESCAPES = 2 * MOST_VALUES, 3 * MOST_VALUES
+MAX_STRINGS, MAX_ESCAPES = 2 * MAX_VALUES, 3 * MAX_VALUES
 LONG = 65_536
 """Bytes from which on a body is looked at for what makes single numbers and strings dear."""
-MOST_LONG_RUNS, MOST_FRACTIONS, MOST_POWERS = 500, 16_384, 8_192
+MAX_LONG_RUNS, MAX_FRACTIONS, MAX_POWERS = 500, 16_384, 8_192
 """Of a long body: runs of 100 digits, dots and exponents, and negative exponents. An integer takes time by the
 square of its length, a fraction up to a microsecond.
 """
-MOST_NAMED = 8_192
+MAX_NAMED = 8_192
 """Values up to which a fault is told with its path."""
 
 INT64 = range(-(2**63), 2**63)
@@ -110,7 +110,7 @@ def fault(value: object) -> tuple[str, str] | None:
             break
     if problem is None:
         return None
-    return ("", problem) if len(pile) > MOST_NAMED else _place(value)
+    return ("", problem) if len(pile) > MAX_NAMED else _place(value)
 
 
 def _problem(leaf: object) -> str | None:
@@ -154,16 +154,16 @@ def check_extent(body: bytes) -> None:
         except UnicodeDecodeError:
             raise no_json(body) from None
     escapes = body.count(b"\\")
-    if escapes > MOST_ESCAPES:
+    if escapes > MAX_ESCAPES:
         raise too_large()
     whole = body.replace(rb"\\", b"").replace(rb"\"", b"") if escapes else body
     marks = whole.translate(None, _OTHERS)
-    if marks.count(b'"') > 2 * MOST_STRINGS:
+    if marks.count(b'"') > 2 * MAX_STRINGS:
         raise too_large()
     # Two quotes side by side change nothing of what is inside of a string and what is not.
     outside = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
     containers = outside.count(b"[") + outside.count(b"{")
-    too_many = containers > MOST_CONTAINERS or containers + outside.count(b",") > MOST_VALUES
+    too_many = containers > MAX_CONTAINERS or containers + outside.count(b",") > MAX_VALUES
     steps = array("b", (outside[:_SHORT] if too_many else outside).translate(_STEPS, b'",'))
     if max(accumulate(steps), default=0) > DEPTH:
         raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
@@ -175,8 +175,8 @@ def _check_expensive(body: bytes) -> None:
     """Refuse what has too many numbers that are slow to read. Raises `Refused` (413)."""
     shape = body.translate(_TO_ZERO)
     if (
-        shape.count(_LONG_RUN) > MOST_LONG_RUNS
-        or body.count(b".") + shape.count(b"0e") > MOST_FRACTIONS
-        or body.count(b"e-") + body.count(b"E-") > MOST_POWERS
+        shape.count(_LONG_RUN) > MAX_LONG_RUNS
+        or body.count(b".") + shape.count(b"0e") > MAX_FRACTIONS
+        or body.count(b"e-") + body.count(b"E-") > MAX_POWERS
     ):
         raise too_large()

@@ -17,7 +17,7 @@ from tocsin.settings import Limits
 
 SPARE_FILES = 64
 """What a process needs beside connections: its database, its logs, calls of its own."""
-FEWEST = 16
+MIN_CONNECTIONS = 16
 PROXIES = "proxies"
 """The address of all of them."""
 CHOICE = 8
@@ -62,7 +62,7 @@ class ConnectionLimiter:
     def __init__(self, limits: Limits, files: int, proxies: Sequence[clients.Network]) -> None:
         self.limits = limits
         self.proxies = proxies
-        self.everyone = Group("", min(limits.connections, max(files - SPARE_FILES, FEWEST)))
+        self.everyone = Group("", min(limits.connections, max(files - SPARE_FILES, MIN_CONNECTIONS)))
         self._groups: dict[str, Group] = {}
         self._members: set[Member] = set()
         self._pause = min(1.0, limits.head_timeout / 4, limits.idle_timeout / 4, limits.transfer_grace / 4)

@@ -26,7 +26,7 @@ from tocsin.storage.postgres.database import transaction
 SECRET_HEADER = "Tocsin-Webhook-Secret"  # noqa: S105  (the header's name)
 WARNING_HEADER = "Tocsin-Warning"
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=actions.LONGEST_NAME)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=actions.MAX_NAME_LENGTH)]
 
 
 class IntegrationShown(msgspec.Struct):

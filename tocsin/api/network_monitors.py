@@ -23,7 +23,7 @@ from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Monitor
 from tocsin.storage.postgres.database import transaction
 
-LONGEST_SEARCH = 200
+MAX_SEARCH_LENGTH = 200
 
 
 class MonitorGiven(msgspec.Struct):
@@ -79,7 +79,7 @@ async def list_(
         Parameter(description="`status`: with incidents, then successful, then paused; `created_at`: newest first."),
     ] = "status",
     search: Annotated[
-        str, Parameter(max_length=LONGEST_SEARCH, description="A part of name or URL, in whatever case.")
+        str, Parameter(max_length=MAX_SEARCH_LENGTH, description="A part of name or URL, in whatever case.")
     ] = "",
 ) -> Monitors:
     """The project's monitors, a page at a time."""

@@ -134,9 +134,9 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
-LONGEST_PATH, LONGEST_QUERY = 16 * 1024, 8 * 1024
+MAX_PATH_LENGTH, MAX_QUERY_LENGTH = 16 * 1024, 8 * 1024
 """RFC 9110, 4.1, wants 8,000 bytes at least."""
-MOST_PARAMETERS = 100
+MAX_PARAMETERS = 100
 """The framework remembers 1,024 queries by what they were and as it took them apart: both need a bound."""
 
 
@@ -152,8 +152,8 @@ class Front:
                 await errors.send(send, invalid("The address must not contain a NUL character"))
                 return
             query = scope["query_string"]
-            too_long = len(scope["path"]) > LONGEST_PATH or len(query) > LONGEST_QUERY
-            if too_long or query.count(b"&") >= MOST_PARAMETERS:
+            too_long = len(scope["path"]) > MAX_PATH_LENGTH or len(query) > MAX_QUERY_LENGTH
+            if too_long or query.count(b"&") >= MAX_PARAMETERS:
                 await errors.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
                 return
             if scope["method"] == "HEAD":

@@ -31,9 +31,9 @@ from tocsin.storage.postgres.database import UNAVAILABLE, transaction
 
 log = structlog.get_logger()
 
-MOST_SAMPLES = 5_000
-MOST_ERRORS = 100
-LONGEST_TEXT = 255
+MAX_SAMPLES = 5_000
+MAX_ERRORS = 100
+MAX_TEXT_LENGTH = 255
 HEARTBEAT = 1.0
 IN_UNITS = "Go-http-client/"
 """How the public agent, which sends CPU figures in units, calls itself."""
@@ -107,7 +107,7 @@ async def take(
     if not errors:
         return 201, ReportAnswer(count, 0, "All metrics were successfully created", warnings=warnings)
     message = "Some metrics could not be created" if count else "No metrics could be created"
-    told = [Detail(f"metrics[{index}]", what) for index, what in errors[:MOST_ERRORS]]
+    told = [Detail(f"metrics[{index}]", what) for index, what in errors[:MAX_ERRORS]]
     return 201, ReportAnswer(count, len(errors), message, told, warnings)
 
 
@@ -134,9 +134,9 @@ def parse(
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
     for name in TEXTS:
-        text = names.line(_text(getattr(given, name))[: 4 * LONGEST_TEXT])
+        text = names.line(_text(getattr(given, name))[: 4 * MAX_TEXT_LENGTH])
         if not names.is_blank(text):
-            attributes[name] = names.cut(text, LONGEST_TEXT)
+            attributes[name] = names.cut(text, MAX_TEXT_LENGTH)
     for name in NUMBERS:
         number = _whole(getattr(given, name))
         if number is not None and 0 <= number <= _LARGEST[name]:
@@ -169,13 +169,13 @@ def _refused(samples: Iterable[Indexed], refused: Iterable[Refusal]) -> list[tup
 
 def _newest(metrics: Sequence[Any]) -> Sequence[tuple[int, Any]]:
     numbered = list(enumerate(metrics))
-    if len(numbered) <= MOST_SAMPLES:
+    if len(numbered) <= MAX_SAMPLES:
         return numbered
 
     def taken(pair: tuple[int, Any]) -> datetime:
         return (domain.moment(pair[1].get("timestamp")) if isinstance(pair[1], dict) else None) or _EARLIEST
 
-    return sorted(heapq.nlargest(MOST_SAMPLES, numbered, key=taken))
+    return sorted(heapq.nlargest(MAX_SAMPLES, numbered, key=taken))
 
 
 def _identity(field: str, given: Loose) -> str:
@@ -184,8 +184,8 @@ def _identity(field: str, given: Loose) -> str:
         raise invalid_field(field, "is required")
     if text.lower() == "unknown":
         raise invalid_field(field, 'must not be "unknown"')
-    if len(text) > LONGEST_TEXT:
-        raise invalid_field(field, f"must have at most {LONGEST_TEXT} characters")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise invalid_field(field, f"must have at most {MAX_TEXT_LENGTH} characters")
     return text
 
 

@@ -21,11 +21,11 @@ from tocsin.storage.monitoring import samples, servers
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import transaction
 
-MOST_POINTS = 1_000
-MOST_POINTS_ASKED = 10_000
+MAX_POINTS = 1_000
+MAX_POINTS_ASKED = 10_000
 DAY = 86_400
-LONGEST_RANGE = timedelta(days=3660)
-LONGEST_RESOLUTION = 31 * DAY
+MAX_RANGE = timedelta(days=3660)
+MAX_RESOLUTION = 31 * DAY
 RESOLUTIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY)
 
 
@@ -154,7 +154,7 @@ async def series(
     ] = None,
     resolution: Annotated[
         int | None,
-        Parameter(ge=1, le=LONGEST_RESOLUTION, description="Seconds for each point; chosen by the range unless given."),
+        Parameter(ge=1, le=MAX_RESOLUTION, description="Seconds for each point; chosen by the range unless given."),
     ] = None,
 ) -> Series:
     """Averages over buckets of `resolution` seconds, oldest first; at most 1,000 for each metric unless given."""
@@ -163,15 +163,15 @@ async def series(
     since = _moment("from", start) if start else max(until, _FIRST + _ONE_DAY) - _ONE_DAY
     if since >= until:
         raise invalid_field("from", "must be before to")
-    if until - since > LONGEST_RANGE:
-        raise invalid_field("from", f"must be at most {LONGEST_RANGE.days} days before to")
+    if until - since > MAX_RANGE:
+        raise invalid_field("from", f"must be at most {MAX_RANGE.days} days before to")
     span = (until - since).total_seconds()
     metrics = _metrics(metric)
     step = resolution or fitting_resolution(span)
-    if span / step > MOST_POINTS_ASKED:
+    if span / step > MAX_POINTS_ASKED:
         raise invalid_field(
             "resolution",
-            f"gives more than {MOST_POINTS_ASKED} points; for this range, {-(-int(span) // MOST_POINTS_ASKED)} is fine",
+            f"gives more than {MAX_POINTS_ASKED} points; for this range, {-(-int(span) // MAX_POINTS_ASKED)} is fine",
         )
     raw_since = (now - timedelta(days=service.settings.retention_raw)).replace(minute=0, second=0, microsecond=0)
     async with service.pool.acquire() as tx:
@@ -189,7 +189,7 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 
 def fitting_resolution(span: float) -> int:
     """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they begin."""
-    least = span / (MOST_POINTS - 1)
+    least = span / (MAX_POINTS - 1)
     for resolution in RESOLUTIONS:
         if resolution >= least:
             return resolution

@@ -25,8 +25,8 @@ from tocsin.transports.slack import Slack, SlackRefused
 
 log = structlog.get_logger(__name__)
 
-LONGEST_NAME = 100
-LONGEST_BODY = 128 * 1024
+MAX_NAME_LENGTH = 100
+MAX_BODY_LENGTH = 128 * 1024
 """A press comes with the whole message that it was on; until its signature is looked at, it comes from anybody."""
 
 
@@ -47,7 +47,7 @@ async def initiate(caller: Actor, service: Service) -> SlackInitiated:
     return SlackInitiated(consent.oauth_url, consent.state, consent.redirect_uri)
 
 
-@post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=LONGEST_BODY)
+@post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=MAX_BODY_LENGTH)
 async def interactions(request: Request[Any, Any, Any], service: Service) -> Response[str]:
     """A press resolves its incident. Slack is answered at once; the message is changed by the delivery that follows.
 
@@ -95,7 +95,7 @@ def press(body: bytes) -> ButtonPress | None:
         person = user.get("name") or user.get("username") or user["id"]
         found = ButtonPress(
             team_id, payload["container"]["channel_id"], payload["container"]["message_ts"],
-            names.cut(names.line(str(person)[: 4 * LONGEST_NAME]), LONGEST_NAME), action["value"],
+            names.cut(names.line(str(person)[: 4 * MAX_NAME_LENGTH]), MAX_NAME_LENGTH), action["value"],
             payload.get("response_url") or "",
         )  # fmt: skip
         # In a channel that two workspaces share, people of the other see the button, too.

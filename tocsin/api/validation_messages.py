@@ -13,7 +13,7 @@ from tocsin.api.schemas import PATTERNS
 from tocsin.domain import names
 from tocsin.domain.errors import Detail, Refused, invalid
 
-LONGEST = 200
+MAX_LENGTH = 200
 """Characters of a caller's own text that it is told again."""
 
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.+)`$")
@@ -28,8 +28,8 @@ def refusal(text: str, roots: frozenset[str], shape: Any) -> Refused:
     """msgspec's words, such as "Expected `str`, got `int` - at `$.integration.name`", in ours: 400 for the root object
     that is missing or of another type, 422 for the values in it.
     """
-    if len(text) > 4 * LONGEST:  # it quotes what it was given
-        text = f"{text[: 2 * LONGEST]}…{text[-2 * LONGEST :]}"
+    if len(text) > 4 * MAX_LENGTH:  # it quotes what it was given
+        text = f"{text[: 2 * MAX_LENGTH]}…{text[-2 * MAX_LENGTH :]}"
     what, at, path = text.rpartition(" - at `") if text.endswith("`") else (text, "", "")
     what, path = (what, path[:-1]) if at else (text, "")
     missing = _MISSING.match(what)
@@ -63,7 +63,7 @@ def wrong(name: str, problem: str) -> Refused:
 
 def field(path: str, roots: frozenset[str]) -> str:
     """A path as callers are told it: `$.integration.settings.webhook_url` is `settings.webhook_url`."""
-    path = names.cut(path.removeprefix("$").removeprefix(".").replace("[...]", ""), LONGEST)
+    path = names.cut(path.removeprefix("$").removeprefix(".").replace("[...]", ""), MAX_LENGTH)
     root, dot, rest = path.partition(".")
     return rest if dot and root in roots else path
 
@@ -107,7 +107,7 @@ def problem(words: str, choices: Collection[str] = ()) -> str:
         return said
     if unknown := _UNKNOWN.match(words):
         named = ", ".join(choices) if choices else "the values that /api/docs names"
-        return f"must be one of: {named}; not {names.cut(unknown['got'], LONGEST)}"
+        return f"must be one of: {named}; not {names.cut(unknown['got'], MAX_LENGTH)}"
     expected = _EXPECTED.match(words)
     if expected is None:
         return words[:1].lower() + words[1:]

@@ -27,7 +27,7 @@ from tocsin.transports.resolver import Unresolved
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Failures that say something about this machine and nothing about the site."""
 
-LONGEST_PLACE = 200
+MAX_PLACE_LENGTH = 200
 """Characters of an address in a message."""
 
 
@@ -95,7 +95,7 @@ def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
     if not redirects:
         return problem_text
     rest = problem_text if problem_text[:2].isupper() else problem_text[:1].lower() + problem_text[1:]
-    return f"Redirected to {names.cut(redirects[-1].partition('?')[0], LONGEST_PLACE)}: {rest}"
+    return f"Redirected to {names.cut(redirects[-1].partition('?')[0], MAX_PLACE_LENGTH)}: {rest}"
 
 
 def _seconds(value: float) -> str:

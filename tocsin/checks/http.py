@@ -30,7 +30,7 @@ from tocsin.transports.cookies import Cookies
 from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.response import Response, Unreadable
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BODY_LIMIT = 1 << 20
 """Bytes of the body that are read, and in which the keyword is looked for."""
@@ -39,7 +39,7 @@ QUICKLY_SEARCHED = 32 << 10
 STREAM_PATIENCE = 1.0
 """Seconds after which a body that does not say how long it is may be a stream, which never ends and is well."""
 HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
-LONGEST_URL, LONGEST_KEYWORD = 2_000, 500
+MAX_URL_LENGTH, MAX_KEYWORD_LENGTH = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
 
 
@@ -49,11 +49,11 @@ class Http(CheckType):
 
     def validate(self, target: Target) -> Target:
         expected = DEFAULT_EXPECTED if target.expected_status is None else parse_expected(target.expected_status)
-        if target.keyword is not None and not 1 <= len(target.keyword) <= LONGEST_KEYWORD:
-            raise invalid_field("keyword", f"must have from 1 to {LONGEST_KEYWORD} characters, or be null")
+        if target.keyword is not None and not 1 <= len(target.keyword) <= MAX_KEYWORD_LENGTH:
+            raise invalid_field("keyword", f"must have from 1 to {MAX_KEYWORD_LENGTH} characters, or be null")
         shape = "must be a full address such as https://example.com/health"
-        if len(target.url) > LONGEST_URL:
-            raise invalid_field("url", f"must have at most {LONGEST_URL} characters")
+        if len(target.url) > MAX_URL_LENGTH:
+            raise invalid_field("url", f"must have at most {MAX_URL_LENGTH} characters")
         try:
             endpoint(target.url, "GET")
         except ValueError as error:
@@ -90,7 +90,7 @@ async def _follow(url: str, expected: Expected, keyword: str | None, context: Ch
     What is set by cookies on the way goes on the way, and is forgotten at its end.
     """
     cookies: Cookies | None = None
-    for redirects_left in range(MOST_REDIRECTS, -1, -1):
+    for redirects_left in range(MAX_REDIRECTS, -1, -1):
         there = endpoint(url, "GET")
         sent = b"" if cookies is None else cookies.header(there.host, _path(there), tls=there.tls)
         visit = await _exchange(there, sent, expected, keyword, context)
@@ -102,7 +102,7 @@ async def _follow(url: str, expected: Expected, keyword: str | None, context: Ch
             break
         if not redirects_left:
             visit.problem = (
-                "http_status", f"HTTP status {response.status}, redirected more than {MOST_REDIRECTS} times",
+                "http_status", f"HTTP status {response.status}, redirected more than {MAX_REDIRECTS} times",
             )  # fmt: skip
             break
         try:

@@ -17,7 +17,7 @@ from tocsin.storage.postgres.children import die_with_parent
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+FIRST_PAUSE, MAX_PAUSE = 0.1, 15.0
 STEADY = 30.0
 """Seconds after which a child counts as well, and the next pause begins small again."""
 
@@ -37,7 +37,7 @@ class Backoff:
         """It has ended: the seconds until the next start."""
         now = time.monotonic()
         pause = FIRST_PAUSE if now - self._started > STEADY else self._pause
-        self._pause = min(pause * 2, LONGEST_PAUSE)
+        self._pause = min(pause * 2, MAX_PAUSE)
         self._due = now + pause
         return pause
 

@@ -9,9 +9,9 @@ from email_validator import EmailNotValidError, validate_email
 
 from tocsin.domain.errors import invalid_field
 
-SHORTEST_PASSWORD = 6
-LONGEST_PASSWORD = 1_000
-LONGEST_ADDRESS = 254
+MIN_PASSWORD_LENGTH = 6
+MAX_PASSWORD_LENGTH = 1_000
+MAX_ADDRESS_LENGTH = 254
 """Characters of a mail address (RFC 5321, 4.5.3.1, with RFC 3696's erratum 1690)."""
 
 # Names inside one's own network: whether they are good is for the operator's mail server to say. What reads addresses
@@ -28,8 +28,8 @@ def address(field: str, text: str) -> str:
     Raises `Refused` (422) naming `field`.
     """
     text = text.strip(" \t")
-    if len(text) > LONGEST_ADDRESS:  # asked first: what looks into an address takes time by its length
-        raise invalid_field(field, f"is not a mail address: it has more than {LONGEST_ADDRESS} characters")
+    if len(text) > MAX_ADDRESS_LENGTH:  # asked first: what looks into an address takes time by its length
+        raise invalid_field(field, f"is not a mail address: it has more than {MAX_ADDRESS_LENGTH} characters")
     try:
         usual, _ = _forms(text)
     except (EmailNotValidError, UnicodeError) as error:
@@ -70,8 +70,8 @@ def same_address(text: str) -> str:
 
 def password(field: str, text: str, confirmation: str | None) -> str:
     """A password as it was given. Raises `Refused` (422) naming `field`, never the password."""
-    if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD:
-        raise invalid_field(field, f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+    if not MIN_PASSWORD_LENGTH <= len(text) <= MAX_PASSWORD_LENGTH:
+        raise invalid_field(field, f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
     if confirmation is not None and confirmation != text:
         raise invalid_field(f"{field}_confirmation", "does not match the password")
     return text

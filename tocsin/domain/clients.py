@@ -13,8 +13,8 @@ NOWHERE = "nowhere"
 """The network of a client without an address, as over a Unix socket."""
 ONE_CUSTOMER = 64
 """Bits of an IPv6 address that a provider gives to one customer, who may use all of the others (RFC 6177)."""
-LONGEST_ENTRY = 64
-MOST_PROXIES = 20
+MAX_ENTRY_LENGTH = 64
+MAX_PROXIES = 20
 
 
 def network_of(scope: Mapping[str, Any], trusted: Sequence[Network]) -> str:
@@ -33,7 +33,7 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
     found = _address(peer or "")
     if found is None:
         return NOWHERE
-    entries = ",".join(forwarded).rsplit(",", MOST_PROXIES) if forwarded else []
+    entries = ",".join(forwarded).rsplit(",", MAX_PROXIES) if forwarded else []
     while _is_of(found, trusted) and entries:
         before = _address(entries.pop())
         if before is None:
@@ -55,7 +55,7 @@ def _is_of(address: Address, networks: Sequence[Network]) -> bool:
 def _address(text: str) -> Address | None:
     """An address with or without a port, as proxies write it; one of IPv4 within IPv6 is that of IPv4."""
     text = text.strip()
-    if len(text) > LONGEST_ENTRY:
+    if len(text) > MAX_ENTRY_LENGTH:
         return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -23,7 +23,7 @@ ATTEMPT_TIMEOUT = 10.0
 RESPONSE_LIMIT = 2048
 """Bytes of a destination's answer that are kept on record."""
 
-LONGEST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 ATTEMPTS_AFTER_REFUSAL = 2
 
 
@@ -104,4 +104,4 @@ def next_step(outcome: Outcome, failures: int, schedule: Sequence[float], jitter
     if failures >= tries:
         return Finish("dead", f"{outcome.error} (after {failures + 1} tries)")
     wait = schedule[failures] * (0.8 + 0.4 * jitter)
-    return Retry(max(wait, min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)))
+    return Retry(max(wait, min(outcome.retry_after or 0.0, MAX_RETRY_AFTER)))

@@ -14,13 +14,13 @@ import re
 
 import idna
 
-LONGEST = 253
+MAX_LENGTH = 253
 """Bytes of a name without its trailing dot (RFC 1035), and characters of one that is yet to be written in ASCII."""
 
 _LABEL = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _JOINERS = "\u200c\u200d"
-_LONGEST_UNICODE_LABEL = 59
+_MAX_UNICODE_LABEL_LENGTH = 59
 """Characters of a label outside ASCII: each takes a byte at least beside `xn--`."""
 
 
@@ -35,14 +35,14 @@ def read(text: str) -> str:
     """
     if not text:
         raise Unreadable("its host is missing")
-    if len(text) > LONGEST + 1:
-        raise Unreadable(f"its host is longer than {LONGEST} characters")
+    if len(text) > MAX_LENGTH + 1:
+        raise Unreadable(f"its host is longer than {MAX_LENGTH} characters")
     if text[0] == "[" or ":" in text:
         return _ipv6(text)
     name = text.lower() if text.isascii() else _in_ascii(text)
     bare = name.removesuffix(".")
     labels = bare.split(".")
-    if len(bare) > LONGEST or not all(map(_LABEL.fullmatch, labels)):
+    if len(bare) > MAX_LENGTH or not all(map(_LABEL.fullmatch, labels)):
         raise Unreadable(
             "its host is not a valid name: each part between dots has 1 to 63 letters, digits, hyphens (not first) or "
             "underscores"
@@ -87,7 +87,7 @@ def _in_ascii(text: str) -> str:
 
 def _ace(label: str) -> str:
     """A label outside ASCII in its ASCII form (RFC 3492). Raises `ValueError` for what UTS 46, 4.1, calls invalid."""
-    if len(label) > _LONGEST_UNICODE_LABEL:
+    if len(label) > _MAX_UNICODE_LABEL_LENGTH:
         raise ValueError(label)
     idna.check_initial_combiner(label)
     idna.check_bidi(label)

@@ -11,7 +11,7 @@ import msgspec
 from tocsin.domain import names
 from tocsin.domain.deliveries import Event
 
-LONGEST_MESSAGE = 2000
+MAX_MESSAGE_LENGTH = 2000
 """Characters, the ellipsis included."""
 
 AT_ONCE = 250
@@ -123,7 +123,7 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
 
 def truncated_message(message: str) -> str:
     """The message as it is stored: told at length, it is cut, since nobody shall miss an incident for that."""
-    return names.cut(message, LONGEST_MESSAGE)
+    return names.cut(message, MAX_MESSAGE_LENGTH)
 
 
 def format_duration(seconds: float) -> str:

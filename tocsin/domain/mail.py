@@ -18,8 +18,8 @@ from typing import Any
 
 from tocsin.domain import names
 
-LONGEST_SUBJECT = 250
-LONGEST_LINE = 998
+MAX_SUBJECT_LENGTH = 250
+MAX_LINE_LENGTH = 998
 """Octets of a line (RFC 5322, 2.1.1)."""
 
 
@@ -62,7 +62,7 @@ def _values(letter: OutgoingMail, sender: str) -> dict[str, str | None]:
     return {
         "From": f"Tocsin <{sender}>",
         "To": letter.to,
-        "Subject": names.cut(names.line(letter.subject), LONGEST_SUBJECT),
+        "Subject": names.cut(names.line(letter.subject), MAX_SUBJECT_LENGTH),
         "Date": format_datetime(letter.at),
         "Message-ID": f"<{letter.message_id}>",
         "References": letter.thread and f"<{letter.thread}>",
@@ -74,7 +74,7 @@ def _values(letter: OutgoingMail, sender: str) -> dict[str, str | None]:
 
 def _transfer(text: str, wide: bool) -> str | None:
     """As it is, where that can travel; else None, for the standard library to choose an encoding."""
-    if not (wide or text.isascii()) or any(len(line) > LONGEST_LINE for line in text.encode().splitlines()):
+    if not (wide or text.isascii()) or any(len(line) > MAX_LINE_LENGTH for line in text.encode().splitlines()):
         return None
     return "7bit" if text.isascii() else "8bit"
 

@@ -20,11 +20,11 @@ Expected = int | str | list[int | str]
 
 DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_CONFIRMATIONS = 60.0, 30.0, 2
 DEFAULT_EXPECTED: Expected = "2xx"
-LEAST_INTERVAL, LEAST_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
-LONGEST_INTERVAL = 86_400.0
-LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.1, 120.0
-MOST_CONFIRMATIONS = 100
-MOST_STATUSES = 50
+MIN_INTERVAL, MIN_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
+MAX_INTERVAL = 86_400.0
+MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 120.0
+MAX_CONFIRMATIONS = 100
+MAX_STATUSES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def worded(expected: Expected) -> str:
 def parse_expected(given: Any) -> Expected:
     """The caller's `expected_status`, in the form that it was given. Raises `Refused` (422)."""
     if isinstance(given, list):
-        if not 1 <= len(given) <= MOST_STATUSES:
+        if not 1 <= len(given) <= MAX_STATUSES:
             raise _bad_status()
         return [_one_status(each) for each in given]
     return _one_status(given)
@@ -141,16 +141,16 @@ def _one_status(given: Any) -> int | str:
 
 
 def _bad_status() -> Refused:
-    wanted = f"must be a status such as 200, a class such as 2xx, or a list of up to {MOST_STATUSES} of these"
+    wanted = f"must be a status such as 200, a class such as 2xx, or a list of up to {MAX_STATUSES} of these"
     return invalid_field("expected_status", wanted)
 
 
 def check_numbers(wanted: MonitorConfig, least_interval: float) -> list[Detail]:
     """What is wrong with a monitor's numbers; empty where nothing is."""
     bounds: Sequence[tuple[str, float, float, float, str]] = (
-        ("interval", wanted.interval, least_interval, LONGEST_INTERVAL, " seconds"),
-        ("timeout", wanted.target.timeout, LEAST_TIMEOUT, LONGEST_TIMEOUT, " seconds"),
-        ("confirmations", wanted.confirmations, 1, MOST_CONFIRMATIONS, ""),
+        ("interval", wanted.interval, least_interval, MAX_INTERVAL, " seconds"),
+        ("timeout", wanted.target.timeout, MIN_TIMEOUT, MAX_TIMEOUT, " seconds"),
+        ("confirmations", wanted.confirmations, 1, MAX_CONFIRMATIONS, ""),
     )
     return [
         Detail(name, f"must be from {least:g} to {most:.0f}{unit}")

@@ -11,7 +11,7 @@ import unicodedata
 
 from tocsin.domain.errors import invalid_field
 
-LONGEST = 200
+MAX_LENGTH = 200
 """Characters of a name."""
 
 _TURNING = "\u202a-\u202e\u2066-\u2069"
@@ -27,11 +27,11 @@ _spaces = re.compile("  +")
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters, marks and one symbol of which nothing is seen; spaces and format characters are known by their category."""
 _JOINER = "\u200d"
-_LONGEST_CLUSTER = 30
+_MAX_CLUSTER_LENGTH = 30
 """Characters that are taken back at most in order to cut between two (UAX #15 lets 30 marks follow one)."""
 
 
-def checked(field: str, text: str, longest: int = LONGEST) -> str:
+def checked(field: str, text: str, longest: int = MAX_LENGTH) -> str:
     """A name as it is stored: without blanks around it. Raises `Refused` (422) naming `field`."""
     name = text.strip()
     if not 1 <= len(name) <= longest:
@@ -67,9 +67,9 @@ def cut(text: str, most: int, mark: str = "…") -> str:
 def boundary(text: str, end: int) -> int:
     """The last place up to `end` at which `text` can be cut without tearing what is seen as one character."""
     at = end
-    while at > max(0, end - _LONGEST_CLUSTER) and at < len(text) and _goes_on(text, at):
+    while at > max(0, end - _MAX_CLUSTER_LENGTH) and at < len(text) and _goes_on(text, at):
         at -= 1
-    return at if at > max(0, end - _LONGEST_CLUSTER) else end
+    return at if at > max(0, end - _MAX_CLUSTER_LENGTH) else end
 
 
 def _goes_on(text: str, at: int) -> bool:
@@ -79,7 +79,7 @@ def _goes_on(text: str, at: int) -> bool:
         return True
     if "\U0001f1e6" <= here <= "\U0001f1ff":  # two of these letters are one flag
         flags = 0
-        while at - flags > 0 and "\U0001f1e6" <= text[at - flags - 1] <= "\U0001f1ff" and flags < _LONGEST_CLUSTER:
+        while at - flags > 0 and "\U0001f1e6" <= text[at - flags - 1] <= "\U0001f1ff" and flags < _MAX_CLUSTER_LENGTH:
             flags += 1
         return flags % 2 == 1
     return "\U000e0020" <= here <= "\U000e007f"  # a flag's tags

@@ -17,9 +17,9 @@ from functools import lru_cache
 MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 PRESCAN = 1024
 """Bytes in which a page may name its charset."""
-MOST_ENTITIES = 20_000
+MAX_ENTITIES = 20_000
 """That are read in one page; the others stay as they are written."""
-MOST_COMPOSED = 100_000
+MAX_COMPOSED = 100_000
 """Places of one page whose letters are composed; the others stay as they are written."""
 FALLBACK = "cp1252"
 _STEP = 32 << 10
@@ -106,7 +106,7 @@ def contains(body: bytes, content_type: bytes, keyword: str) -> bool:
     if keyword in text:
         return True
     if "&" in text:
-        text = _ENTITY.sub(_read, text, count=MOST_ENTITIES)
+        text = _ENTITY.sub(_read, text, count=MAX_ENTITIES)
         if keyword in text:
             return True
     return not (text.isascii() and keyword.isascii()) and _looks(keyword) in _looks(text)
@@ -139,7 +139,7 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _looks(text: str) -> str:
-    return text if text.isascii() else _COMPOSABLE.sub(_composed, text, count=MOST_COMPOSED).replace("\xa0", " ")
+    return text if text.isascii() else _COMPOSABLE.sub(_composed, text, count=MAX_COMPOSED).replace("\xa0", " ")
 
 
 @lru_cache(maxsize=64)

@@ -27,15 +27,15 @@ FRESH = 300.0
 """Seconds that the newest sample may be old when it arrives and still open an incident."""
 MARGIN = 5.0
 """Percentage points that a value must lie under its threshold to count as recovered."""
-LONGEST_GAP = 300.0
+MAX_GAP = 300.0
 """Seconds between two samples that never break "without a break"; slower agents are allowed twice their usual pace."""
 
 DEFAULT_AFTER = 180
-LONGEST_FOR = 86_400
-LEAST_AFTER = 5
-LONGEST_AFTER = 30 * 86_400
+MAX_FOR = 86_400
+MIN_AFTER = 5
+MAX_AFTER = 30 * 86_400
 
-LONGEST_MOMENT = 64
+MAX_MOMENT_LENGTH = 64
 
 _KNOWN = frozenset(METRICS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,7 +56,7 @@ def moment(text: object) -> datetime | None:
 
     As RFC 3339 (5.6) has them, also with `t`, `z`, a space, and a leap second, which is the second after it.
     """
-    if not isinstance(text, str) or len(text) > LONGEST_MOMENT or not ("T" in text or " " in text or "t" in text):
+    if not isinstance(text, str) or len(text) > MAX_MOMENT_LENGTH or not ("T" in text or " " in text or "t" in text):
         return None
     try:
         return _utc(datetime.fromisoformat(text))
@@ -165,8 +165,8 @@ def _whole(value: Any) -> Any:
 
 _RANGES = {
     "threshold": (0, 100, "must be a percentage above 0, at most 100"),
-    "for": (0, LONGEST_FOR, f"must be seconds from 0 to {LONGEST_FOR}"),
-    "after": (LEAST_AFTER, LONGEST_AFTER, f"must be seconds from {LEAST_AFTER} to {LONGEST_AFTER}"),
+    "for": (0, MAX_FOR, f"must be seconds from 0 to {MAX_FOR}"),
+    "after": (MIN_AFTER, MAX_AFTER, f"must be seconds from {MIN_AFTER} to {MAX_AFTER}"),
 }
 
 
@@ -273,7 +273,7 @@ def _follow(
             continue
         if at > -math.inf:
             gap = taken - at
-            if gap > max(LONGEST_GAP, 2 * usual):
+            if gap > max(MAX_GAP, 2 * usual):
                 since = None
             # One long silence must not pass for the usual pace, so that this grows by doubling at most.
             usual = min(gap, 2 * usual) if usual else gap

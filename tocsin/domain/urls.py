@@ -14,7 +14,7 @@ from tocsin.domain.hosts import Unreadable
 
 PORTS = {"http": 80, "https": 443}
 """The ports that need not be named."""
-LONGEST = 8_192
+MAX_LENGTH = 8_192
 """Characters of any URL, one that a redirect names included."""
 
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL)
@@ -47,8 +47,8 @@ class Url:
 
 def read(text: str) -> Url:
     """A whole URL that somebody gave, with scheme and host. Raises `Unreadable`."""
-    if len(text) > LONGEST:
-        raise Unreadable(f"it is longer than {LONGEST:,} characters")
+    if len(text) > MAX_LENGTH:
+        raise Unreadable(f"it is longer than {MAX_LENGTH:,} characters")
     if _NOT_IN_A_URL.search(text):
         raise Unreadable("it holds spaces or control characters")
     scheme, authority, path, query = _parts(text)
@@ -62,8 +62,8 @@ def follow(base: str, location: bytes) -> str:
 
     Bytes outside ASCII are percent-encoded as they are, as browsers and curl do, whatever charset they were meant in.
     """
-    if len(location) > LONGEST:
-        raise Unreadable(f"it is longer than {LONGEST:,} bytes")
+    if len(location) > MAX_LENGTH:
+        raise Unreadable(f"it is longer than {MAX_LENGTH:,} bytes")
     scheme, authority, path, query = _parts(location.strip(b" \t").decode("utf-8", "surrogateescape"))
     if scheme and authority is None:
         raise Unreadable("it has a scheme but no host")

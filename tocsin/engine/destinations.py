@@ -9,7 +9,7 @@ from uuid import UUID
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
 from tocsin.storage.delivery.queue import Job
 
-FIRST_CAP, LEAST_CAP, MOST_CAP = 8, 2, 64
+FIRST_CAP, MIN_CAP, MAX_CAP = 8, 2, 64
 """Tries under way at once to one destination: at first, after a failure, and at best."""
 DEFAULT_ROOM = 4 * FIRST_CAP
 """How many to claim for one that nothing is known of."""
@@ -43,6 +43,6 @@ class Destination:
     def adjust(self, outcome: Outcome) -> None:
         match outcome:
             case Delivered():
-                self.cap, self.failures = min(MOST_CAP, self.cap + 1), 0
+                self.cap, self.failures = min(MAX_CAP, self.cap + 1), 0
             case Failed():
-                self.cap, self.failures = LEAST_CAP, self.failures + 1
+                self.cap, self.failures = MIN_CAP, self.failures + 1

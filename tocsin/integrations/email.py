@@ -21,7 +21,7 @@ from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.smtp import MailRefused
 
-LONGEST_SUBJECT_NAME = 80
+MAX_SUBJECT_NAME_LENGTH = 80
 
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrations"), autoescape=True)
 
@@ -92,7 +92,7 @@ class MailText:
 def words(notification: Notification) -> MailText:
     """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
     name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
-    short = names.cut(name, LONGEST_SUBJECT_NAME)
+    short = names.cut(name, MAX_SUBJECT_NAME_LENGTH)
     url = names.line(notification.resource_url)
     link = url if url.startswith(("http://", "https://")) else None
     began, length = _moment(notification.started_at), format_duration(notification.duration or 0)

@@ -62,9 +62,9 @@ NOT_THERE = frozenset({"message_not_found", "cant_update_message", "edit_window_
 """Errors by which a message cannot be changed, ever; the channel itself may be well."""
 INSIDE = frozenset({"already_in_channel", "cant_invite_self"})
 
-LONGEST_SECTION = 3000
+MAX_SECTION_LENGTH = 3000
 """Characters of one section's text (https://docs.slack.dev/reference/block-kit/blocks/section-block)."""
-LONGEST_LINK = 500
+MAX_LINK_LENGTH = 500
 
 
 class SlackIntegration(IntegrationType):
@@ -247,7 +247,7 @@ def failed(refusal: SlackRefused) -> Failed:
 def render(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
     """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
     if notification.event in ("test", "notice"):
-        text = escaped(notification.message, LONGEST_SECTION - 10)
+        text = escaped(notification.message, MAX_SECTION_LENGTH - 10)
         return {"text": text, "blocks": [_section(text)]}
     ended = notification.closed_at or incident_state.closed_at
     what = escaped(names.line(notification.incident_type), 200)
@@ -301,7 +301,7 @@ def escaped(text: str, room: int) -> str:
 def _link(url: str, words: str) -> str:
     """`words`, leading to `url` where a browser could open that."""
     safe = url.replace("<", "%3C").replace(">", "%3E").replace("|", "%7C").replace("&", "&amp;")
-    if urlsplit(url).scheme not in ("http", "https") or len(safe) > LONGEST_LINK or not url.isprintable():
+    if urlsplit(url).scheme not in ("http", "https") or len(safe) > MAX_LINK_LENGTH or not url.isprintable():
         return f"*{words}*"
     return f"<{safe}|{words}>"
 

@@ -50,9 +50,9 @@ ENDED_WITHIN = ATTEMPT_TIMEOUT - 0.5
 
 NOTHING_TO_DO = "nothing to do"
 DEFAULT_PORT = 22
-LONGEST_SECRET = 1024
-LONGEST_KEY = 16_384
-MOST_TYPES = 50
+MAX_SECRET_LENGTH = 1024
+MAX_KEY_LENGTH = 16_384
+MAX_TYPES = 50
 ORDER = ("ip", "username", "password", "private_key", "port", "incident_types")
 SECRETS = ("password", "private_key")
 
@@ -369,7 +369,7 @@ def _text(name: str, value: object, longest: int) -> str:
 
 
 def _host(value: object) -> str:
-    host = _text("ip", value, hosts.LONGEST + 1)
+    host = _text("ip", value, hosts.MAX_LENGTH + 1)
     try:
         hosts.read(host)
     except hosts.Unreadable as error:
@@ -393,22 +393,22 @@ def _port(value: object) -> int:
 def _password(value: object) -> str:
     if value is None:
         raise invalid_field("settings.password", "is required, unless there is a private_key")
-    password = _text("password", value, LONGEST_SECRET)
+    password = _text("password", value, MAX_SECRET_LENGTH)
     if any(ord(each) < 32 or 0xD800 <= ord(each) < 0xE000 or ord(each) == 127 for each in password):
         raise invalid_field("settings.password", "must not contain control characters: nobody could type it")
     return password
 
 
 def _private_key(value: object) -> str:
-    key = _text("private_key", value, LONGEST_KEY).strip() + "\n"
+    key = _text("private_key", value, MAX_KEY_LENGTH).strip() + "\n"
     if problem := key_problem(key):
         raise invalid_field("settings.private_key", problem)
     return key
 
 
 def _incident_types(value: object) -> list[str]:
-    if not isinstance(value, list) or not 1 <= len(value) <= MOST_TYPES:
-        raise invalid_field("settings.incident_types", f"must be a list of 1 to {MOST_TYPES} incident types, or null")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_TYPES:
+        raise invalid_field("settings.incident_types", f"must be a list of 1 to {MAX_TYPES} incident types, or null")
     if not all(isinstance(each, str) and 0 < len(each) <= 255 and each.isprintable() for each in value):
         raise invalid_field("settings.incident_types", "must be a list of incident types such as cpu or downtime")
     return list(dict.fromkeys(value))

@@ -21,7 +21,7 @@ from tocsin.domain.incidents import Notification
 from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.transports.http import Answer, Unreachable
 
-LONGEST_URL = 2048
+MAX_URL_LENGTH = 2048
 ROTATION_SECONDS = 86_400
 """How long deliveries carry the signature of the secret before, too."""
 
@@ -178,8 +178,8 @@ def _checked_url(value: object) -> str:
         raise invalid_field(field, "is required")
     if not isinstance(value, str):
         raise invalid_field(field, "must be a string")
-    if len(value) > LONGEST_URL:
-        raise invalid_field(field, f"is longer than {LONGEST_URL} characters")
+    if len(value) > MAX_URL_LENGTH:
+        raise invalid_field(field, f"is longer than {MAX_URL_LENGTH} characters")
     try:
         url = urls.read(value)
     except ValueError as error:

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-MOST_CODINGS = 4
-MOST_MEMBERS = 64
+MAX_CODINGS = 4
+MAX_MEMBERS = 64
 """Of one gzip body (RFC 1952, 2.2)."""
 _STEP = 64 << 10
 
@@ -31,7 +31,7 @@ def decoded(body: bytes, named: Sequence[bytes], limit: int) -> tuple[bytes, boo
     Work and memory are bounded by `limit`, whatever the body would grow to. What is broken after a good beginning gives
     the beginning.
     """
-    if len(named) > MOST_CODINGS:
+    if len(named) > MAX_CODINGS:
         raise Undecodable(f"the body is packed {len(named)} times")
     whole = True
     for name in named:
@@ -56,7 +56,7 @@ def _is_zlib(body: bytes) -> bool:
 
 def _gunzipped(body: bytes, limit: int) -> tuple[bytes, bool]:
     parts: list[bytes] = []
-    for _ in range(MOST_MEMBERS):
+    for _ in range(MAX_MEMBERS):
         member = zlib.decompressobj(31)
         part, ended = _inflated(member, body, limit)
         parts.append(part)

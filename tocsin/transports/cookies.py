@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-MOST_COOKIES = 50
-LONGEST_COOKIE = 4096
+MAX_COOKIES = 50
+MAX_COOKIE_LENGTH = 4096
 """Characters of name and value (RFC 6265, 6.1)."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -50,7 +50,7 @@ class Cookies:
                 continue
             cookie, lives = found
             self._kept.pop(cookie.key, None)
-            if lives and len(self._kept) < MOST_COOKIES:
+            if lives and len(self._kept) < MAX_COOKIES:
                 self._kept[cookie.key] = cookie
 
     def header(self, host: str, path: str, *, tls: bool) -> bytes:
@@ -66,7 +66,7 @@ class Cookies:
 def _parsed(said: bytes, host: str, path: str, now: float) -> tuple[Cookie, bool] | None:
     """The cookie, and whether it is to be kept rather than forgotten (RFC 6265, 5.2 and 5.3). None: no good."""
     pair, *rest = said.split(b";")
-    if len(pair) > LONGEST_COOKIE or _CONTROL.search(pair):
+    if len(pair) > MAX_COOKIE_LENGTH or _CONTROL.search(pair):
         return None
     name, equals, value = pair.partition(b"=")
     if not equals:

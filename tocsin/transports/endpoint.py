@@ -9,7 +9,7 @@ from tocsin.domain import urls
 from tocsin.domain.hosts import Unreadable
 from tocsin.domain.ttl_cache import TTLCache
 
-LONGEST_REMEMBERED = 256
+MAX_REMEMBERED_LENGTH = 256
 """Characters of the addresses that are remembered taken apart: with 4,096 of them, 4 MiB at the very most."""
 
 
@@ -33,7 +33,7 @@ def endpoint(address: str, method: str = "POST") -> Endpoint:
     if known is not None:
         return known
     found = _read(address, method)
-    if len(address) <= LONGEST_REMEMBERED and address.isascii():
+    if len(address) <= MAX_REMEMBERED_LENGTH and address.isascii():
         _remembered.put((address, method), found, time.monotonic())
     return found
 

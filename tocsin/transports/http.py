@@ -25,7 +25,7 @@ from tocsin.transports.response import HEAD_LIMIT, Response, Unreadable
 
 KEEP_IDLE = 4.5
 """Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
-MOST_IDLE = 4096
+MAX_IDLE = 4096
 """Unused connections that are kept: as many as an engine has tries under way at once."""
 PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
@@ -67,7 +67,7 @@ class Http:
 
     def __init__(
         self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
-        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MOST_IDLE,
+        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MAX_IDLE,
     ) -> None:
         self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)

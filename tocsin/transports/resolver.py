@@ -31,9 +31,9 @@ OF_ALL = {"answered": THREADS, "new": 96, "silent": 64}
 """Up to how many threads in use another look-up begins, by what came of the name the last time."""
 OF_A_ZONE = {"answered": 16, "new": 8, "silent": 1}
 """Look-ups at the same time in one zone, likewise."""
-MOST_WAITING = 4096
+MAX_WAITING = 4096
 """Names that wait for their turn."""
-MOST_REMEMBERED = 4096
+MAX_REMEMBERED = 4096
 """Names whose last end is kept in mind: about 1 MiB."""
 
 Standing = Literal["answered", "new", "silent"]
@@ -94,7 +94,7 @@ class Resolver:
             self._start(look)
         elif self._stuck[look.lane] >= OF_A_ZONE[look.lane[1]]:
             raise Unresolved(f"Could not resolve {name}: the name servers of {look.lane[0]} do not answer")
-        elif self._hanging >= OF_ALL[look.lane[1]] or self._waiting_count >= MOST_WAITING:
+        elif self._hanging >= OF_ALL[look.lane[1]] or self._waiting_count >= MAX_WAITING:
             raise Unresolved(f"Could not resolve {name}: too many names cannot be resolved at present")
         else:
             self._waiting.setdefault(look.lane, {})[name] = look
@@ -193,7 +193,7 @@ class Resolver:
     def _remember(self, name: str, standing: Standing) -> None:
         self._last[name] = standing
         self._last.move_to_end(name)
-        if len(self._last) > MOST_REMEMBERED:
+        if len(self._last) > MAX_REMEMBERED:
             self._last.popitem(last=False)
 
 

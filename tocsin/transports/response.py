@@ -23,7 +23,7 @@ _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]|2(?:\.0)?) +([1-9]\d\d)(?!\d)", re.IG
 _BEGUN_LINE = re.compile(_STATUS_LINE.pattern + rb"[ \t]", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\n\r*\n")
 _LENGTH = re.compile(rb"\+?(\d+)")
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 """Of a length that is believed; a longer one is read up to the connection's end, as curl does."""
 _USUAL_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?![0-9a-fA-F])[ \t]*(?:\r*$|;)")
@@ -213,7 +213,7 @@ class Response:
             if found is None:
                 raise Unreadable(f"Content-Length {_shown(said)} is no number")
             digits = found[1]
-        if len(digits) <= _MOST_DIGITS or len(digits := digits.lstrip(b"0")) <= _MOST_DIGITS:
+        if len(digits) <= _MAX_DIGITS or len(digits := digits.lstrip(b"0")) <= _MAX_DIGITS:
             self.announced = self.measured = True
             self._left = int(digits or b"0")
             self.complete = not self._left

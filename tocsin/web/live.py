@@ -23,16 +23,16 @@ from tocsin.web.session import Service, Viewer
 EVERY = 1.0
 """Seconds between two looks, for however many readers of a project together."""
 HEARTBEAT = 15.0
-MOST_STREAMS = 200
+MAX_STREAMS = 200
 """Of one process; who comes later sees pages as they were loaded."""
-MOST_EACH = 5
+MAX_EACH = 5
 """Of one person: whoever opens one more reads on, and the page that they opened first waits for its turn."""
 RETRY, RETRY_LATER = 2_000, 60_000
 """Milliseconds after which a browser comes back."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
-_seen: TTLCache[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = TTLCache(MOST_STREAMS, EVERY / 2)
+_seen: TTLCache[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = TTLCache(MAX_STREAMS, EVERY / 2)
 _shown: TTLCache[asyncpg.Pool, set[tuple[UUID, UUID]]] = TTLCache(10, EVERY / 2)
 _streams: dict[asyncio.Event, Viewer] = {}
 """Those that are open, oldest first: what ends one, and who reads it."""
@@ -53,10 +53,10 @@ def close() -> None:
 
 async def _events(viewer: Viewer, service: Service, topics: frozenset[str]) -> AsyncIterator[str]:
     own = [ended for ended, reader in _streams.items() if reader.user_id == viewer.user_id]
-    if len(own) >= MOST_EACH:
+    if len(own) >= MAX_EACH:
         own[0].set()
         del _streams[own[0]]
-    if len(_streams) >= MOST_STREAMS:
+    if len(_streams) >= MAX_STREAMS:
         yield f"retry: {RETRY_LATER}\n\n"
         return
     ended = asyncio.Event()

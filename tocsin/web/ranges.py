@@ -10,7 +10,7 @@ RANGES = {
 }  # fmt: skip
 """By its name in the address: what a range is called, how long it is, and the seconds of one point."""
 DEFAULT_RANGE = "24h"
-MOST_INCIDENTS = 10
+MAX_INCIDENTS = 10
 """Of those that are listed beside the charts."""
 
 

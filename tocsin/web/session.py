@@ -31,12 +31,12 @@ AnyRequest = Request[Any, Any, Any]
 SESSION_SECONDS = 30 * 86_400
 FLASH = "said"
 ZONE = "zone"
-MOST_FIELDS, MOST_ESCAPES = 2_000, 22_000
+MAX_FIELDS, MAX_ESCAPES = 2_000, 22_000
 """Of a form. The longest that is read has as many percent signs where none of its text is ASCII."""
-LONGEST_TOKEN = 200
-LONGEST_COOKIE = 4_096
+MAX_TOKEN_LENGTH = 200
+MAX_COOKIE_LENGTH = 4_096
 """What browsers keep of one (RFC 6265, 6.1)."""
-LONGEST_ZONE = 60
+MAX_ZONE_LENGTH = 60
 
 
 @runtime_checkable
@@ -116,7 +116,7 @@ async def signed_in(request: AnyRequest) -> Person | None:
     """Who is signed in, if anybody."""
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
-    if not token or len(token) > LONGEST_TOKEN:
+    if not token or len(token) > MAX_TOKEN_LENGTH:
         return None
     async with service.pool.acquire() as tx:
         found = await sessions.session_of_token(tx, service.vault, token)
@@ -162,7 +162,7 @@ def cookie(request: AnyRequest, name: str) -> str:
     for each in request.headers.get("cookie", "").split(";"):
         key, _, value = each.partition("=")
         if key.strip() == name:
-            return value.strip() if len(value) <= LONGEST_COOKIE else ""
+            return value.strip() if len(value) <= MAX_COOKIE_LENGTH else ""
     return ""
 
 
@@ -224,7 +224,7 @@ def requester(request: AnyRequest) -> Requester:
 def _zone(request: AnyRequest) -> str:
     name = cookie(request, ZONE).replace("%2F", "/")
     try:
-        return ZoneInfo(name).key if name and len(name) <= LONGEST_ZONE else "UTC"
+        return ZoneInfo(name).key if name and len(name) <= MAX_ZONE_LENGTH else "UTC"
     except (ValueError, OSError, KeyError):  # no such name, a folder of names, a file of another kind
         return "UTC"
 
@@ -270,7 +270,7 @@ async def open_fields(request: AnyRequest) -> Form:
     """The form of somebody who need not be signed in. Raises `Refused` (403) where another site sent it."""
     check_origin(request)
     body = await request.body()
-    if body.count(b"&") >= MOST_FIELDS or body.count(b"%") > MOST_ESCAPES:
+    if body.count(b"&") >= MAX_FIELDS or body.count(b"%") > MAX_ESCAPES:
         return Form({})
     return Form(parse_qs(body.decode("utf-8", "replace").replace("\0", ""), keep_blank_values=True))
 

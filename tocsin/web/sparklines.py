@@ -14,7 +14,7 @@ from tocsin.web.formatting import milliseconds, percent
 WARNING = 10.0
 """Percentage points under its limit from which on a meter warns."""
 MOSTLY_UP = 95.0
-MOST_NAMED = 8
+MAX_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def days_in_words(days: Sequence[Day]) -> str:
         return "nothing was checked yet"
     trouble = [(day, uptime) for day, uptime in seen if uptime < 100]
     start = f"without trouble on {len(seen) - len(trouble)} of {len(seen)} day{'s' if len(seen) > 1 else ''}"
-    return "; ".join([start, *(f"{day:%d %b} {percent(uptime)}" for day, uptime in trouble[-MOST_NAMED:])])
+    return "; ".join([start, *(f"{day:%d %b} {percent(uptime)}" for day, uptime in trouble[-MAX_NAMED:])])
 
 
 def _of_day(each: Day) -> str:

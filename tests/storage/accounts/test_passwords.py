@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE, until
 from tocsin.domain.errors import Refused
 from tocsin.settings import load
 from tocsin.storage.accounts import passwords, sign_ins
-from tocsin.storage.accounts.passwords import MOST_OF_NETWORK, MOST_WAITING, PasswordQueue, Requester
+from tocsin.storage.accounts.passwords import MAX_OF_NETWORK, MAX_WAITING, PasswordQueue, Requester
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.secrets import Vault
 
@@ -94,7 +94,7 @@ async def test_who_has_left_is_passed_over(scene: Scene) -> None:
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(scene: Scene) -> None:
-    strangers = [(await scene.ask(f"{number}"))[1] for number in range(MOST_WAITING)]
+    strangers = [(await scene.ask(f"{number}"))[1] for number in range(MAX_WAITING)]
     with pytest.raises(Refused, match="too busy checking passwords") as refused:
         scene.queue.expect_room(Client("one more").asker)
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, str(passwords.RETRY_AFTER))
@@ -104,11 +104,11 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(scene: Sc
     scene.go.set()
     await asyncio.gather(known, *strangers[1:])
     assert scene.done[0] == "home"
-    assert len(scene.done) == MOST_WAITING
+    assert len(scene.done) == MAX_WAITING
 
 
 async def test_one_network_does_not_fill_the_queue(scene: Scene) -> None:
-    flood = [(await scene.ask(network))[1] for network in "abcd" for _ in range(MOST_OF_NETWORK)]
+    flood = [(await scene.ask(network))[1] for network in "abcd" for _ in range(MAX_OF_NETWORK)]
     with pytest.raises(Refused) as refused:
         scene.queue.expect_room(Client("a").asker)
     assert refused.value.status == 429

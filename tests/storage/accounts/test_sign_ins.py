@@ -230,6 +230,6 @@ async def test_changing_a_password_has_a_limit_of_its_own(site: Any, pool: async
 async def test_no_more_networks_are_remembered_than_one_person_uses(pool: asyncpg.Pool, vault: Vault) -> None:
     user = await account(pool, vault)
     async with pool.acquire() as tx:
-        for number in range(sign_ins.MOST_KNOWN + 5):
+        for number in range(sign_ins.MAX_KNOWN + 5):
             await sign_ins.remember(tx, vault, user, f"100.64.0.{number}")
-    assert await pool.fetchval("SELECT count(*) FROM known_networks") == sign_ins.MOST_KNOWN
+    assert await pool.fetchval("SELECT count(*) FROM known_networks") == sign_ins.MAX_KNOWN

@@ -16,8 +16,8 @@ from tocsin.domain.errors import Refused
 
 AT_ONCE = 2
 """Each takes 64 MiB and most of a core while it lasts."""
-MOST_WAITING = 16
-MOST_OF_NETWORK = 4
+MAX_WAITING = 16
+MAX_OF_NETWORK = 4
 RETRY_AFTER = 2
 """Seconds, by which all that waits is done on a slow machine."""
 
@@ -85,9 +85,9 @@ class PasswordQueue:
     def _to_displace(self, requester: Requester) -> Turn | None:
         """Who has to go so that the asker can wait, if anybody has to."""
         own = len(self._known.get(requester.network, ())) + len(self._strangers.get(requester.network, ()))
-        if own >= MOST_OF_NETWORK:
+        if own >= MAX_OF_NETWORK:
             raise _too_busy(429)
-        if len(self) < MOST_WAITING:
+        if len(self) < MAX_WAITING:
             return None
         longest = max((self._strangers or self._known).values(), key=len)
         if len(longest) > own + 1 or (requester.known and self._strangers):

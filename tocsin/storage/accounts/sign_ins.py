@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tocsin.domain.accounts import LONGEST_ADDRESS, same_address
+from tocsin.domain.accounts import MAX_ADDRESS_LENGTH, same_address
 from tocsin.storage.accounts import accounts, throttle
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.throttle import Limit
@@ -22,7 +22,7 @@ WARNING_LIMIT = Limit(1, 86_400)
 """How often an account's owner is told by mail that somebody tries."""
 
 KNOWN_FOR = "90 days"
-MOST_KNOWN = 20
+MAX_KNOWN = 20
 """Networks of a user that are remembered."""
 
 KNOWN = f"""
@@ -37,7 +37,7 @@ INSERT INTO known_networks (user_id, hash) VALUES ($1, $2) ON CONFLICT (user_id,
 FORGET = f"""
 DELETE FROM known_networks WHERE user_id = $1 AND (
     seen_at < now() - interval '{KNOWN_FOR}'
-    OR hash IN (SELECT hash FROM known_networks WHERE user_id = $1 ORDER BY seen_at DESC OFFSET {MOST_KNOWN}))
+    OR hash IN (SELECT hash FROM known_networks WHERE user_id = $1 ORDER BY seen_at DESC OFFSET {MAX_KNOWN}))
 """
 
 
@@ -58,7 +58,7 @@ class SignInAttempt:
 
 async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttempt:
     """One more try. The caller commits, unless the password cannot be looked at, and then looks at it."""
-    address = same_address(address[: 2 * LONGEST_ADDRESS])
+    address = same_address(address[: 2 * MAX_ADDRESS_LENGTH])
     if wait := await throttle.take(tx, _from(network), PER_NETWORK):
         return SignInAttempt(None, "", network, wait)
     user = await accounts.user_by_email(tx, address)

@@ -16,14 +16,14 @@ from tocsin.storage.postgres.secrets import Vault
 if TYPE_CHECKING:
     from asyncpg import Record
 
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 FITNESS = "(disabled_at IS NULL AND failing_since IS NULL)"
 GLANCE = f"""
 SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
 FROM (SELECT * FROM integrations WHERE {{which}}) i
 LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
 LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
-                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MOST_WAITING}) first) w ON true
+                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MAX_WAITING}) first) w ON true
 LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
                    ORDER BY id DESC LIMIT 1) f ON true
 ORDER BY {FITNESS}, i.id

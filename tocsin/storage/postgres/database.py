@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 GROUP_LIMIT = 500
 """Rows in one commit. Measured with batches: 200 are 5 % slower, 1,000 are 10 %."""
 
-QUIET_TURNS, MOST_TURNS = 3, 50
+QUIET_TURNS, MAX_TURNS = 3, 50
 """Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway. To
 answer a call, to read what its caller asks next, and to call again are three.
 """
@@ -158,7 +158,7 @@ class GroupCommit(Generic[Item, Result]):
         if self._pause and 0 < self._weight < self._limit:
             await asyncio.sleep(self._pause)
         quiet = 0
-        for _ in range(MOST_TURNS):
+        for _ in range(MAX_TURNS):
             if quiet == QUIET_TURNS or self._weight >= self._limit:
                 return
             before = self._weight

@@ -22,7 +22,7 @@ from tocsin.storage.postgres.children import die_with_parent
 from tocsin.storage.postgres.cluster import DATABASE, USER, check_version, configure, gist, make, trouble
 
 SOCKET = ".s.PGSQL.5432"
-LONGEST_SOCKET = 107
+MAX_SOCKET_LENGTH = 107
 """Bytes that the path of a unix socket may have."""
 
 TAKEOVER = 30.0
@@ -229,7 +229,7 @@ def _locked(data_dir: Path) -> int:
 
 def _socket_folder(cluster: Path) -> Path:
     """The folder of the socket, by a path that is short enough to connect to."""
-    if len(os.fsencode(cluster / SOCKET)) <= LONGEST_SOCKET:
+    if len(os.fsencode(cluster / SOCKET)) <= MAX_SOCKET_LENGTH:
         return cluster
     shelf = Path(f"/tmp/tocsin-{os.geteuid()}")  # noqa: S108 - checked below to be ours alone
     short = shelf / hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]

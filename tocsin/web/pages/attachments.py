@@ -17,7 +17,7 @@ from tocsin.storage.channels.integrations import Integration
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
-MOST_OFFERED = 100
+MAX_OFFERED = 100
 """Integrations that can be chosen from; others are attached on their own pages."""
 
 
@@ -37,7 +37,7 @@ class Recipient:
 async def recipients(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Recipient]:
     """What is attached to this server or monitor, then what could be, oldest first."""
     attached = await integrations.attached(tx, service.vault, project_id, resource_id)
-    free = await integration_list.attachable(tx, service.vault, project_id, resource_id, limit=MOST_OFFERED)
+    free = await integration_list.attachable(tx, service.vault, project_id, resource_id, limit=MAX_OFFERED)
     return [_recipient(each, True) for each in attached] + [_recipient(each, False) for each in free]
 
 

@@ -20,7 +20,7 @@ from tocsin.web.session import Service, Viewer
 
 PAGE = "/settings/audit"
 ON_A_PAGE = 50
-LONGEST_NAME = 320
+MAX_NAME_LENGTH = 320
 
 PLACES = {
     ids.INTEGRATION: "/integrations", ids.INCIDENT: "/incidents",
@@ -30,7 +30,7 @@ PLACES = {
 
 @get(PAGE, include_in_schema=False)
 async def show(viewer: Viewer, service: Service, who: str = "", before: str = "") -> Response[str]:
-    who = who.replace("\0", "")[:LONGEST_NAME]
+    who = who.replace("\0", "")[:MAX_NAME_LENGTH]
     async with service.pool.acquire() as tx:
         found = await audit.page(
             tx, viewer.project_id, limit=ON_A_PAGE + 1, before=_key(before), who=who or None

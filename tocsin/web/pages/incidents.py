@@ -25,13 +25,13 @@ from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 ROWS = 25
-MOST_DELIVERIES = 100
+MAX_DELIVERIES = 100
 FEW = 5
 """Deliveries that need no filter."""
 LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
 """Hours that a person may choose."""
-LONGEST_SNOOZE = timedelta(days=366)
+MAX_SNOOZE = timedelta(days=366)
 
 
 @get("/incidents", include_in_schema=False)
@@ -54,7 +54,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
     async with service.pool.acquire() as tx:
         incident = await _found(tx, viewer, uuid)
         told, total = await deliveries.of_incident(
-            tx, viewer.project_id, incident.id, status=only, limit=MOST_DELIVERIES, offset=0
+            tx, viewer.project_id, incident.id, status=only, limit=MAX_DELIVERIES, offset=0
         )
         known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in told})
     names = {each.id: base.display_name(each) for each in known}
@@ -118,7 +118,7 @@ def _until(form: Form, zone: str) -> datetime | None:
         until = moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return until if moment.tzinfo is None and now < until < now + LONGEST_SNOOZE else None
+    return until if moment.tzinfo is None and now < until < now + MAX_SNOOZE else None
 
 
 async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:

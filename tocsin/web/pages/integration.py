@@ -25,7 +25,7 @@ from tocsin.web.pages.network_monitors import short_name
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
-MOST_PLACES = 100
+MAX_PLACES = 100
 """Servers and monitors that are listed, and that can be chosen from; others are found by their names."""
 FEW_PLACES = 10
 """So many are listed without being asked for."""
@@ -48,7 +48,7 @@ async def _page(
             raise not_found("integration")
         fitness = await integrations.health(tx, viewer.project_id, key)
         attached, free = [
-            await integration_list.places(tx, viewer.project_id, key, attached=is_so, search=search, limit=MOST_PLACES)
+            await integration_list.places(tx, viewer.project_id, key, attached=is_so, search=search, limit=MAX_PLACES)
             for is_so in (True, False)
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
@@ -58,7 +58,7 @@ async def _page(
     return page(
         "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness, attached=attached,
-        free=free, most=MOST_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency, test_delivery=test_delivery,
+        free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency, test_delivery=test_delivery,
         last_attempt=_last_attempt(test_delivery),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url,

@@ -20,12 +20,12 @@ from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments
 from tocsin.web.pages.network_monitors import STATES, short_name
-from tocsin.web.ranges import DEFAULT_RANGE, MOST_INCIDENTS, RANGES, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 from tocsin.web.sparklines import Day, day_bars
 
-MOST_CHECKS = 10
+MAX_CHECKS = 10
 
 
 @get("/network_monitors/{uuid:str}", include_in_schema=False)
@@ -51,7 +51,7 @@ async def _page(
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
         times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
-        latest = (await checks.latest(tx, [found.id], each=MOST_CHECKS))[found.id]
+        latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
@@ -65,7 +65,7 @@ async def _page(
         ranges={name: short_name for name, (short_name, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
-        incidents=past[:MOST_INCIDENTS], recipients=recipients,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from tocsin.web import readings
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
 from tocsin.web.formatting import rate, size
 from tocsin.web.pages import attachments
-from tocsin.web.ranges import DEFAULT_RANGE, MOST_INCIDENTS, RANGES, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -61,7 +61,7 @@ async def _page(
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, over, viewer.zone),
         over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
-        incidents=past[:MOST_INCIDENTS], recipients=recipients,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
 

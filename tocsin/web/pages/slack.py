@@ -24,7 +24,7 @@ from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redi
 
 log = structlog.get_logger(__name__)
 
-LONGEST = 2_000
+MAX_LENGTH = 2_000
 BACK_TO = "/integrations"
 
 OLD = (
@@ -60,7 +60,7 @@ async def callback(
     if app is None:
         return _back(OFF)
     state = request.query_params.get("state", "")  # as a parameter the framework would take the name for its own
-    if not state or max(map(len, (state, code, error, project_uuid))) > LONGEST:
+    if not state or max(map(len, (state, code, error, project_uuid))) > MAX_LENGTH:
         return _back(OLD)
     person = await signed_in(request)
     async with transaction(service.pool) as tx:

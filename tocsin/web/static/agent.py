@@ -38,7 +38,7 @@ VERSION = ""  # and its version
 
 KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
 AT_ONCE = 6  # samples, after an answer of 413
-TIMEOUT, LONGEST_TOKEN = 20, 1000  # seconds, characters
+TIMEOUT, MAX_TOKEN_LENGTH = 20, 1000  # seconds, characters
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
 
 IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
@@ -346,7 +346,7 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
     token = environ.get("TOCSIN_TOKEN", "")
     if file is not None:
         try:
-            token = sys.stdin.read(LONGEST_TOKEN) if file == "-" else Path(file).read_text(encoding="ascii")
+            token = sys.stdin.read(MAX_TOKEN_LENGTH) if file == "-" else Path(file).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise Unusable(f"--token-file cannot be read ({error})") from None
     token = token.strip()
