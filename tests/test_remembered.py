@@ -65,7 +65,11 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         for name, value in vars(module).items()
         if isinstance(value, TTLCache)
     }
-    expected = {"tocsin.api.authentication._token_cache", "tocsin.web.live._seen", "tocsin.transports.endpoint._remembered"}
+    expected = {
+        "tocsin.api.authentication._token_cache",
+        "tocsin.web.live._seen",
+        "tocsin.transports.endpoint._remembered",
+    }
     assert expected <= kept.keys()
     for name, value in kept.items():
         assert (value.max_size <= MAX_ENTRIES, value.seconds <= 60) == (True, True), name

@@ -387,7 +387,9 @@ async def test_the_worst_pages_are_searched_without_holding_up_anybody() -> None
     watching = asyncio.create_task(watch())
     for named, body in worst():
         began = time.process_time()
-        await asyncio.to_thread(page_text.contains, body[:MEBIBYTE], f"text/html; charset={named}".encode(), "Fish & Chips")
+        await asyncio.to_thread(
+            page_text.contains, body[:MEBIBYTE], f"text/html; charset={named}".encode(), "Fish & Chips"
+        )
         assert time.process_time() - began < 1, named
     done.set()
     await watching

@@ -21,7 +21,12 @@ every_length = settings(max_examples=300, deadline=None)
 
 
 def said(
-    event: Event = "opened", *, name: str = "web-1", kind: str = "cpu", message: str = "CPU at 97 %", format_duration: int = 303
+    event: Event = "opened",
+    *,
+    name: str = "web-1",
+    kind: str = "cpu",
+    message: str = "CPU at 97 %",
+    format_duration: int = 303,
 ) -> str:
     ended = BEGAN + timedelta(seconds=format_duration) if event == "resolved" else None
     return text(Notification("DLV1", event, "INC1", "Server", name, "", kind, message, BEGAN, ended))

@@ -270,7 +270,11 @@ async def test_an_address_with_umlauts_in_its_domain_is_handed_in_as_ascii(mailb
 
 @pytest.mark.parametrize(
     ("said", "cure", "code"),
-    [("550 no such user", "limited", 550), ("450 greylisted", "scheduled", 450), ("452 mailbox full", "scheduled", 452)],
+    [
+        ("550 no such user", "limited", 550),
+        ("450 greylisted", "scheduled", 450),
+        ("452 mailbox full", "scheduled", 452),
+    ],
 )
 async def test_what_a_mail_server_s_refusal_means(
     mailbox: Mailbox, tmp_path: Path, said: str, retry: str, code: int

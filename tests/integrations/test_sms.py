@@ -307,7 +307,9 @@ class TestWithTheOutbox:
     def environ(self, environ: dict[str, str]) -> dict[str, str]:
         return {**environ, "TOCSIN_SMS_PROVIDER": "outbox"}
 
-    async def test_a_message_is_a_file_that_only_its_owner_can_read(self, wires: Transports, settings: Settings) -> None:
+    async def test_a_message_is_a_file_that_only_its_owner_can_read(
+        self, wires: Transports, settings: Settings
+    ) -> None:
         outcome = await SmsIntegration().send({"phone_number": NUMBER}, OPENED, wires)
         assert isinstance(outcome, Delivered)
         [file] = settings.outbox.iterdir()

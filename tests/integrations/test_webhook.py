@@ -122,11 +122,13 @@ def test_for_a_day_after_rotation_both_secrets_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "cure"),
-    [(301, "limited"), (302, "limited"), (307, "limited"), (400, "limited"), (401, "limited"), (404, "limited"), (408, "scheduled"),
-     (409, "scheduled"), (410, "disable"), (413, "limited"), (422, "limited"), (425, "scheduled"), (429, "scheduled"), (500, "scheduled"),
-     (501, "scheduled"), (502, "scheduled"), (503, "scheduled"), (504, "scheduled"), (599, "scheduled")],
-)  # fmt: skip
+    ("status", "retry"),
+    [
+        *((status, "limited") for status in (301, 302, 307, 400, 401, 404, 413, 422)),
+        *((status, "scheduled") for status in (408, 409, 425, 429, 500, 501, 502, 503, 504, 599)),
+        (410, "disable"),
+    ],
+)
 def test_what_a_refusal_means(status: int, retry: str) -> None:
     failed = outcome(wire.Answer(status, {}, "no"))
     assert isinstance(failed, Failed)

@@ -35,7 +35,9 @@ async def webhook(guard: Guard, resolve: Resolve, host: str, port: int) -> str:
 
 
 async def _check(kind: str, url: str, guard: Guard, resolve: Resolve) -> str:
-    result = await checks.run_check(Target(url, kind, 5.0), checks.CheckContext(Dialer(guard, resolve=resolve), "Tocsin/test"))
+    result = await checks.run_check(
+        Target(url, kind, 5.0), checks.CheckContext(Dialer(guard, resolve=resolve), "Tocsin/test")
+    )
     return result.message or "ok"
 
 

@@ -159,7 +159,8 @@ def test_scales_end_at_round_numbers(highest: float, top: float) -> None:
     ("said", "words"),
     [
         (formatting.percent(0.04), "0 %"), (formatting.percent(3.14), "3.1 %"), (formatting.percent(12.3), "12 %"),
-        (formatting.percent(99.954), "99.95 %"), (formatting.percent(99.9999), "99.99 %"), (formatting.percent(100), "100 %"),
+        (formatting.percent(99.954), "99.95 %"), (formatting.percent(99.9999), "99.99 %"),
+        (formatting.percent(100), "100 %"),
         (formatting.rate(0), "0 B/s"), (formatting.rate(1_234), "1.2 kB/s"), (formatting.rate(45_600_000), "46 MB/s"),
         (formatting.size(999_700), "1.0 MB"), (formatting.milliseconds(85.4), "85 ms"),
         (formatting.milliseconds(1_400), "1.4 s"),
@@ -186,6 +187,5 @@ def test_bars_by_day_tell_days_apart_by_more_than_colour() -> None:
 
 
 def test_a_meter_is_in_alarm_from_its_limit_on() -> None:
-    assert [re.findall(r'rect class="(\w+)" width="\d+"', sparklines.meter(share, 90))[-1] for share in (50, 85, 90)] == [
-        "fine", "warn", "bad",
-    ]  # fmt: skip
+    bars = [re.findall(r'rect class="(\w+)" width="\d+"', sparklines.meter(share, 90)) for share in (50, 85, 90)]
+    assert [each[-1] for each in bars] == ["fine", "warn", "bad"]

@@ -46,7 +46,9 @@ def later(letter: Coroutine[Any, Any, None]) -> None:
 
 async def send_verification(service: Service, user: User) -> None:
     link = links.verification(service.vault, service.public_url, user.id, user.email)
-    await _to_user(service, user, lambda domain, now: account_mail.verification(user.email, link, domain=domain, now=now))
+    await _to_user(
+        service, user, lambda domain, now: account_mail.verification(user.email, link, domain=domain, now=now)
+    )
 
 
 async def send_reset(service: Service, user: User) -> None:
@@ -60,12 +62,16 @@ async def send_already_registered(service: Service, user: User) -> None:
         await send_verification(service, user)
         return
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: account_mail.already_registered(user.email, link, domain=domain, now=now))
+    await _to_user(
+        service, user, lambda domain, now: account_mail.already_registered(user.email, link, domain=domain, now=now)
+    )
 
 
 async def send_failed_sign_ins(service: Service, user: User) -> None:
     link = f"{service.public_url}/forgot-password"
-    await _to_user(service, user, lambda domain, now: account_mail.failed_sign_ins(user.email, link, domain=domain, now=now))
+    await _to_user(
+        service, user, lambda domain, now: account_mail.failed_sign_ins(user.email, link, domain=domain, now=now)
+    )
 
 
 async def send_invitation(service: Service, invitation: Invitation) -> None:

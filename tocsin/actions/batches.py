@@ -35,7 +35,9 @@ class Batches:
 def of(pool: asyncpg.Pool, public_url: str) -> Batches:
     """They hold no resource of their own, so they need not be closed."""
 
-    async def open_units(tx: Tx, units: Sequence[Sequence[OpenRequest]]) -> Sequence[list[Opened | ResourceNotFound | None]]:
+    async def open_units(
+        tx: Tx, units: Sequence[Sequence[OpenRequest]]
+    ) -> Sequence[list[Opened | ResourceNotFound | None]]:
         return await openings.open_units(tx, units, public_url=public_url)
 
     async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:

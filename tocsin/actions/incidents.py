@@ -16,13 +16,17 @@ from tocsin.storage.postgres.database import Tx
 
 
 @unrecorded("the incident is its record")
-async def open(batch: OpenBatch, actor: Actor, openings: Sequence[OpenRequest]) -> list[Opened | ResourceNotFound | None]:
+async def open(
+    batch: OpenBatch, actor: Actor, openings: Sequence[OpenRequest]
+) -> list[Opened | ResourceNotFound | None]:
     """All or none; one answer each, in order. Openings are of the actor's own project."""
     return await batch(openings)
 
 
 @unrecorded("the incident is its record")
-async def resolve_ongoing(batch: ResolveBatch, actor: Actor, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
+async def resolve_ongoing(
+    batch: ResolveBatch, actor: Actor, closings: Sequence[ResolveRequest]
+) -> list[list[Incident]]:
     """What was ended by each; an empty list where nothing was ongoing."""
     return await batch(closings)
 

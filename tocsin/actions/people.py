@@ -112,7 +112,9 @@ async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, passwo
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
-async def take_over_invited(tx: Tx, actor: Actor, vault: Vault, email: str, name: str, password_hash: str) -> User | None:
+async def take_over_invited(
+    tx: Tx, actor: Actor, vault: Vault, email: str, name: str, password_hash: str
+) -> User | None:
     """The account of an invited address, taken over by whoever reads its mail. None where somebody else was first."""
     user = await accounts.user_by_id(tx, (await accounts.ensure_user(tx, email)).id, lock=True)
     if user is None or settled(user):

@@ -157,7 +157,9 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
     requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
     unit = [
-        OpenRequest(caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message))
+        OpenRequest(
+            caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message)
+        )
         for request, key in zip(requests, _keys(requests, single), strict=True)
     ]
     answers = await actions.open(service.batches.open, caller, unit)

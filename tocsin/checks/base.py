@@ -33,7 +33,7 @@ MAX_PLACE_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a type may speak over, and as whom. `redirects` are the addresses that one check was redirected to so far."""
+    """What a check connects by, and as whom. `redirects` are the addresses that it was redirected to so far."""
 
     dialer: Dialer
     user_agent: str
@@ -72,7 +72,9 @@ async def run_check(target: Target, context: CheckContext) -> Result:
         async with limit:
             return await kind.check(target, context)
     except TimeoutError:
-        problem_text = f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        problem_text = (
+            f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        )
         problem: Problem = "timeout"
     except Unresolved as error:
         problem, problem_text = "dns_error", str(error)

@@ -162,7 +162,9 @@ def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None)
     return "keyword", f"Keyword {keyword!r} not found{where}"
 
 
-async def _exchange(there: Endpoint, cookies: bytes, expected: Expected, keyword: str | None, context: CheckContext) -> _Visit:
+async def _exchange(
+    there: Endpoint, cookies: bytes, expected: Expected, keyword: str | None, context: CheckContext
+) -> _Visit:
     """Ask once. The answer is read no further than the check needs."""
     head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, context.user_agent.encode("ascii"), HEADERS)
     visit = _Visit(head, expected, keyword, asyncio.get_running_loop())

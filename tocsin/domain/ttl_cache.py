@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class TTLCache(Generic[Key, Value]):
-    """Values for `seconds` each, at max_size so many, the oldest given up first. How long a key may be is for its user."""
+    """At most `max_size` values for `seconds` each, the oldest evicted first. How long a key may be is its user's matter."""
 
     def __init__(self, max_size: int, seconds: float) -> None:
         self.max_size = max_size

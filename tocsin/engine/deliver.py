@@ -310,7 +310,9 @@ class Deliverer:
                 what = Attempt(started_at, duration, "delivered", status_code, response)
                 self._succeeded[job.integration_id] = max(job.version, self._succeeded.get(job.integration_id, 0))
             case Failed():
-                what = Attempt(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
+                what = Attempt(
+                    started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error
+                )
                 self._failed[job.integration_id] += 1
             case Suppressed(reason):
                 what = Attempt(started_at, duration, "suppressed", error=reason)

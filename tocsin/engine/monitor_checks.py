@@ -40,7 +40,9 @@ async def run(
     What is under way then is given up: those monitors are due again soon. Raises what claiming raises when the
     database is away.
     """
-    watcher = CheckRunner(pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters())
+    watcher = CheckRunner(
+        pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters()
+    )
     try:
         while not stop.is_set():
             await watcher.claim()

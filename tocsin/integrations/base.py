@@ -138,7 +138,11 @@ class IntegrationType(ABC):
 
     @abstractmethod
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
 

@@ -53,7 +53,11 @@ class EmailIntegration(IntegrationType):
         return await mail_limits.check(tx, job, settings["email"]) or {}
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         message = mail(settings["email"], notification, domain=transports.mail.domain, now=datetime.now(UTC))
         try:

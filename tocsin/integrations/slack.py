@@ -111,7 +111,11 @@ class SlackIntegration(IntegrationType):
         return str(render(notification, IncidentState(), "")["text"])
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if transports.slack is None:
             return Suppressed(OFF)

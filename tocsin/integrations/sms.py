@@ -85,7 +85,11 @@ class SmsIntegration(IntegrationType):
         return text(notification)
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if transports.sms is None:
             return Failed(OFF)

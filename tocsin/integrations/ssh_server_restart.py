@@ -190,7 +190,11 @@ class SshServerRestartIntegration(IntegrationType):
         return {"test": "sudo -l reboot", **dict.fromkeys(ONGOING_EVENTS, "sudo reboot")}.get(notification.event, "")
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event not in ONGOING_EVENTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
@@ -243,8 +247,8 @@ class SshServerRestartIntegration(IntegrationType):
         if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):
             await health.notify_people(
                 tx, job.project_id,
-                f"The restart of {self.default_name(settings)} for {job.content.incident_type} on {job.content.resource_name} "
-                f"failed, and is not tried again: {then.reason}.",
+                f"The restart of {self.default_name(settings)} for {job.content.incident_type} on "
+                f"{job.content.resource_name} failed, and is not tried again: {then.reason}.",
                 exclude=job.integration_id,
             )  # fmt: skip
 

@@ -79,13 +79,19 @@ class WebhookIntegration(IntegrationType):
         return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, transports: Transports, permit: Permit = NO_PERMIT
+        self,
+        settings: Mapping[str, Any],
+        notification: Notification,
+        transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
         payload = body(notification)
         try:
-            answer = await transports.http.post(settings["webhook_url"], payload, headers(settings, notification, payload))
+            answer = await transports.http.post(
+                settings["webhook_url"], payload, headers(settings, notification, payload)
+            )
         except Unreachable as error:
             return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)

@@ -117,7 +117,7 @@ class Session:
         self.reached = reached
 
     async def run(self, command: str, given: str = "") -> CommandResult:
-        """Run a command with `given` on its standard input. Raises `CommandNotStarted`, and TimeoutError by the caller's own."""
+        """Run a command with `given` on its standard input. Raises `CommandNotStarted`; time-outs are the caller's."""
         import asyncssh
 
         try:
@@ -261,7 +261,9 @@ def _failed(
                 f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "limited"
             )
         case asyncssh.KeyExchangeFailed():
-            return SshFailed(f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "limited")
+            return SshFailed(
+                f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "limited"
+            )
     reason = _line(str(error)) or type(error).__name__
     return SshFailed(f"The SSH conversation with {to.place} broke off before the login: {reason}")
 

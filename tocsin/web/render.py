@@ -64,7 +64,9 @@ def message(
 
 def broken(form: str = "") -> Response[str]:
     """What a link from a mail shows that was not made by us, or not copied whole."""
-    return message(messages.LINK_BROKEN, messages.COPY_WHOLE + (f" {messages.NEW_ONE}" if form else ""), form=form, status=400)
+    return message(
+        messages.LINK_BROKEN, messages.COPY_WHOLE + (f" {messages.NEW_ONE}" if form else ""), form=form, status=400
+    )
 
 
 def refusal(request: AnyRequest, refused: Refused) -> Response[str]:

@@ -52,7 +52,8 @@ class Service(Protocol):
 class Viewer:
     """Who looks at a page, in their current project. Immutable by convention.
 
-    `zone` is the reader's time zone by its IANA name, `flash_message` what the last form has to say: (text, whether it is good).
+    `zone` is the reader's time zone by its IANA name, `flash_message` what the last form has to say: (text, whether it is
+    good).
     """
 
     # No dataclass: the framework would look into one, field by field, for each handler.

@@ -32,7 +32,9 @@ __all__ = ["start", "world"]
 NOBODY = UUID(int=0)
 
 
-async def take_over(pool: asyncpg.Pool, engine: int, *, limit: int = 500, room: dict[UUID, int] | None = None) -> list[Job]:
+async def take_over(
+    pool: asyncpg.Pool, engine: int, *, limit: int = 500, room: dict[UUID, int] | None = None
+) -> list[Job]:
     async with pool.acquire() as tx, tx.transaction():
         return await leases.claim(
             tx, engine=engine, start=NOBODY, limit=limit, room=room or {}, default_room=32, public_url=PUBLIC_URL
@@ -40,7 +42,9 @@ async def take_over(pool: asyncpg.Pool, engine: int, *, limit: int = 500, room: 
 
 
 def tried(job: Job, then: Retry | Finish, said: str = "ok") -> AttemptResult:
-    return AttemptResult(job.id, job.attempt, job.integration_id, Attempt(datetime.now(UTC), 1.0, "failed", response=said), then)
+    return AttemptResult(
+        job.id, job.attempt, job.integration_id, Attempt(datetime.now(UTC), 1.0, "failed", response=said), then
+    )
 
 
 async def waiting_for_a_lock(pool: asyncpg.Pool) -> bool:

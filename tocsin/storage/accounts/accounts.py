@@ -182,7 +182,7 @@ async def set_project_name(tx: Tx, project_id: UUID, name: str) -> bool:
 
 
 async def rotate_token(tx: Tx, vault: Vault, project_id: UUID) -> NewProject | None:
-    """A new token in place of the old one. API processes may know the old one for `api.caller.TOKEN_CACHE_SECONDS` s more."""
+    """A new token in place of the old one. API processes may accept the old one for `TOKEN_CACHE_SECONDS` more."""
     token = new_token(PROJECT_TOKEN)
     sealed = vault.seal(project_id, project_id, TOKEN_FIELD, token.encode())
     row = await tx.fetchrow(SET_TOKEN, project_id, vault.token_hash(token), sealed)

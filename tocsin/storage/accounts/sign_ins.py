@@ -67,7 +67,9 @@ async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttem
     known = bool(user and await tx.fetchval(KNOWN, user.id, _hashes(vault, user, network)))
     if not wait and not known:
         wait = await throttle.take(tx, _at(account), PER_ACCOUNT)
-    tell = bool(wait and user and user.verified) and not await throttle.take(tx, f"told of tries at {account}", WARNING_LIMIT)
+    tell = bool(wait and user and user.verified) and not await throttle.take(
+        tx, f"told of tries at {account}", WARNING_LIMIT
+    )
     return SignInAttempt(user, account, network, wait, known, tell)
 
 

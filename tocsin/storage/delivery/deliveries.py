@@ -139,7 +139,9 @@ class OpeningState:
     failed: bool
 
 
-async def prepare_resolve(tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]) -> dict[Pair, OpeningState]:
+async def prepare_resolve(
+    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]
+) -> dict[Pair, OpeningState]:
     """What a resolve finds undelivered. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.

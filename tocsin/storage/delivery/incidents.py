@@ -89,9 +89,9 @@ IncidentKey = tuple[UUID, str]
 """What an incident is unique by while it lasts: the resource and the type."""
 
 
-async def ongoing(tx: Tx, wishes: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
-    """Those of the wishes that last."""
-    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*wishes, strict=True))))
+async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
+    """Those incidents that are ongoing."""
+    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*keys, strict=True))))
     return {(incident.resource_id, incident.type): incident for incident in found}
 
 
@@ -101,20 +101,21 @@ def _incident(row: Record) -> Incident:
 
 
 async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
-    """End what is ongoing, and queue what tells of it to all who were told of its beginning.
+    """End what is ongoing, and queue notifications of it to all who were notified of its beginning.
 
-    One list for each closing, empty where nothing was ongoing. An opening that has not been delivered yet goes out
-    first (to machines), or is left out in favour of a resolve that says both (to people): see `deliveries.prepare_resolve`.
+    One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
+    first (to machines), or is left out in favour of a resolve that says both (to people): see
+    `deliveries.prepare_resolve`.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
     by: dict[IncidentKey, ResolveRequest] = {}
     for each in closings:
         for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
             by.setdefault((each.resource_id, type_), each)
-    wishes = sorted(by)  # so that nobody waits in a circle
+    ordered = sorted(by.items(), key=lambda item: item[0])  # so that nobody waits in a circle
     found: dict[UUID, list[Incident]] = {}
-    for start in range(0, len(wishes), AT_ONCE):
-        for incident in await _end(tx, [(incident_key, by[incident_key]) for incident_key in wishes[start : start + AT_ONCE]]):
+    for start in range(0, len(ordered), AT_ONCE):
+        for incident in await _end(tx, ordered[start : start + AT_ONCE]):
             found.setdefault(incident.resource_id, []).append(incident)
     return [
         [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
@@ -122,11 +123,12 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incid
     ]
 
 
-async def _end(tx: Tx, wishes: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
+async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
     """What was ended of these."""
+    keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
-        END, [by.project_id for _, by in wishes], [incident_key[0] for incident_key, _ in wishes], [incident_key[1] for incident_key, _ in wishes],
-        [by.only for _, by in wishes], [by.by for _, by in wishes],
+        END, [each.project_id for each in by], [each[0] for each in keys], [each[1] for each in keys],
+        [each.only for each in by], [each.by for each in by],
     )  # fmt: skip
     if not ended:
         return []

@@ -118,11 +118,11 @@ FROM found f LEFT JOIN begun b ON b.incident_id = f.id
 async def open_units(
     tx: Tx, units: Sequence[Sequence[OpenRequest]], *, public_url: str
 ) -> list[list[Opened | ResourceNotFound | None]]:
-    """Open incidents for several callers at once, and queue what tells of them.
+    """Open incidents for several callers at once, and queue the notifications of them.
 
-    Each unit is one caller's wish: it opens all of its incidents, or none where one of its resources is missing (that
-    one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same resource, same type)
-    is answered as it is. Results are in the order of the wishes.
+    Each unit is one caller's request: it opens all of its incidents, or none where one of its resources is missing
+    (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
+    resource, same type) is answered as it is. Results are in the order of the requests.
     """
     left = [KeyedRequest(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
     lasting: dict[IncidentKey, Opened] = {}
@@ -164,7 +164,7 @@ def _incident_key(opening: OpenRequest) -> IncidentKey:
 
 
 def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Opened:
-    """What lasts; it is new to the first only who wished for it."""
+    """What is ongoing; it is new only to the first that requested it."""
     answer = lasting[incident_key]
     if answer.new:
         lasting[incident_key] = Opened(answer.incident, new=False)

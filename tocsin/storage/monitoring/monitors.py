@@ -311,9 +311,13 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCh
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
                 said = truncated_message(found.message or "")
-                requests.append(OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence))
+                requests.append(
+                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence)
+                )
             case Resolve(problems):
-                closings += [ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems]
+                closings += [
+                    ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
+                ]
     if closings:
         await incidents.resolve(tx, closings)
     if requests:

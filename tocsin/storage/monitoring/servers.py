@@ -331,7 +331,9 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
-            wishes = [OpenRequest(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch]
+            wishes = [
+                OpenRequest(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch
+            ]
             await openings.open(tx, wishes, public_url=public_url)
         else:
             closings = [ResolveRequest(each.project_id, each.id, end.type, end.message) for each, end in batch]
@@ -361,7 +363,9 @@ async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object
     await tx.execute(CHANGE_ALERTS, server_id, alerts)
     await tx.execute(LOOK_AGAIN, server_id, domain.start_anew(row["watch"]))
     off = [kind for kind, alert in alerts.items() if alert is None and row["alerts"][kind] is not None]
-    await incidents.resolve(tx, [ResolveRequest(project_id, server_id, kind, "Its alert was switched off") for kind in off])
+    await incidents.resolve(
+        tx, [ResolveRequest(project_id, server_id, kind, "Its alert was switched off") for kind in off]
+    )
     return await one(tx, project_id, server_id)
 
 

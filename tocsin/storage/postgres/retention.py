@@ -46,7 +46,10 @@ class PartitionedTable:
 
 SAMPLES, CHECKS = PartitionedTable("samples", "week"), PartitionedTable("checks", "week")
 SAMPLES_HOURLY, CHECKS_HOURLY = PartitionedTable("samples_hourly", "month"), PartitionedTable("checks_hourly", "month")
-INCIDENTS, FINISHED = PartitionedTable("incidents", "month", keyed=True), PartitionedTable("finished", "month", keyed=True)
+INCIDENTS, FINISHED = (
+    PartitionedTable("incidents", "month", keyed=True),
+    PartitionedTable("finished", "month", keyed=True),
+)
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid

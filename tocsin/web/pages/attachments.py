@@ -70,12 +70,14 @@ async def _change(
 
 
 def _recipient(found: Integration, attached: bool) -> Recipient:
-    problem = f"disabled: {found.disabled_reason or 'by hand'}" if found.disabled_at else (
-        "failing" if found.failing_since else ""
+    problem = (
+        f"disabled: {found.disabled_reason or 'by hand'}"
+        if found.disabled_at
+        else ("failing" if found.failing_since else "")
     )
     return Recipient(
-        ids.public(ids.INTEGRATION, found.id), base.display_name(found), base.of(found.type).label, attached, found.system,
-        found.attach_all, problem,
+        ids.public(ids.INTEGRATION, found.id), base.display_name(found), base.of(found.type).label, attached,
+        found.system, found.attach_all, problem,
     )  # fmt: skip
 
 

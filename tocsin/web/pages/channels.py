@@ -127,7 +127,9 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
         return redirect(PAGE, f"The test mail was not taken. {error}", good=False)
     if settings.smtp is None:
         return redirect(PAGE, f"{description}. Nothing was sent: no mail server is set up.", good=False)
-    return redirect(PAGE, f"The mail server took a test mail for {viewer.email} ({description}). Look into your mailbox.")
+    return redirect(
+        PAGE, f"The mail server took a test mail for {viewer.email} ({description}). Look into your mailbox."
+    )
 
 
 @post("/settings/test/sms", include_in_schema=False)

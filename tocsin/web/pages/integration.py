@@ -57,16 +57,20 @@ async def _page(
     kind = base.of(stored.type)
     return page(
         "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
-        overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness, attached=attached,
-        free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency, test_delivery=test_delivery,
-        last_attempt=_last_attempt(test_delivery),
+        overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness,
+        attached=attached, free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency,
+        test_delivery=test_delivery, last_attempt=_last_attempt(test_delivery),
         values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url,
     )  # fmt: skip
 
 
 def _last_attempt(test_delivery: Delivery | None) -> Attempt | None:
-    return msgspec.convert(test_delivery.attempts, list[Attempt])[-1] if test_delivery is not None and test_delivery.attempts else None
+    return (
+        msgspec.convert(test_delivery.attempts, list[Attempt])[-1]
+        if test_delivery is not None and test_delivery.attempts
+        else None
+    )
 
 
 @post("/integrations/{uuid:str}", include_in_schema=False)
