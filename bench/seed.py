@@ -102,7 +102,7 @@ CROSS JOIN (SELECT * FROM servers WHERE project_id = $1 AND motherboard_id = 'bo
 ON CONFLICT DO NOTHING
 """
 STATES = """
-INSERT INTO server_states (server_id, seen_at, silent_at)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at)
 SELECT id, now(), 'infinity' FROM servers
 ON CONFLICT DO NOTHING
 """

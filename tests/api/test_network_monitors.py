@@ -198,7 +198,7 @@ async def test_uptime_counts_gathered_hours_and_what_came_since(
 ) -> None:
     made, untouched = await make(app_client), await make(app_client)
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    await pool.execute("INSERT INTO gathered VALUES ('checks', $1)", hour)
+    await pool.execute("INSERT INTO rollups VALUES ('checks', $1)", hour)
     hourly = "INSERT INTO checks_hourly (monitor_id, at, total, ok) VALUES ($1, $2, $3, $4)"
     await pool.execute(hourly, key(made), hour - timedelta(hours=1), 100, 98)
     await pool.execute(hourly, key(made), hour - timedelta(days=29), 90, 90)

@@ -259,7 +259,7 @@ async def seed(pool: asyncpg.Pool, project_id: Any, count: int) -> None:
         """WITH made AS (
             INSERT INTO servers (id, project_id, motherboard_id, agent_version, alerts)
             SELECT new_id(), $1, 'mb-' || n, '1', $3 FROM generate_series(1, $2) n RETURNING id)
-        INSERT INTO server_states (server_id, seen_at, silent_at)
+        INSERT INTO server_states (server_id, seen_at, downtime_check_at)
         SELECT id, now(), now() + interval '1 hour' FROM made""",
         project_id, count, servers.domain.default_alerts(),
     )  # fmt: skip

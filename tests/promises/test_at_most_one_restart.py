@@ -61,9 +61,9 @@ async def asked(service: Service, statement: str) -> Any:
         await connection.close()
 
 
-async def crossed(service: Service) -> None:
+async def past_no_return(service: Service) -> None:
     async def look() -> bool:
-        return bool(await asked(service, "SELECT bool_or(crossed) FROM outstanding"))
+        return bool(await asked(service, "SELECT bool_or(past_no_return) FROM outstanding"))
 
     await until(look, what="the point of no return")
 
@@ -97,7 +97,7 @@ async def test_killed_after_the_login_before_the_point_of_no_return_it_restarts_
     uuid = await here.open()
     await asyncio.to_thread(poll, lambda: bool(target.calls), what="sudo to be asked")
     service.engine.kill()
-    assert await asked(service, "SELECT bool_or(crossed) FROM outstanding") is False
+    assert await asked(service, "SELECT bool_or(past_no_return) FROM outstanding") is False
     target.behave("password")
     service.start()
     done = await here.ended(uuid)
@@ -112,7 +112,7 @@ async def test_killed_behind_the_point_of_no_return_before_the_command_it_never_
     await asyncio.to_thread(poll, lambda: bool(target.calls), what="sudo to be asked")
     relay.hold()  # its answer comes through, and what the engine says after that does not
     target.behave("password")
-    await crossed(service)
+    await past_no_return(service)
     service.engine.kill()
     relay.let_go()
     service.start()

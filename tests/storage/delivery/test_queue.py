@@ -117,10 +117,10 @@ async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed
     async with world.pool.acquire() as tx, tx.transaction():
         await leases.record(tx, [tried(opening, Finish(end))])
     await world.resolve("a")
-    await world.pool.execute("UPDATE outstanding SET behind = $1, first_notice_failed = false", opening.id)
+    await world.pool.execute("UPDATE outstanding SET blocked_by = $1, first_notice_failed = false", opening.id)
     async with world.pool.acquire() as tx, tx.transaction():
         await leases.recover(tx, 100)
-    row = await world.pool.fetchrow("SELECT behind, first_notice_failed FROM outstanding")
+    row = await world.pool.fetchrow("SELECT blocked_by, first_notice_failed FROM outstanding")
     assert tuple(row) == (None, end == "dead")
 
 

@@ -42,7 +42,7 @@ async def opened(pool: asyncpg.Pool, project_id: UUID, resource_id: UUID, began:
         new, project_id, resource_id, began,
     )  # fmt: skip
     await pool.execute(
-        "INSERT INTO ongoing (resource_id, type, incident_id, project_id, told) VALUES ($1, 'cpu', $2, $3, '{}')",
+        "INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients) VALUES ($1, 'cpu', $2, $3, '{}')",
         resource_id, new, project_id,
     )  # fmt: skip
     return new
@@ -74,7 +74,7 @@ async def test_a_page_of_ten_thousand_servers_is_one_quick_statement(pool: async
         " SELECT new_id(), $1, n, 'host-' || n, '1', '{}' FROM generate_series(1, 10000) n",
         project.id,
     )
-    await pool.execute("INSERT INTO server_states (server_id, seen_at, silent_at) SELECT id, now(), now() FROM servers")
+    await pool.execute("INSERT INTO server_states (server_id, seen_at, downtime_check_at) SELECT id, now(), now() FROM servers")
     async with pool.acquire() as tx:
         started = datetime.now(UTC)
         found = await server_list.page(tx, project.id, search="", limit=50, offset=5_000)

@@ -66,15 +66,15 @@ PLAN = "SELECT plan FROM projects WHERE id = $1"
 # parts of a message may be reported one by one.
 REPORT = """
 WITH old AS (
-    DELETE FROM text_reports WHERE id IN (
-        SELECT id FROM text_reports WHERE at < now() - interval '7 days' AND id <> $1
+    DELETE FROM sms_reports WHERE id IN (
+        SELECT id FROM sms_reports WHERE at < now() - interval '7 days' AND id <> $1
         LIMIT 100 FOR UPDATE SKIP LOCKED)
 )
-INSERT INTO text_reports AS t (id, delivery_id, said, error) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET said = CASE WHEN t.error IS NULL THEN coalesce(excluded.said, t.said) ELSE t.said END,
+INSERT INTO sms_reports AS t (id, delivery_id, status_text, error) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO UPDATE SET status_text = CASE WHEN t.error IS NULL THEN coalesce(excluded.status_text, t.status_text) ELSE t.status_text END,
                                error = coalesce(t.error, excluded.error)
 WHERE t.delivery_id = excluded.delivery_id
-RETURNING said, error
+RETURNING status_text, error
 """
 
 DELIVERED = """
@@ -153,12 +153,12 @@ async def record_report(tx: Tx, message_id: str, delivery_id: UUID, status_text:
     `status_text` is None where the provider has reported nothing yet. A delivery that failed after all is dead.
     """
     known = await tx.fetchrow(REPORT, message_id, delivery_id, status_text, error)
-    if known is None or known["said"] is None:
+    if known is None or known["status_text"] is None:
         return
     if known["error"] is None:
-        await tx.execute(DELIVERED, delivery_id, known["said"])
+        await tx.execute(DELIVERED, delivery_id, known["status_text"])
         return
-    failed = await tx.fetchval(UNDELIVERED, delivery_id, known["said"], known["error"])
+    failed = await tx.fetchval(UNDELIVERED, delivery_id, known["status_text"], known["error"])
     if failed is not None:
         await health.record_results(tx, {}, {failed: 1})
 

@@ -28,60 +28,60 @@ DAY_PER_PROJECT = 200
 NAMED = 20
 """Incidents that a summary knows by name; more would not fit anyway."""
 
-KNOWN = "SELECT sent, summary_id FROM texts WHERE delivery_id = $1"
+KNOWN = "SELECT sent, summary_id FROM sms WHERE delivery_id = $1"
 
 DAY = """
-SELECT (SELECT count(*) FROM texts WHERE number = $1 AND sent AND at > now() - interval '1 day') AS to_number,
-       (SELECT count(*) FROM texts WHERE project_id = $2 AND sent AND at > now() - interval '1 day') AS of_project
+SELECT (SELECT count(*) FROM sms WHERE number = $1 AND sent AND at > now() - interval '1 day') AS to_number,
+       (SELECT count(*) FROM sms WHERE project_id = $2 AND sent AND at > now() - interval '1 day') AS of_project
 """
 
 # Incidents that this number has been told of lately, in whatever way, and whether this one was among those told alone.
 RECENT = f"""
 SELECT count(DISTINCT incident_id) FILTER (WHERE incident_id <> $2) AS others,
-       coalesce(bool_or(incident_id = $2 AND sent), false) AS told
-FROM texts WHERE number = $1 AND incident_id IS NOT NULL AND at > now() - interval '{BURST_MINUTES} min'
+       coalesce(bool_or(incident_id = $2 AND sent), false) AS already_sent
+FROM sms WHERE number = $1 AND incident_id IS NOT NULL AND at > now() - interval '{BURST_MINUTES} min'
 """
 
 NOTE = """
 WITH old AS (
-    DELETE FROM texts WHERE delivery_id IN (
-        SELECT delivery_id FROM texts WHERE at < now() - interval '2 days' LIMIT 100 FOR UPDATE SKIP LOCKED)
+    DELETE FROM sms WHERE delivery_id IN (
+        SELECT delivery_id FROM sms WHERE at < now() - interval '2 days' LIMIT 100 FOR UPDATE SKIP LOCKED)
 )
-INSERT INTO texts (delivery_id, project_id, number, incident_id, at, sent, summary_id)
+INSERT INTO sms (delivery_id, project_id, number, incident_id, at, sent, summary_id)
 VALUES ($1, $2, $3, $4, now(), $5, $6) ON CONFLICT (delivery_id) DO NOTHING
 """
 
-UNSENT = "UPDATE texts SET sent = false WHERE delivery_id = $1"
+UNSENT = "UPDATE sms SET sent = false WHERE delivery_id = $1"
 
 OPEN_SUMMARY = """
-SELECT s.delivery_id FROM text_summaries s JOIN outstanding o ON o.id = s.delivery_id
+SELECT s.delivery_id FROM sms_summaries s JOIN outstanding o ON o.id = s.delivery_id
 WHERE s.number = $1 AND s.project_id = $2 AND s.closed_at IS NULL
 ORDER BY s.due_at DESC LIMIT 1
 """
 
 ADD_SUMMARY = f"""
-INSERT INTO text_summaries (delivery_id, project_id, number, due_at)
+INSERT INTO sms_summaries (delivery_id, project_id, number, due_at)
 SELECT $1, $2, $3, greatest(now() + interval '{GROUP_WAIT} s',
                             max(due_at) + interval '{BURST_MINUTES} min')
-FROM text_summaries WHERE number = $3 AND project_id = $2
+FROM sms_summaries WHERE number = $3 AND project_id = $2
 RETURNING due_at
 """
 
 PUT_OFF = "UPDATE outstanding SET due_at = $2 WHERE id = $1"
 
-CLOSE_SUMMARY = "UPDATE text_summaries SET closed_at = coalesce(closed_at, now()) WHERE delivery_id = $1 RETURNING true"
+CLOSE_SUMMARY = "UPDATE sms_summaries SET closed_at = coalesce(closed_at, now()) WHERE delivery_id = $1 RETURNING true"
 
 SUMMARY = f"""
 SELECT count(DISTINCT t.incident_id) AS count,
        count(DISTINCT t.incident_id) FILTER (WHERE i.closed_at IS NULL) AS ongoing,
        (array_agg(DISTINCT i.type || ' on ' || i.resource_name))[1:{NAMED}] AS names
-FROM texts t
+FROM sms t
 LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = t.incident_id LIMIT 1) i ON true
 WHERE t.summary_id = $1
 """
 
 TELL_ONCE = """
-INSERT INTO text_limits_told AS t (subject, at) VALUES ($1, now())
+INSERT INTO sms_limit_notices AS t (subject, at) VALUES ($1, now())
 ON CONFLICT (subject) DO UPDATE SET at = now() WHERE t.at < now() - interval '1 day'
 RETURNING true
 """
@@ -142,7 +142,7 @@ async def _burst(tx: Tx, job: Job, number: str) -> Suppressed | None:
     if incident is None:
         return None
     recent = await tx.fetchrow(RECENT, number, incident)
-    if recent["told"] or recent["others"] < BURST:
+    if recent["already_sent"] or recent["others"] < BURST:
         return None
     summary = await tx.fetchval(OPEN_SUMMARY, number, job.project_id)
     summary = key(summary) if summary else await _new_summary(tx, job, number)

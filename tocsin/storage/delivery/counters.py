@@ -9,13 +9,13 @@ from tocsin.storage.postgres.database import Tx
 
 # Sorted, so that two engines lock the rows in the same order.
 ADD = """
-INSERT INTO tallies (name, labels, value)
+INSERT INTO counters (name, labels, value)
 SELECT name, string_to_array(labels, E'\\n'), value FROM unnest($1::text[], $2::text[], $3::float8[])
     AS g(name, labels, value) ORDER BY name, labels
-ON CONFLICT (name, labels) DO UPDATE SET value = tallies.value + excluded.value
+ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value
 """
 
-ALL = "SELECT name, labels, value FROM tallies"
+ALL = "SELECT name, labels, value FROM counters"
 
 
 async def add(tx: Tx, counts: Mapping[CounterKey, float]) -> None:

@@ -101,7 +101,7 @@ SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
 # Locks what is waiting, so that the outcome of a try under way is recorded either before this or after the resolve.
 EXPEDITE_OPENINGS = f"""
 UPDATE outstanding o
-SET followed = true,
+SET has_follower = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
 FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
       ORDER BY id FOR UPDATE) waiting

@@ -1,6 +1,6 @@
 """Incidents: resolving, snoozing and reading them. An end is one transaction with the deliveries that tell of it.
 
-Whoever was told that an incident began is told that it ended; `ongoing.told` remembers them.
+Whoever was told that an incident began is told that it ended; `ongoing.recipients` remembers them.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ WITH ended AS (
         AS g(project_id, resource_id, type, incident_id, by)
     WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
       AND coalesce(g.incident_id, o.incident_id) = o.incident_id
-    RETURNING o.incident_id, o.told, g.by
+    RETURNING o.incident_id, o.recipients, g.by
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
 FROM ended WHERE i.id = ended.incident_id
-RETURNING {INCIDENT}, ended.told
+RETURNING {INCIDENT}, ended.recipients
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
@@ -76,9 +76,9 @@ WITH over AS (
     UPDATE ongoing SET remind_at = NULL
     WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
                                   ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-    RETURNING incident_id, told
+    RETURNING incident_id, recipients
 )
-SELECT over.told, {INCIDENT}
+SELECT over.recipients, {INCIDENT}
 FROM over CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = over.incident_id LIMIT 1) i
 """
 
@@ -133,7 +133,7 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     if not ended:
         return []
     closed = [_incident(row) for row in ended]
-    recipients = {key(row["id"]): [key(to) for to in row["told"]] for row in ended}
+    recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
     waiting = await deliveries.prepare_resolve(tx, recipients, [to.id for to in known.values() if to.for_people])
     entries = []
@@ -198,14 +198,14 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
 async def remind(tx: Tx, limit: int) -> int:
     """Tell again of incidents whose snooze is over, except where the first notice is still waiting. How many were."""
     rows = await tx.fetch(SNOOZED_OUT, limit)
-    known = await queue.recipients(tx, {key(to) for row in rows for to in row["told"]})
+    known = await queue.recipients(tx, {key(to) for row in rows for to in row["recipients"]})
     waiting = await deliveries.outstanding_openings(tx, [row["id"] for row in rows])
     await queue.put(
         tx,
         [
             QueueEntry(known[key(to)], "reminder", content(_incident(row)))
             for row in rows
-            for to in row["told"]
+            for to in row["recipients"]
             if key(to) in known and (key(row["id"]), key(to)) not in waiting
         ],
     )

@@ -74,13 +74,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 CLAIM = f"""
 WITH RECURSIVE due (integration_id, n) AS (
     (SELECT integration_id, (integration_id <> ALL($7::uuid[]))::int FROM outstanding
-     WHERE status = 'pending' AND behind IS NULL AND due_at <= now() AND integration_id > $1
+     WHERE status = 'pending' AND blocked_by IS NULL AND due_at <= now() AND integration_id > $1
      ORDER BY integration_id LIMIT 1)
     UNION ALL
     (SELECT next.integration_id, due.n + (next.integration_id <> ALL($7))::int
      FROM due CROSS JOIN LATERAL (
          SELECT o.integration_id FROM outstanding o
-         WHERE o.status = 'pending' AND o.behind IS NULL AND o.due_at <= now()
+         WHERE o.status = 'pending' AND o.blocked_by IS NULL AND o.due_at <= now()
            AND o.integration_id > due.integration_id
          ORDER BY o.integration_id LIMIT 1
      ) next WHERE due.n < $2)
@@ -89,7 +89,7 @@ WITH RECURSIVE due (integration_id, n) AS (
     FROM due
     CROSS JOIN LATERAL (
         SELECT id FROM outstanding
-        WHERE integration_id = due.integration_id AND status = 'pending' AND behind IS NULL AND due_at <= now()
+        WHERE integration_id = due.integration_id AND status = 'pending' AND blocked_by IS NULL AND due_at <= now()
         ORDER BY due_at
         LIMIT coalesce((SELECT room FROM unnest($3::uuid[], $4::int[]) AS busy(id, room)
                         WHERE busy.id = due.integration_id), $5)
@@ -126,32 +126,32 @@ WITH given AS (
            final, reason, attempt, tries, created_at, ended_at
     FROM gone
 )
-SELECT n, followed, ended_at FROM gone
+SELECT n, has_follower, ended_at FROM gone
 """
 
 RETRY = f"""
 UPDATE outstanding o
 SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempts || g.try,
-    failures = o.failures + g.failed::int, crossed = false,
+    failures = o.failures + g.failed::int, past_no_return = false,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event IN {LASTING} AND NOT o.followed
+                      CASE WHEN o.event IN {LASTING} AND NOT o.has_follower
                            THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[]) WITH ORDINALITY
     AS g(id, attempt, wait, failed, retry_after, try, n)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
-RETURNING g.n, o.followed AND o.for_people AS overtaken
+RETURNING g.n, o.has_follower AND o.for_people AS overtaken
 """
 
 # What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
 UNBLOCK = f"""
 UPDATE outstanding o
 SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
-    behind = (SELECT max(p.id::text)::uuid FROM outstanding p
+    blocked_by = (SELECT max(p.id::text)::uuid FROM outstanding p
               WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id
                 AND p.event IN {LASTING})
 FROM unnest($1::uuid[], $2::bool[]) AS g(id, delivered)
-WHERE o.behind = g.id
+WHERE o.blocked_by = g.id
 RETURNING pg_notify($3, '')
 """
 
@@ -161,13 +161,13 @@ IN_ORDER = "SELECT FROM outstanding WHERE id = ANY($1::uuid[]) ORDER BY id FOR U
 RETURN_LEASES = """
 UPDATE outstanding o SET status = 'pending', engine = NULL, leased_until = NULL, due_at = now()
 FROM unnest($1::uuid[], $2::int[]) AS g(id, attempt)
-WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.crossed
+WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.past_no_return
 RETURNING pg_notify($3, '')
 """
 
-# Fenced by the lease: what was taken over, or has run out, is not crossed any more.
+# Fenced by the lease: what was taken over, or has run out, can pass it no more.
 POINT_OF_NO_RETURN = """
-UPDATE outstanding SET crossed = true
+UPDATE outstanding SET past_no_return = true
 WHERE id = $1 AND attempt = $2 AND status = 'sending' AND leased_until > now() + make_interval(secs => $3)
 RETURNING true
 """
@@ -180,7 +180,7 @@ WHERE seen_at < now() - interval '3 s' AND pg_postmaster_start_time() < now() - 
 """
 
 LOST = """
-SELECT id, attempt, project_id, integration_id, integration_type, incident_id, event, crossed, started_at
+SELECT id, attempt, project_id, integration_id, integration_type, incident_id, event, past_no_return, started_at
 FROM outstanding
 WHERE status = 'sending' AND (leased_until < now() OR engine = ANY($1::int[]))
 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -189,9 +189,9 @@ ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 MINE = "SELECT id, attempt FROM outstanding WHERE status = 'sending' AND engine = $1"
 
 STRANDED = """
-SELECT behind AS id, EXISTS (SELECT FROM finished f WHERE f.id = o.behind AND f.status = 'delivered') AS delivered
+SELECT blocked_by AS id, EXISTS (SELECT FROM finished f WHERE f.id = o.blocked_by AND f.status = 'delivered') AS delivered
 FROM outstanding o
-WHERE behind IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.id = o.behind) LIMIT $1
+WHERE blocked_by IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.id = o.blocked_by) LIMIT $1
 """
 
 
@@ -313,7 +313,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
             row["attempt"],
             key(row["integration_id"]),
             Attempt(row["started_at"], None, "lost", error="No outcome on record: the process that sent it ended"),
-            Finish("dead", UNKNOWN_END) if row["crossed"] else Retry(0.0),
+            Finish("dead", UNKNOWN_END) if row["past_no_return"] else Retry(0.0),
         )
         for row in rows
     ]
@@ -326,7 +326,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
         await tx.execute(UNBLOCK, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
     if dead and not lost:
         await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
-    return len(lost), [_lost(row) for row in rows if row["crossed"]]
+    return len(lost), [_lost(row) for row in rows if row["past_no_return"]]
 
 
 def _lost(row: Record) -> LostDelivery:

@@ -56,31 +56,31 @@ WITH engine AS MATERIALIZED (
         LIMIT 1
     ) r ON true
 ), begun AS (
-    INSERT INTO ongoing (resource_id, type, incident_id, project_id, told)
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
     SELECT resource_id, type, id, project_id,
            ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
     FROM found WHERE whole ORDER BY resource_id, type
     ON CONFLICT (resource_id, type) DO NOTHING
-    RETURNING incident_id, told
+    RETURNING incident_id, recipients
 ), stored AS (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
                            request, request_headers, response, response_headers, created_at, updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, message,
            seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
     FROM begun JOIN found ON id = incident_id
-), told AS MATERIALIZED (
+), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
            CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled,
            i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
     FROM begun b
     JOIN found f ON f.id = b.incident_id
-    CROSS JOIN LATERAL unnest(b.told) AS t(integration_id)
+    CROSS JOIN LATERAL unnest(b.recipients) AS t(integration_id)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
     LEFT JOIN engine e ON true
 ), jobs AS MATERIALIZED (
     SELECT delivery_id, job, octet_length(job) AS size
-    FROM told CROSS JOIN LATERAL (
+    FROM recipients CROSS JOIN LATERAL (
         SELECT json_build_array(
             delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
             json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
@@ -94,20 +94,20 @@ WITH engine AS MATERIALIZED (
            CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END, now(), (job IS NOT NULL)::int,
            CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
            CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
-    FROM told t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
+    FROM recipients t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
 ), ended AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
                           attempt, attempts, created_at, finished_at)
     SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
            'integration disabled: ' || disabled, 0, '[]', now(), now()
-    FROM told WHERE disabled IS NOT NULL
+    FROM recipients WHERE disabled IS NOT NULL
 ), handed AS (
     SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
     FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
     GROUP BY part
 ), woken AS (
     SELECT pg_notify('{WAKE_CHANNEL}', '')
-    WHERE EXISTS (SELECT FROM told WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+    WHERE EXISTS (SELECT FROM recipients WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
 )
 SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
        (SELECT count(*) FROM handed) + (SELECT count(*) FROM woken) AS notified

@@ -157,13 +157,13 @@ WITH engine AS (
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],
                 $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[])
         AS g(id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
-             notice, redelivery_of, first_notice_failed, behind, ready, suppressed)
+             notice, redelivery_of, first_notice_failed, blocked_by, ready, suppressed)
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-                             event, notice, redelivery_of, first_notice_failed, behind, status, due_at, attempt,
+                             event, notice, redelivery_of, first_notice_failed, blocked_by, status, due_at, attempt,
                              started_at, engine, leased_until, created_at)
     SELECT id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-           event, notice, redelivery_of, first_notice_failed, behind,
+           event, notice, redelivery_of, first_notice_failed, blocked_by,
            CASE WHEN handed THEN 'sending' ELSE 'pending' END, now(), handed::int,
            CASE WHEN handed THEN now() END, CASE WHEN handed THEN (SELECT number FROM engine) END,
            CASE WHEN handed THEN now() + interval '{LEASE} s' END, now()

@@ -22,7 +22,7 @@ CROSS JOIN LATERAL (
 ORDER BY c.monitor_id, c.at DESC
 """
 
-UPTO = "(SELECT upto FROM gathered WHERE name = 'checks')"
+UPTO = "(SELECT upto FROM rollups WHERE name = 'checks')"
 
 RAW_TIMES = """
 SELECT date_bin($4::interval, at, 'epoch'::timestamptz) AS bucket, avg(response_ms) AS response_ms

@@ -20,25 +20,25 @@ BREAK = 10.0
 """Seconds without a sign of an API process after which nobody could report, so that silence means nothing."""
 
 HEARTBEAT = """
-INSERT INTO listening AS l (since, seen_at) VALUES (now(), now())
+INSERT INTO report_heartbeat AS l (since, seen_at) VALUES (now(), now())
 ON CONFLICT (only_row) DO UPDATE
 SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
 """
 
-LISTENING = "SELECT since FROM listening WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
+LISTENING = "SELECT since FROM report_heartbeat WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
 
 DUE = """
 SELECT s.id, s.project_id, (s.alerts->'downtime'->>'after')::float8 AS after, now() - greatest(t.seen_at, $2) AS silent
 FROM (
-    SELECT server_id, seen_at FROM server_states WHERE silent_at <= now()
-    ORDER BY silent_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT server_id, seen_at FROM server_states WHERE downtime_check_at <= now()
+    ORDER BY downtime_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ) t
 JOIN servers s ON s.id = t.server_id
 """
 
 LOOK_AT = """
 UPDATE server_states t
-SET silent_at = CASE g.wait WHEN 'infinity' THEN 'infinity'::timestamptz ELSE now() + make_interval(secs => g.wait) END
+SET downtime_check_at = CASE g.wait WHEN 'infinity' THEN 'infinity'::timestamptz ELSE now() + make_interval(secs => g.wait) END
 FROM unnest($1::uuid[], $2::float8[]) AS g (id, wait)
 WHERE t.server_id = g.id AND t.server_id = ANY ($1)
 """

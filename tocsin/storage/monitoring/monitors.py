@@ -48,11 +48,11 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT h.total, h.ok FROM checks_hourly h
         WHERE h.monitor_id = m.id AND h.at >= date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
-          AND h.at < (SELECT upto FROM gathered WHERE name = 'checks')
+          AND h.at < (SELECT upto FROM rollups WHERE name = 'checks')
         UNION ALL
         SELECT count(*), count(*) FILTER (WHERE c.ok) FROM checks c
         WHERE c.monitor_id = m.id AND c.at >= greatest(
-            (SELECT upto FROM gathered WHERE name = 'checks'),
+            (SELECT upto FROM rollups WHERE name = 'checks'),
             date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
         ) AND c.at <= now()
     ) counted

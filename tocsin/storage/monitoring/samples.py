@@ -34,7 +34,7 @@ GROUP BY bucket ORDER BY bucket
 """
 
 # What arrived late is in the samples at once, and in its hour when that is gathered again (storage/retention.py).
-UPTO = "(SELECT upto - interval '7 hours' FROM gathered WHERE name = 'samples')"
+UPTO = "(SELECT upto - interval '7 hours' FROM rollups WHERE name = 'samples')"
 
 # A month of a server's raw samples lies on as many pages as there are of them; its hours lie together.
 HOURS = f"""

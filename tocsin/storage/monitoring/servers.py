@@ -58,7 +58,7 @@ RETURNING id, project_id
 """
 
 CREATE_STATE = """
-INSERT INTO server_states (server_id, seen_at, silent_at)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at)
 SELECT id, now(), now() + make_interval(secs => $2) FROM unnest($1::uuid[]) AS given (id)
 """
 
@@ -76,7 +76,7 @@ WITH stored AS (
     ON CONFLICT (server_id, at)
     DO UPDATE SET {", ".join(f"{name} = coalesce(excluded.{name}, samples.{name})" for name in METRICS)}
 )
-INSERT INTO server_states (server_id, seen_at, silent_at, last_metrics, watch, clock)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at, last_metrics, watch, clock)
 SELECT id, now(), now(), last_metrics, watch, clock
 FROM unnest($10::uuid[], $11::jsonb[], $12::jsonb[], $13::jsonb[]) AS given (id, last_metrics, watch, clock)
 ON CONFLICT (server_id) DO UPDATE
@@ -99,7 +99,7 @@ WHERE s.id = $2 AND s.project_id = $1 FOR UPDATE
 """
 
 CHANGE_ALERTS = "UPDATE servers SET alerts = $2, updated_at = now() WHERE id = $1"
-LOOK_AGAIN = "UPDATE server_states SET watch = $2, silent_at = now() WHERE server_id = $1"
+LOOK_AGAIN = "UPDATE server_states SET watch = $2, downtime_check_at = now() WHERE server_id = $1"
 DELETE = "DELETE FROM servers WHERE id = $1"
 
 LastMetrics = dict[str, list[float]]

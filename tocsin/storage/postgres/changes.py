@@ -19,7 +19,7 @@ FROM integrations i
 LEFT JOIN LATERAL (SELECT id FROM finished WHERE integration_id = i.id ORDER BY id DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (
     SELECT count(*) AS waiting, sum(attempt) AS attempts
-    FROM (SELECT attempt FROM outstanding WHERE integration_id = i.id AND status = 'pending' AND behind IS NULL
+    FROM (SELECT attempt FROM outstanding WHERE integration_id = i.id AND status = 'pending' AND blocked_by IS NULL
           ORDER BY due_at LIMIT 200) first
 ) p ON true
 LEFT JOIN (SELECT integration_id, count(*) AS sending FROM outstanding

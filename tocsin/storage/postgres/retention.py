@@ -78,7 +78,7 @@ SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms
 """
 
 ROLLED_UP_TO = """
-INSERT INTO gathered (name, upto)
+INSERT INTO rollups (name, upto)
 VALUES ($1, date_bin('1 hour', coalesce(
     (SELECT min(at) FROM {table} WHERE at >= now() - interval '{days} days'), now()), 'epoch'))
 ON CONFLICT (name) DO UPDATE SET name = excluded.name
@@ -134,7 +134,7 @@ async def roll_up(pool: asyncpg.Pool) -> None:
                 if upto >= this_hour:
                     break
                 await tx.execute(ROLL_UP[name], upto - changing, upto + timedelta(hours=1))
-                await tx.execute("UPDATE gathered SET upto = $2 WHERE name = $1", name, upto + timedelta(hours=1))
+                await tx.execute("UPDATE rollups SET upto = $2 WHERE name = $1", name, upto + timedelta(hours=1))
 
 
 async def drop_old(pool: asyncpg.Pool, *, raw_days: int, days: int) -> None:

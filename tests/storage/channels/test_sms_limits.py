@@ -55,7 +55,7 @@ async def test_above_fifty_a_day_to_one_number_none_is_sent_and_people_are_told_
         assert await sms_limits.check(tx, job(project.id, phone), "+1234567891") == {}
         told, count = await deliveries.of_integration(tx, project.id, mail, status=None, limit=10, offset=0)
         assert (count, told[0].event) == (1, "notice")
-        await tx.execute("UPDATE texts SET at = at - interval '1 day'")
+        await tx.execute("UPDATE sms SET at = at - interval '1 day'")
         assert await sms_limits.check(tx, job(project.id, phone), NUMBER) == {}
 
 

@@ -35,7 +35,7 @@ async def reporting(pool: asyncpg.Pool, project: Any) -> Reporting:
             return (await servers.record(tx, [one], public_url=URL))[0].server_id
 
     await listen(pool)
-    await pool.execute("UPDATE listening SET since = now() - interval '1 day'")
+    await pool.execute("UPDATE report_heartbeat SET since = now() - interval '1 day'")
     return report
 
 
@@ -53,10 +53,10 @@ async def pass_time(pool: asyncpg.Pool, seconds: float, *, listening: bool = Tru
     """Everything that was, was `seconds` earlier; the service listened all the while, or not at all."""
     await pool.execute(
         f"UPDATE server_states SET seen_at = seen_at - interval '{seconds} s',"
-        f" silent_at = silent_at - interval '{seconds} s'"
+        f" downtime_check_at = downtime_check_at - interval '{seconds} s'"
     )
     if not listening:
-        await pool.execute(f"UPDATE listening SET seen_at = seen_at - interval '{seconds} s'")
+        await pool.execute(f"UPDATE report_heartbeat SET seen_at = seen_at - interval '{seconds} s'")
 
 
 async def ongoing(pool: asyncpg.Pool) -> list[tuple[UUID, str]]:
@@ -89,15 +89,15 @@ async def test_a_server_that_reports_is_looked_at_once_in_its_time_and_not_down(
     await pass_time(pool, 80)
     assert await check_downtime(pool) == DowntimeCheck(1, 0)
     assert await check_downtime(pool) == DowntimeCheck(0, 0)
-    wait = await pool.fetchval("SELECT extract(epoch FROM silent_at - now())::float8 FROM server_states")
+    wait = await pool.fetchval("SELECT extract(epoch FROM downtime_check_at - now())::float8 FROM server_states")
     assert 98 < wait <= 100
 
 
 async def test_a_report_does_not_move_the_time_to_look(pool: asyncpg.Pool, reporting: Reporting) -> None:
     await reporting()
-    before = await pool.fetchval("SELECT silent_at FROM server_states")
+    before = await pool.fetchval("SELECT downtime_check_at FROM server_states")
     await reporting()
-    assert await pool.fetchval("SELECT silent_at FROM server_states") == before
+    assert await pool.fetchval("SELECT downtime_check_at FROM server_states") == before
 
 
 async def test_a_service_that_was_down_for_an_hour_blames_no_server(pool: asyncpg.Pool, reporting: Reporting) -> None:
@@ -114,7 +114,7 @@ async def test_after_a_break_the_whole_time_is_given_again(pool: asyncpg.Pool, r
     await pass_time(pool, 3600, listening=False)
     await listen(pool)
     await check_downtime(pool)
-    await pool.execute("UPDATE listening SET since = since - interval '180 s'")
+    await pool.execute("UPDATE report_heartbeat SET since = since - interval '180 s'")
     await pass_time(pool, 180)
     assert await check_downtime(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 3 min")]
@@ -123,8 +123,8 @@ async def test_after_a_break_the_whole_time_is_given_again(pool: asyncpg.Pool, r
 @pytest.mark.parametrize("jump", ["1 hour", "-1 hour"])
 async def test_a_clock_that_jumps_is_a_break(pool: asyncpg.Pool, reporting: Reporting, jump: str) -> None:
     await reporting()
-    await pool.execute(f"UPDATE listening SET seen_at = seen_at - interval '{jump}'")
-    await pool.execute("UPDATE server_states SET seen_at = now() - interval '1 hour', silent_at = now()")
+    await pool.execute(f"UPDATE report_heartbeat SET seen_at = seen_at - interval '{jump}'")
+    await pool.execute("UPDATE server_states SET seen_at = now() - interval '1 hour', downtime_check_at = now()")
     assert await check_downtime(pool) == DowntimeCheck(0, 0)
     await listen(pool)
     assert await check_downtime(pool) == DowntimeCheck(1, 0)
@@ -132,10 +132,10 @@ async def test_a_clock_that_jumps_is_a_break(pool: asyncpg.Pool, reporting: Repo
 
 async def test_a_short_restart_of_the_service_is_no_break(pool: asyncpg.Pool, reporting: Reporting) -> None:
     await reporting()
-    since = await pool.fetchval("SELECT since FROM listening")
+    since = await pool.fetchval("SELECT since FROM report_heartbeat")
     await pass_time(pool, 9, listening=False)
     await listen(pool)
-    assert await pool.fetchval("SELECT since FROM listening") == since
+    assert await pool.fetchval("SELECT since FROM report_heartbeat") == since
 
 
 async def test_downtime_that_was_resolved_by_hand_is_opened_again_while_it_lasts(
@@ -193,12 +193,12 @@ async def test_the_loops_of_both_halves_notice_a_silence_and_stop_when_told(
     looking = asyncio.create_task(engine.run(pool, URL, stop))
 
     async def listening() -> bool:
-        return bool(await pool.fetchval("SELECT seen_at > now() - interval '5 s' FROM listening"))
+        return bool(await pool.fetchval("SELECT seen_at > now() - interval '5 s' FROM report_heartbeat"))
 
     await until(listening)
     assert await ongoing(pool) == []
-    await pool.execute("UPDATE listening SET since = now() - interval '1 hour'")
-    await pool.execute("UPDATE server_states SET silent_at = now()")
+    await pool.execute("UPDATE report_heartbeat SET since = now() - interval '1 hour'")
+    await pool.execute("UPDATE server_states SET downtime_check_at = now()")
 
     async def down() -> bool:
         return await ongoing(pool) == [(server, "No report for 3 min")]
@@ -216,11 +216,11 @@ async def test_what_is_due_is_found_by_its_index(pool: asyncpg.Pool, reporting: 
         SELECT new_id(), project_id, 'mb-' || n, '1', alerts FROM servers, generate_series(1, 5000) n"""
     )
     await pool.execute(
-        """INSERT INTO server_states (server_id, seen_at, silent_at)
+        """INSERT INTO server_states (server_id, seen_at, downtime_check_at)
         SELECT id, now(), now() + interval '1 hour' FROM servers ON CONFLICT DO NOTHING"""
     )
     await pool.execute("ANALYZE servers, server_states")
     rows = await pool.fetch(f"EXPLAIN (COSTS OFF) {downtime.DUE}", 500, datetime.now(UTC))
     found = "\n".join(row[0] for row in rows)
-    assert "server_states_silent" in found, found
+    assert "server_states_downtime_check" in found, found
     assert "Seq Scan" not in found, found
