@@ -1,4 +1,4 @@
-"""`tocsin agent`: runs the very file that machines without Tocsin are given (`web/static/agent.py`)."""
+"""`tocsin agent`: runs the same file that machines without Tocsin download (`web/static/agent.py`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from click.core import ParameterSource
 from tocsin import __version__
 from tocsin.web.static import agent as program
 
-SEEN = "everybody on this machine can read a --token: put it into TOCSIN_TOKEN or a --token-file"
+SEEN = "everybody on this machine can read a --token: use TOCSIN_TOKEN or --token-file instead"
 
 
 @click.command()
 @click.option("--url", required=True, help="Address of the service, such as https://tocsin.example.com.")
-@click.option("--token-file", metavar="FILE", help="A file with the project's API token in it; - is standard input.")
-@click.option("--token", envvar="TOCSIN_TOKEN", default="", help="The token itself, for everybody here to read.")
+@click.option("--token-file", metavar="FILE", help="File with the API token; - is standard input.")
+@click.option("--token", envvar="TOCSIN_TOKEN", default="", help="The token; everybody on this machine can read it.")
 @click.option("--interval", type=float, default=60, show_default=True, help="Seconds.")
-@click.option("--once", is_flag=True, help="Send one report and end; exit 1 if it was not accepted.")
-@click.option("--data-dir", hidden=True, help="Taken by every command; the agent keeps no data.")
+@click.option("--once", is_flag=True, help="Send one report and exit; status 1 if it was not accepted.")
+@click.option("--data-dir", hidden=True, help="Accepted by every command; the agent stores no data.")
 @click.pass_context
 def agent(
     context: click.Context, url: str, token: str, token_file: str | None, interval: float, once: bool,
@@ -25,7 +25,7 @@ def agent(
 ) -> None:
     """Send this machine's CPU, memory, disk and network figures to Tocsin.
 
-    The project's API token is taken from --token-file, or else from the environment: TOCSIN_TOKEN.
+    The project's API token is read from --token-file, else from the environment variable TOCSIN_TOKEN.
     """
     arguments = ["--url", url, "--interval", str(interval)]
     if token_file is not None:

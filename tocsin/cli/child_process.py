@@ -1,4 +1,4 @@
-"""Child processes that are kept running: started again when they end, told to end with us, and never left behind."""
+"""Supervised child processes: restarted when they end, stopped with us, and never orphaned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, MAX_PAUSE = 0.1, 15.0
 STEADY = 30.0
-"""Seconds after which a child counts as well, and the next pause begins small again."""
+"""Seconds after which a child counts as healthy, and the backoff is reset."""
 
 
 class Backoff:
@@ -34,7 +34,7 @@ class Backoff:
         self._started = time.monotonic()
 
     def ended(self) -> float:
-        """It has ended: the seconds until the next start."""
+        """Called when it has ended; the seconds until the next start."""
         now = time.monotonic()
         pause = FIRST_PAUSE if now - self._started > STEADY else self._pause
         self._pause = min(pause * 2, MAX_PAUSE)
@@ -47,15 +47,15 @@ class Backoff:
 
 
 class Child:
-    """One of our own commands as a child process. Its standard output comes to us, its standard error is ours."""
+    """One of our own commands as a child process. We read its standard output; it shares our standard error."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environ: dict[str, str], *, fds: Sequence[int] = ()
     ) -> None:
         self.name = name
         self.ready = False
-        """It has said so once, since it was started last."""
-        # Without -P, a file in the folder that we were started in could take the place of one of Python's own.
+        """Whether it has printed `ready` since its last start."""
+        # Without -P, a file in the current folder could shadow a module of Python's.
         self._command = [sys.executable, "-P", "-m", "tocsin", *arguments]
         self._environ = environ
         self._fds = fds
@@ -81,25 +81,25 @@ class Child:
     def status(self) -> int | None:
         return self._process.poll() if self._process else None
 
-    def hear(self, events: selectors.BaseSelector) -> None:
-        """Take in what it says; only `ready` means something."""
+    def read(self, events: selectors.BaseSelector) -> None:
+        """Read its output; only `ready` matters."""
         assert self._process
         assert self._process.stdout
-        said = self._process.stdout.read()
-        if said == b"":
+        output = self._process.stdout.read()
+        if output == b"":
             events.unregister(self._process.stdout)
             self._process.stdout.close()
-        elif said and b"ready" in said:
+        elif output and b"ready" in output:
             self.ready = True
 
     def keep_up(self, events: selectors.BaseSelector) -> None:
-        """Start it again if it has ended and its pause is over."""
+        """Restart it if it has ended and its backoff is over."""
         if self._process is None:
             if self._backoff.due:
                 self.start(events)
         elif (status := self._process.poll()) is not None:
             pause = self._backoff.ended()
-            log.error("A process ended; starting it again", child=self.name, how=how(status), pause=pause)
+            log.error("A process ended; restarting it", child=self.name, how=how(status), pause=pause)
             self._forget(events)
 
     def _forget(self, events: selectors.BaseSelector) -> None:
@@ -109,13 +109,13 @@ class Child:
             self._process.stdout.close()
         self._process = None
 
-    def tell(self, signum: int) -> None:
+    def send_signal(self, signum: int) -> None:
         if self.alive and self._process:
             self._process.send_signal(signum)
 
 
 def how(status: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended: its exit status or signal."""
     if status >= 0:
         return f"exit {status}"
     try:
@@ -125,9 +125,9 @@ def how(status: int) -> str:
 
 
 class Interruption:
-    """SIGTERM, SIGINT and the end of children, as something to wait for beside everything else.
+    """SIGTERM, SIGINT and the end of children, as an event of the selector.
 
-    `count` is how often we were told to stop.
+    `count` is how many signals to stop have arrived.
     """
 
     def __init__(self, events: selectors.BaseSelector) -> None:
@@ -137,14 +137,14 @@ class Interruption:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, self._told)
+            signal.signal(signum, self._on_signal)
         events.register(reading, selectors.EVENT_READ, None)
 
-    def _told(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         self.count += 1
 
     def __call__(self) -> bool:
-        """Whether we were told to stop."""
+        """Whether we were asked to stop."""
         return self.count > 0
 
     def clear(self) -> None:

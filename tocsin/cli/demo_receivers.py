@@ -1,5 +1,5 @@
-"""The demo's far ends, on loopback: a webhook receiver, a mail server, stand-ins for Twilio and Slack, and a small site
-that can go down.
+"""The demo's receivers, on loopback: a webhook receiver, a mail server, stand-ins for Twilio and Slack, and a small
+site that can go down.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import click
 
 PATIENCE = 60.0
-"""Seconds that a notification may take before the demo fails. It takes one to five, where nobody else needs the CPU."""
+"""Seconds that a notification may take before the demo fails. It takes one to five on an idle machine."""
 
 Where = Literal["webhook", "mail", "sms", "slack"]
 Status = Literal["ongoing", "resolved"]
@@ -33,16 +33,16 @@ GRANT = {
     "bot_user_id": "U1234567890", "app_id": "A1234567890", "team": {"id": "T1234567890", "name": "My Workspace"},
     "authed_user": {"id": "U2", "scope": "channels:write", "access_token": "xoxp-of-the-demo", "token_type": "user"},
 }  # fmt: skip
-"""What Slack says to a consent (https://docs.slack.dev/reference/methods/oauth.v2.access)."""
+"""Slack's response to a consent (https://docs.slack.dev/reference/methods/oauth.v2.access)."""
 
 
 class Failed(click.ClickException):
-    """Something did not happen as it should; one line."""
+    """Something did not happen as expected; one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One notification at a far end, at a moment (seconds since the epoch)."""
+    """One notification at a receiver, with its time (seconds since the epoch)."""
 
     where: Where
     status: Status | None
@@ -51,7 +51,7 @@ class Arrival:
 
 
 class DemoReceivers:
-    """A webhook receiver, a mail server, and what stands in for Twilio and Slack. What arrives can be waited for."""
+    """A webhook receiver, a mail server, and stand-ins for Twilio and Slack. `wait_for` waits for an arrival."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
@@ -60,7 +60,7 @@ class DemoReceivers:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The settings by which a service finds them."""
+        """The settings that make a service use them."""
         return {
             "TOCSIN_SMTP_URL": f"smtp://127.0.0.1:{self.mail_port}?starttls=never",
             "TOCSIN_EMAIL_FROM": "tocsin@example.com",
@@ -86,7 +86,7 @@ class DemoReceivers:
             yield self
 
     async def wait_for(self, where: Where, status: Status | None, words: str = "") -> Arrival:
-        """The first arrival there of that status with those words in it."""
+        """The first arrival there with that status and those words."""
 
         def found() -> list[Arrival]:
             at_place = [each for each in self.arrivals if each.where == where and each.status == status]
@@ -94,11 +94,11 @@ class DemoReceivers:
 
         async with self._news:
             try:
-                async with asyncio.timeout(PATIENCE):  # unlike `wait_for`, it never swallows that we are to end
+                async with asyncio.timeout(PATIENCE):  # unlike `wait_for`, it never swallows a cancellation
                     return (await self._news.wait_for(found))[0]
             except TimeoutError:
                 what = f"{words} is {status}" if status else f"something with {words!r} was sent"
-                raise Failed(f"{what}, but no {where} said so within {PATIENCE:.0f} s") from None
+                raise Failed(f"{what}, but no {where} arrived within {PATIENCE:.0f} s") from None
 
     async def _arrived(self, where: Where, status: Status | None, text: str) -> None:
         async with self._news:
@@ -108,12 +108,12 @@ class DemoReceivers:
     async def _webhook(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while request := await _request(reader):
             writer.write(OK)
-            said = json.loads(request.body)
-            text = f"{said['incident_status']}: {said['resource_name']}: {said['incident_message']}"
-            await self._arrived("webhook", said["incident_status"], text)
+            payload = json.loads(request.body)
+            text = f"{payload['incident_status']}: {payload['resource_name']}: {payload['incident_message']}"
+            await self._arrived("webhook", payload["incident_status"], text)
 
     async def _mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """As much of SMTP (RFC 5321) as one polite client needs."""
+        """As much of SMTP (RFC 5321) as our client needs."""
         writer.write(b"220 demo\r\n")
         while line := await reader.readline():
             verb = line[:4].upper()
@@ -125,11 +125,11 @@ class DemoReceivers:
             writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
 
     async def _api(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """As much of Twilio's Messages resource and of Slack's Web API as is called, with what they document."""
+        """The calls that we make of Twilio's Messages resource and of Slack's Web API, as documented."""
         while request := await _request(reader):
             path = urlsplit(request.target).path
-            said = await (self._slack(path, request.body) if path.startswith("/api/") else self._sms(request.body))
-            encoded = json.dumps(said).encode()
+            response = await (self._slack(path, request.body) if path.startswith("/api/") else self._sms(request.body))
+            encoded = json.dumps(response).encode()
             status = b"200 OK" if path.startswith("/api/") else b"201 Created"
             head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
             writer.write(head % (status, len(encoded)) + encoded)
@@ -145,13 +145,13 @@ class DemoReceivers:
         if path.endswith("/oauth.v2.access"):
             hook = f"http://127.0.0.1:{self.api_port}/services/T1/B1/of-the-demo"
             return {**GRANT, "incoming_webhook": {"channel": "#alerts", "channel_id": CHANNEL, "url": hook}}
-        said = json.loads(body)
+        payload = json.loads(body)
         if path.endswith("/chat.postMessage"):
-            text = said["text"]
+            text = payload["text"]
             await self._arrived("slack", None if "This channel is connected" in text else _status(text), text)
         elif path.endswith("/chat.update"):
-            await self._arrived("slack", _status(said["text"]), f"updated in place: {_shown(said['text'])}")
-        return {"ok": True, "channel": CHANNEL, "ts": said.get("ts", f"{time.time():.6f}")}
+            await self._arrived("slack", _status(payload["text"]), f"updated in place: {_shown(payload['text'])}")
+        return {"ok": True, "channel": CHANNEL, "ts": payload.get("ts", f"{time.time():.6f}")}
 
 
 def _shown(text: str) -> str:
@@ -187,7 +187,7 @@ class Site:
 
 @asynccontextmanager
 async def listening(converse: Conversation, port: int = 0) -> AsyncIterator[int]:
-    """A loopback port where each connection is a conversation. Outside, nothing listens there, and all have ended."""
+    """A loopback port where each connection is a conversation. On exit, it is closed and all conversations end."""
     talks: set[asyncio.Task[Any]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""`tocsin engine`: delivers, watches, sweeps; one process of any number."""
+"""`tocsin engine`: delivers, checks and sweeps; any number of these processes may run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.settings import Settings
 @click.command()
 @settings_option
 def command(settings: Settings) -> None:
-    """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
+    """Run an engine: deliver notifications and run checks. Needs a database prepared by `tocsin migrate`."""
     memory.block_imports()
     files.allow_many()
     import uvloop
@@ -28,10 +28,10 @@ def command(settings: Settings) -> None:
     logs.set_up("engine")
 
     async def run() -> None:
-        told, stop = stop_on_signals(), asyncio.Event()
-        told.add_done_callback(lambda _: stop.set())
+        stopping, stop = stop_on_signals(), asyncio.Event()
+        stopping.add_done_callback(lambda _: stop.set())
         current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
-        await asyncio.wait({current, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({current, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not current.done():
             current.cancel()
             return

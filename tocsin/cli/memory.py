@@ -1,4 +1,4 @@
-"""Keeping long-lived processes small and quick."""
+"""Keeps long-lived processes small and fast."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import gc
 import sys
 
 UNWANTED = ("rich", "pydantic", "greenlet")
-"""Packages that structlog and Litestar load for the sole reason that they are installed: 3, 6 and 1 MB a process."""
+"""Packages that structlog and Litestar import only because they are installed: 3, 6 and 1 MB per process."""
 
 
 def block_imports() -> None:
-    """Make the unwanted look as if they were not installed. To be called before anything loads them."""
+    """Make these packages look as if they were not installed. Call it before anything imports them."""
     for name in UNWANTED:
         if name not in sys.modules:
-            sys.modules[name] = None  # type: ignore[assignment] # the import system's word for "not to be had"
+            sys.modules[name] = None  # type: ignore[assignment] # makes the import fail
 
 
 def freeze_gc() -> None:
-    """To be called when everything is loaded: what is there by now is for good, and most of what comes is not garbage.
+    """Call it when everything is loaded: these objects stay, and most new ones are not in reference cycles.
 
-    Python's default looks for cycles at every 700 new objects, which a burst of requests makes in a millisecond; that
-    took an eighth of an engine's time.
+    By default, Python looks for cycles after every 700 new objects, which a burst of requests creates in a millisecond;
+    that took an eighth of an engine's time.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""`tocsin operator`: the way back in for whoever runs the installation."""
+"""`tocsin operator`: access for whoever runs the installation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def operator() -> None:
 @settings_option
 @asynchronous
 async def link(settings: Settings) -> None:
-    """Print a link that sets the operator's account up, or its password anew: within an hour, once."""
+    """Print a link that sets up the operator's account or resets its password. Valid once, for one hour."""
     vault = installation.vault(settings)
     async with connected(settings) as tx, tx.transaction():
         made = await people.operator_link(tx, as_operator(), vault, app.noted_url(settings))
     if made is None:
-        raise click.ClickException("There is no operator yet; tocsin up makes one when it starts for the first time")
+        raise click.ClickException("There is no operator yet; tocsin up creates one when it starts for the first time")
     click.echo(made)

@@ -1,4 +1,4 @@
-"""The socket that requests come in by."""
+"""The listening socket, and free ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKLOG = 2048
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `click.UsageError` where the address cannot be had."""
+    """A listening socket. Raises `click.UsageError` if the address cannot be used."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -23,7 +23,7 @@ def bind(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise click.UsageError(f"cannot listen at {host}:{port} ({reason}); choose --host and --port") from error
+        raise click.UsageError(f"cannot listen on {host}:{port} ({reason}); choose --host and --port") from error
     return listening
 
 
@@ -33,10 +33,10 @@ def url_of(listening: socket.socket) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens at.
+    """A port of 127.0.0.1 that nothing listens on.
 
-    Below those that systems give to outgoing connections (from 32768 on in Linux, from 49152 on elsewhere): such a port
-    may become the near end of any connection before whoever asked here listens at it.
+    It is below the ephemeral ports (from 32768 on Linux, from 49152 elsewhere): the system could give such a port to an
+    outgoing connection before the caller listens on it.
     """
     ports = list(range(20_000, 32_768))
     random.shuffle(ports)

@@ -1,4 +1,4 @@
-"""What `tocsin up` watches over: PostgreSQL, the API's processes, an engine."""
+"""What `tocsin up` supervises: PostgreSQL, the API processes and an engine."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tocsin.storage.postgres.embedded import Server
 log = structlog.get_logger(__name__)
 
 TICK = 1.0
-ALL_WELL = 10.0
-"""Seconds that database and engine may take to work, once the API answers, before that is said."""
+READY_TIMEOUT = 10.0
+"""Seconds that database and engine may take to become ready once the API answers, before a warning."""
 END = 9.0
-"""Seconds from the first signal to our end."""
+"""Seconds from the first signal until we exit."""
 DATABASE_END = 1.2
-"""Of those, what the database keeps for its clean shutdown."""
+"""Of those, reserved for a clean shutdown of the database."""
 
 
 class Supervisor:
@@ -58,7 +58,7 @@ class Supervisor:
         return [*self.api, self.engine]
 
     def run(self) -> int:
-        """Until a signal, or until it turns out that it cannot run at all. Returns the exit status."""
+        """Runs until a signal, or until a start fails for good. Returns the exit status."""
         try:
             return self._run()
         finally:
@@ -85,10 +85,10 @@ class Supervisor:
             if event.data is None:
                 self.stopping.clear()
             else:
-                event.data.hear(self.events)
+                event.data.read(self.events)
 
     def _failed(self) -> int | None:
-        """The status of a child that cannot do its work; it has said why."""
+        """The exit status of a child that failed before we were ready; it has logged why."""
         for child in (self.preparing, *self.kept):
             if child.status:
                 return child.status if child.status > 0 else 1
@@ -103,40 +103,40 @@ class Supervisor:
     def _keep_database_up(self, server: Server) -> None:
         for line in server.news():
             if not line.startswith("LOG:") or "terminated by signal" in line:
-                log.warning("PostgreSQL says", line=line)
+                log.warning("PostgreSQL logged", line=line)
         if server.status is not None:
             pause = self.server_backoff.ended()
-            log.error("PostgreSQL ended; starting it again", how=how(server.status), pause=pause)
+            log.error("PostgreSQL ended; restarting it", how=how(server.status), pause=pause)
             server.forget()
         if not server.alive and self.server_backoff.due:
             self.server_backoff.started()
             try:
                 server.start(self.stopping)
-                log.info("PostgreSQL runs again")
+                log.info("PostgreSQL is running again")
             except (Refused, Unusable) as error:
                 pause = self.server_backoff.ended()
-                log.error("PostgreSQL could not be started; trying again", error=str(error), pause=pause)
+                log.error("PostgreSQL could not be started; retrying", error=str(error), pause=pause)
 
     def _announce(self) -> None:
-        """Say `ready` once requests are answered, database and engine included."""
+        """Print `ready` once requests are answered, and database and engine are ready."""
         if self.preparing.alive or not any(child.ready for child in self.api):
             return
         now = time.monotonic()
         self.answering_since = self.answering_since or now
-        if not _all_well(self.url):
-            if now - self.answering_since < ALL_WELL:
+        if not _all_ready(self.url):
+            if now - self.answering_since < READY_TIMEOUT:
                 return
-            log.warning("The API answers, but not all is well yet", see=f"{self.url}/health/ready")
+            log.warning("The API answers, but not everything is ready yet", see=f"{self.url}/health/ready")
         click.echo(f"ready {self.url}")
         self.announced = True
 
     def _end(self) -> None:
-        """Children first, then the database; a second signal ends them at once."""
+        """Stop the children first, then the database; a second signal kills them at once."""
         asked = self.stopping.count
         deadline = time.monotonic() + END
         children = (self.preparing, *self.kept)
         for child in children:
-            child.tell(signal.SIGTERM)
+            child.send_signal(signal.SIGTERM)
         last = deadline - (DATABASE_END if self.server else 0.0)
         while any(child.alive for child in children) and time.monotonic() < last:
             if self.stopping.count > max(asked, 1):
@@ -144,15 +144,15 @@ class Supervisor:
             self._wait(0.1)
         for child in children:
             if child.alive:
-                log.warning("A process did not end in time; ending it", child=child.name)
-                child.tell(signal.SIGKILL)
+                log.warning("A process did not stop in time; killing it", child=child.name)
+                child.send_signal(signal.SIGKILL)
         if self.server:
             self.server.stop(max(deadline - time.monotonic(), DATABASE_END / 2))
         log.info("Stopped")
 
 
-def _all_well(url: str) -> bool:
-    """Ask our own `/health/ready`, by hand: a client library would weigh more than the rest of this process."""
+def _all_ready(url: str) -> bool:
+    """Request our own `/health/ready` by hand: a client library would need more memory than all the rest."""
     address = urlsplit(url)
     assert address.hostname
     assert address.port

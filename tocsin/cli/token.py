@@ -17,7 +17,7 @@ from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
 
 CLOCKS = 0.1
-"""Seconds by which two processes' timers may differ over one second, and more."""
+"""Seconds, more than two processes' timers may differ over one second."""
 
 
 @click.group()
@@ -31,7 +31,7 @@ def token() -> None:
 @settings_option
 @asynchronous
 async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
-    """Give a project a new API token. The old one is worth nothing when the new one is printed."""
+    """Replace a project's API token. The old one stops working before the new one is printed."""
     project_id = installation.project_id(uuid)
     vault = installation.vault(settings)
     try:
@@ -39,6 +39,6 @@ async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
             made = await tokens.rotate(tx, operator(project_id), vault)
     except Refused:
         raise click.ClickException(installation.no_project(uuid)) from None
-    # The API's processes go by what they know for a moment.
+    # API processes cache tokens for a moment.
     await asyncio.sleep(TOKEN_CACHE_SECONDS + CLOCKS)
     click.echo(as_object(made) if as_json else made.api_token)

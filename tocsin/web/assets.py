@@ -1,4 +1,4 @@
-"""What pages load beside themselves: the style sheet, the script, and the small bell beside a page's title."""
+"""Static files of the pages: the style sheet, the script and the icon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A_DAY = {"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "no
 
 @get(["/favicon.ico", "/favicon.svg"], include_in_schema=False, sync_to_thread=False)
 def icon() -> Response[str]:
-    """The bell. Browsers ask for it at the first of these addresses whatever a page says."""
+    """The bell. Browsers request the first of these addresses whatever a page says."""
     return Response(BELL, media_type="image/svg+xml", headers=A_DAY)
 
 

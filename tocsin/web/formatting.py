@@ -6,7 +6,7 @@ import math
 
 
 def percent(value: float) -> str:
-    """`3.1 %`, `12 %`, `99.95 %`: as many digits as tell something. What is not all is never called 100 %."""
+    """`3.1 %`, `12 %`, `99.95 %`: as many digits as are meaningful. Less than all is never rounded to 100 %."""
     if value >= 99:
         return f"{math.floor(value * 100) / 100:g} %"
     return f"{round(value)} %" if value >= 10 else f"{round(value, 1):g} %"
@@ -22,7 +22,7 @@ def size(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Bytes a second: `1.2 MB/s`."""
+    """Bytes per second: `1.2 MB/s`."""
     return f"{size(value)}/s"
 
 

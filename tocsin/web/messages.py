@@ -1,25 +1,25 @@
-"""What the console's machinery says, in one place; the pages' own texts stand in their templates."""
+"""Texts that pages show after a form or in place of a page; each page's own texts are in its template."""
 
 from __future__ import annotations
 
 SIGN_IN_NEEDED = "Please sign in"
-PROJECT_NEEDED = "You belong to no project yet; make one, or ask a project's owner to invite you"
-OLD_FORM = "This form is too old, or was not ours. Go back, load the page again and send it once more"
-FOREIGN_FORM = "This form was sent by another site. Open the page here and send it from there"
+PROJECT_NEEDED = "You are not in a project yet; create one, or ask a project's owner to invite you"
+OLD_FORM = "This form has expired, or did not come from this site. Go back, reload the page and submit it again"
+FOREIGN_FORM = "This form was submitted by another site. Open the page on this site and submit the form there"
 
 TITLES = {
-    400: "That could not be read",
+    400: "The request could not be read",
     401: "Please sign in",
-    403: "That is not yours to do",
-    404: "There is nothing here",
+    403: "You are not allowed to do that",
+    404: "Not found",
     405: "That does not work here",
-    413: "That is too much at once",
-    422: "That cannot be accepted",
-    429: "Too many tries",
+    413: "The request is too large",
+    422: "The request cannot be accepted",
+    429: "Too many attempts",
     500: "Something went wrong",
     503: "Not available right now",
 }
-NO_PAGE = "Perhaps it was deleted, or it belongs to another project of yours."
+NO_PAGE = "It may have been deleted, or it may belong to another of your projects."
 
 NAVIGATION = (
     ("/incidents", "Incidents"),
@@ -29,69 +29,71 @@ NAVIGATION = (
     ("/settings", "Settings"),
 )
 
-NOT_KNOWN = "The address or the password is wrong."
-TOO_MANY_TRIES = "Too many tries. Wait {minutes} min, or set a new password by mail."
+NOT_KNOWN = "The email address or the password is wrong."
+TOO_MANY_ATTEMPTS = "Too many attempts. Wait {minutes} min, or reset your password by email."
 SIGN_IN_NOTICES = {
     "out": "You are signed out.",
     "password": "Your new password is set. Sign in with it.",
 }
 
 WELCOME = "Welcome to Tocsin"
-WELCOME_BACK = "Set your account up anew"
+WELCOME_BACK = "Set up your account again"
 LINK_BROKEN = "This link does not work"
-COPY_WHOLE = "Some part of it may be missing; please copy it from the mail in whole."
-NEW_ONE = "Or have a new one sent."
+COPY_WHOLE = "Part of it may be missing; please copy the whole link from the email."
+NEW_ONE = "Or request a new one."
 LINK_OVER = "This link is no longer valid"
 OPERATOR_LINK_OVER = (
-    "It works for one hour, and once. Where Tocsin runs, the command tocsin operator link prints another one."
+    "It is valid once, for one hour. Where Tocsin runs, the command tocsin operator link prints a new one."
 )
-RESET_LINK_OVER = "It works for one hour, and once. Have another one sent."
+RESET_LINK_OVER = "It is valid once, for one hour. Request a new one."
 FORGOT = "Forgot your password?"
 NEW_PASSWORD = "Choose a new password"  # noqa: S105
-LOOK_INTO_MAILBOX = "Look into your mailbox"
-RESET_SENT = "If {email} has an account here, a mail is on its way to it. The link in it works for an hour."
+CHECK_YOUR_EMAIL = "Check your email"
+RESET_SENT = "If {email} has an account here, an email is on its way. The link in it is valid for one hour."
 
-NAME_SET = "Your name is changed."
-PASSWORD_SET = "Your password is changed, and every other session has ended."  # noqa: S105
-OLD_PASSWORD = "is not your present password"  # noqa: S105
-SESSION_ENDED = "Signed out there."
+NAME_SET = "Your name was changed."
+PASSWORD_SET = "Your password was changed, and all other sessions have ended."  # noqa: S105
+OLD_PASSWORD = "is not your current password"  # noqa: S105
+SESSION_ENDED = "The session has ended."
 
-NO_PROJECTS = "Projects are made by whoever runs this installation"
-PROJECT_MADE = "The project {name} is made. Next: where shall its alerts go?"
+NO_PROJECTS = "Only whoever runs this installation can create projects"
+PROJECT_MADE = "Project {name} created. Next, choose where its notifications go."
 INVITED = "You are invited"
-INVITATION_OVER = "It was used, withdrawn, or is older than a week. Ask whoever invited you to do it again."
+INVITATION_OVER = "It was used or withdrawn, or is older than a week. Ask whoever invited you to invite you again."
 JOINED = "Welcome to {name}."
 ROLES = {
-    "owner": "an owner: may do everything, and decides who is in it",
-    "member": "a member: may change everything but who is in it",
-    "reader": "a reader: may look at everything and change nothing",
+    "owner": "an owner: can change everything and manage members",
+    "member": "a member: can change everything except who is in it",
+    "reader": "a reader: can see everything but change nothing",
 }
 
-OPERATORS_ONLY = "That is for whoever runs this installation"
-TOO_MANY_TRIALS = "That was tried often enough for now. Wait {minutes} min"
-PROJECT_RENAMED = "The project has its new name."
+OPERATORS_ONLY = "Only whoever runs this installation can do that"
+RATE_LIMITED = "Too many attempts. Wait {minutes} min"
+PROJECT_RENAMED = "The project was renamed."
 TOKEN_ROTATED = "This is the new token. The old one has stopped working."  # noqa: S105
-VERIFY_FIRST = "Verify your own address first, by the link that was mailed to you; your account page sends it again"
-ENOUGH_TODAY = "That is enough for today: the limit of {what} a day (UTC) is reached"
-INVITATION_SENT = "An invitation is on its way to {email}. It can be accepted for a week."
-INVITATION_KEPT = "{email} is invited, but no mail server is set up: the letter lies in the outbox folder."
-INVITATION_WITHDRAWN = "The invitation of {email} is withdrawn."
-ROLE_SET = "{email} is {role} now."
-MEMBER_REMOVED = "{email} is not in this project any more."
+VERIFY_FIRST = (
+    "Verify your own address first, with the link that was emailed to you; your account page sends it again"
+)
+ENOUGH_TODAY = "The limit of {what} a day (UTC) has been reached"
+INVITATION_SENT = "An invitation is on its way to {email}. It is valid for a week."
+INVITATION_KEPT = "{email} was invited, but no mail server is set up: the email is in the outbox folder."
+INVITATION_WITHDRAWN = "The invitation for {email} was withdrawn."
+ROLE_SET = "{email} is now {role}."
+MEMBER_REMOVED = "{email} is no longer in this project."
 LEFT = "You have left {name}."
 
-INCIDENT_RESOLVED = "The incident is resolved. Those who heard of it are told."
-INCIDENT_SNOOZED = "Nothing more is said of it until then. If it still lasts, there will be a reminder."
-SNOOZE_WHEN = "Choose a moment that is to come, within a year."
-INCIDENT_OVER = "It was over already, so there is nothing to snooze."
+INCIDENT_RESOLVED = "Incident resolved. Everyone who was notified of it will be notified."
+INCIDENT_SNOOZED = "Snoozed: no notifications until then. If it is still ongoing, a reminder is sent."
+SNOOZE_WHEN = "Choose a time in the future, at most a year ahead."
+INCIDENT_OVER = "The incident is already resolved, so there is nothing to snooze."
 
-INTEGRATION_MADE = "{name} is made. Attach it, then try it out."
-INTEGRATION_DELETED = "{name} is deleted. What waited for it is not sent."
-SETTINGS_CHANGED = "The settings are changed."
-ATTACHED_TO_ALL = "It is told of every server and monitor from now on, future ones included."
-STOPPED_ATTACH_ALL = "Servers and monitors that are made from now on are not attached to it any more."
-ATTACHED = "It is told from now on."
-DETACHED = "It is not told of that any more."
-ENABLED = "It is enabled. Its past failures are forgotten."
-TRUSTED = "The new host key is trusted from now on."
-REDELIVERED = "It is sent again, as a delivery of its own."
+INTEGRATION_MADE = "{name} created. Attach it, then test it."
+INTEGRATION_DELETED = "{name} deleted. Its pending deliveries were cancelled."
+SETTINGS_CHANGED = "Settings saved."
+ATTACHED_TO_ALL = "It is now notified about all servers and monitors, including future ones."
+STOPPED_ATTACH_ALL = "It is no longer attached to new servers and monitors."
+ATTACHED = "Attached: it will be notified."
+DETACHED = "Detached: it is no longer notified."
+ENABLED = "Enabled. Its past failures were cleared."
+TRUSTED = "The new host key is now trusted."
+REDELIVERED = "Sending again, as a new delivery."

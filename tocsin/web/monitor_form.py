@@ -1,4 +1,4 @@
-"""A monitor's settings as a form has them, and back. The rules are those of `actions.monitors`."""
+"""Converts a monitor's settings to form values and back. The rules are those of `actions.monitors`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FRESH: Mapping[str, str] = {
 
 
 def given(form: Mapping[str, str]) -> MonitorFields:
-    """What the form says, as a caller of the API would. Raises `Refused` (422).
+    """The settings as a caller of the API would send them. Raises `Refused` (422).
 
-    The address decides on the type of check; what that type knows nothing of is left out.
+    The address decides the type of check; fields that the type does not have are left out.
     """
     url = form.get("url", "").strip()
     if not url:
@@ -44,7 +44,7 @@ def given(form: Mapping[str, str]) -> MonitorFields:
 
 
 def values(stored: MonitorConfig) -> dict[str, str]:
-    """The form of what is stored."""
+    """The form values of stored settings."""
     target = stored.target
     expected = target.expected_status
     listed = expected if isinstance(expected, list) else [] if expected is None else [expected]
@@ -60,7 +60,7 @@ def values(stored: MonitorConfig) -> dict[str, str]:
 
 
 def errors(refused: Refused) -> dict[str, str]:
-    """By field; raises what is no refusal of values."""
+    """Messages by field; reraises refusals that are not about values."""
     if refused.status != 422 or not refused.details:
         raise refused
     return {each.field: each.message for each in refused.details}
@@ -75,7 +75,7 @@ def _number(form: Mapping[str, str], name: str) -> float:
 
 
 def _statuses(text: str) -> Any:
-    """`2xx`, or `200, 3xx` as a list; what is no status is refused by the type of check."""
+    """`2xx`, or `200, 3xx` as a list; the type of check refuses anything that is not a status."""
     named = [each.strip() for each in text.split(",") if each.strip()]
     parts = [int(each) if each.isascii() and each.isdecimal() and len(each) < 9 else each for each in named]
     return None if not parts else parts[0] if len(parts) == 1 else parts

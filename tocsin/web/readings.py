@@ -1,4 +1,4 @@
-"""How a server fares, in words and small marks: what every list and heading says about one."""
+"""A server's status and readings, in words and meters, for lists and headings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tocsin.web.sparklines import meter
 
 TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong"}
 SLACK = 30.0
-"""Seconds beyond those that a server may be silent before it is called so: an incident may still be on its way."""
+"""Seconds beyond its downtime alert before a server is shown as silent: an incident may be about to open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One of the three figures: its label, in percent, in words, and as a meter."""
+    """One of the three readings: its label, in percent, in words, and as a meter."""
 
     label: str
     value: str
@@ -31,7 +31,7 @@ class Reading:
 
 
 def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
-    """The kind (`ok`, `warn`, `bad`) and the word."""
+    """The badge: its kind (`ok`, `warn`, `bad`) and its text."""
     if "downtime" in watched.ongoing:
         return "bad", TROUBLE["downtime"]
     if watched.ongoing:
@@ -39,7 +39,7 @@ def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
         return kind, ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
     after = (watched.server.alerts["downtime"] or {"after": domain.DEFAULT_AFTER})["after"]
     if (now - watched.seen_at).total_seconds() > after + SLACK:
-        return "warn", "silent"
+        return "warn", "not reporting"
     return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")
 
 
@@ -48,7 +48,7 @@ def name(server: Server) -> str:
 
 
 def readings(server: Server) -> list[Reading]:
-    """CPU, RAM and disk, those that there are."""
+    """CPU, RAM and disk, as far as they are reported."""
     found = []
     for label, kind, metric, total in (
         ("CPU", "cpu", "cpu_used", None),

@@ -1,4 +1,4 @@
-"""Small charts for lists and headings: spark lines, bars by day, meters. Pure functions."""
+"""Small charts for lists and headings: sparklines, bars by day, meters. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tocsin.web.charts import Words, element
 from tocsin.web.formatting import milliseconds, percent
 
 WARNING = 10.0
-"""Percentage points under its limit from which on a meter warns."""
+"""A meter warns from this many percentage points below its limit."""
 MOSTLY_UP = 95.0
 MAX_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day: percent of the checks that were good, None where there were none."""
+    """One day: percent of the checks that succeeded, None if there were none."""
 
     day: date
     uptime: float | None
@@ -28,9 +28,9 @@ class Day:
 def sparkline(
     title: str, values: Sequence[tuple[float | None, bool]], words: Words = milliseconds, *, places: int = 2
 ) -> Markup:
-    """The last few values as a line, oldest first; what was not good is a mark of trouble instead.
+    """The last few values as a line, oldest first; a failed check is a mark instead.
 
-    Where there are less than `places`, they stand on the right.
+    If there are fewer than `places`, they are aligned to the right.
     """
     if not values:
         return element("span", "not checked yet", class_="quiet small")
@@ -38,7 +38,7 @@ def sparkline(
     good = [(place, value) for place, (value, fine) in enumerate(values, first) if fine and value is not None]
     bad = [place for place, (_, fine) in enumerate(values, first) if not fine]
     times = [value for _, value in good]
-    message = f"{title}: between {words(min(times))} and {words(max(times))}" if good else f"{title}: no answer"
+    message = f"{title}: between {words(min(times))} and {words(max(times))}" if good else f"{title}: no response"
     if bad:
         message += f"; {len(bad)} of {len(values)} checks failed"
     scale, apart = max(times, default=0.0) or 1.0, 120 / max(first + len(values) - 1, 1)
@@ -52,7 +52,7 @@ def sparkline(
 
 
 def day_bars(title: str, days: Sequence[Day]) -> Markup:
-    """One bar a day, oldest first: all good, some trouble, mostly down, or not watched."""
+    """One bar per day, oldest first: up, some failures, mostly down, or not checked."""
     bars = [
         element("rect", element("title", _of_day(day)), class_=_kind(day.uptime), x=place * 10 + 1, width=8, height=40)
         for place, day in enumerate(days)
@@ -64,12 +64,12 @@ def day_bars(title: str, days: Sequence[Day]) -> Markup:
 
 
 def days_in_words(days: Sequence[Day]) -> str:
-    """`without trouble on 28 of 30 days; 22 Nov 99.5 %; 23 Nov 40 %`"""
+    """`no failures on 28 of 30 days; 22 Nov 99.5 %; 23 Nov 40 %`"""
     seen = [(each.day, each.uptime) for each in days if each.uptime is not None]
     if not seen:
-        return "nothing was checked yet"
+        return "no checks yet"
     trouble = [(day, uptime) for day, uptime in seen if uptime < 100]
-    start = f"without trouble on {len(seen) - len(trouble)} of {len(seen)} day{'s' if len(seen) > 1 else ''}"
+    start = f"no failures on {len(seen) - len(trouble)} of {len(seen)} day{'s' if len(seen) > 1 else ''}"
     return "; ".join([start, *(f"{day:%d %b} {percent(uptime)}" for day, uptime in trouble[-MAX_NAMED:])])
 
 
@@ -82,7 +82,7 @@ def _kind(uptime: float | None) -> str:
 
 
 def meter(share: float, limit: float | None = None) -> Markup:
-    """A bar of some percent, to stand beside the number: in alarm at its limit and over, warning a little below."""
+    """A percent bar to show next to the number: bad at or above its limit, warning a little below it."""
     kind = "fine" if limit is None or share < limit - WARNING else "warn" if share < limit else "bad"
     return element(
         "svg", element("rect", class_="track", width=100, height=6),

@@ -1,4 +1,4 @@
-"""One's own account: name, password, and the sessions that are open."""
+"""The viewer's own account: name, password and open sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.web import messages
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Person, Service, Viewer, fields, redirect, requester
 
-TRIES = Limit(10, 900)
+ATTEMPTS = Limit(10, 900)
 PAGE = "/account"
 
 
@@ -51,7 +51,7 @@ async def change_password(request: AnyRequest, viewer: Viewer, service: Service)
     form = await fields(request, viewer, readers=True)
     subject = f"change the password of {viewer.user_id}"
     async with transaction(service.pool) as tx:
-        await limits.take(tx, viewer.actor, subject, TRIES, messages.TOO_MANY_TRIES)
+        await limits.take(tx, viewer.actor, subject, ATTEMPTS, messages.TOO_MANY_ATTEMPTS)
         passwords.expect_room(requester(request))
     async with service.pool.acquire() as tx:
         user = await accounts.user_by_id(tx, viewer.user_id)

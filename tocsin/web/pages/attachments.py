@@ -1,4 +1,4 @@
-"""Who is told of a server's or a monitor's incidents: attached and detached from the page of either."""
+"""Attaching integrations to a server or a monitor, and detaching them, on its page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 MAX_OFFERED = 100
-"""Integrations that can be chosen from; others are attached on their own pages."""
+"""Integrations offered for attaching; others are attached on their own pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One integration beside a server or monitor."""
+    """An integration on the page of a server or monitor."""
 
     uuid: str
     name: str
@@ -52,26 +52,26 @@ def _route(kind: Resource) -> HTTPRouteHandler:
 async def _change(
     uuid: str, kind: Resource, request: AnyRequest, viewer: Viewer, service: Service
 ) -> Response[str]:
-    """`do` is `attach`, `attach_all` (to all that there is and will be) or `detach`."""
+    """`do` is `attach`, `attach_all` (including future ones) or `detach`."""
     form = await fields(request, viewer)
     key, wanted = ids.key_of(ids.INTEGRATION, form.get("integration", "")), form.get("do", "")
     async with transaction(service.pool) as tx:
         await actions.locked_resource(tx, viewer.project_id, kind, uuid)
         if wanted == "attach_all":
             found = await actions.attach_all(tx, viewer.actor, service.vault, key)
-            message = "is told of every server and monitor from now on, future ones included."
+            message = "is now notified about all servers and monitors, including future ones."
         elif wanted == "detach":
             found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, key)
-            message = "is not told any more."
+            message = "will no longer be notified."
         else:
             found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
-            message = "is told from now on."
+            message = "will be notified."
     return redirect(f"{kind.path}/{uuid}#recipients", f"{base.display_name(found)} {message}")
 
 
 def _recipient(found: Integration, attached: bool) -> Recipient:
     problem = (
-        f"disabled: {found.disabled_reason or 'by hand'}"
+        f"disabled: {found.disabled_reason or 'manually'}"
         if found.disabled_at
         else ("failing" if found.failing_since else "")
     )

@@ -1,4 +1,4 @@
-"""Who changed what and when, through the pages and through the API."""
+"""The audit log: who changed what and when."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def show(viewer: Viewer, service: Service, who: str = "", before: str = ""
     if len(found) > ON_A_PAGE:
         older = f"{PAGE}?{urlencode({'who': who, 'before': shown[-1].id.hex})}"
     return page(
-        "audit.html", viewer, title="Record of changes", who=who, before=before, everybody=everybody, older=older,
+        "audit.html", viewer, title="Audit log", who=who, before=before, everybody=everybody, older=older,
         entries=[(each, _place(each), more(each)) for each in shown],
     )
 
@@ -54,7 +54,7 @@ def _key(text: str) -> UUID | None:
 
 
 def _place(entry: Entry) -> str:
-    """The page of what was changed, where there may still be one."""
+    """The page of what was changed, if it may still exist."""
     uuid = entry.details.get("uuid")
     if not isinstance(uuid, str) or entry.action.startswith("deleted"):
         return ""
@@ -65,7 +65,7 @@ def _place(entry: Entry) -> str:
 
 
 def more(entry: Entry) -> str:
-    """The rest of what is known, in words: `fields: name, port; role: reader`."""
+    """The entry's other details in words: `fields: name, port; role: reader`."""
     message = [
         _alerts(value) if name == "alerts" and isinstance(value, dict) else f"{name.replace('_', ' ')}: {_words(value)}"
         for name, value in entry.details.items()
@@ -75,7 +75,7 @@ def more(entry: Entry) -> str:
 
 
 def _alerts(given: Mapping[str, object]) -> str:
-    """When a server alerts from now on: `ram: over 90 % for 0 s; disk: off`."""
+    """A server's new alerts: `ram: over 90 % for 0 s; disk: off`."""
     return "; ".join(f"{kind}: {_alert(alert)}" for kind, alert in given.items())
 
 
@@ -83,7 +83,7 @@ def _alert(alert: object) -> str:
     if not isinstance(alert, dict):
         return "off"
     words = {"threshold": "over {} %", "for": "for {} s", "after": "after {} s"}
-    return " ".join(words[name].format(_words(alert[name])) for name in words if name in alert) or "as usual"
+    return " ".join(words[name].format(_words(alert[name])) for name in words if name in alert) or "default"
 
 
 def _words(value: object) -> str:
@@ -95,7 +95,7 @@ def _words(value: object) -> str:
 
 
 def _word(value: str) -> str:
-    """A value as people call it: types of integrations by their labels."""
+    """A value for people: types of integrations by their labels."""
     try:
         return base.of(value).label if value.startswith("Integrations::") else value
     except Refused:

@@ -1,4 +1,4 @@
-"""Whether mail, SMS and Slack are set up, the exact lines that are missing, and a trial of each: for the operator."""
+"""For the operator: whether email, SMS and Slack are set up, which lines are missing, and a test of each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 TRIALS = Limit(10, 600)
 TEXTS = Limit(5, 3600)
-"""Of the whole installation: each costs money."""
+"""For the whole installation: each text message costs money."""
 
 NO_CODE = "tocsin-trial"
-"""No code that Slack ever gave: what it says to it shows whether it knows the app."""
+"""A code that Slack never issued: its error shows whether it knows the app."""
 SLACK_SAYS = {
-    "invalid_client_id": "Slack knows no app with the id in TOCSIN_SLACK_CLIENT_ID.",
-    "bad_client_secret": "Slack says that TOCSIN_SLACK_CLIENT_SECRET is not the secret of that app.",
+    "invalid_client_id": "Slack does not know an app with the ID in TOCSIN_SLACK_CLIENT_ID.",
+    "bad_client_secret": "Slack says that TOCSIN_SLACK_CLIENT_SECRET is not that app's secret.",
     "bad_redirect_uri": "Slack does not know our address: add the redirect URL below to the app.",
 }
 """https://docs.slack.dev/reference/methods/oauth.v2.access#errors"""
@@ -56,41 +56,41 @@ HTTPS_LINE = "TOCSIN_PUBLIC_URL=https://tocsin.example.com"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One way out. `missing` are the lines that the operator has to add, `facts` what the far end wants to know."""
+    """One channel. `missing` are the lines that the operator has to add, `facts` what the Slack app has to be given."""
 
     name: Literal["mail", "sms", "slack"]
     title: str
     level: Literal["ok", "warn", "off"]
     status: str
-    response: str
+    description: str
     missing: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
 
 
 def of(settings: Settings, public_url: str) -> list[Channel]:
-    """What this installation can do, by its settings alone; nothing is tried."""
+    """What this installation can send, judged by its settings; nothing is tested."""
     return [_mail(settings), _sms(settings), _slack(settings, public_url)]
 
 
 def _mail(settings: Settings) -> Channel:
     if settings.smtp is None:
-        description = f"No mail leaves this machine: each one is written to {settings.outbox}."
-        return Channel("mail", "Mail", "warn", "not set up", description, SMTP_LINES)
-    description = f"By {settings.smtp.host}:{settings.smtp.port}, from {settings.email_from}."
+        description = f"No email is sent: each one is written to {settings.outbox}."
+        return Channel("mail", "Email", "warn", "not set up", description, SMTP_LINES)
+    description = f"Sent through {settings.smtp.host}:{settings.smtp.port}, from {settings.email_from}."
     if settings.smtp.exposure:
-        return Channel("mail", "Mail", "warn", "may go in clear", f"{description} {settings.smtp.exposure}.")
-    return Channel("mail", "Mail", "ok", "set up", description)
+        return Channel("mail", "Email", "warn", "may be unencrypted", f"{description} {settings.smtp.exposure}.")
+    return Channel("mail", "Email", "ok", "set up", description)
 
 
 def _sms(settings: Settings) -> Channel:
     if settings.sms is None:
-        description = "Text messages need an account at a provider. Without one, no SMS integration can be made."
+        description = "Text messages need an account with a provider. Without one, no SMS integration can be created."
         return Channel("sms", "SMS", "off", "not set up", description, SMS_LINES)
     if settings.sms == "outbox":
-        description = f"For trials: each text message is written to {settings.outbox}, none is sent."
-        return Channel("sms", "SMS", "warn", "trial only", description, SMS_LINES)
-    where = f" To {', '.join(settings.sms_countries)} only." if settings.sms_countries else ""
-    return Channel("sms", "SMS", "ok", "set up", f"By Twilio, from {settings.sms.sender}.{where}")
+        description = f"For testing: each text message is written to {settings.outbox}; none is sent."
+        return Channel("sms", "SMS", "warn", "testing only", description, SMS_LINES)
+    where = f" Only to {', '.join(settings.sms_countries)}." if settings.sms_countries else ""
+    return Channel("sms", "SMS", "ok", "set up", f"Sent through Twilio, from {settings.sms.sender}.{where}")
 
 
 def _slack(settings: Settings, public_url: str) -> Channel:
@@ -102,20 +102,20 @@ def _slack(settings: Settings, public_url: str) -> Channel:
     )
     https = () if public_url.startswith("https:") else (HTTPS_LINE,)
     if settings.slack is None:
-        description = "Make an app at api.slack.com/apps with what stands below, then add its keys here."
+        description = "Create an app at api.slack.com/apps with the settings below, then add its keys."
         return Channel("slack", "Slack", "off", "not set up", description, (*SLACK_LINES, *https), facts)
     if https:
-        description = "Slack sends people back to https addresses only, and this installation has none."
+        description = "Slack only redirects to https addresses, and this installation has none."
         return Channel("slack", "Slack", "warn", "needs https", description, https, facts)
-    return Channel("slack", "Slack", "ok", "set up", "People connect it on the integrations page.", (), facts)
+    return Channel("slack", "Slack", "ok", "set up", "Connect it on the integrations page.", (), facts)
 
 
-# ----------------------------------------------------------------------------------------------------------- trials
+# ------------------------------------------------------------------------------------------------------------ tests
 
 
 @post("/settings/test/mail", include_in_schema=False)
 async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """A mail to the operator's own address."""
+    """An email to the operator's own address."""
     await fields(request, viewer, readers=True)
     await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
@@ -124,11 +124,11 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
     try:
         description = await mailer.send(letter)
     except MailRefused as error:
-        return redirect(PAGE, f"The test mail was not taken. {error}", good=False)
+        return redirect(PAGE, f"The test email was not accepted. {error}", good=False)
     if settings.smtp is None:
         return redirect(PAGE, f"{description}. Nothing was sent: no mail server is set up.", good=False)
     return redirect(
-        PAGE, f"The mail server took a test mail for {viewer.email} ({description}). Look into your mailbox."
+        PAGE, f"The mail server accepted a test email to {viewer.email} ({description}). Check your mailbox."
     )
 
 
@@ -139,27 +139,27 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
     number = "".join(form.get("number", "").split())
     if problem := phones.problem(number):
         return redirect(PAGE, f"No text message was sent: the number {problem}.", good=False)
-    way = sms_sender(service.settings)
-    if way is None:
+    sender = sms_sender(service.settings)
+    if sender is None:
         return redirect(PAGE, "No text message was sent: SMS is not set up.", good=False)
     try:
         await _limit(service, viewer, "trials by SMS", TEXTS)
-        taken = await way.send(number, "Tocsin: text messages work.")
+        accepted = await sender.send(number, "Tocsin: text messages work.")
     except SmsRefused as error:
-        return redirect(PAGE, f"The text message was not taken. {error}", good=False)
+        return redirect(PAGE, f"The text message was not accepted. {error}", good=False)
     finally:
-        await way.close()
+        await sender.close()
     if service.settings.sms == "outbox":
-        return redirect(PAGE, f"{taken.response}. Nothing was sent: the provider is the outbox folder.", good=False)
-    return redirect(PAGE, f"The provider took a text message for {number} ({taken.response}). Look at the phone.")
+        return redirect(PAGE, f"{accepted.response}. Nothing was sent: the provider is the outbox folder.", good=False)
+    return redirect(PAGE, f"The provider accepted a text message to {number} ({accepted.response}). Check the phone.")
 
 
 @post("/settings/test/slack", include_in_schema=False)
 async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Whether Slack knows the app, asked with a code that it never gave."""
+    """Whether Slack knows the app, tested with a code that it never issued."""
     await fields(request, viewer, readers=True)
     if service.settings.slack is None:
-        return redirect(PAGE, "Nothing was tried: Slack is not set up.", good=False)
+        return redirect(PAGE, "Nothing was tested: Slack is not set up.", good=False)
     await _limit(service, viewer, "trials of Slack", TRIALS)
     client = Slack(service.settings.slack)
     try:
@@ -171,14 +171,14 @@ async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Re
         await client.close()
     return redirect(
         PAGE,
-        "Slack answers and has nothing against the app's id and secret. "
-        "Whether the signing secret is right shows at the first press of a button in Slack.",
+        "Slack accepted the app's ID and secret. "
+        "Whether the signing secret is right will show when a button is first pressed in Slack.",
     )
 
 
 async def _limit(service: Service, viewer: Viewer, what: str, limit: Limit) -> None:
     async with transaction(service.pool) as tx:
-        await limits.take_trial(tx, viewer.person, what, limit, messages.TOO_MANY_TRIALS)
+        await limits.take_trial(tx, viewer.person, what, limit, messages.RATE_LIMITED)
 
 
 routes = [try_mail, try_sms, try_slack]

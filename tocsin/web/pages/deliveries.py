@@ -1,4 +1,4 @@
-"""Deliveries: the log of an integration, and one delivery with every try of it."""
+"""Deliveries: the log of an integration, and one delivery with all its attempts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def log(
     uuid: str, viewer: Viewer, service: Service, status: str = "",
     number: Annotated[int, QueryParameter(name="page")] = 1,
 ) -> Response[str]:
-    """Newest first; what still waits says until when."""
+    """Newest first; pending ones show their next attempt."""
     number, only = min(max(number, 1), LAST_PAGE), status if status in get_args(Status) else None
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
@@ -52,7 +52,7 @@ async def log(
 
 @get("/deliveries/{uuid:str}", include_in_schema=False)
 async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
-    """When, how long, what was answered or what went wrong, for every try."""
+    """For each attempt: when, how long, and the response or error."""
     key = ids.key_of(ids.DELIVERY, uuid)
     async with service.pool.acquire() as tx:
         delivery = await deliveries.one(tx, viewer.project_id, key)
@@ -70,29 +70,29 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
 
 
 async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
-    """What it says, sent or not; empty where it was decided to say nothing, and where its incident is gone."""
+    """Its content, sent or not; empty if it was suppressed or its incident is gone."""
     incident_id = delivery.incident_id
     incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
     if delivery.status == "suppressed" or (incident is None and delivery.event != "test"):
         return ""
     content = queue.content(incident) if incident else queue.test_content(service.public_url, delivery.created_at)
     kind = base.of(delivery.integration_type)
-    says_both = (
+    covers_both = (
         incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
         and not await deliveries.opening_was_delivered(tx, incident.id, delivery)
     )  # fmt: skip
-    return kind.payload(queue.notification(delivery.id, delivery.event, content, says_both))
+    return kind.payload(queue.notification(delivery.id, delivery.event, content, covers_both))
 
 
 def _can_redeliver(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
-    """Whether to offer sending it again."""
+    """Whether to offer a redelivery."""
     ended = delivery.status not in ("pending", "sending") and delivery.event != "notice"
     return viewer.writes and ended and integration is not None
 
 
 @post("/deliveries/{uuid:str}/redeliver", include_in_schema=False)
 async def redeliver(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Once more, as a new delivery; that a restart was confirmed is in the form."""
+    """Sends again, as a new delivery; the form says whether a restart was confirmed."""
     form = await fields(request, viewer)
     try:
         async with transaction(service.pool) as tx:

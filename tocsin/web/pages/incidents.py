@@ -1,4 +1,4 @@
-"""Incidents: the list of them, ongoing first, and one as a time line, to be resolved or snoozed."""
+"""Incidents: the list, ongoing first, and one with its timeline, to resolve or snooze."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redire
 ROWS = 25
 MAX_DELIVERIES = 100
 FEW = 5
-"""Deliveries that need no filter."""
+"""Up to this many deliveries, no filter is shown."""
 LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
-"""Hours that a person may choose."""
+"""The choices offered, in hours."""
 MAX_SNOOZE = timedelta(days=366)
 
 
@@ -53,16 +53,16 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
     only = status if status in get_args(Status) else None
     async with service.pool.acquire() as tx:
         incident = await _found(tx, viewer, uuid)
-        told, total = await deliveries.of_incident(
+        found, total = await deliveries.of_incident(
             tx, viewer.project_id, incident.id, status=only, limit=MAX_DELIVERIES, offset=0
         )
-        known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in told})
+        known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in found})
     names = {each.id: base.display_name(each) for each in known}
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
-        uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), told=told[::-1], names=names,
-        left_out=total - len(told),
-        lasted=_lasted(incident), latency=latency, event_label=_event_label,
+        uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), names=names,
+        deliveries=found[::-1], left_out=total - len(found), lasted=_lasted(incident), latency=latency,
+        event_label=_event_label,
         only=only or "", statuses=get_args(Status), few=FEW,
     )
 
@@ -77,7 +77,7 @@ async def resolve(request: AnyRequest, uuid: str, viewer: Viewer, service: Servi
 
 @post("/incidents/{uuid:str}/snooze", include_in_schema=False)
 async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
-    """For some hours, or until a moment in the reader's time zone."""
+    """For some hours, or until a time in the viewer's time zone."""
     form = await fields(request, viewer)
     until = _until(form, viewer.zone)
     if until is None:
@@ -93,7 +93,7 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
 
 
 def _event_label(delivery: Delivery) -> str:
-    """What it was about, in a word."""
+    """What the delivery was about, in a word."""
     if delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable:
         return "restart"
     if delivery.event == "opened":
@@ -102,19 +102,19 @@ def _event_label(delivery: Delivery) -> str:
 
 
 def latency(delivery: Delivery) -> float | None:
-    """Seconds from the commit to the arrival, where it arrived."""
+    """Seconds from its creation to its delivery, if it was delivered."""
     if delivery.status != "delivered" or delivery.finished_at is None:
         return None
     return float((delivery.finished_at - delivery.created_at).total_seconds())
 
 
 def _until(form: Form, zone: str) -> datetime | None:
-    """The moment that a form asks for; None for one that is none, has been, or is more than a year away."""
+    """The time in the form; None if it is invalid, in the past, or more than a year ahead."""
     now = datetime.now(UTC)
-    if not (wished := form.get("until", "")):
+    if not (given := form.get("until", "")):
         return now + SNOOZES.get(form.get("hours", ""), SNOOZES["1"])
     try:
-        moment = datetime.fromisoformat(wished)
+        moment = datetime.fromisoformat(given)
         until = moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

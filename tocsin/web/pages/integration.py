@@ -1,4 +1,4 @@
-"""One integration: how it status_badge, trying it out, where it is attached, its settings, and its end."""
+"""One integration: its status, tests, attachments and settings, and deleting it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
 MAX_PLACES = 100
-"""Servers and monitors that are listed, and that can be chosen from; others are found by their names."""
+"""Servers and monitors listed and offered for attaching; others are found by name."""
 FEW_PLACES = 10
-"""So many are listed without being asked for."""
+"""Up to this many are listed unfolded."""
 LATEST = 5
 
 
@@ -75,7 +75,7 @@ def _last_attempt(test_delivery: Delivery | None) -> Attempt | None:
 
 @post("/integrations/{uuid:str}", include_in_schema=False)
 async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Its name and settings; secrets that are left empty stay."""
+    """Its name and settings; secrets left empty are kept."""
     form = await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
@@ -93,12 +93,12 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
     message = messages.SETTINGS_CHANGED
-    return redirect(f"/integrations/{uuid}", f"{message} But: {warning}." if warning else message, good=not warning)
+    return redirect(f"/integrations/{uuid}", f"{message} However: {warning}." if warning else message, good=not warning)
 
 
 @post("/integrations/{uuid:str}/test", include_in_schema=False)
 async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Through the real path; the page that follows shows live what becomes of it."""
+    """Sends a test like any notification; the page that follows shows its result live."""
     await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with transaction(service.pool) as tx:
@@ -108,8 +108,8 @@ async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Servi
 
 @post("/integrations/{uuid:str}/attach", include_in_schema=False)
 async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """`do` is `attach_all` (to all that there is and will be), `spare_new_ones` (its undo for what will be), or
-    `attach` or `detach` of the `place`, a server's or monitor's uuid.
+    """`do` is `attach_all` (including future ones), `spare_new_ones` (which excludes future ones), or `attach` or
+    `detach` with `place`, a server's or monitor's uuid.
     """
     form = await fields(request, viewer)
     key, wanted, place = ids.key_of(ids.INTEGRATION, uuid), form.get("do", ""), form.get("place", "")
@@ -140,7 +140,7 @@ async def enable(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
 
 @post("/integrations/{uuid:str}/trust", include_in_schema=False)
 async def trust(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """The host key that was offered last takes the place of the known one, because a person says so."""
+    """A person confirms that the host key that was offered last replaces the known one."""
     form = await fields(request, viewer)
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with transaction(service.pool) as tx:

@@ -1,4 +1,4 @@
-"""The project's integrations: the list of them, and making another one, by a form per type."""
+"""The project's integrations: the list, and adding one by a form per type."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ async def list_(
 
 
 def status_badge(each: Overview) -> tuple[str, str]:
-    """How it status_badge, as a colour and a word."""
+    """Its status, as a colour and a word."""
     if each.integration.disabled_at:
         return "bad", "disabled"
     if each.unverified:
         return "warn", "address not verified"
     if each.integration.failing_since:
         return "bad", "failing"
-    return ("ok", "works") if each.last_status == "delivered" else ("", "not used yet" if not each.last_status else "")
+    if each.last_status == "delivered":
+        return "ok", "working"
+    return "", "" if each.last_status else "not used yet"
 
 
 @get("/integrations/new", include_in_schema=False)
@@ -69,13 +71,13 @@ async def new(viewer: Viewer, service: Service, kind: str = "") -> Response[str]
 
 @post("/integrations", include_in_schema=False)
 async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Makes it; in production a number must be shown to be one's own first, which is the second step."""
+    """Creates it; in production a phone number must be verified first, which is the second step."""
     form = await fields(request, viewer)
     kind = base.of(form.get("kind", ""))
     production = service.settings.production
     try:
         if not kind.fields:
-            raise invalid(f"A {kind.label} integration is not made by a form")
+            raise invalid(f"A {kind.label} integration cannot be created by a form")
         given = integration_form.given(kind, form)
         wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
         warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
@@ -93,7 +95,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
     message = messages.INTEGRATION_MADE.format(name=base.display_name(made))
     to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
-    return redirect(to, f"{message} But: {warning}." if warning else message, good=not warning)
+    return redirect(to, f"{message} However: {warning}." if warning else message, good=not warning)
 
 
 def _form(

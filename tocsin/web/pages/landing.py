@@ -1,4 +1,4 @@
-"""The first page of all: the console for whoever is signed in, a few words for whoever is not."""
+"""The start page: redirects to the console if signed in, else says what Tocsin is."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ async def _page(
 
 @post("/settings/members/invite", include_in_schema=False)
 async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Invites, or sends the invitation once more. Whoever has not verified their own address writes to nobody."""
+    """Invites, or sends the invitation again. Only somebody with a verified address may invite."""
     form = await fields(request, viewer)
     try:
         email, role = rules.address("email", form.get("email", "")), _role(form)
@@ -103,7 +103,7 @@ async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 
 def _kept(refused: Refused) -> Response[str]:
-    """The list as it was, with what stood in the way; raises what is no matter of the list's state."""
+    """Back to the list, with the reason; reraises refusals that are not about the members."""
     if refused.status != 422:
         raise refused
     return redirect(PAGE, f"{refused.message}.", good=False)

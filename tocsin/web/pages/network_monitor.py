@@ -1,4 +1,4 @@
-"""One network monitor: response times, uptime by day, the latest checks, its settings, who is told, and its end."""
+"""One network monitor: response times, uptime by day, latest checks, settings, attachments, and deleting it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors, resources
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import monitor_form
+from tocsin.web import messages, monitor_form
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments
@@ -62,7 +62,7 @@ async def _page(
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
         monitor=found, current_status=STATES[found.status], chart_now=chart, over=over,
-        ranges={name: short_name for name, (short_name, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], recipients=recipients,
@@ -85,19 +85,20 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             await actions.change(tx, viewer.actor, key, given, production=production)
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
-    message = "The settings are changed."
-    return redirect(f"/network_monitors/{uuid}", f"{message} But: {warning}." if warning else message, good=not warning)
+    message = messages.SETTINGS_CHANGED
+    message = f"{message} However: {warning}." if warning else message
+    return redirect(f"/network_monitors/{uuid}", message, good=not warning)
 
 
 @post("/network_monitors/{uuid:str}/pause", include_in_schema=False)
 async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Pauses, which resolves its incidents, or goes on at once."""
+    """Pauses, which resolves its incidents, or resumes at once."""
     form = await fields(request, viewer)
     paused = form.get("paused") == "yes"
     given, key = MonitorFields(paused=paused), NETWORK_MONITOR.key_of(uuid)
     async with transaction(service.pool) as tx:
         await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
-    message = "It is paused: nothing is checked until you resume it." if paused else "It is checked again, from now on."
+    message = "Paused: no checks run until you resume it." if paused else "Resumed: checks run again."
     return redirect(f"/network_monitors/{uuid}", message)
 
 
@@ -106,7 +107,7 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         found = await actions.delete(tx, viewer.actor, NETWORK_MONITOR.key_of(uuid))
-    return redirect("/network_monitors", f"{short_name(found.wanted.name)} is deleted.")
+    return redirect("/network_monitors", f"{short_name(found.wanted.name)} deleted.")
 
 
 def _existing(found: Monitor | None) -> Monitor:

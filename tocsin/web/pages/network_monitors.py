@@ -1,4 +1,4 @@
-"""The network monitors of the project: the list of them, and making another one."""
+"""The project's network monitors: the list, and adding one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tocsin.web.sparklines import sparkline
 ROWS = 25
 LAST_PAGE = 100_000
 BEATS = 30
-"""Checks that a spark line shows."""
+"""Checks in a sparkline."""
 SORTS: Mapping[str, tuple[str, Sort]] = {
-    "status": ("Trouble first", "status"), "created_at": ("Newest first", "created_at"),
+    "status": ("Problems first", "status"), "created_at": ("Newest first", "created_at"),
 }  # fmt: skip
 STATES = {
     "error": ("bad", "down"), "success": ("ok", "up"), "pending": ("warn", "not up yet"), "paused": ("", "paused"),
@@ -77,7 +77,7 @@ async def new(viewer: Viewer, service: Service) -> Response[str]:
 
 @post("/network_monitors", include_in_schema=False)
 async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Begins to watch; what cannot be reached at present is said, and watched all the same."""
+    """Starts monitoring; a target that cannot be reached is monitored all the same, with a warning."""
     form = await fields(request, viewer)
     try:
         wanted = actions.wanted(monitor_form.given(form), None, production=service.settings.production)
@@ -86,13 +86,13 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
             made = await actions.create(tx, viewer.actor, wanted)
     except Refused as refused:
         return _form(viewer, service, form, monitor_form.errors(refused))
-    message = f"{short_name(wanted.name)} is watched from now on."
+    message = f"{short_name(wanted.name)} is now monitored."
     to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
-    return redirect(to, f"{message} But: {warning}." if warning else message, good=not warning)
+    return redirect(to, f"{message} However: {warning}." if warning else message, good=not warning)
 
 
 def short_name(name: str) -> str:
-    """The name for a sentence: of an address, its host."""
+    """The name for use in a sentence: the host if it is an address."""
     try:
         return urlsplit(name).hostname or name if "://" in name else name
     except ValueError:  # a name may be anything

@@ -1,4 +1,4 @@
-"""A forgotten password: asked for by address, chosen by a link in a mail, for an hour and once."""
+"""Resetting a forgotten password, by a link in an email that is valid once, for an hour."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def ask() -> Response[str]:
 
 @post("/forgot-password", include_in_schema=False, status_code=200)
 async def send(request: AnyRequest, service: Service) -> Response[str]:
-    """The answer is the same for every address, known or not."""
+    """The response is the same for every address, known or not."""
     form = await open_fields(request)
     given = form.get("email", "")
     try:
@@ -36,7 +36,7 @@ async def send(request: AnyRequest, service: Service) -> Response[str]:
     async with transaction(service.pool) as tx:
         user = await accounts.user_by_email(tx, email)
         user = await people.ask_for_mail(tx, anybody(), "new passwords", network(request), user)
-    answer = message(messages.LOOK_INTO_MAILBOX, messages.RESET_SENT.format(email=email), on="/sign-in")
+    answer = message(messages.CHECK_YOUR_EMAIL, messages.RESET_SENT.format(email=email), on="/sign-in")
     if user:
         answer.background = BackgroundTask(send_reset, service, user)
     return answer
@@ -50,7 +50,7 @@ async def choose(service: Service, token: str = "") -> Response[str]:
 
 @post("/new-password", include_in_schema=False, status_code=200)
 async def chosen(request: AnyRequest, service: Service) -> Response[str]:
-    """Every session ends: whoever knew the old password is out. Whoever read the mail has shown that it is theirs."""
+    """Every session ends, so that whoever knew the old password is signed out. Also verifies the address."""
     form = await open_fields(request)
     token = form.get("token", "")
     user = await _user(service, token)

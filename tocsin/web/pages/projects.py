@@ -1,4 +1,4 @@
-"""Projects of the one who is signed in, and invitations into others'."""
+"""The projects of whoever is signed in, and invitations to others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def _page(request: AnyRequest, person: Person, service: Service, error: st
 
 @post("/projects", include_in_schema=False)
 async def make(request: AnyRequest, person: Person, service: Service) -> Response[str]:
-    """A project of one's own: for the operator, and where anybody may register."""
+    """Creates a project: for the operator, and for everybody if registration is open."""
     form = await fields(request, person)
     if not _makes(service, person):
         raise Refused(403, "forbidden", messages.NO_PROJECTS)
@@ -51,7 +51,7 @@ async def make(request: AnyRequest, person: Person, service: Service) -> Respons
     plan = "paid" if person.operator else service.settings.default_plan
     async with transaction(service.pool) as tx:
         if not person.operator:
-            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, messages.TOO_MANY_TRIALS)
+            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, messages.RATE_LIMITED)
         owner = await accounts.user_by_id(tx, person.user_id)
         assert owner is not None
         await actions.create(tx, person.actor, service.vault, name, plan, owner)
@@ -67,7 +67,7 @@ def _makes(service: Service, person: Person) -> bool:
 
 @post("/projects/join", include_in_schema=False)
 async def join(request: AnyRequest, person: Person, service: Service) -> Response[str]:
-    """By somebody signed in whose address is known to be theirs."""
+    """By somebody who is signed in and whose address is verified."""
     form = await fields(request, person)
     async with transaction(service.pool) as tx:
         invited = await members.invitations_to(tx, person.email) if person.verified else []
@@ -92,8 +92,8 @@ async def look(request: AnyRequest, service: Service, token: str = "") -> Respon
 
 @post("/invitation", include_in_schema=False, status_code=200)
 async def accept(request: AnyRequest, service: Service) -> Response[str]:
-    """By the owner of an account of that address, signed in. Where there is none, or none that anybody has verified
-    (a stranger may have made it): with a name and a password, by whoever reads the mail that the link came by.
+    """By somebody signed in to the account with that address. If there is none, or it was never verified (so that a
+    stranger may have created it): by whoever received the email, with a name and a password.
     """
     person = await signed_in(request)
     form = await fields(request, person) if person else await open_fields(request)

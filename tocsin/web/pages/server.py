@@ -1,4 +1,4 @@
-"""One server: its charts, its incidents, when it alerts, who is told, and its end."""
+"""One server: charts, incidents, alerts and attachments, and deleting it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def _page(
         readings=readings.readings(watched.server), facts=_facts(watched.server),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, over, viewer.zone),
-        over=over, ranges={name: called for name, (called, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        over=over, ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
         incidents=past[:MAX_INCIDENTS], recipients=recipients,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
@@ -68,7 +68,7 @@ async def _page(
 
 @post("/servers/{uuid:str}/alerts", include_in_schema=False)
 async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """What the form has no tick for is switched off, as `null` does it by API."""
+    """Alerts without a tick are switched off, as by `null` in the API."""
     form = await fields(request, viewer)
     given: dict[str, object] = {
         kind: {"threshold": _number(form, f"{kind}.threshold"), "for": _number(form, f"{kind}.for")}
@@ -84,7 +84,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
             raise
         errors = {each.field.removeprefix("alerts."): each.message for each in refused.details}
         return await _page(uuid, viewer, service, typed=form, errors=errors)
-    return redirect(f"/servers/{uuid}#alerts", "The alerts are changed. They count from now on.")
+    return redirect(f"/servers/{uuid}#alerts", "Alerts saved. They apply from now on.")
 
 
 @post("/servers/{uuid:str}/delete", include_in_schema=False)
@@ -92,14 +92,14 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         found = await actions.delete(tx, viewer.actor, SERVER.key_of(uuid))
-    return redirect("/servers", f"{readings.name(found)} is deleted.")
+    return redirect("/servers", f"{readings.name(found)} deleted.")
 
 
 # ------------------------------------------------------------------------------------------------------------ charts
 
 
 async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, over: str) -> dict[str, list[Point]]:
-    """By metric. Long ranges are read from hours, short ones from the samples themselves."""
+    """By metric. Long ranges are read from hourly roll-ups, short ones from raw samples."""
     resolution = RANGES[over][2]
     if resolution >= 3_600:
         found = await samples.hours(tx, server_id, start, end, metrics=SHOWN, resolution=resolution)
@@ -157,7 +157,7 @@ def _latest(server: Server, metric: str) -> list[Point]:
 
 
 def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:
-    """Without the bucket that is not full yet: its mean would belie how fast a counter grows."""
+    """Without the bucket that is not complete yet: its mean would distort the rate of a counter."""
     return [point for point in points if point[0] + timedelta(seconds=resolution) <= end]
 
 
@@ -178,7 +178,7 @@ def _facts(server: Server) -> list[tuple[str, str]]:
 
 
 def _written(alerts: Any) -> dict[str, str]:
-    """Alerts as the form shows them; those that are switched off have no tick."""
+    """Alerts as form values; those that are off have no tick."""
     defaults: Any = domain.default_alerts()
     written = {}
     for kind, default in defaults.items():
@@ -190,7 +190,7 @@ def _written(alerts: Any) -> dict[str, str]:
 
 
 def _number(form: Form, name: str) -> object:
-    """What was typed as a number; as it is where it is none, which the rules refuse in words."""
+    """The input as a number, or unchanged if it is not one: the rules refuse it with a message."""
     text = form.get(name, "").strip().replace(",", ".")
     try:
         return float(text)

@@ -1,4 +1,4 @@
-"""The servers of the project: the list of them, and how another one comes into it."""
+"""The project's servers: the list, and how to add one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def new(viewer: Viewer, service: Service) -> Response[str]:
 
 
 async def _lines(tx: Tx, viewer: Viewer, service: Service) -> dict[str, Any]:
-    """The lines to copy, with the project's token for those who may see it: readers may not."""
+    """The lines to copy, with the project's token except for readers."""
     projects = await accounts.projects_of(tx, service.vault, viewer.user_id)
     token = next((each.api_token for each in projects if each.id == viewer.project_id), None)
     return {

@@ -55,7 +55,7 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 @post("/settings/token", include_in_schema=False, status_code=200)
 async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """The token in clear, in this one answer, for those whom the API shows it to as well; that is on record."""
+    """The token in clear, in this response only, for those who can read it through the API; goes to the audit log."""
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         token = await tokens.reveal(tx, viewer.actor, service.vault, viewer.user_id)
@@ -64,11 +64,11 @@ async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 @post("/settings/token/rotate", include_in_schema=False, status_code=200)
 async def rotate(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """A new token, shown; the old one is worth nothing within a second."""
+    """A new token, shown once; the old one stops working within a second."""
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         made = await tokens.rotate(tx, viewer.actor, service.vault)
-    viewer.said = (messages.TOKEN_ROTATED, True)
+    viewer.flash_message = (messages.TOKEN_ROTATED, True)
     return await _page(viewer, service, token=made.api_token)
 
 

@@ -47,39 +47,39 @@ async def ask(request: AnyRequest, next: str = "", done: str = "") -> Response[s
 
 @post("/sign-in", include_in_schema=False, status_code=200)
 async def sign_in(request: AnyRequest, service: Service) -> Response[str]:
-    """Limited by where it comes from and by account, together with signing in by API."""
+    """Rate limited by network and by account, together with signing in through the API."""
     form = await open_fields(request)
     email, password, back = form.get("email", "").strip(), form.get("password", ""), form.get("next", "")
     async with transaction(service.pool) as tx:
-        trying = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
-        requester = Requester(trying.network, trying.known, request.receive)
-        if not trying.wait:
+        attempt = await sign_ins.begin(tx, anybody(), service.vault, email, network(request))
+        requester = Requester(attempt.network, attempt.known, request.receive)
+        if not attempt.wait:
             passwords.expect_room(requester)
-    if trying.wait:
-        problem = messages.TOO_MANY_TRIES.format(minutes=math.ceil(trying.wait / 60))
+    if attempt.wait:
+        problem = messages.TOO_MANY_ATTEMPTS.format(minutes=math.ceil(attempt.wait / 60))
         answer = _form(back, email, problem=problem, status=429)
-        answer.headers["Retry-After"] = str(math.ceil(trying.wait))
-        if trying.warn and trying.user:
-            account_mail.later(account_mail.send_failed_sign_ins(service, trying.user))
+        answer.headers["Retry-After"] = str(math.ceil(attempt.wait))
+        if attempt.warn and attempt.user:
+            account_mail.later(account_mail.send_failed_sign_ins(service, attempt.user))
         return answer
-    # No connection is held while the password is computed.
-    user = trying.user
+    # No connection is held while the password is hashed.
+    user = attempt.user
     if not await passwords.matches(user.password_hash if user else None, password, requester) or user is None:
         return _form(back, email, problem=messages.NOT_KNOWN, status=422)
-    begun = await begin(request, service, user, back or FIRST_PAGE, trying)
+    begun = await begin(request, service, user, back or FIRST_PAGE, attempt)
     return begun or _form(back, email, problem=messages.NOT_KNOWN, status=422)
 
 
 async def begin(
-    request: AnyRequest, service: Service, user: User, to: str, tried: SignInAttempt | None = None
+    request: AnyRequest, service: Service, user: User, to: str, attempt: SignInAttempt | None = None
 ) -> Response[str] | None:
-    """A session for the user in place of the one before, and on to the page; `tried` is the try that was right, None
-    where a link let them in. None where they have another password by now than when they were let in.
+    """Starts a session in place of the current one and redirects to `to`; `attempt` is the successful one, None if a
+    link let them in. Returns None if the password has been changed meanwhile.
     """
     label = browser(request.headers.get("user-agent", ""))
     async with transaction(service.pool) as tx:
         token = await sign_ins.create_session(
-            tx, anybody(), service.vault, user, network(request), good=tried,
+            tx, anybody(), service.vault, user, network(request), good=attempt,
             before=cookie(request, cookie_name(service)), label=label,
         )  # fmt: skip
     if token is None:
@@ -89,7 +89,7 @@ async def begin(
 
 @post("/sign-out", include_in_schema=False)
 async def sign_out(request: AnyRequest, person: Person, service: Service) -> Response[str]:
-    """And on to the page that is asked for, such as an invitation of somebody else."""
+    """Then redirects to the page in `next`, such as an invitation for somebody else."""
     form = await fields(request, person)
     async with transaction(service.pool) as tx:
         await sign_ins.end(tx, person.actor, person.user_id, person.session_id)
@@ -120,7 +120,7 @@ _SYSTEMS = (
 
 
 def browser(user_agent: str) -> str:
-    """The program that somebody signs in with, in words: "Firefox on Linux"."""
+    """The browser that somebody signs in with, in words: "Firefox on Linux"."""
     name = next((name for mark, name in _BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
     if name:

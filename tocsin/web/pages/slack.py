@@ -1,4 +1,4 @@
-"""Where Slack sends the browser back to, once its person has consented or not."""
+"""Connecting Slack: sending the browser to Slack for consent, and handling its return."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ MAX_LENGTH = 2_000
 BACK_TO = "/integrations"
 
 OLD = (
-    f"Slack was not connected: this way to it was used before, or is older than {STATE_MINUTES} minutes. "
+    f"Slack was not connected: this link was already used, or is older than {STATE_MINUTES} minutes. "
     "Please start again."
 )
-DENIED = "Slack was not connected: nobody consented at Slack."
-OTHER_PROJECT = "Slack was not connected: the address that Slack sent you back to names another project."
-OTHER_BROWSER = "Slack was not connected: it was begun in another browser, or before you signed in again."
+DENIED = "Slack was not connected: access was not granted at Slack."
+OTHER_PROJECT = "Slack was not connected: Slack returned you to the address of another project."
+OTHER_BROWSER = "Slack was not connected: it was started in another browser, or before you signed in again."
 
 
 @post("/integrations/slack", include_in_schema=False, status_code=200)
 async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """Begin to connect Slack, for this browser session alone; the page leads to Slack."""
+    """Starts connecting Slack, for this browser session only; the page leads to Slack."""
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
         consent = await actions.begin(
             tx, viewer.actor, service.vault, service.settings.slack, service.public_url, viewer.session_id
         )
     paragraphs = [
-        f"At Slack you choose a workspace and a channel, which will be told of the incidents of {viewer.project_name}.",
-        f"This is good for {STATE_MINUTES} minutes, in this browser.",
+        f"At Slack you choose a workspace and a channel to notify about incidents of {viewer.project_name}.",
+        f"This is valid for {STATE_MINUTES} minutes, in this browser.",
     ]
     return message("Connect Slack", *paragraphs, viewer=viewer, on=consent.oauth_url)
 
@@ -55,11 +55,11 @@ async def connect(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
 async def callback(
     request: AnyRequest, service: Service, code: str = "", error: str = "", project_uuid: str = ""
 ) -> Response[str]:
-    """The consent becomes an integration, or the person is told in plain words why not."""
+    """Turns the consent into an integration, or shows why it failed."""
     app = service.settings.slack
     if app is None:
         return _back(OFF)
-    state = request.query_params.get("state", "")  # as a parameter the framework would take the name for its own
+    state = request.query_params.get("state", "")  # the framework reserves `state` as a parameter name
     if not state or max(map(len, (state, code, error, project_uuid))) > MAX_LENGTH:
         return _back(OLD)
     person = await signed_in(request)
@@ -67,7 +67,7 @@ async def callback(
         begun = await slack.begun(tx, service.vault, state)
         if begun is None:
             return _back(OLD)
-        # Another browser that comes with it changes nothing.
+        # Another browser that comes with the state must change nothing.
         if refusal := _unfit(person, begun, project_uuid):
             return _back(refusal)
         await actions.use_state(tx, system(begun.project_id, begun.who), service.vault, state)
@@ -88,17 +88,17 @@ async def callback(
                 tx, system(begun.project_id, begun.who), service.vault, begun, kind.granted(grant), service.public_url
             )
     except Refused:
-        return _back("Slack was not connected: the project is not there any more.")
+        return _back("Slack was not connected: the project no longer exists.")
     name = base.display_name(made)
     if not joined:
         return redirect(
             BACK_TO, f"{name} is connected, but the bot could not join the channel: invite it there with /invite."
         )
-    return redirect(BACK_TO, f"{name} is connected. Attach it to servers and monitors to be told of their incidents.")
+    return redirect(BACK_TO, f"{name} is connected. Attach it to servers and monitors to get their notifications.")
 
 
 def _unfit(person: Person | None, begun: PendingConnection, project_uuid: str) -> str | None:
-    """Why what was begun may not be finished by this request."""
+    """Why this request may not complete the pending connection."""
     if project_uuid and not hmac.compare_digest(
         project_uuid.encode(), ids.public(ids.PROJECT, begun.project_id).encode()
     ):
@@ -109,7 +109,7 @@ def _unfit(person: Person | None, begun: PendingConnection, project_uuid: str) -
 
 
 async def _joined(client: Slack, grant: Grant) -> bool:
-    """Whether the bot is in the channel now. To a private one, only its members can invite it by hand."""
+    """Whether the bot joined the channel. To a private channel, its members have to invite it."""
     try:
         await kind.join(client, kind.granted(grant))
     except SlackRefused as refusal:

@@ -1,4 +1,4 @@
-"""The end of a mail subscription, by the link that each mail to people carries."""
+"""Unsubscribing from an email integration, by the link in each of its emails."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tocsin.web.session import Service
 
 @get("/unsubscribe", include_in_schema=False)
 async def ask_unsubscribe(service: Service, token: str = "") -> Response[str]:
-    """Opened by a person, or by a program that looks at links: changes nothing."""
+    """May be opened by a person or by a link scanner: changes nothing."""
     if links.read_unsubscribe(service.vault, token) is None:
         return broken()
     return message(
-        "Stop these mails?",
-        "No more alerts will be sent by this mail integration. The people of its project see that, and can undo it.",
+        "Stop these emails?",
+        "This email integration will send no more notifications. Members of its project will see this and can undo it.",
         form="unsubscribe", token=token,
     )
 
 
 @post("/unsubscribe", include_in_schema=False, status_code=200)
 async def unsubscribe(service: Service, token: str = "") -> Response[str]:
-    """By the button, or by a mail program in one click (RFC 8058): the integration is disabled."""
+    """Disables the integration: by the button, or by a mail client in one click (RFC 8058)."""
     integration_id = links.read_unsubscribe(service.vault, token)
     if integration_id is None:
         return broken()
     async with transaction(service.pool) as tx:
         await integrations.unsubscribe(tx, system(name="a reader of its mails"), integration_id)
-    return message("Done", "This mail integration sends nothing any more.")
+    return message("Done", "This email integration no longer sends anything.")
 
 
 routes = [ask_unsubscribe, unsubscribe]

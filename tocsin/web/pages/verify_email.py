@@ -1,4 +1,4 @@
-"""The verification of a mail address, by a link in a mail: looking at it changes nothing, its buttons do."""
+"""Verifying an email address by a link in an email: opening it changes nothing, the buttons on its page do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.links import Verification
 from tocsin.storage.postgres.database import transaction
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.web import messages
 from tocsin.web.render import broken, message, page
 from tocsin.web.session import (
     AnyRequest,
@@ -34,9 +35,9 @@ from tocsin.web.session import (
 
 @get("/verify-email", include_in_schema=False)
 async def verify_email(request: AnyRequest, service: Service, token: str = "") -> Response[str]:
-    """Opened from the mail by a person, or by a program that looks at links: changes nothing."""
+    """May be opened by a person or by a link scanner: changes nothing."""
     if not token:
-        return message("Verify your mail address", "Tell us the address, and we send you the link.", form="ask")
+        return message("Verify your email address", "Enter your address, and we will send you the link.", form="ask")
     person = await signed_in(request)
     async with service.pool.acquire() as tx:
         meant = await _meant(tx, service.vault, token)
@@ -45,7 +46,7 @@ async def verify_email(request: AnyRequest, service: Service, token: str = "") -
 
 @post("/verify-email/confirm", include_in_schema=False, status_code=200)
 async def confirm(request: AnyRequest, service: Service) -> Response[str]:
-    """The button of whoever is signed in to that very account: the password stays, and so do the sessions."""
+    """The button for somebody signed in to that account: password and sessions stay."""
     person = await signed_in(request)
     form = await fields(request, person) if person else await open_fields(request)
     token = form.get("token", "")
@@ -56,12 +57,12 @@ async def confirm(request: AnyRequest, service: Service) -> Response[str]:
         if person is None or person.user_id != meant.id or meant.password_hash is None:
             return _ask(meant, person, token)
         await people.verify(tx, person.actor, meant)
-    return message("Thank you", f"{meant.email} is verified now; alerts may go there.", on="/")
+    return message("Thank you", f"{meant.email} is now verified; notifications can go there.", on="/")
 
 
 @post("/verify-email/password", include_in_schema=False, status_code=200)
 async def choose_password(request: AnyRequest, service: Service) -> Response[str]:
-    """The password of whoever reads the account's mail, in place of the one before: whoever made the account is out."""
+    """Whoever receives the account's email sets its password; whoever created the account is signed out."""
     form = await open_fields(request)
     token = form.get("token", "")
     async with service.pool.acquire() as tx:
@@ -78,62 +79,62 @@ async def choose_password(request: AnyRequest, service: Service) -> Response[str
         if now != meant or not await people.choose_password(
             tx, system(), service.vault, meant, password_hash, network(request)
         ):
-            return message("Nothing was changed", "Something was changed elsewhere meanwhile.", status=422)
-    answer = message("Thank you", f"{meant.email} is verified now, and your password is set.", on="/sign-in")
+            return message("Nothing was changed", "The account was changed elsewhere meanwhile.", status=422)
+    answer = message("Thank you", f"{meant.email} is now verified, and your password is set.", on="/sign-in")
     answer.cookies.append(no_session(service))
     return answer
 
 
 @post("/verify-email", include_in_schema=False, status_code=200)
 async def send_again(request: AnyRequest, service: Service) -> Response[str]:
-    """Sends the link again, to the address of an old link or to one typed in; never tells who has an account."""
+    """Sends the link again, to the address of an old link or to one typed in; never reveals who has an account."""
     form = await open_fields(request)
     async with transaction(service.pool) as tx:
         user = await _awaiting(tx, service.vault, form)
         user = await people.ask_for_mail(tx, anybody(), "verification mails", network(request), user)
-    response = message("Look into your mailbox", "If that address waits to be verified, a mail is on its way to it.")
+    response = message(messages.CHECK_YOUR_EMAIL, "If that address needs to be verified, an email is on its way.")
     if user:
         response.background = BackgroundTask(send_verification, service, user)
     return response
 
 
 async def _meant(tx: asyncpg.Connection, vault: Vault, token: str) -> User | Response[str]:
-    """The account that a link can still verify, or a page that says why it verifies none.
+    """The account that a link can still verify, or a page that says why it cannot.
 
-    Once the address is verified and there is a password, a link has done all that it can do.
+    Once the address is verified and there is a password, there is nothing left for the link to do.
     """
     verification = links.read_verification(vault, token)
     user = await _user(tx, verification) if verification else None
     if verification is None or user is None:
         return broken(form="ask" if verification is None else "")
     if user.verified and (verification.expired or user.password_hash is not None):
-        return message("Already verified", f"{user.email} was verified before; alerts may go there.", on="/")
+        return message("Already verified", f"{user.email} is already verified; notifications can go there.", on="/")
     if verification.expired:
         return message(
-            "This link is too old",
-            f"It was good for three days. We can send a new one to {user.email}.",
+            "This link has expired",
+            f"It was valid for three days. We can send a new one to {user.email}.",
             form="resend", token=token, status=410,
         )
     return user
 
 
 def _ask(user: User, person: Person | None, token: str, error: str = "") -> Response[str]:
-    """The form that verifies the address: one button for whoever is signed in to the account, else a new password."""
+    """The form that verifies the address: a button if signed in to the account, else a new password."""
     mine = person is not None and person.user_id == user.id and user.password_hash is not None
     return page(
-        "verify_email.html", person if mine else None, title="Verify your mail address",
+        "verify_email.html", person if mine else None, title="Verify your email address",
         status_code=422 if error else 200, user=user, mine=mine, token=token, error=error,
     )
 
 
 async def _user(tx: asyncpg.Connection, verification: Verification) -> User | None:
-    """The user that a link speaks of, if the address is still the same."""
+    """The user of a link, if the address is still the same."""
     user = await accounts.user_by_id(tx, verification.user_id)
     return user if user and rules.same_address(user.email) == rules.same_address(verification.email) else None
 
 
 async def _awaiting(tx: asyncpg.Connection, vault: Vault, form: Mapping[str, str]) -> User | None:
-    """The unverified user that an old link, or an address, stands for."""
+    """The unverified user of an old link or an address."""
     if token := form.get("token"):
         verification = links.read_verification(vault, token)
         user = await _user(tx, verification) if verification else None

@@ -1,4 +1,4 @@
-"""The first page that anybody sees: whoever runs the installation sets their account up, by a link that it printed."""
+"""The first page after installation: the operator sets up their account, by a link that Tocsin printed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tocsin.web.session import AnyRequest, Service, open_fields, redirect, reque
 
 @get("/welcome", include_in_schema=False)
 async def welcome(service: Service, token: str = "") -> Response[str]:
-    """Looking at the page uses nothing up."""
+    """Opening the page does not use up the link."""
     async with service.pool.acquire() as tx:
         found = await operator.of_link(tx, service.vault, token)
     if found is None:
@@ -32,7 +32,7 @@ async def welcome(service: Service, token: str = "") -> Response[str]:
 
 @post("/welcome", include_in_schema=False, status_code=200)
 async def set_up(request: AnyRequest, service: Service) -> Response[str]:
-    """Uses the link up, in one transaction with what it is for, and signs in."""
+    """Uses up the link in the transaction that sets up the account, and signs in."""
     form = await open_fields(request)
     token = form.get("token", "")
     async with service.pool.acquire() as tx:
