@@ -1,1 +1,1 @@
-"""What may be done, and by whom: one verb for people, programs, commands and files alike."""
+"""Actions: what may be done, and by whom; one function for pages, API, commands and files alike."""

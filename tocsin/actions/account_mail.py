@@ -1,6 +1,4 @@
-"""Mail that the service writes on its own account: after the answer, so that its time tells nothing, and never a reason
-to fail.
-"""
+"""Mail about accounts: sent after the response, so that its timing reveals nothing, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ _under_way: set[asyncio.Task[None]] = set()
 
 
 class Service(Protocol):
-    """What letters need of the service that writes them."""
+    """What these mails need of the service that sends them."""
 
     pool: asyncpg.Pool
     settings: Settings
@@ -37,9 +35,9 @@ class Service(Protocol):
     public_url: str
 
 
-def later(letter: Coroutine[Any, Any, None]) -> None:
-    """Send one of these beside an answer that is a refusal."""
-    task = asyncio.create_task(letter)
+def later(mail: Coroutine[Any, Any, None]) -> None:
+    """Send one of these in the background of an error response."""
+    task = asyncio.create_task(mail)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
 
@@ -57,7 +55,7 @@ async def send_reset(service: Service, user: User) -> None:
 
 
 async def send_already_registered(service: Service, user: User) -> None:
-    """Somebody registered with the address of an account: one that is not verified gets its link once more."""
+    """Somebody registered with the address of an account: an unverified one gets its link again."""
     if not user.verified:
         await send_verification(service, user)
         return
@@ -87,11 +85,11 @@ async def send_invitation(service: Service, invitation: Invitation) -> None:
 
 
 async def _to_user(service: Service, user: User, write: Callable[[str, datetime], OutgoingMail]) -> None:
-    """To an address that nobody has shown to be theirs, so many a day and no more."""
+    """To an unverified address, within a daily limit."""
     if not user.verified:
         async with service.pool.acquire() as tx:
             if not await mail_limits.write(tx, user.email):
-                log.warning("a letter was not sent: enough of them went to that address today")
+                log.warning("daily mail limit for this address reached; mail not sent")
                 return
     await _send(service, write)
 

@@ -42,14 +42,14 @@ async def detach(
 
 @action("attached integration to everything")
 async def attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
-    """To every server and monitor, those to come included."""
+    """To every server and monitor, future ones included."""
     found = existing(await stored.attach_all(tx, vault, actor.project_id, key))
     return found, changed(found)
 
 
 @action("keeps integration from what is to come")
 async def stop_attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
-    """What it is attached to stays; servers and monitors that are made later are not attached any more."""
+    """Existing attachments stay; servers and monitors created later are no longer attached."""
     found = await locked(tx, actor, vault, key)
     await stored.stop_attach_all(tx, actor.project_id, key)
     return found, changed(found)

@@ -1,4 +1,4 @@
-"""What an action is: who acts, what their role allows, and the audit log's entry that it cannot leave out.
+"""What an action is: who acts, what their role allows, and the audit log entry that it always writes.
 
 An action is a coroutine that takes the caller's transaction, the `Actor` and a request in domain values. It raises
 `Refused`, and knows no HTTP, form, template or command line. `docs/roles.md` says who may do what.
@@ -18,8 +18,8 @@ from tocsin.storage.accounts import members
 from tocsin.storage.postgres.database import Tx
 
 Role = Literal["owner", "member", "reader", "operator", "person", "anybody", "system"]
-"""The first three are roles in a project. `operator`: whoever runs the installation. `person`: somebody signed in, in a
-matter of their own; `anybody`: somebody who is not. `system`: Tocsin itself, or a far end that showed what proves it.
+"""The first three are roles in a project. `operator`: runs the installation. `person`: a signed-in user, in a
+matter of their own; `anybody`: not signed in. `system`: Tocsin itself, or an external service that has authenticated.
 """
 
 SYSTEM: frozenset[Role] = frozenset({"system"})
@@ -31,7 +31,7 @@ PEOPLE: frozenset[Role] = READERS | {"person"}
 EVERYBODY: frozenset[Role] = PEOPLE | {"anybody"}
 
 INSTALLATION = UUID(int=0)
-"""Stands for the installation as a whole, where an actor acts on no project."""
+"""Stands for the whole installation, if an actor acts on no project."""
 
 READERS_ONLY_READ = "You may read this project, but not change it; ask its owner for another role"
 OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
@@ -40,16 +40,16 @@ OPERATORS_ONLY = "That is for whoever runs this installation"
 P = ParamSpec("P")
 R = TypeVar("R")
 Way = TypeVar("Way")
-"""A transaction, or a group commit that many share."""
+"""A transaction, or a shared group commit."""
 
 
 class Actor:
-    """Whoever acts, on which project. A project's own API token acts as an owner. Immutable by convention.
+    """Who acts, on which project. A project's own API token acts as an owner. Immutable by convention.
 
-    `name` is what the audit log calls them: a user's key or address, `audit.API_TOKEN` or `audit.OPERATOR`.
+    `name` is their name in the audit log: a user's key or address, `audit.API_TOKEN` or `audit.OPERATOR`.
     """
 
-    # No dataclass: the API's framework would look into one, field by field, for each handler.
+    # No dataclass: the API's framework would inspect one, field by field, for each handler.
 
     __slots__ = ("name", "plan", "project_id", "role", "user_id")
 
@@ -64,7 +64,7 @@ class Actor:
 
 
 def operator(project_id: UUID = INSTALLATION) -> Actor:
-    """Whoever runs the installation, by a command."""
+    """The operator, through a command."""
     return Actor(project_id, "operator", audit.OPERATOR)
 
 
@@ -74,13 +74,13 @@ def anybody() -> Actor:
 
 
 def system(project_id: UUID = INSTALLATION, name: UUID | str = "Tocsin") -> Actor:
-    """Tocsin itself, or a far end by its `name`, whose proof was looked at."""
+    """Tocsin itself, or by its `name` an external service that has authenticated."""
     return Actor(project_id, "system", name)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an action did, for the audit log: to what, as people call it, with plain details and never a secret."""
+    """What an action did, for the audit log: the subject's display name, with plain details and never a secret."""
 
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that may be done. `recorded` is how the audit log calls it; where it is None, `because` says why."""
+    """One action. `recorded` is its label in the audit log; if it is None, `because` says why."""
 
     name: str
     roles: frozenset[Role]
@@ -99,16 +99,16 @@ class Action:
 
 
 ACTIONS: dict[str, Action] = {}
-"""Every action of the modules that were loaded, by its name (`monitors.create`)."""
+"""Every action of the loaded modules, by its name (`monitors.create`)."""
 
 Do = Callable[Concatenate[Tx, Actor, P], Awaitable[tuple[R, Change | None]]]
 Act = Callable[Concatenate[Tx, Actor, P], Awaitable[R]]
 
 
 def action(recorded: str, *, by: frozenset[Role] = MEMBERS) -> Callable[[Do[P, R]], Act[P, R]]:
-    """Makes an action of a coroutine that returns its result and the `Change`, or None where nothing was changed.
+    """Decorates a coroutine that returns its result and the `Change`, or None if nothing was changed.
 
-    The entry is written in the same transaction, so neither is there without the other.
+    The entry is written in the same transaction, so neither exists without the other.
     """
 
     def decorate(do: Do[P, R]) -> Act[P, R]:
@@ -132,7 +132,7 @@ def action(recorded: str, *, by: frozenset[Role] = MEMBERS) -> Callable[[Do[P, R
 def unrecorded(
     because: str, *, by: frozenset[Role] = MEMBERS
 ) -> Callable[[Callable[Concatenate[Way, Actor, P], Awaitable[R]]], Callable[Concatenate[Way, Actor, P], Awaitable[R]]]:
-    """Makes an action of a coroutine that leaves no entry, `because` of what is said."""
+    """Decorates a coroutine that writes no entry; `because` says why."""
 
     def decorate(
         do: Callable[Concatenate[Way, Actor, P], Awaitable[R]]
@@ -150,16 +150,16 @@ def unrecorded(
 
 
 def require(actor: Actor, roles: Collection[Role]) -> None:
-    """Raises `Refused` (403) where the actor's role is none of these."""
+    """Raises `Refused` (403) if the actor's role is none of these."""
     if actor.role not in roles:
-        said = OPERATORS_ONLY if roles == OPERATOR else OWNERS_ONLY if actor.role == "member" else READERS_ONLY_READ
-        raise Refused(403, "forbidden", said)
+        message = OPERATORS_ONLY if roles == OPERATOR else OWNERS_ONLY if actor.role == "member" else READERS_ONLY_READ
+        raise Refused(403, "forbidden", message)
 
 
 async def _allow(tx: Tx, actor: Actor, roles: frozenset[Role]) -> None:
     require(actor, roles)
     if roles is OWNERS and actor.user_id is not None:
-        await members.require_owner(tx, actor.project_id, actor.user_id)  # as it is now, and until the end
+        await members.require_owner(tx, actor.project_id, actor.user_id)  # the current role, locked until the transaction ends
 
 
 def _register(do: Callable[..., Any], roles: frozenset[Role], recorded: str | None, because: str = "") -> None:

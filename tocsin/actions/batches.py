@@ -1,4 +1,4 @@
-"""What machines do by the thousand a second shares its commits: opening and resolving incidents, reporting metrics."""
+"""Group commits for what machines do by the thousand per second: opening and resolving incidents, reporting metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tocsin.storage.monitoring.servers import Recorded, Report
 from tocsin.storage.postgres.database import GroupCommit, Tx
 
 REPORTS = 100
-"""Reports that share a commit: each may bring what its agent kept through six hours."""
+"""Reports that share a commit: each may bring a backlog of six hours."""
 
 OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | ResourceNotFound | None]]
-"""Openings that one request brings, which stand or fall together."""
+"""Incidents that one request opens, all or none."""
 ResolveBatch: TypeAlias = GroupCommit[Sequence[ResolveRequest], list[list[Incident]]]
 ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
 
@@ -33,7 +33,7 @@ class Batches:
 
 
 def of(pool: asyncpg.Pool, public_url: str) -> Batches:
-    """They hold no resource of their own, so they need not be closed."""
+    """They hold no resources, so they need not be closed."""
 
     async def open_units(
         tx: Tx, units: Sequence[Sequence[OpenRequest]]

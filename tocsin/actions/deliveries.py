@@ -1,4 +1,4 @@
-"""Deliveries: sent again, because a person or a program says so."""
+"""Deliveries: redelivered on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.storage.postgres.database import Tx
 
 @unrecorded("it is on the delivery's own record", by=SYSTEM)
 async def report(tx: Tx, actor: Actor, message_id: str, key: UUID, status_text: str | None, error: str | None) -> None:
-    """What a provider says of a message that it had taken, signed by it."""
+    """A provider's signed report on a message that it accepted."""
     await phones.record_report(tx, message_id, key, status_text, error)
 
 
@@ -26,18 +26,18 @@ async def report(tx: Tx, actor: Actor, message_id: str, key: UUID, status_text: 
 async def redeliver(
     tx: Tx, actor: Actor, key: UUID, public_url: str, *, confirmed: bool
 ) -> tuple[Delivery, Change]:
-    """A new delivery that says what the old one said.
+    """A new delivery with the old one's content.
 
-    Raises `Refused`: 404, or 422 where it has not ended, cannot be sent again, or is a restart that nobody `confirmed`
-    or that nothing asks for any more.
+    Raises `Refused`: 404, or 422 if it has not finished, cannot be sent again, or is a restart that was not `confirmed`
+    or has no ongoing incident.
     """
     old = await stored.one(tx, actor.project_id, key)
     if old is None:
         raise not_found("delivery")
     if old.status in ("pending", "sending"):
-        raise forbidden_state("This delivery has not ended yet; wait until it is delivered or dead")
+        raise forbidden_state("This delivery has not finished yet; wait until it is delivered or dead")
     if old.event == "notice":
-        raise forbidden_state("A notice of the service's own is not sent again")
+        raise forbidden_state("A notice of the service itself cannot be sent again")
     incident = await incidents.one(tx, actor.project_id, old.incident_id) if old.incident_id else None
     if old.incident_id and incident is None:
         raise forbidden_state("The incident of this delivery is no longer on record")
@@ -56,7 +56,7 @@ async def redeliver(
 
 
 def _check(incident: Incident | None, *, confirmed: bool) -> None:
-    """Refuse what must not happen twice by itself, unless a person orders it while there is reason to."""
+    """Refuse what must not be repeated automatically, unless a person confirms it while the incident is ongoing."""
     if incident is None or incident.closed_at is not None:
         raise forbidden_state("The incident of this delivery has been resolved: there is nothing to restart for")
     if not confirmed:

@@ -19,7 +19,7 @@ from tocsin.storage.postgres.database import Tx
 async def open(
     batch: OpenBatch, actor: Actor, openings: Sequence[OpenRequest]
 ) -> list[Opened | ResourceNotFound | None]:
-    """All or none; one answer each, in order. Openings are of the actor's own project."""
+    """All or none; one result each, in order. Requests are for the actor's own project."""
     return await batch(openings)
 
 
@@ -27,25 +27,25 @@ async def open(
 async def resolve_ongoing(
     batch: ResolveBatch, actor: Actor, closings: Sequence[ResolveRequest]
 ) -> list[list[Incident]]:
-    """What was ended by each; an empty list where nothing was ongoing."""
+    """What each resolved; an empty list if nothing was ongoing."""
     return await batch(closings)
 
 
 @action("resolved incident")
 async def resolve(tx: Tx, actor: Actor, key: UUID, *, by: str) -> tuple[Incident, Change | None]:
-    """How it is now; one that ended before stays as it is. `by` is who its own record names."""
+    """Its new state; one that was resolved before stays as it is. `by` is who is recorded as resolving it."""
     incident = await _existing(tx, actor, key)
     if incident.closed_at is not None:
         return incident, None
     closing = ResolveRequest(incident.project_id, incident.resource_id, incident.type, by, incident.id)
     [ended] = await stored.resolve(tx, [closing])
     now = await _existing(tx, actor, key)
-    return now, _change(now) if ended else None  # somebody else may have been first
+    return now, _change(now) if ended else None  # somebody else may have resolved it first
 
 
 @action("snoozed incident")
 async def snooze(tx: Tx, actor: Actor, key: UUID, until: datetime) -> tuple[Incident, Change]:
-    """Nothing is sent until then; if it is ongoing then, it reminds. Raises `Refused` (404; 422 where it has ended)."""
+    """Nothing is sent until then; if it is still ongoing then, a reminder is sent. Raises `Refused` (404; 422 if it is resolved)."""
     snoozed = await stored.snooze(tx, actor.project_id, key, until)
     if snoozed is None:
         await _existing(tx, actor, key)

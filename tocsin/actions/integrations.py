@@ -1,4 +1,4 @@
-"""Integrations: made, changed, tried out, enabled, deleted."""
+"""Integrations: created, changed, tested, enabled, deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CANNOT_BE_DELETED = "This integration cannot be deleted."
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """An integration to be made. `settings` are what its type reads from what was `given`."""
+    """An integration to create. `settings` are what its type parsed from `given`."""
 
     kind: IntegrationType
     name: str | None
@@ -45,16 +45,16 @@ def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
 
 
 def without_masked(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given without the secrets that were sent back masked, as they had been shown: those stay."""
+    """What was given, without secrets that were sent back masked: those stay as stored."""
     return {name: value for name, value in given.items() if not (name in kind.secret_settings and value == MASK)}
 
 
 async def reachable(
     kind: IntegrationType, settings: Mapping[str, Any], networks: Sequence[IPv4Network | IPv6Network]
 ) -> str | None:
-    """Refuse a host that may never be called; of one that cannot be called at present, say why.
+    """Refuse a host that may never be called; if it cannot be called at present, return why.
 
-    It asks name servers: call it where no transaction is open.
+    It queries name servers: call it outside a transaction.
     """
     host = kind.host(settings)
     if host is None:
@@ -68,7 +68,7 @@ async def reachable(
 async def create(
     tx: Tx, actor: Actor, vault: Vault, wanted: New, *, production: bool
 ) -> tuple[Integration, Change]:
-    """Raises `Refused`, where it was tried with a wrong proof with `keep`: that the try was spent must stay."""
+    """Raises `Refused`; for a wrong verification code with `keep`, so that the used attempt stays recorded."""
     kind = wanted.kind
     await kind.before_create(tx, vault, Creator(actor.project_id, actor.plan, production), wanted.given)
     made = await stored.create(
@@ -87,7 +87,7 @@ async def create_system(tx: Tx, actor: Actor, email: str) -> tuple[None, Change]
 
 @action("unsubscribed from integration", by=SYSTEM)
 async def unsubscribe(tx: Tx, actor: Actor, key: UUID) -> tuple[bool, Change | None]:
-    """Disabled for good, by a reader of its mails. Whether it was there, and enabled."""
+    """Disable it for good, on behalf of a reader of its mails. Returns whether it existed and was enabled."""
     disabled = await health.disable(tx, key, UNSUBSCRIBED, for_good=True)
     if disabled is None:
         return False, None
@@ -126,7 +126,7 @@ async def test(tx: Tx, actor: Actor, vault: Vault, key: UUID, public_url: str) -
 
 @action("rotated the signing secret")
 async def rotate_secret(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[str, Change]:
-    """The new secret, which goes beside the old one for a day."""
+    """The new secret; for a day, the old one signs too."""
     found, kind = await _changeable(tx, actor, vault, key)
     settings = kind.rotate_secret(found.settings, time.time())
     await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret_settings)
@@ -136,7 +136,7 @@ async def rotate_secret(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[
 
 @action("enabled integration")
 async def enable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
-    """Its past failures are forgotten."""
+    """Its past failures are reset."""
     await locked(tx, actor, vault, key)
     await health.enable(tx, actor.project_id, key)
     found = await locked(tx, actor, vault, key)
@@ -162,13 +162,13 @@ async def locked(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:
 
 
 async def _changeable(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, IntegrationType]:
-    """As `held`, or 422 where its settings are not for people to change."""
+    """As `locked`, or 422 if its settings cannot be changed."""
     found = await locked(tx, actor, vault, key)
     if found.system:
         raise forbidden_state("This integration cannot be changed: it is the address of the project's owner")
     kind = base.of(found.type)
     if not kind.editable:
-        raise forbidden_state(f"A {kind.label} integration cannot be changed: delete it and make it anew")
+        raise forbidden_state(f"A {kind.label} integration cannot be changed: delete it and create a new one")
     return found, kind
 
 
@@ -180,7 +180,7 @@ def changed(found: Integration, **details: Any) -> Change:
 
 
 def existing(found: Integration | None) -> Integration:
-    """What was found, or 404."""
+    """The integration, or 404."""
     if found is None:
         raise not_found("integration")
     return found

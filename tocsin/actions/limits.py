@@ -1,4 +1,4 @@
-"""How often something may be tried, before it is done: each try counts, whatever comes of it."""
+"""Rate limits, taken before the act: each attempt counts, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tocsin.storage.postgres.database import Tx
 
 @unrecorded("a try changes nothing", by=EVERYBODY)
 async def take(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
-    """One more try at the `subject`. Raises `Refused` (429), where `words` may name `minutes` or `seconds`."""
+    """Count one more attempt for the `subject`. Raises `Refused` (429), where `words` may name `minutes` or `seconds`."""
     if wait := await throttle.take(tx, subject, limit):
         raise _refused(words, wait)
 
 
 @unrecorded("a try changes nothing", by=EVERYBODY)
 async def allows(tx: Tx, actor: Actor, subject: str, limit: Limit) -> bool:
-    """As `take`, for what is left out rather than refused."""
+    """As `take`, for what is skipped rather than refused."""
     return not await throttle.take(tx, subject, limit)
 
 
 @unrecorded("a trial changes nothing", by=OPERATOR)
 async def take_trial(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
-    """As `take`, for what only the operator may try: whether mail, SMS and Slack are set up well."""
+    """As `take`, for tests of the operator: whether mail, SMS and Slack are set up correctly."""
     await take(tx, actor, subject, limit, words)
 
 

@@ -1,4 +1,4 @@
-"""Who is in a project: invited, joined, given another role, removed. Owners decide; one owner stays at least."""
+"""Members of a project: invited, joined, given another role, removed. Owners decide; at least one owner stays."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tocsin.storage.channels import mail_limits
 from tocsin.storage.postgres.database import Tx
 
 INVITATIONS = Limit(30, 3600)
-"""Of one person: each is a mail to somebody who may not want it."""
+"""Per person: each is a mail to somebody who may not want it."""
 
 VERIFY_FIRST = "Verify your own address first, by the link that was mailed to you; your account page sends it again"
-TOO_MANY = "That was tried often enough for now. Wait {minutes} min"
-ENOUGH_TODAY = "That is enough for today: {what} a day (UTC) are the most"
+TOO_MANY = "Too many attempts. Try again in {minutes} min"
+ENOUGH_TODAY = "The daily limit is reached: at most {what} a day (UTC)"
 
 
 @action("invited member", by=OWNERS)
 async def invite(
     tx: Tx, actor: Actor, email: str, role: Role, *, by: UUID, verified: bool
 ) -> tuple[Invitation, Change]:
-    """Invite the owner of the address, for a week; the caller sends the mail. Who is not `verified` writes to nobody.
+    """Invite the owner of the address, for a week; the caller sends the mail. An inviter who is not `verified` is refused.
 
-    Raises `Refused`: 422 where they are in it already or the mails of the day are used up, 429.
+    Raises `Refused`: 422 if they are a member already or the daily mail limit is reached, 429.
     """
     if not verified:
         raise forbidden_state(VERIFY_FIRST)
@@ -41,7 +41,7 @@ async def invite(
 
 @action("withdrew invitation", by=OWNERS)
 async def withdraw(tx: Tx, actor: Actor, invitation_id: UUID) -> tuple[str, Change]:
-    """Whom it was for. Raises `Refused` (404)."""
+    """The invited address. Raises `Refused` (404)."""
     email = await stored.withdraw(tx, actor.project_id, invitation_id)
     return email, Change(email)
 
@@ -50,7 +50,7 @@ async def withdraw(tx: Tx, actor: Actor, invitation_id: UUID) -> tuple[str, Chan
 async def join(tx: Tx, actor: Actor, invitation: Invitation, user_id: UUID) -> tuple[None, Change]:
     """The project becomes the user's current one, and the invitation is used up.
 
-    The caller has made sure that the user reads the mail of the invited address.
+    The caller has verified that the invited address is the user's.
     """
     await stored.accept(tx, invitation, user_id)
     return None, Change(invitation.project_name, project_id=invitation.project_id)
@@ -58,7 +58,7 @@ async def join(tx: Tx, actor: Actor, invitation: Invitation, user_id: UUID) -> t
 
 @action("changed role", by=OWNERS)
 async def set_role(tx: Tx, actor: Actor, user_id: UUID, role: Role) -> tuple[Member, Change]:
-    """Raises `Refused`: 404, or 422 where nobody would own the project any more."""
+    """Raises `Refused`: 404, or 422 if the project would have no owner left."""
     member = await stored.set_role(tx, actor.project_id, user_id, role)
     return member, Change(member.email, {"role": role})
 
@@ -72,6 +72,6 @@ async def remove(tx: Tx, actor: Actor, user_id: UUID) -> tuple[Member, Change]:
 
 @action("left project", by=READERS)
 async def leave(tx: Tx, actor: Actor, user_id: UUID, project_name: str) -> tuple[None, Change]:
-    """Everybody may leave. Raises `Refused` (422) where nobody would own the project any more."""
+    """Everybody may leave. Raises `Refused` (422) if the project would have no owner left."""
     await stored.remove(tx, actor.project_id, user_id)
     return None, Change(project_name)

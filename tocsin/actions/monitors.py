@@ -1,4 +1,4 @@
-"""Network monitors: made, changed, paused, deleted."""
+"""Network monitors: created, changed, paused, deleted."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Number = int | float
 StatusToExpect = int | str | list[int | str]
 
 OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
-"""Fields that are judged anew where one of them is given, and not otherwise: rules may have become stricter."""
+"""Fields that are validated together if one of them is given, and not otherwise: rules may have become stricter."""
 
 
 class MonitorFields(msgspec.Struct):
-    """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
+    """A monitor's configuration. Omitted or null: the default; on a change, what is omitted stays.
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
-    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read. Up
+    `keyword` is searched in the first MiB of the page, in the page's own charset and with its HTML entities decoded. Up
     to 5 redirects are followed, unless `expected_status` names theirs.
     """
 
@@ -49,7 +49,7 @@ class MonitorFields(msgspec.Struct):
 
 
 def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: bool) -> MonitorConfig:
-    """What is to be watched from now on. Raises `Refused` (422), naming each field that cannot be accepted."""
+    """The resulting configuration. Raises `Refused` (422), naming each field that cannot be accepted."""
     if stored_ is None and given.url is UNSET:
         raise invalid_field("url", "is required")
     start = stored_ or _default(str(given.url))
@@ -90,9 +90,9 @@ def least_interval(*, production: bool) -> float:
 
 
 async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
-    """Refuse a host that may never be looked at; of one that cannot be at present, say why.
+    """Refuse a host that may never be checked; if it cannot be reached at present, return why.
 
-    It asks name servers: call it where no transaction is open.
+    It queries name servers: call it outside a transaction.
     """
     guard, host = Guard(networks), base.host_of(made.target.url)
     guard.check_given(host, "url")
@@ -101,7 +101,7 @@ async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Ne
 
 @action("made network monitor")
 async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Change]:
-    """Begins to watch; the first check follows at once."""
+    """Create a monitor; the first check follows at once."""
     key = await stored.create(tx, actor.project_id, made)
     found = await stored.one(tx, actor.project_id, key)
     assert found is not None
@@ -112,7 +112,7 @@ async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Ch
 async def change(
     tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
 ) -> tuple[Monitor, Change]:
-    """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
+    """Change what is given. A change that concerns the checks restarts them, at once; pausing resolves its incidents."""
     before = await stored.changing(tx, actor.project_id, key)
     if before is None:
         raise not_found("network_monitor")
@@ -127,7 +127,7 @@ async def change(
 
 @action("deleted network monitor")
 async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
-    """Deletes a monitor and resolves its incidents. How it was."""
+    """Delete a monitor and resolve its incidents. Returns its last state."""
     found = await stored.one(tx, actor.project_id, key)
     if found is None or not await stored.delete(tx, actor.project_id, key):
         raise not_found("network_monitor")
@@ -135,7 +135,7 @@ async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
 
 
 def _differing(before: MonitorConfig, after: MonitorConfig) -> list[str]:
-    """The names of the fields that are not what they were."""
+    """The names of the fields that differ."""
     was, now = _fields(before), _fields(after)
     return [name for name in now if now[name] != was[name]]
 

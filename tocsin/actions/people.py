@@ -19,13 +19,13 @@ from tocsin.storage.postgres.secrets import Vault
 MAILS_PER_USER = Limit(3, 3600)
 MAILS_PER_NETWORK = Limit(20, 3600)
 LETTERS_ABOUT_ONE = Limit(3, 86_400)
-"""To the owner of an address that others register with."""
+"""Mails to the owner of an address that others register with."""
 WAIT = "Please wait a while before you ask for another mail"
 
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """Who registers: with a password or without, and with a site to watch from the first day on."""
+    """Who registers: with a password or without, and with a first site to monitor."""
 
     email: str
     name: str
@@ -35,7 +35,7 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The new user; or None, and the `known` one whose address it is, where they are to be told."""
+    """The new user; or None, and the `known` one whose address it is, if they are to be notified."""
 
     user: User | None
     known: User | None = None
@@ -47,8 +47,8 @@ async def register(tx: Tx, actor: Actor, vault: Vault, new: NewAccount, plan: st
     user = await accounts.create_user(tx, new.email, new.name, new.password_hash)
     if user is None:
         known = await accounts.user_by_email(tx, new.email)
-        told = known and await limits.allows(tx, actor, f"letters about {known.id}", LETTERS_ABOUT_ONE)
-        return Registered(None, known if told else None)
+        notified = known and await limits.allows(tx, actor, f"letters about {known.id}", LETTERS_ABOUT_ONE)
+        return Registered(None, known if notified else None)
     person = Actor(actor.project_id, "person", user.id, plan, user.id)
     name = names.cut(f"{user.name or user.email}'s project", names.MAX_LENGTH)
     project = await projects.create(tx, person, vault, name, plan, user)
@@ -66,8 +66,8 @@ async def rename(tx: Tx, actor: Actor, user_id: UUID, name: str) -> None:
 async def change_password(
     tx: Tx, actor: Actor, checked: User, password_hash: str, session_id: UUID, tries: str
 ) -> bool:
-    """Another password in place of the one that was looked at: all other sessions end, and the limit of the subject
-    `tries` is given back. False where it is not the password any more, or the session is over.
+    """Another password in place of the one that was checked: all other sessions end, and the limit of the subject
+    `tries` is reset. False if the password has changed meanwhile, or the session has ended.
     """
     if not await accounts.hold(tx, checked) or not await sessions.lives(tx, checked.id, session_id):
         return False
@@ -79,16 +79,16 @@ async def change_password(
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
 async def verify(tx: Tx, actor: Actor, user: User) -> None:
-    """By whoever is signed in to that very account and reads its mail."""
+    """The signed-in user of the account has opened the link from its mail."""
     await accounts.verify(tx, user.id, user.email)
 
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
 async def take_over(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: str, password_hash: str) -> User | None:
-    """The account is its mail's reader's from now on: with this password, its address verified, and nobody signed in.
+    """Give the account to the reader of its mail: with this password, its address verified, and all sessions ended.
 
-    An account that nobody had verified may have been made by a stranger, so the tokens of the projects that it made
-    are replaced too. The user as they are now; None where the account is gone, or has another address by now.
+    An unverified account may have been created by a stranger, so the tokens of the projects that it created
+    are replaced too. Returns the user; None if the account was deleted, or has another address by now.
     """
     user = await accounts.user_by_id(tx, user_id, lock=True)
     if user is None or same_address(user.email) != same_address(email):
@@ -104,7 +104,7 @@ async def take_over(tx: Tx, actor: Actor, vault: Vault, user_id: UUID, email: st
 
 @unrecorded("the tokens that are replaced are on record", by=SYSTEM)
 async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, password_hash: str, network: str) -> bool:
-    """As `claim`; the new password may then be tried from that network, whatever was tried before."""
+    """As `take_over`; and reset the limits, so that the new password works from that network."""
     if await take_over(tx, actor, vault, user.id, user.email, password_hash) is None:
         return False
     await sign_ins.reset_limits(tx, vault, user, network)
@@ -115,7 +115,7 @@ async def choose_password(tx: Tx, actor: Actor, vault: Vault, user: User, passwo
 async def take_over_invited(
     tx: Tx, actor: Actor, vault: Vault, email: str, name: str, password_hash: str
 ) -> User | None:
-    """The account of an invited address, taken over by whoever reads its mail. None where somebody else was first."""
+    """The account of an invited address, taken over by the reader of its mail. None if somebody else was first."""
     user = await accounts.user_by_id(tx, (await accounts.ensure_user(tx, email)).id, lock=True)
     if user is None or settled(user):
         return None
@@ -125,13 +125,13 @@ async def take_over_invited(
 
 
 def settled(user: User | None) -> bool:
-    """Whether somebody has shown that the account is theirs, and can get in."""
+    """Whether the account is verified, and has a way to sign in."""
     return user is not None and user.verified and user.password_hash is not None
 
 
 @unrecorded("a mail changes nothing", by=EVERYBODY)
 async def ask_for_mail(tx: Tx, actor: Actor, what: str, network: str, user: User | None) -> User | None:
-    """Whether one more of these mails goes to the user; asked for strangers' addresses too. Raises `Refused` (429)."""
+    """The user if one more of these mails may be sent, else None; call it for unknown addresses too. Raises `Refused` (429)."""
     await limits.take(tx, actor, f"{what} for {network}", MAILS_PER_NETWORK, WAIT)
     return user if user and await limits.allows(tx, actor, f"{what} to {user.id}", MAILS_PER_USER) else None
 
@@ -140,9 +140,9 @@ async def ask_for_mail(tx: Tx, actor: Actor, what: str, network: str, user: User
 async def set_up_operator(
     tx: Tx, actor: Actor, vault: Vault, token: str, email: str, name: str, password_hash: str
 ) -> User | None:
-    """Use the operator's link: the account has this address, name and password. None for a used link.
+    """Use the operator's link: sets the account's address, name and password. None for a used link.
 
-    Raises `Refused` (422) where the address is somebody else's.
+    Raises `Refused` (422) if the address belongs to another account.
     """
     user = await operator.set_up(tx, vault, token, email, name, password_hash)
     if user is not None:
@@ -153,5 +153,5 @@ async def set_up_operator(
 
 @unrecorded("a link by itself changes nothing", by=OPERATOR)
 async def operator_link(tx: Tx, actor: Actor, vault: Vault, public_url: str) -> str | None:
-    """A link that sets the operator's account up, within an hour, once; None where there is no operator."""
+    """A link that sets up the operator's account, valid once, for an hour; None if there is no operator."""
     return await operator.new_link(tx, vault, public_url)

@@ -1,4 +1,4 @@
-"""The code that shows whose number it is, sent before an SMS integration is made with it."""
+"""The code that verifies a phone number before an SMS integration is created with it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = structlog.get_logger(__name__)
 
 NOT_VERIFIED = "Verify your mail address first, by the link that was mailed to you"
 TRY_LATER = 60
-"""Seconds after which a caller may come back when the provider did not take the message."""
+"""Seconds after which a caller may retry if the provider did not accept the message."""
 
 
 @unrecorded("a code by itself changes nothing")
 async def send(pool: asyncpg.Pool, actor: Actor, vault: Vault, settings: Settings, number: object) -> None:
-    """Send a code to the number, good for one integration of the project. No transaction is open while it travels.
+    """Send a code to the number, good for one integration of the project. No transaction is open while it is sent.
 
-    Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan or where the
-    project's maker is a stranger, 422 for the number, 429 where too many were sent, 503 where none can be.
+    Raises `Refused`, in the shape that the specification prints for this call: 403 without the paid plan or if the
+    project's creator is a stranger, 422 for the number, 429 if too many were sent, 503 if none can be.
     """
     if actor.plan != "paid":
         raise paid_plan_required()
@@ -65,9 +65,9 @@ async def _send(pool: asyncpg.Pool, vault: Vault, sms_sender: SmsSender, project
             f"are the most; try again in {seconds} seconds",
             wait=seconds,
         )  # fmt: skip
-    said = fitted((f"{code} is your Tocsin verification code. It is valid for {CODE_MINUTES} minutes.",), ())
+    message = fitted((f"{code} is your Tocsin verification code. It is valid for {CODE_MINUTES} minutes.",), ())
     try:
-        await sms_sender.send(number, said)
+        await sms_sender.send(number, message)
     except SmsRefused as error:
         log.warning("a verification code could not be sent", error=str(error))
         async with pool.acquire() as tx, tx.transaction():

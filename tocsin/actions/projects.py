@@ -1,4 +1,4 @@
-"""Projects: made by people for themselves, by a command for others and on the first start; renamed, put on a plan."""
+"""Projects: created by people for themselves, by a command for others and on the first start; renamed, put on a plan."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 
-NO_PROJECTS = "New projects are made by whoever runs this installation"
+NO_PROJECTS = "New projects are created by the operator of this installation"
 PER_PERSON = Limit(10, 86_400)
-"""That one person makes, who is not the operator: each has ceilings of its own."""
+"""Maximum projects of one person who is not the operator: each has limits of its own."""
 
 
 @action("made project", by=PEOPLE)
 async def create(
     tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, owner: User
 ) -> tuple[NewProject, Change]:
-    """A project of one's own, which becomes the current one."""
+    """A project for the user, which becomes the current one."""
     made_by = None if actor.role == "operator" else owner.id
     made = await accounts.create_project_of(tx, vault, name, plan, owner, made_by=made_by)
     await accounts.switch(tx, owner.id, made.id)
@@ -32,14 +32,14 @@ async def create(
 async def create_for(
     tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, owner_email: str | None
 ) -> tuple[NewProject, Change]:
-    """A project of whoever has that address, or of nobody."""
+    """A project owned by the user with that address, or without an owner."""
     made = await accounts.create_project(tx, vault, name, plan, owner_email)
     return made, Change(made.name, {"plan": made.plan}, made.id)
 
 
 @unrecorded("the installation begins with it", by=SYSTEM)
 async def create_first(tx: Tx, actor: Actor, vault: Vault, name: str) -> NewProject | None:
-    """The operator's account and their first project; None where there is one."""
+    """The operator's account and their first project; None if there is one already."""
     return await accounts.create_operator(tx, vault, operator.UNSET, None, name)
 
 
@@ -54,7 +54,7 @@ async def rename(tx: Tx, actor: Actor, name: str) -> tuple[None, Change | None]:
 
 @action("changed the plan", by=OPERATOR)
 async def set_plan(tx: Tx, actor: Actor, plan: str) -> tuple[str, Change]:
-    """What the project is called. Raises `Refused` (404)."""
+    """The project's name. Raises `Refused` (404)."""
     name = await accounts.set_plan(tx, actor.project_id, plan)
     if name is None:
         raise not_found("project")
@@ -63,6 +63,6 @@ async def set_plan(tx: Tx, actor: Actor, plan: str) -> tuple[str, Change]:
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
 async def switch(tx: Tx, actor: Actor, user_id: UUID, project_id: UUID | None) -> None:
-    """From now on the user acts on that project. Raises `Refused` (404) where they are not in it."""
+    """From now on the user acts on that project. Raises `Refused` (404) if they are not a member."""
     if project_id is None or not await accounts.switch(tx, user_id, project_id):
         raise not_found("project")

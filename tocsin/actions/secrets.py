@@ -1,4 +1,4 @@
-"""What is encrypted at rest, moved to the newest key."""
+"""Key rotation of what is encrypted at rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.storage.postgres.secrets import Vault
 
 @action("rotated secrets", by=OPERATOR)
 async def rotate(tx: Tx, actor: Actor, vault: Vault) -> tuple[Rotated, Change | None]:
-    """In steps that are committed each for itself: give it a connection that is in no transaction."""
+    """In steps that are committed separately: pass a connection outside a transaction."""
     done = await rotation.rotate(tx, vault)
     details = {"renewed": done.renewed, "failed": len(done.failed), "key": vault.key_id}
     return done, Change("installation", details) if done.renewed else None

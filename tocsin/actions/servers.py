@@ -1,4 +1,4 @@
-"""Servers: what their agents report, when they alert, and their end."""
+"""Servers: reports of their agents, alerts, and deletion."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tocsin.storage.postgres.database import Tx
 
 @unrecorded("the samples are its record")
 async def report(batch: ReportBatch, actor: Actor, given: Report) -> Recorded:
-    """Store a report's samples, judge them, and open or resolve what follows. The first report makes the server."""
+    """Store a report's samples, judge them, and open or resolve incidents. The first report creates the server."""
     return await batch(given)
 
 
 @unrecorded("a sign of life", by=SYSTEM)
 async def heartbeat(tx: Tx, actor: Actor) -> None:
-    """Say that reports are accepted here: without it, no server counts as silent."""
+    """Record that reports are accepted here: without it, no server counts as down."""
     await downtime.heartbeat(tx)
 
 
 @action("changed server")
 async def change_alerts(tx: Tx, actor: Actor, key: UUID, given: object) -> tuple[Server, Change]:
-    """When its readings, or its downtime, open an incident. What is left out stays; null switches an alert off.
+    """Change when its samples, or its downtime, open an incident. Omitted alerts stay; null switches an alert off.
 
     Raises `Refused` (404, or 422 with the field).
     """
@@ -40,7 +40,7 @@ async def change_alerts(tx: Tx, actor: Actor, key: UUID, given: object) -> tuple
 
 @action("deleted server")
 async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Server, Change]:
-    """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew. How it was."""
+    """Delete a server and resolve its incidents. An agent that goes on reporting creates it again. Returns its last state."""
     found = await stored.one(tx, actor.project_id, key)
     if found is None or not await stored.delete(tx, actor.project_id, key):
         raise not_found("server")

@@ -17,13 +17,13 @@ OWN = "sessions are listed on the account's page"
 
 @unrecorded(OWN, by=EVERYBODY)
 async def begin(tx: Tx, actor: Actor, vault: Vault, address: str, network: str) -> SignInAttempt:
-    """One more try. The caller commits, whatever comes of it, and then looks at the password."""
+    """Count one more attempt. The caller commits, whatever the outcome, and then checks the password."""
     return await stored.begin(tx, vault, address, network)
 
 
 @unrecorded(OWN, by=EVERYBODY)
 async def create_token(tx: Tx, actor: Actor, vault: Vault, good: SignInAttempt) -> str | None:
-    """A token for the user whose password was right; None where they have another by now."""
+    """A token for the user whose password was right; None if it has changed by now."""
     assert good.user is not None
     token = await sessions.begin(tx, vault, good.user)
     if token is not None:
@@ -35,9 +35,9 @@ async def create_token(tx: Tx, actor: Actor, vault: Vault, good: SignInAttempt) 
 async def create_session(
     tx: Tx, actor: Actor, vault: Vault, user: User, network: str, *, good: SignInAttempt | None, before: str, label: str
 ) -> str | None:
-    """A session in place of the one `before`; `good` is the try that was right, None where a link let them in.
+    """A session that replaces the one `before`; `good` is the successful attempt, None after a link.
 
-    None where the user has another password by now.
+    None if the user's password has changed by now.
     """
     token = await sessions.begin(tx, vault, user, label)
     if token is None:
@@ -53,7 +53,7 @@ async def create_session(
 
 @unrecorded(OWN, by=EVERYBODY)
 async def end_token(tx: Tx, actor: Actor, vault: Vault, token: str) -> bool:
-    """Whether there was such a token; it is worth nothing from now on."""
+    """Revoke the token. Returns whether it existed."""
     return await accounts.sign_out(tx, vault, token)
 
 

@@ -25,13 +25,13 @@ from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.slack import authorize_url
 
-UNKNOWN_INCIDENT = "This incident is not known any more."
-UNKNOWN_WORKSPACE = "This incident is not known any more, or this workspace is not connected to its project any more."
+UNKNOWN_INCIDENT = "This incident no longer exists."
+UNKNOWN_WORKSPACE = "This incident no longer exists, or this workspace is no longer connected to its project."
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """The way to consent: where a person goes, and where Slack sends them back to."""
+    """The URLs for consent: where a person goes, and where Slack sends them back to."""
 
     oauth_url: str
     state: str
@@ -55,9 +55,9 @@ async def begin(
     tx: Tx, actor: Actor, vault: Vault, app: configuration.Slack | None, public_url: str,
     session_id: UUID | None = None,
 ) -> tuple[Consent, Change]:
-    """Begin to connect a channel. With a `session_id`, only that browser session can finish it.
+    """Start to connect a channel. With a `session_id`, only that browser session can finish it.
 
-    Raises `Refused` (503) where Slack is not set up.
+    Raises `Refused` (503) if Slack is not set up.
     """
     if app is None:
         raise Refused(503, "slack_unavailable", OFF)
@@ -69,7 +69,7 @@ async def begin(
 
 @unrecorded("what was begun by it is on record", by=SYSTEM)
 async def use_state(tx: Tx, actor: Actor, vault: Vault, state: str) -> None:
-    """What was begun with that state is under way, and cannot be gone on with once more."""
+    """Use up the state: the connection that it started is being completed."""
     await stored.use_state(tx, vault, state)
 
 
@@ -77,7 +77,7 @@ async def use_state(tx: Tx, actor: Actor, vault: Vault, state: str) -> None:
 async def connect(
     tx: Tx, actor: Actor, vault: Vault, begun: PendingConnection, granted: Mapping[str, Any], public_url: str
 ) -> tuple[Integration, Change]:
-    """The integration, announced in its channel. Raises `Refused` (404) where the project is not there any more."""
+    """The integration, announced in its channel. Raises `Refused` (404) if the project no longer exists."""
     kind = SlackIntegration()
     if not await accounts.hold_project(tx, begun.project_id):
         raise not_found("project")
@@ -89,16 +89,16 @@ async def connect(
     await stored.announce(
         tx, made.id,
         f"This channel is connected to the project {begun.project_name} of Tocsin at {public_url} now "
-        f"and will be told of its incidents. This was begun through {through}.",
+        f"and will be notified of its incidents. It was started through {through}.",
     )  # fmt: skip
     return made, Change(name, {"uuid": ids.public(ids.INTEGRATION, made.id), "type": kind.type, "through": through})
 
 
 @unrecorded("resolving the incident is on record", by=SYSTEM)
 async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
-    """Resolve the incident of a button that was pressed. The message itself will say so, by the delivery that follows.
+    """Resolve the incident of a pressed button. The delivery that follows updates the message itself.
 
-    What has to be said to whoever pressed instead: words, or the incident where somebody else had ended it.
+    Returns what to reply to the user: a text, or the incident if somebody else had resolved it.
     """
     incident_id = ids.parse(ids.INCIDENT, pressed.incident)
     place = incident_id and await stored.of_workspace(tx, incident_id, pressed.team_id, pressed.channel_id)
@@ -109,7 +109,7 @@ async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
     incident = await known.one(tx, project_id, incident_id)
     if incident is None:
         return UNKNOWN_INCIDENT
-    # The message may be one that nobody remembers: its engine died between posting it and saying so.
+    # The message may be unknown: its engine died between posting and recording it.
     closed = await stored.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
     if lasts:
         by = f"{pressed.person} in Slack"

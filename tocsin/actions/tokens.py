@@ -14,7 +14,7 @@ from tocsin.storage.postgres.secrets import Vault
 
 @action("looked at the API token", by=MEMBERS)
 async def reveal(tx: Tx, actor: Actor, vault: Vault, user_id: UUID) -> tuple[str, Change]:
-    """The token in clear; that somebody looked is on record."""
+    """The token in clear; the look is recorded."""
     found = await accounts.projects_of(tx, vault, user_id)
     project = next((each for each in found if each.id == actor.project_id), None)
     if project is None or project.api_token is None:
@@ -24,7 +24,7 @@ async def reveal(tx: Tx, actor: Actor, vault: Vault, user_id: UUID) -> tuple[str
 
 @action("rotated the API token", by=OWNERS)
 async def rotate(tx: Tx, actor: Actor, vault: Vault) -> tuple[NewProject, Change]:
-    """The old one is worth nothing within a second. Raises `Refused` (404)."""
+    """The old one stops working within a second. Raises `Refused` (404)."""
     made = await accounts.rotate_token(tx, vault, actor.project_id)
     if made is None:
         raise not_found("project")

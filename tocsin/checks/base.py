@@ -1,6 +1,6 @@
-"""What a check type is: the smallest contract that the API and the engine need. One file beside this is one type.
+"""What a check type is: the smallest contract that the API and the engine need. Each file next to this one is one type.
 
-A type never sees the database, and the engine never sees what it looks at.
+A type never sees the database, and the engine never sees what it checks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tocsin.transports.guard import Blocked
 from tocsin.transports.resolver import Unresolved
 
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""Failures that say something about this machine and nothing about the site."""
+"""Errors of this machine, not of the site."""
 
 MAX_PLACE_LENGTH = 200
 """Characters of an address in a message."""
@@ -33,7 +33,7 @@ MAX_PLACE_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a check connects by, and as whom. `redirects` are the addresses that it was redirected to so far."""
+    """How a check connects, and its user agent. `redirects` are the addresses that it was redirected to so far."""
 
     dialer: Dialer
     user_agent: str
@@ -41,12 +41,12 @@ class CheckContext:
 
 
 class CheckType(ABC):
-    """One way to look at a site."""
+    """One type of check."""
 
     check_type: ClassVar[str]
     """Its name in the API, such as `http`."""
     schemes: ClassVar[frozenset[str]]
-    """The schemes of the addresses that it can look at."""
+    """The schemes of the addresses that it can check."""
 
     @abstractmethod
     def validate(self, target: Target) -> Target:
@@ -54,17 +54,17 @@ class CheckType(ABC):
 
     @abstractmethod
     async def check(self, target: Target, context: CheckContext) -> Result:
-        """Look once. `OSError` and `Unresolved` may pass through: they mean the same for every type."""
+        """Check once. `OSError` and `Unresolved` may propagate: they mean the same for every type."""
 
     def evidence(self, target: Target, context: CheckContext) -> Evidence:
-        """What is asked, for when nothing came back."""
+        """The request, for when there was no response."""
         return Evidence(request=target.url)
 
 
 async def run_check(target: Target, context: CheckContext) -> Result:
-    """One check, whatever its type. Ends within the target's time-out.
+    """One check, whatever its type. Ends within the target's timeout.
 
-    Raises `OSError` where this machine itself lacks the means (open files, memory), and whatever is a surprise.
+    Raises `OSError` if this machine lacks resources (open files, memory), and unexpected errors.
     """
     kind, context = types()[target.check_type], CheckContext(context.dialer, context.user_agent)
     limit = asyncio.timeout(target.timeout)
@@ -93,7 +93,7 @@ async def run_check(target: Target, context: CheckContext) -> Result:
 
 
 def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
-    """What went wrong, with where it did after redirects. Without the query, which may hold what is secret."""
+    """The problem, and after redirects where it occurred. Without the query, which may contain secrets."""
     if not redirects:
         return problem_text
     rest = problem_text if problem_text[:2].isupper() else problem_text[:1].lower() + problem_text[1:]
@@ -125,13 +125,13 @@ def _tls_reason(error: ssl.SSLError) -> str:
 
 @cache
 def types() -> Mapping[str, CheckType]:
-    """Every type beside this file, by its name: a new file is a new type, nothing else to edit."""
+    """Every type next to this file, by its name: a new file is a new type, nothing else to edit."""
     found = discovery.kinds(__name__.rpartition(".")[0], CheckType)  # type: ignore[type-abstract]
     return {each.check_type: each for each in sorted(found, key=lambda each: each.check_type)}
 
 
 def of(check_type: str | None, url: str) -> CheckType:
-    """The type of that name; where none is named, the one for the URL's scheme, else `http`. 422 for unknown names."""
+    """The type of that name; if none is named, the one for the URL's scheme, else `http`. 422 for unknown names."""
     known = types()
     if check_type is None:
         scheme = url.partition(":")[0].lower()

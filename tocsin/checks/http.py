@@ -1,6 +1,6 @@
-"""`http`: a GET is answered with a good status, to its end, and, where asked for, with a keyword. Plain or over TLS.
+"""`http`: a GET is answered with an expected status, completely, and, if set, with a keyword. Plain or over TLS.
 
-Each check opens a connection of its own: one that is kept would not notice that new ones are refused. The client is as
+Each check opens a new connection: a keep-alive one would not notice that new ones are refused. The client is as
 small as a check needs, because checks are the largest part of what an engine does.
 """
 
@@ -33,11 +33,11 @@ from tocsin.transports.response import Response, Unreadable
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BODY_LIMIT = 1 << 20
-"""Bytes of the body that are read, and in which the keyword is looked for."""
+"""Bytes of the body that are read and searched for the keyword."""
 QUICKLY_SEARCHED = 32 << 10
-"""Bytes of a body that are searched at once; a longer one is in a thread, as is what must be unpacked."""
+"""Bytes of a body that are searched on the event loop; a longer or compressed one is searched in a thread."""
 STREAM_PATIENCE = 1.0
-"""Seconds after which a body that does not say how long it is may be a stream, which never ends and is well."""
+"""Seconds after which a body of undeclared length counts as a stream, which never ends and is fine."""
 HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
 MAX_URL_LENGTH, MAX_KEYWORD_LENGTH = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
@@ -85,9 +85,9 @@ def _headers_sent(context: CheckContext) -> dict[str, str]:
 
 
 async def _follow(url: str, expected: Expected, keyword: str | None, context: CheckContext) -> _Visit:
-    """What is answered at the end of the redirects, `context.redirects`. A redirect that is expected is an end.
+    """Follow redirects (`context.redirects`) to the final response. An expected redirect is final.
 
-    What is set by cookies on the way goes on the way, and is forgotten at its end.
+    Cookies that are set on the way are sent on the way, and dropped afterwards.
     """
     cookies: Cookies | None = None
     for redirects_left in range(MAX_REDIRECTS, -1, -1):
@@ -121,14 +121,14 @@ async def _follow(url: str, expected: Expected, keyword: str | None, context: Ch
 
 
 def _path(there: Endpoint) -> str:
-    """The path as it is asked for."""
+    """The path as it is requested."""
     return there.start.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
 
 
 async def _problem(
     visit: _Visit, expected: Expected, keyword: str | None, redirects: Sequence[str]
 ) -> tuple[Problem, str] | None:
-    """What is wrong with an answer that could be read."""
+    """What is wrong with a response that could be read."""
     response = visit.response
     if not is_expected(response.status, expected):
         return "http_status", after_redirects(redirects, f"HTTP status {response.status}, expected {worded(expected)}")
@@ -145,7 +145,7 @@ async def _problem(
 
 
 def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None) -> tuple[Problem, str] | None:
-    """What is wrong with the words of a page."""
+    """What is wrong with a page's keyword."""
     try:
         page, whole = decoded(bytes(response.body), packed, BODY_LIMIT)
     except Undecodable as error:
@@ -165,7 +165,7 @@ def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None)
 async def _exchange(
     there: Endpoint, cookies: bytes, expected: Expected, keyword: str | None, context: CheckContext
 ) -> _Visit:
-    """Ask once. The answer is read no further than the check needs."""
+    """Make one request. The response is read no further than the check needs."""
     head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, context.user_agent.encode("ascii"), HEADERS)
     visit = _Visit(head, expected, keyword, asyncio.get_running_loop())
     transport, _ = await context.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
@@ -181,9 +181,9 @@ async def _exchange(
 
 
 class _Visit(asyncio.Protocol):
-    """One question and its answer. `ended` is done when enough of that has come, or no more will.
+    """One request and its response. `ended` is done when enough of it has arrived, or no more will.
 
-    `problem` is what kept it from being read; `answered_at` is when its status was known, by `perf_counter`.
+    `problem` is why it could not be read; `answered_at` is when its status was known, by `perf_counter`.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class _Visit(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
 
-    # What the connection says.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.write(self._head)  # type: ignore[attr-defined]  # uvloop's is no asyncio.WriteTransport
@@ -230,7 +230,7 @@ class _Visit(asyncio.Protocol):
             unreadable = str(error)
         if response.status and not self.answered_at:
             self.answered_at = perf_counter()
-            if not is_expected(response.status, self._expected):  # what follows makes it no better
+            if not is_expected(response.status, self._expected):  # the rest cannot improve it
                 self._end()
                 return
         if unreadable is not None:
@@ -251,7 +251,7 @@ class _Visit(asyncio.Protocol):
             self._end("connection_error", "Connection closed before the answer was complete")
 
     def _look(self) -> None:
-        """A stream is well as it is, or as soon as it has said the keyword."""
+        """A stream is fine as it is, or as soon as it has sent the keyword."""
         response = self.response
         content_type = response.header(b"content-type") or b""
         body = bytes(response.body)

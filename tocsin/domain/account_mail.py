@@ -1,4 +1,4 @@
-"""Mail that the service writes on its own account."""
+"""Mail that the service sends about accounts."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ If this was not you, do nothing.
 """
 
 TRIES_TEXT = """\
-Somebody tries to sign in to Tocsin as {email} with wrong passwords. After too many of
-them, tries from there are refused for a while; where you have signed in before, you can still do so.
+Somebody is trying to sign in to Tocsin as {email} with wrong passwords. After too many
+failures, attempts from there are refused for a while; where you have signed in before, you can still do so.
 
 If this was you, and you do not remember your password, set a new one:
 
 {link}
 
-If it was not, a password that you use nowhere else keeps them out. You are told of this once a day at most.
+If it was not, a password that you use nowhere else keeps them out. You get this mail at most once a day.
 """
 
 INVITE_TEXT = """\
-{inviter} invites you to the project {project} on Tocsin, which watches servers and
-sites and tells people when something happens to them. You would be {role} there.
+{inviter} invites you to the project {project} on Tocsin, which monitors servers and
+sites and notifies people when something happens to them. You would be {role} there.
 
 To join, open this link within 7 days:
 
@@ -72,7 +72,7 @@ ROLES = {"owner": "an owner", "member": "a member", "reader": "a reader"}
 def verification(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Asks the owner of an address to open the link once. `domain` is the sender's."""
     text = VERIFY_TEXT.format(link=link)
-    return _letter("verify", recipient, "Please confirm your mail address for Tocsin", text, link, domain, now)
+    return _mail("verify", recipient, "Please confirm your mail address for Tocsin", text, link, domain, now)
 
 
 def invitation(
@@ -81,34 +81,34 @@ def invitation(
     """Invites the owner of an address into a project."""
     project = names.line(project)
     text = INVITE_TEXT.format(inviter=names.line(inviter), project=project, role=ROLES[role], link=link)
-    return _letter("invite", recipient, f"You are invited to {project} on Tocsin", text, link, domain, now)
+    return _mail("invite", recipient, f"You are invited to {project} on Tocsin", text, link, domain, now)
 
 
 def reset(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Lets the owner of an account choose a new password."""
     text = RESET_TEXT.format(email=recipient, link=link)
-    return _letter("reset", recipient, "A new password for Tocsin", text, link, domain, now)
+    return _mail("reset", recipient, "A new password for Tocsin", text, link, domain, now)
 
 
 def already_registered(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
-    """Tells the owner of an account that somebody registered with its address."""
+    """Notifies the owner of an account that somebody registered with its address."""
     text = TAKEN_TEXT.format(email=recipient, link=link)
-    return _letter(f"taken-{now:%Y%m%d}", recipient, "You have an account at Tocsin", text, link, domain, now)
+    return _mail(f"taken-{now:%Y%m%d}", recipient, "You have an account at Tocsin", text, link, domain, now)
 
 
 def failed_sign_ins(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
-    """Tells the owner of an account that somebody guesses at its password."""
+    """Warns the owner of an account that somebody is guessing its password."""
     text = TRIES_TEXT.format(email=recipient, link=link)
-    return _letter(f"tries-{now:%Y%m%d}", recipient, "Somebody tries to sign in as you", text, link, domain, now)
+    return _mail(f"tries-{now:%Y%m%d}", recipient, "Somebody is trying to sign in as you", text, link, domain, now)
 
 
 def test_mail(recipient: str, link: str, *, domain: str, now: datetime) -> OutgoingMail:
     """Shows that mail arrives."""
     kind, text = f"trial-{now:%Y%m%d%H%M%S%f}", TRIAL_TEXT.format(link=link)
-    return _letter(kind, recipient, "A test mail of Tocsin", text, link, domain, now)
+    return _mail(kind, recipient, "A test mail of Tocsin", text, link, domain, now)
 
 
-def _letter(kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime) -> OutgoingMail:
-    """The link makes it one of its kind: sent again, it can be known as the same."""
+def _mail(kind: str, recipient: str, subject: str, text: str, link: str, domain: str, now: datetime) -> OutgoingMail:
+    """The link makes its Message-ID unique: when it is sent again, the duplicate can be recognized."""
     name = hashlib.sha256(link.encode()).hexdigest()[:32]
     return OutgoingMail(recipient, subject, text, now, f"{kind}-{name}@{domain}")

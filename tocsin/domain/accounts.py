@@ -1,4 +1,4 @@
-"""What addresses and passwords are accepted."""
+"""Which addresses and passwords are accepted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_PASSWORD_LENGTH = 1_000
 MAX_ADDRESS_LENGTH = 254
 """Characters of a mail address (RFC 5321, 4.5.3.1, with RFC 3696's erratum 1690)."""
 
-# Names inside one's own network: whether they are good is for the operator's mail server to say. What reads addresses
-# knows such a rule for `.test` alone, so it is shown a name of the same length that is nothing special.
+# Names inside one's own network: the operator's mail server decides whether they are valid. The
+# validator has an exception for `.test` only, so it is given an ordinary name of the same length.
 _LOCAL, _STAND_IN = ".local", ".lokal"
 _is_local = re.compile(rf"{re.escape(_LOCAL)}\Z", re.IGNORECASE)
 
@@ -28,7 +28,7 @@ def address(field: str, text: str) -> str:
     Raises `Refused` (422) naming `field`.
     """
     text = text.strip(" \t")
-    if len(text) > MAX_ADDRESS_LENGTH:  # asked first: what looks into an address takes time by its length
+    if len(text) > MAX_ADDRESS_LENGTH:  # checked first: the cost of validation grows with the length
         raise invalid_field(field, f"is not a mail address: it has more than {MAX_ADDRESS_LENGTH} characters")
     try:
         usual, _ = _forms(text)
@@ -60,9 +60,9 @@ def _forms(text: str) -> tuple[str, str]:
 
 
 def same_address(text: str) -> str:
-    """What an address is compared by: without regard to the case of A to Z, and to no other difference.
+    """The form in which addresses are compared: A to Z without regard to case, and no other change.
 
-    Whatever else looks alike is another address: a mail server may give it to somebody else. In SQL the same is
+    Anything else that looks alike is a different address: its mailbox may belong to somebody else. In SQL the same is
     `storage.postgres.database.folded`.
     """
     return unicodedata.normalize("NFC", text.strip()).translate(_LOWER)

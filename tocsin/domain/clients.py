@@ -1,4 +1,4 @@
-"""Where a request comes from: the network that limits are counted by, seen through proxies that are trusted."""
+"""Where a request comes from: the network that rate limits count by, seen through trusted proxies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
 
     `peer` is the other end of the connection, `forwarded` are the values of `X-Forwarded-For` in their order. Only
     what a trusted proxy wrote is believed: from the right, the first address that is no trusted proxy's counts. Where
-    an entry is no address, whoever passed it on counts.
+    an entry is no address, the proxy that passed it on counts.
     """
     found = _address(peer or "")
     if found is None:
@@ -43,7 +43,7 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    """Whether the other end of a connection is such a proxy."""
+    """Whether the other end of a connection is a trusted proxy."""
     found = _address(peer)
     return found is not None and _is_of(found, trusted)
 

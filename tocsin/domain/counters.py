@@ -1,4 +1,4 @@
-"""What the engines count: gathered in the process, put into the database every few seconds, shown by `/metrics`."""
+"""What the engines count: collected in the process, stored every few seconds, exported by `/metrics`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 @dataclass(frozen=True, slots=True)
 class CounterSpec:
-    """Something that only grows, by a type and by these outcomes."""
+    """A value that only grows, by type and outcome."""
 
     help: str
     outcomes: tuple[str, ...]
@@ -35,17 +35,17 @@ class HistogramSpec:
 
     @cached_property
     def buckets(self) -> tuple[str, ...]:
-        """What the buckets are called, the one without a bound last."""
+        """Labels of the buckets, the unbounded one last."""
         return *map(str, self.bounds), LARGEST
 
 
 COUNTERS = {
-    "deliveries": CounterSpec("Deliveries that have ended", ("delivered", "dead", "suppressed")),
-    "attempts": CounterSpec("Tries of deliveries", ("delivered", "failed", "suppressed", "interrupted")),
+    "deliveries": CounterSpec("Finished deliveries", ("delivered", "dead", "suppressed")),
+    "attempts": CounterSpec("Attempts to deliver", ("delivered", "failed", "suppressed", "interrupted")),
     "checks": CounterSpec("Checks of network monitors", ("ok", "failed")),
 }
 HISTOGRAMS = {
-    "attempt_seconds": HistogramSpec("How long one try took", ("type",), _FAST),
+    "attempt_seconds": HistogramSpec("Duration of one attempt", ("type",), _FAST),
     "delivery_seconds": HistogramSpec(
         "From the commit of an incident to its delivery", ("type",), (*_FAST, 30.0, 120.0, 600.0, 3600.0, 14_400.0)
     ),
@@ -53,26 +53,26 @@ HISTOGRAMS = {
 
 
 class Counters:
-    """What one process has counted since the last `take`."""
+    """What one process has counted since the last `flush`."""
 
     def __init__(self) -> None:
         self._values: Counter[CounterKey] = Counter()
 
     def count(self, name: str, *labels: str) -> None:
-        """One more of `COUNTERS[name]`."""
+        """Add one to `COUNTERS[name]`."""
         self._values[name, labels] += 1
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
-        """One more duration of `HISTOGRAMS[name]`."""
+        """Add a duration to `HISTOGRAMS[name]`."""
         histogram = HISTOGRAMS[name]
         self._values[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
         self._values[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
 
     def flush(self) -> dict[CounterKey, float]:
-        """Everything counted so far; counting starts anew."""
+        """Everything counted so far; resets the counters."""
         taken, self._values = self._values, Counter()
         return dict(taken)
 
     def restore(self, counts: dict[CounterKey, float]) -> None:
-        """What was taken and could not be stored."""
+        """Add back what was flushed and could not be stored."""
         self._values.update(counts)

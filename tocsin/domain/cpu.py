@@ -18,7 +18,7 @@ NO_CORES = "value is in units of 1,024 a core, and attributes.cpu_cores is not k
 
 
 def in_units(value: float, cores: int | None) -> bool:
-    """Whether a value of which nothing is said can only be in units: too much for percent, and not for that many."""
+    """Whether a value without a declared unit can only be in units: too much for percent, and not for that many."""
     return value >= OVER and not isinstance(percent(value, "units", cores), str)
 
 

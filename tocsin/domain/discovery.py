@@ -1,4 +1,4 @@
-"""Kinds of things that are found rather than registered: a new file beside the others is a new one."""
+"""Plugins by file: kinds are discovered, not registered. A new file next to the others is a new kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = TypeVar("Kind")
 
 
 def modules(package: str) -> Iterator[ModuleType]:
-    """Every module of a package, by name, without those of packages below it."""
+    """Every module of a package, by name, subpackages excluded."""
     folder = importlib.import_module(package).__path__
     for found in pkgutil.iter_modules(folder):
         yield importlib.import_module(f"{package}.{found.name}")

@@ -1,4 +1,4 @@
-"""Incidents: what is wished, what is known, and what is said about one, to machines and to people."""
+"""Incidents: requests to open and resolve them, their stored state, and the notifications about them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MAX_MESSAGE_LENGTH = 2000
 """Characters, the ellipsis included."""
 
 AT_ONCE = 250
-"""Incidents after which the event loop gets a turn: some 10 ms."""
+"""Incidents after which the event loop gets a turn: about 10 ms."""
 
 CLOCK = "clock"
 WARNINGS = frozenset({CLOCK})
-"""Types of incident that only warn: nothing has failed that a restart could mend."""
+"""Types of incident that are only warnings: nothing has failed that a restart could fix."""
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a check saw when it opened the incident. What it did not see is left out where it travels as JSON."""
+    """What a check saw when it opened the incident. Absent values are omitted from its JSON."""
 
     request: str | None = None
     request_headers: Mapping[str, str] | None = None
@@ -32,7 +32,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, gc=False):
-    """A wish to open an incident of this type for this resource of this project."""
+    """Asks to open an incident of this type for this resource of this project."""
 
     project_id: UUID
     resource_type: str
@@ -43,7 +43,7 @@ class OpenRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
-    """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it.
+    """Asks to resolve what is ongoing for a resource: one type, or (None) every type. `by` is who asks.
 
     `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
     """
@@ -56,7 +56,7 @@ class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Incident(msgspec.Struct, frozen=True, gc=False):
-    """An incident as it is stored. Name and address of its resource are those of when it began."""
+    """An incident as it is stored. Name and address of its resource are as of when it opened."""
 
     id: UUID
     project_id: UUID
@@ -79,7 +79,7 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """The incident that now lasts; `new` where this call opened it."""
+    """The ongoing incident; `new` if this call opened it."""
 
     incident: Incident
     new: bool
@@ -90,11 +90,11 @@ class ResourceNotFound(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
-    """What one delivery says. Built from the incident's row; integrations turn it into a body.
+    """The content of one delivery. Built from the incident's row; integrations render it into a payload.
 
-    `delivery_id` (`DLV…`) is the same on every try. `started_at` and `closed_at` bound the incident; `closed_at` is
-    None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening could
-    not be delivered, so that this one must say both. A test has no incident; a notice has none either and says its
+    `delivery_id` (`DLV…`) is the same for every attempt. `started_at` and `closed_at` bound the incident; `closed_at`
+    is None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening
+    could not be delivered, so that this one covers both. A test has no incident; a notice has none either and shows its
     `message` to people only. `unsubscribe_url` is where a mail's reader can stop it.
     """
 
@@ -122,7 +122,7 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
 
 
 def truncated_message(message: str) -> str:
-    """The message as it is stored: told at length, it is cut, since nobody shall miss an incident for that."""
+    """The message as it is stored: truncated if it is too long, since no incident may be lost for that."""
     return names.cut(message, MAX_MESSAGE_LENGTH)
 
 

@@ -1,9 +1,9 @@
-"""What a page says: its bytes as text, in the charset that a browser would take, and words found in it.
+"""A page's bytes as text, in the charset that a browser would choose, and the search for a keyword in it.
 
 The order is that of the HTML standard (https://html.spec.whatwg.org/#determining-the-character-encoding),
-the labels are those of the Encoding standard (https://encoding.spec.whatwg.org/#names-and-labels). Every other name is
-UTF-8: the interpreter keeps each codec that it was ever asked for. A page that names none and is not UTF-8 is read as
-browsers do (https://html.spec.whatwg.org/#determining-the-character-encoding, its last step).
+the labels are those of the Encoding standard (https://encoding.spec.whatwg.org/#names-and-labels). Every other name
+counts as UTF-8: the interpreter caches every codec that it was ever asked for. A page that names none and is not UTF-8
+is read as browsers do (https://html.spec.whatwg.org/#determining-the-character-encoding, its last step).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from functools import lru_cache
 
 MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 PRESCAN = 1024
-"""Bytes in which a page may name its charset."""
+"""Bytes at the start in which a page may declare its charset."""
 MAX_ENTITIES = 20_000
-"""That are read in one page; the others stay as they are written."""
+"""Maximum entities decoded in one page; the rest stay as they are."""
 MAX_COMPOSED = 100_000
-"""Places of one page whose letters are composed; the others stay as they are written."""
+"""Maximum places of one page that are composed (NFC); the rest stay as they are."""
 FALLBACK = "cp1252"
 _STEP = 32 << 10
 
@@ -75,12 +75,12 @@ _COMMENT = re.compile(rb"<!--.*?(?:-->|$)", re.DOTALL)
 _OF_META = re.compile(rb"<meta[\s/][^>]*?charset\s*=\s*[\"']?\s*([^\s\"'/>;]+)", re.IGNORECASE)
 _OF_XML = re.compile(rb"\s*<\?xml\s[^>]*?encoding\s*=\s*[\"']([^\"']+)", re.IGNORECASE)
 _COMPOSABLE = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,200}")
-"""In short pieces: what composing takes grows with the square of the marks that follow one letter."""
+"""In short pieces: the cost of composing grows with the square of the marks that follow one letter."""
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});?")
 
 
 def charset(body: bytes, content_type: bytes = b"") -> tuple[str, int]:
-    """The codec of a page, and how many bytes of it are a mark that says so."""
+    """The codec of a page, and the length of its byte order mark."""
     for mark, codec in MARKS:
         if body.startswith(mark):
             return codec, len(mark)
@@ -92,12 +92,12 @@ def charset(body: bytes, content_type: bytes = b"") -> tuple[str, int]:
     known = _known(named[1]) if named else None
     if known is None:
         return ("utf-8" if _is_utf8(body) else FALLBACK), 0
-    # A page whose own words can be read before its charset is known is not in UTF-16, whatever it says.
+    # A page whose declaration can be read as ASCII is not in UTF-16, whatever it declares.
     return ("utf-8" if known.startswith("utf-16") else known), 0
 
 
 def contains(body: bytes, content_type: bytes, keyword: str) -> bool:
-    """Whether the page holds `keyword`: as it is written, with its entities read, or as it looks to people.
+    """Whether the page contains `keyword`: verbatim, with entities decoded, or as it looks to people.
 
     To them a no-break space is a space, a letter with its accent is the same in one character or two (UAX #15, NFC).
     """
@@ -121,7 +121,7 @@ def spelled(keyword: str, body: bytes, content_type: bytes) -> bytes:
 
 
 def _text(body: bytes, codec: str, begin: int) -> str:
-    """In steps, so that other threads have their turn. What is no letter in that charset becomes U+FFFD."""
+    """In steps, so that other threads get a turn. Invalid bytes become U+FFFD."""
     if codec not in OF_MANY_BYTES:
         return str(codecs.charmap_decode(body[begin:], "strict", _letters(codec))[0])
     decoder = codecs.getincrementaldecoder(codec)("replace")
@@ -133,7 +133,7 @@ def _is_utf8(body: bytes) -> bool:
     try:
         codecs.utf_8_decode(body, "strict", True)
     except UnicodeDecodeError as error:
-        # A page that is cut off may end within a letter; it has others.
+        # A truncated page may end within a character, but has other ones before.
         return error.reason == "unexpected end of data" and not body[: error.start].isascii()
     return True
 
@@ -144,7 +144,7 @@ def _looks(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _letters(codec: str) -> str:
-    """What each of the 256 bytes stands for: an error for each byte that is none would cost a hundred times as much."""
+    """What each of the 256 bytes decodes to: error handling for each invalid byte would cost a hundred times more."""
     return "".join([bytes([byte]).decode(codec, "replace") for byte in range(256)])
 
 

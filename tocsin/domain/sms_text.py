@@ -19,17 +19,17 @@ _BASIC = frozenset(
 _EXTENSION = frozenset("\f^{}\\[~]|€")
 """Each takes two septets: an escape goes before it."""
 
-# One of these would halve what fits, and a plain one says the same.
+# One of these would halve the room, and a plain one means the same.
 _PLAIN = str.maketrans(
     {"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "`": "'"}
     | dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u200a\u202f", " ")
 )
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
-"""Joiners, marks of direction and the like: a text in the GSM alphabet looks the same without them, and costs half."""
+"""Joiners, direction marks and the like: a text in the GSM alphabet looks the same without them, and costs half."""
 
 
 def line(text: str) -> str:
-    """`text` in one line as `names.line` shows it, without what would double its cost and change nothing to see."""
+    """`text` in one line as `names.line` shows it, without invisible characters that would double its cost."""
     shown = names.line(text.translate(_PLAIN))
     bare = shown.translate(_UNSEEN)
     return bare if bare != shown and is_gsm(bare) else shown
@@ -41,14 +41,14 @@ def is_gsm(text: str) -> bool:
 
 
 def cost(text: str, *, gsm: bool) -> int:
-    """Septets where the whole message is of the GSM alphabet, else units of UTF-16."""
+    """Septets if the whole message is in the GSM alphabet, else units of UTF-16."""
     if gsm:
         return len(text) + sum(each in _EXTENSION for each in text)
     return len(text) + sum(ord(each) > 0xFFFF for each in text)
 
 
 def fits(text: str) -> bool:
-    """Whether it is one message."""
+    """Whether it fits into one message."""
     gsm = is_gsm(text)
     return cost(text, gsm=gsm) <= (SEPTETS if gsm else UNITS)
 
@@ -56,8 +56,8 @@ def fits(text: str) -> bool:
 def fitted(fixed: Sequence[str], parts: Sequence[str]) -> str:
     """`fixed[0] parts[0] fixed[1] parts[1] … fixed[-1]` in one message.
 
-    Where it is too long, the longest of `parts` are shortened first, to one common length, and end in `..`. What is
-    fixed must be of the GSM alphabet and fit by itself, in 70 units; there is one more of it than of the parts.
+    If it is too long, the longest of `parts` are shortened first, to one common length, and end in `..`. What is
+    fixed must be in the GSM alphabet and fit by itself, in 70 units; `fixed` has one more item than `parts`.
     """
     clean = [line(part) for part in parts]
     whole = _joined(fixed, clean)
@@ -80,7 +80,7 @@ def _joined(fixed: Sequence[str], parts: Sequence[str]) -> str:
 
 
 def _cut(part: str, most: int, *, gsm: bool) -> str:
-    """The start of `part`, at most so long, its end marked."""
+    """The start of `part`, at most `most` long, its end marked."""
     if cost(part, gsm=gsm) <= most:
         return part
     used, end = len(CUT), 0

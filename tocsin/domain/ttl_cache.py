@@ -1,4 +1,4 @@
-"""What a process knows for a while, so that it need not ask again: bounded in number and in time."""
+"""A TTL cache: bounded in size and in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class TTLCache(Generic[Key, Value]):
-    """At most `max_size` values for `seconds` each, the oldest evicted first. How long a key may be is its user's matter."""
+    """At most `max_size` values for `seconds` each, the oldest evicted first. Its user bounds the length of keys."""
 
     def __init__(self, max_size: int, seconds: float) -> None:
         self.max_size = max_size
@@ -23,12 +23,12 @@ class TTLCache(Generic[Key, Value]):
         return len(self._known)
 
     def get(self, key: Key) -> Value | None:
-        """The value, or None where it is not known or not good any more."""
+        """The value, or None if it is missing or expired."""
         known = self._known.get(key)
         return known[1] if known is not None and known[0] > time.monotonic() else None
 
     def put(self, key: Key, value: Value, since: float) -> None:
-        """Know the value, as it was at `since` (of `time.monotonic`), and give up what is over."""
+        """Store the value as of `since` (`time.monotonic`), and evict what has expired."""
         known = self._known
         known[key] = since + self.seconds, value
         known.move_to_end(key)

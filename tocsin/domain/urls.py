@@ -1,7 +1,7 @@
-"""URLs as they were given: taken apart by RFC 3986, appendix B, and never quoted anew.
+"""URLs as they were given: parsed by RFC 3986, appendix B, and never re-quoted.
 
-Path and query go out byte for byte, escapes and all; only what cannot travel in a request is percent-encoded, as UTF-8.
-As in curl and in browsers, `.` and `..` are taken out of paths, and fragments stay at home.
+Path and query are sent byte for byte, escapes included; only what cannot be sent is percent-encoded, as UTF-8.
+As in curl and in browsers, `.` and `..` are removed from paths, and fragments are not sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_LENGTH = 8_192
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL)
 _TRAVELS = re.compile(r"[!-~]*")
 _CANNOT_TRAVEL = re.compile(r"[^!-~]+")
-# Blanks and line ends of every kind, controls, overrides of direction, halves of surrogate pairs.
+# Blanks and line ends of every kind, controls, overrides of direction, lone surrogates.
 _NOT_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -33,7 +33,7 @@ class Url:
     port: int
     target: str
     has_login: bool = False
-    """Whether a user name or password is in it. They are not kept."""
+    """Whether it contains a user name or password. They are not kept."""
 
     @property
     def authority(self) -> str:
@@ -79,7 +79,7 @@ def follow(base: str, location: bytes) -> str:
 
 
 def _parts(text: str) -> tuple[str, str | None, str, str | None]:
-    """Scheme in small letters (or ""), authority, path and query; None where there is not even their mark."""
+    """Scheme in lower case (or ""), authority, path and query; None if even the delimiter is missing."""
     found = _PARTS.match(text)
     assert found
     scheme, authority, path, query = found.groups()

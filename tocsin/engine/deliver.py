@@ -1,7 +1,7 @@
-"""Delivering: claim what is due, or take what is handed over; send; put the end on record.
+"""Delivering: claim what is due, or take what is handed off; send; record the result.
 
 Sending is concurrent, with a cap for each destination that grows with its successes and falls with its failures, so
-that a dead destination holds a few slots and a good one never waits for it. No transaction is open during a send.
+that a dead destination takes few slots and a working one never waits for it. No transaction is open during a send.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ from tocsin.storage.postgres.secrets import Vault
 log = structlog.get_logger(__name__)
 
 SLOTS = 4096
-"""Tries under way at once, over all destinations: enough for hundreds that hang."""
+"""Maximum concurrent attempts over all destinations: enough for hundreds that hang."""
 CLAIM_LIMIT = 500
 POLL = 0.5
-"""Seconds between looks at the queue where no notification came."""
+"""Seconds between polls of the queue while no NOTIFY arrives."""
 START_DEADLINE = LEASE - 2 * ATTEMPT_TIMEOUT
-"""Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
+"""Seconds within which a leased job must start; else it is returned, while its lease still covers an attempt."""
 BACKLOG = 10_000
-"""Jobs waiting in this process above which it asks not to be handed more."""
+"""Jobs waiting in this process above which it accepts no more hand-offs."""
 CACHE_SIZE = 2_000
-"""Destinations, and settings of integrations, that are remembered while nothing goes there."""
+"""Maximum idle destinations, and settings of integrations, that are cached."""
 REFUSED_PAUSE = 5.0
-"""Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
+"""Seconds until the next attempt after the database was reachable but failed a statement."""
 ATTEMPT_GRACE = 0.5
-"""Seconds that a type may take longer than it promised before its try is stopped."""
+"""Seconds of grace beyond `ATTEMPT_TIMEOUT` before an attempt is cancelled."""
 NOBODY = UUID(int=0)
 
 
 class RunningAttempt(msgspec.Struct, eq=False):
-    """A try from its beginning until its end is on record. `began` is monotonic time."""
+    """An attempt from its start until its result is recorded. `began` is monotonic time."""
 
     job: Job
     destination: Destination
@@ -75,7 +75,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
 
 class Deliverer:
-    """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
+    """Delivers for one engine. `claim_forever` is its loop; `accept` takes jobs, from a claim or from a hand-off."""
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault, transports: Transports, schedule: Sequence[float]) -> None:
         self.number: int | None = None
@@ -98,14 +98,14 @@ class Deliverer:
         self._succeeded: dict[UUID, int] = {}
         self._failed: Counter[UUID] = Counter()
 
-    # ---------------------------------------------------------------------------------------------- jobs come in
+    # ---------------------------------------------------------------------------------------------- incoming jobs
 
     def accept_payload(self, payload: str) -> None:
-        """Jobs that came with a notification."""
+        """Jobs that came with a NOTIFY."""
         self.accept(msgspec.json.decode(payload, type=list[Job]))
 
     def accept(self, jobs: Iterable[Job]) -> None:
-        """Take leased jobs; those that cannot be begun in time go back to the queue."""
+        """Take leased jobs; those that cannot start in time go back to the queue."""
         start_by = time.monotonic() + START_DEADLINE
         for job in jobs:
             destination = self._destinations.get(job.integration_id)
@@ -141,16 +141,16 @@ class Deliverer:
         return {(job.id, job.attempt) for job in [*waiting, *running, *self._expired]}
 
     async def return_unknown_leases(self, connection: asyncpg.Connection) -> None:
-        """Return what is leased to this engine without its knowing, as after a lost connection."""
+        """Return leases of this engine that it does not know of, as after a lost connection."""
         assert self.number is not None
-        async with self._claiming:  # what is being claimed is not forgotten
+        async with self._claiming:  # what is being claimed is not unknown
             found = await leases.leased(connection, self.number)
-            await asyncio.sleep(0)  # lets the listeners run for what has arrived with it
+            await asyncio.sleep(0)  # lets the listeners handle what has already arrived
             async with connection.transaction():
                 await leases.return_leases(connection, found - self._holding)
 
     async def claim_forever(self, stop: asyncio.Event) -> None:
-        """Claim what is due, whenever woken or in doubt."""
+        """Claim what is due, whenever woken and at each poll."""
         start = NOBODY
         while not stop.is_set():
             free = SLOTS - len(self._attempts)
@@ -207,7 +207,7 @@ class Deliverer:
                 raise
 
     def _stop_overdue(self) -> None:
-        """End tries that their type did not end in time. One look at all costs less than a timer for each."""
+        """Cancel attempts that their type did not end in time. One scan of all costs less than a timer for each."""
         latest = time.monotonic() - ATTEMPT_TIMEOUT - ATTEMPT_GRACE
         for each, task in self._attempts.items():
             if each.began > latest:
@@ -216,7 +216,7 @@ class Deliverer:
                 each.overdue = True
                 task.cancel()
 
-    # ------------------------------------------------------------------------------------------------- one try
+    # ------------------------------------------------------------------------------------------------- one attempt
 
     async def _attempt(self, running: RunningAttempt) -> None:
         job, destination = running.job, running.destination
@@ -246,9 +246,9 @@ class Deliverer:
         try:
             if running.permitted is not None:
                 outcome = running.permitted.final_outcome(outcome)
-            tried = self._result(job, outcome, started_at, duration)
-            recorded = await self._recorder.record(FinishedAttempt(tried, outcome, running.permitted))
-            self._count(job, destination.type, tried, recorded)
+            result = self._result(job, outcome, started_at, duration)
+            recorded = await self._recorder.record(FinishedAttempt(result, outcome, running.permitted))
+            self._count(job, destination.type, result, recorded)
         finally:
             del self._attempts[running]
             while self._waiting_for_slot and len(self._attempts) < SLOTS:
@@ -259,7 +259,7 @@ class Deliverer:
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
-            return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+            return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")
         except asyncpg.PostgresError as error:
             return _refused(job, error)
         except Exception as error:
@@ -273,22 +273,22 @@ class Deliverer:
         if to.failure is not None:
             return Failed(to.failure)
         try:
-            kind, said = types()[to.type], job.notification
+            kind, notification = types()[to.type], job.notification
             if kind.for_people:
                 stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
-                said = replace(said, unsubscribe_url=stop)
+                notification = replace(notification, unsubscribe_url=stop)
             if kind.needs_permit(to):
                 running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
-                return await running.permitted.send(said, self._transports)
-            return await kind.send(to.settings, said, self._transports)
-        except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
+                return await running.permitted.send(notification, self._transports)
+            return await kind.send(to.settings, notification, self._transports)
+        except asyncpg.PostgresError as error:  # raised while asking for a permit: transports do not use the database
             return _refused(job, error)
         except Exception as error:
-            log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
+            log.exception("Unexpected error in an attempt", integration=str(job.integration_id))
             return Failed(f"Internal error: {type(error).__name__}")
 
     async def _sendable(self, job: Job) -> Sendable | None:
-        """The integration's settings: kept while unchanged, but what people are allowed to get is asked each time."""
+        """The integration's settings: cached while unchanged, but what people may receive is checked each time."""
         kept = self._settings_cache.get(job.integration_id)
         if kept is not None and kept.version >= job.version:
             return kept
@@ -321,17 +321,17 @@ class Deliverer:
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
         return AttemptResult(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    def _count(self, job: Job, kind: str, tried: AttemptResult, recorded: Recorded) -> None:
-        self.counters.count("attempts", kind, tried.attempt_record.outcome)
-        self.counters.observe("attempt_seconds", (tried.attempt_record.duration_ms or 0.0) / 1000, kind)
-        if recorded.finished_at is not None and isinstance(tried.next_step, Finish):
-            self.counters.count("deliveries", kind, tried.next_step.status)
-            if tried.next_step.status == "delivered":
+    def _count(self, job: Job, kind: str, result: AttemptResult, recorded: Recorded) -> None:
+        self.counters.count("attempts", kind, result.attempt_record.outcome)
+        self.counters.observe("attempt_seconds", (result.attempt_record.duration_ms or 0.0) / 1000, kind)
+        if recorded.finished_at is not None and isinstance(result.next_step, Finish):
+            self.counters.count("deliveries", kind, result.next_step.status)
+            if result.next_step.status == "delivered":
                 self.counters.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
     async def flush_health(self) -> None:
-        """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,
-        then the next time.
+        """Store which integrations worked and which failed since the last flush. If that fails, the next flush includes
+        them.
         """
         succeeded, self._succeeded = self._succeeded, {}
         failed, self._failed = self._failed, Counter()
@@ -343,10 +343,10 @@ class Deliverer:
             self._failed += failed
             raise
 
-    # ------------------------------------------------------------------------------------------------- the end
+    # ------------------------------------------------------------------------------------------------- shutdown
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more, give back what waits, let what is on its way end; interrupt it after `seconds`."""
+        """Start nothing more, return what waits, and let running attempts end; interrupt them after `seconds`."""
         self._stopping = True
         async with self._claiming:
             for destination in self._destinations.values():
@@ -365,5 +365,5 @@ class Deliverer:
 
 def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
-    log.error("The database refused what a try needs", integration=str(job.integration_id), exc_info=error)
-    return Interrupted(f"Interrupted: the database refused what was asked ({type(error).__name__})", REFUSED_PAUSE)
+    log.error("Database error during an attempt", integration=str(job.integration_id), exc_info=error)
+    return Interrupted(f"Interrupted: database error ({type(error).__name__})", REFUSED_PAUSE)

@@ -1,4 +1,4 @@
-"""Watches the network monitors: makes each check when it is due, and hands in what it found."""
+"""Runs the checks of network monitors when they are due, and stores their results."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from tocsin.transports.guard import Guard
 log = structlog.get_logger(__name__)
 
 MAX_CONCURRENT = 200
-"""Checks that are made at the same time, those aside that have been waiting for their site for over a second."""
+"""Maximum checks that are active at once, not counting those that have waited for their site for over a second."""
 SLOW = 1.0
 MAX_RUNNING = 5_000
-"""Checks under way, slow ones included. They cost a socket and little else."""
+"""Maximum running checks, slow ones included. They cost a socket and little else."""
 PAUSE = 0.25
-"""Seconds between two looks at what is due, and so the most by which a check is late."""
+"""Seconds between two polls for due checks, and so the maximum delay of a check."""
 
 
 async def run(
     pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None
 ) -> None:
-    """Make the checks that are due until `stop` is set. Any number of engines may do so at once.
+    """Run the checks that are due until `stop` is set. Any number of engines may do so at once.
 
-    What is under way then is given up: those monitors are due again soon. Raises what claiming raises when the
-    database is away.
+    Running checks are then abandoned: those monitors are due again soon. Raises what claiming raises when the
+    database is unavailable.
     """
     watcher = CheckRunner(
         pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters()
@@ -52,7 +52,7 @@ async def run(
 
 
 class CheckRunner:
-    """The checks that one engine has under way."""
+    """The running checks of one engine."""
 
     def __init__(self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters) -> None:
         self._pool = pool
@@ -67,13 +67,13 @@ class CheckRunner:
 
     @property
     def room(self) -> int:
-        """How many checks may begin now."""
+        """How many checks may start now."""
         since = monotonic() - SLOW
         quick = sum(began > since for began in self._under_way.values())
         return max(0, min(MAX_CONCURRENT - quick, self._most - len(self._under_way)))
 
     async def claim(self) -> None:
-        """Begin what is due, as far as there is room. A monitor whose last check still lasts is left out this time."""
+        """Start what is due, as far as there is room. A monitor whose last check is still running is skipped."""
         self._changed.clear()
         room = self.room
         if not self._worthwhile(room):
@@ -89,7 +89,7 @@ class CheckRunner:
                 task.add_done_callback(self._tasks.discard)
 
     async def wait(self, stop: asyncio.Event) -> None:
-        """Until there may be something to claim: at once where more is due and there is room, else after a moment."""
+        """Wait until there may be something to claim: no time if more is due and there is room, else a moment."""
         if self._more and self._worthwhile(self.room) and not stop.is_set():
             await asyncio.sleep(0)
             return
@@ -105,7 +105,7 @@ class CheckRunner:
 
     @staticmethod
     def _worthwhile(room: int) -> bool:
-        # Claiming for each free place alone would cost more than the checks.
+        # Claiming for each free slot alone would cost more than the checks.
         return room >= MAX_CONCURRENT // 2
 
     async def _run_check(self, due: DueCheck) -> None:
@@ -114,10 +114,13 @@ class CheckRunner:
             await self._record(CompletedCheck(due, result))
             self._tallies.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:
-            # Either this machine lacks the means to look, or the database is away: nothing is known about the site.
-            log.warning("A check was left out", monitor=str(due.id), error=f"{type(error).__name__}: {error}")
+            # Either this machine lacks resources or the database is unavailable: this says nothing about the site.
+            log.warning(
+                "Check skipped: this machine or the database is unavailable",
+                monitor=str(due.id), error=f"{type(error).__name__}: {error}",
+            )  # fmt: skip
         except Exception:
-            log.exception("A check failed in a way that nobody expected", monitor=str(due.id))
+            log.exception("Unexpected error in a check", monitor=str(due.id))
         finally:
             del self._under_way[due.id]
             if self._more and self._worthwhile(self.room):

@@ -1,4 +1,4 @@
-"""Tries that need leave: asked for before, committed to in the middle, settled with the record of their end."""
+"""Attempts that need a permit: checked before, committed at the point of no return, settled with their result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tocsin.storage.postgres.database import UNAVAILABLE, Tx
 
 
 class _LeaseLost(Exception):
-    """The lease is over, or another's."""
+    """The lease has expired, or belongs to another engine."""
 
 
 @dataclass(slots=True)
 class PermittedAttempt:
-    """One such try. `past_no_return` is whether it is behind the point of no return, as far as this process knows."""
+    """One attempt with a permit. `past_no_return`: as far as this process knows, it has passed that point."""
 
     pool: asyncpg.Pool
     kind: IntegrationType
@@ -32,7 +32,7 @@ class PermittedAttempt:
     past_no_return: bool = False
 
     async def send(self, notification: Notification, transports: Transports) -> Outcome:
-        """Ask, then send what was granted."""
+        """Ask for a permit, then send."""
         try:
             async with self.pool.acquire() as tx, tx.transaction():
                 granted = await self.kind.before_send(tx, self.job, self.settings, transports)
@@ -55,14 +55,14 @@ class PermittedAttempt:
                 if not await leases.pass_point_of_no_return(tx, self.job.id, self.job.attempt, ATTEMPT_TIMEOUT):
                     raise _LeaseLost
         except _LeaseLost:  # what was prepared is undone with the transaction
-            return Interrupted("Interrupted: the try took too long to begin")
-        except UNAVAILABLE as error:  # it may be committed, but nothing was sent: to be tried again
+            return Interrupted("Interrupted: the attempt took too long to start")
+        except UNAVAILABLE as error:  # it may be committed, but nothing was sent: retry
             return _database_unavailable(error)
         self.past_no_return = True
         return None
 
     def final_outcome(self, outcome: Outcome) -> Outcome:
-        """What a try's end means: behind the point of no return nothing is tried again."""
+        """The outcome to record: past the point of no return nothing is retried."""
         match outcome:
             case Interrupted() if self.past_no_return:
                 return Failed(leases.UNKNOWN_END, retry="never")
@@ -72,9 +72,9 @@ class PermittedAttempt:
                 return outcome
 
     async def after_attempt(self, tx: Tx, outcome: Outcome, then: Retry | Finish) -> None:
-        """To be called in the transaction that records the end."""
+        """Call this in the transaction that records the result."""
         await self.kind.after_attempt(tx, self.job, self.settings, outcome, then)
 
 
 def _database_unavailable(error: BaseException) -> Interrupted:
-    return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+    return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")

@@ -1,7 +1,7 @@
-"""Watching machines come back after a restart: what is seen goes on the delivery's record, bad news to people, too.
+"""Watches whether machines come back after a restart. The result is recorded with the delivery; failures notify people.
 
-A machine is back when it names another boot than before, or, having been seen not to answer, lets itself be logged in
-to, or has its agent report again.
+A machine is back if it reports another boot than before; or if, after it stopped answering, it accepts a login or its
+agent reports again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LOOK_TIMEOUT = 4.0
 CLEAN_EVERY = 3600.0
 
 Seen = Literal["back", "up", "silent", "unclear"]
-"""Another boot; the same boot, or one that nobody can tell; nothing answers; something answers but lets nobody in."""
+"""Another boot; the same boot, or an unknown one; nothing answers; something answers but accepts no login."""
 
 
 async def run(pool: asyncpg.Pool, vault: Vault, ssh: Ssh, stop: asyncio.Event) -> None:
-    """Look until `stop`. Any number of engines may do so at once."""
+    """Probe until `stop`. Any number of engines may do so at once."""
     clean_at = 0.0
     while not stop.is_set():
         now = asyncio.get_running_loop().time()
@@ -81,7 +81,7 @@ async def _conclude(tx: Tx, watched: WatchedReboot, seen: Seen, *, deleted: bool
     if seen == "back":
         await restarts.end_watch(tx, watched.delivery_id, f"back after {format_duration(since.total_seconds())}")
     elif deleted:
-        await restarts.end_watch(tx, watched.delivery_id, "its return is not watched: the integration was deleted")
+        await restarts.end_watch(tx, watched.delivery_id, "no longer watched: the integration was deleted")
     elif since > WATCH:
         after = format_duration(WATCH.total_seconds())
         remark = f"not restarted after {after}: it still runs as before" if seen == "up" else f"not back after {after}"

@@ -1,4 +1,4 @@
-"""Putting the ends of tries on record: many in one commit, and each until it is there."""
+"""Recording the results of attempts: many in one commit, retried until each is stored."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
 log = structlog.get_logger(__name__)
 
 RECORD_PAUSE = 0.01
-"""Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
+"""Seconds between two commits of results in a burst: the attempts are over, so the results can wait and be batched."""
 DATABASE_PAUSE = 0.2
-UNSTORABLE = "What was answered could not be stored"
+UNSTORABLE = "The response could not be stored"
 
 
 class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
-    """A try that is to be put on record, with its leave where it had one."""
+    """An attempt that is to be recorded, with its permit if it had one."""
 
-    tried: AttemptResult
+    result: AttemptResult
     outcome: Outcome
     permitted: PermittedAttempt | None
 
     @property
     def plain(self) -> bool:
-        """Whether nothing follows but the delivery's end."""
-        then = self.tried.next_step
+        """Whether it only finishes the delivery, with nothing else to do."""
+        then = self.result.next_step
         return self.permitted is None and isinstance(then, Finish) and then.disable is None
 
 
 class Recorder:
-    """One engine's record of what became of its tries."""
+    """Records the results of one engine's attempts."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._commit = GroupCommit[FinishedAttempt, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
 
-    async def record(self, ended: FinishedAttempt) -> Recorded:
-        """A try that happened goes on record, however long the database is away; if need be without what was said.
+    async def record(self, finished: FinishedAttempt) -> Recorded:
+        """Record an attempt, however long the database is unavailable; if need be without its texts.
 
-        Raises what the database raises where it stores nothing of it at all.
+        Raises the database's error if even that cannot be stored.
         """
         complete = True
         while True:
             try:
-                return await self._commit(ended)
+                return await self._commit(finished)
             except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
                 await asyncio.sleep(DATABASE_PAUSE)
             except Exception:
-                log.exception("The end of a try could not be put on record", delivery=str(ended.tried.id))
+                log.exception("The result of an attempt could not be recorded", delivery=str(finished.result.id))
                 if not complete:
                     raise
-                complete, ended = False, replace(ended, tried=_without_text(ended.tried))
+                complete, finished = False, replace(finished, result=_without_text(finished.result))
 
 
-async def _record(connection: asyncpg.Connection, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
-    """In one transaction; plain ends are one statement, which is one by itself."""
-    if all(each.plain for each in ended):
-        return await leases.record(connection, [each.tried for each in ended])
+async def _record(connection: asyncpg.Connection, finished: Sequence[FinishedAttempt]) -> list[Recorded]:
+    """In one transaction; plain results need one statement, which is a transaction by itself."""
+    if all(each.plain for each in finished):
+        return await leases.record(connection, [each.result for each in finished])
     async with connection.transaction():
-        return await _record_and_settle(connection, ended)
+        return await _record_and_settle(connection, finished)
 
 
-async def _record_and_settle(tx: Tx, ended: Sequence[FinishedAttempt]) -> list[Recorded]:
-    recorded = await leases.record(tx, [each.tried for each in ended])
-    for each, what in zip(ended, recorded, strict=True):
+async def _record_and_settle(tx: Tx, finished: Sequence[FinishedAttempt]) -> list[Recorded]:
+    recorded = await leases.record(tx, [each.result for each in finished])
+    for each, what in zip(finished, recorded, strict=True):
         if each.permitted is not None and what.accepted:
-            await each.permitted.after_attempt(tx, each.outcome, each.tried.next_step)
+            await each.permitted.after_attempt(tx, each.outcome, each.result.next_step)
     return recorded
 
 
-def _without_text(tried: AttemptResult) -> AttemptResult:
-    """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace(tried.attempt_record, response=None, error=UNSTORABLE)
-    then = tried.next_step
+def _without_text(result: AttemptResult) -> AttemptResult:
+    """The attempt and its next step without its texts, for texts that cannot be stored."""
+    what = replace(result.attempt_record, response=None, error=UNSTORABLE)
+    then = result.next_step
     if isinstance(then, Finish) and then.reason is not None:
         then = replace(then, reason=UNSTORABLE)
-    return replace(tried, what=what, then=then)
+    return replace(result, attempt_record=what, next_step=then)

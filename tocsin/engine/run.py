@@ -1,4 +1,4 @@
-"""One engine's life: its loops, its listening session, and its end."""
+"""One engine: its loops, its listening session, and its shutdown."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ log = structlog.get_logger(__name__)
 CONNECTIONS = 6
 HEARTBEAT = 1.0
 DRAIN = 6.0
-"""Seconds that tries under way are given at the end."""
+"""Seconds that running attempts get at shutdown."""
 LATE_DRAIN = 2.0
-"""Seconds that they are given where the listening session was lost just then."""
+"""Seconds that they get if the listening session was just lost."""
 RESTART_PAUSE = 1.0
 
 
 async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
-    """Deliver, watch and sweep until `stop` is set; then hand back what is in flight, within eight seconds."""
+    """Deliver, monitor and sweep until `stop` is set; then return what is in flight, within eight seconds."""
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
@@ -78,23 +78,23 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
 
 
 async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Run a loop again whenever it fails: a database that is away, or a fault, ends nothing for good."""
+    """Restart a loop whenever it fails: neither an unavailable database nor a bug stops it for good."""
     while not stop.is_set():
         try:
             await loop()
         except UNAVAILABLE as error:
-            log.warning("The database is away; trying again", loop=name, error=f"{type(error).__name__}: {error}")
+            log.warning("Database unavailable; retrying", loop=name, error=f"{type(error).__name__}: {error}")
         except Exception:
-            log.exception("A loop of the engine failed; starting it again", loop=name)
+            log.exception("Engine loop failed; restarting it", loop=name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTART_PAUSE):
                 await stop.wait()
 
 
 async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
-    """The session by which this engine is known to live: it hears what is handed over, and says that it lives.
+    """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats.
 
-    When the session is lost, what was handed over in between is found by asking; at the end, everything is given back.
+    After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
     """
     connection = await asyncpg.connect(
         dsn, timeout=5, command_timeout=5, server_settings={"application_name": "tocsin engine listening"}
@@ -104,7 +104,7 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
             deliverer.number = await leases.register_engine(connection, deliverer.number)
         await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
         await connection.add_listener(
-            f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *said: deliverer.accept_payload(said[3])
+            f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *arguments: deliverer.accept_payload(arguments[3])
         )
         await deliverer.return_unknown_leases(connection)
         deliverer.wake.set()

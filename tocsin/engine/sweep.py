@@ -1,4 +1,4 @@
-"""Housekeeping, by the clock: engines that died, integrations that fail, snoozes that end, history that is old."""
+"""Housekeeping by the clock: dead engines, failing integrations, snoozes that end, old history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def run(
     retention_days: int,
     stop: asyncio.Event,
 ) -> None:
-    """Until `stop`: every second, minute and hour what is due then."""
+    """Until `stop`: run what is due every second, minute and hour."""
 
     async def every_second() -> None:
         await deliverer.flush_health()
@@ -71,17 +71,17 @@ async def run(
 
 
 async def recover(tx: Tx) -> int:
-    """Take back what dead engines held; tell people of what must not be tried again."""
+    """Recover deliveries of dead engines; notify people of those that must not be retried."""
     count, lost = await leases.recover(tx, BATCH)
     if count:
-        log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(lost))
+        log.warning("Recovered deliveries of a dead engine", count=count, not_repeated=len(lost))
     for each in lost:
         await types()[each.type].on_lost(tx, each)
     return count
 
 
 async def _while_any(pool: asyncpg.Pool, step: Callable[[Tx], Awaitable[int]]) -> None:
-    """Repeat a step, each in a transaction of its own, until it finds less than a full batch."""
+    """Repeat a step, each time in its own transaction, until it finds less than a full batch."""
     while True:
         async with pool.acquire() as tx, tx.transaction():
             if await step(tx) < BATCH:

@@ -1,8 +1,8 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-One file beside this is one type. `send` never sees the database, and the engine never sees what it delivers. A type
-that must remember something between attempts says so by `needs_permit`: the engine then asks it before each attempt
-(`before_send`) and tells it afterwards (`after_attempt`), each in a short transaction; none is open during a send.
+Each file next to this one is one type. `send` never sees the database, and the engine never sees what it delivers. A type
+that keeps state between attempts returns True from `needs_permit`: the engine then calls it before each attempt
+(`before_send`) and after it (`after_attempt`), each in a short transaction; none is open during a send.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MASK = "********"
 
 @dataclass(frozen=True, slots=True)
 class Transports:
-    """What a type may speak over, and what the installation is called from outside."""
+    """The transports that a type may use, and the installation's public URL."""
 
     http: Http
     mail: Mailer
@@ -48,7 +48,7 @@ class Transports:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What `before_send` granted to an attempt: what it found out, and how to commit to the point of no return.
+    """What `before_send` granted to an attempt: its context, and how to pass the point of no return.
 
     After `pass_point_of_no_return` returned None nothing is retried, whatever happens. Where it returns an
     outcome, that is the end of the attempt: send nothing.
@@ -67,7 +67,7 @@ NO_PERMIT = Permit({}, _no_permit)
 
 @dataclass(frozen=True, slots=True)
 class Creator:
-    """Who makes an integration, as far as its type may want to know."""
+    """Who creates an integration, as far as its type needs to know."""
 
     project_id: UUID
     plan: str
@@ -77,7 +77,7 @@ class Creator:
 @dataclass(frozen=True, slots=True)
 class Field:
     """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
-    are values between commas. What need not be given and is left empty is not part of the settings.
+    are values between commas. Optional fields that are left empty are not part of the settings.
     """
 
     name: str
@@ -91,49 +91,49 @@ class Field:
 class IntegrationType(ABC):
     """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
 
-    `settings` given to `send`, `name` and `public_settings` are always the result of an earlier `parse` (or `begin`).
+    `settings` given to `send`, `default_name` and `public_settings` are always the result of an earlier `parse` (or `begin`).
     """
 
     type: ClassVar[str]
     """The specification's name, such as `Integrations::WebhookIntegration`."""
     label: ClassVar[str]
-    """What people call it."""
+    """Its name for people."""
     about: ClassVar[str] = ""
-    """What it does, in one sentence for those who choose among the types."""
+    """What it does, in one sentence, for the choice of a type."""
     fields: ClassVar[tuple[Field, ...]] = ()
-    """The form of its settings; none where an integration comes about in another way."""
+    """The form of its settings; none if an integration is created in another way."""
     verification_field: ClassVar[Field | None] = None
-    """What is asked for in a second step, in production, after it was sent to the address of the first."""
+    """The field of the code that verifies the address, asked for in a second step in production."""
     test_label: ClassVar[str] = "Send a test"
-    """What its test does, as a button says it."""
+    """The text of its test button."""
     for_people: ClassVar[bool] = False
-    """People read it: an opening that was never delivered is folded into the resolve."""
+    """People read it: an opening that was never delivered is merged into the resolve."""
     repeatable: ClassVar[bool] = True
-    """Sending twice does no harm, so a try whose end is unknown is repeated."""
+    """Sending twice does no harm, so an attempt with an unknown outcome is retried."""
     editable: ClassVar[bool] = True
-    """Whether its settings may be changed after it was made."""
+    """Whether its settings may be changed after it was created."""
     secret_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are encrypted at rest."""
     internal_settings: ClassVar[frozenset[str]] = frozenset()
-    """Names of settings that are the service's own, and never part of an answer."""
+    """Names of settings that are the service's own, and never part of a response."""
     host_setting: ClassVar[str] = ""
-    """The setting that names a host to call, where the type has one."""
+    """The setting that names a host to call, if the type has one."""
     signing_setting: ClassVar[str | None] = None
-    """The setting that holds the secret which notifications are signed with, where the type has one."""
+    """The setting that holds the secret that signs notifications, if the type has one."""
 
     @abstractmethod
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The settings to store, from what a caller gave (and, on a change, what is stored).
+        """The settings to store, from what a caller gave (and, on a change, from what is stored).
 
         Raises `Refused` (422) naming each field as `settings.<name>`. Unknown fields are ignored.
         """
 
     @abstractmethod
     def default_name(self, settings: Mapping[str, Any]) -> str:
-        """What the integration is called unless its owner says otherwise."""
+        """The integration's name until its owner renames it."""
 
     def payload(self, notification: Notification) -> str:
-        """What goes out for it, for the log of deliveries: nothing secret; empty where nothing goes out."""
+        """What is sent for it, for the delivery log: nothing secret; empty if nothing is sent."""
         return ""
 
     @abstractmethod
@@ -144,37 +144,37 @@ class IntegrationType(ABC):
         transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
-        """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+        """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""
 
-    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
-        """Asked in the transaction that makes an integration from what was `given`. Raises `Refused`."""
+    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types need no hook)
+        """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""
 
     def needs_permit(self, to: Sendable) -> bool:
-        """Whether `before_send` is asked for attempts there, and `after_attempt` told of them."""
+        """Whether attempts there need a permit: `before_send` and `after_attempt` are called for them."""
         return False
 
     async def before_send(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """Asked before each attempt: what `send` has to know, or why there is to be none (now)."""
+        """Hook before each attempt: returns the permit's context, or why nothing is sent (now)."""
         return {}
 
     async def before_point_of_no_return(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Asked in the transaction that commits the point of no return: a last reason not to go, or None."""
+        """Hook in the transaction that commits the point of no return: a last reason not to send, or None."""
         return None
 
     async def after_attempt(  # noqa: B027
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Told of the end of each attempt that had a permit, in the transaction that records it."""
+        """Hook after each attempt that had a permit, in the transaction that records its result."""
 
-    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (most types have nothing to say)
-        """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""
+    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (most types need no hook)
+        """Hook after an engine died past the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        """The host that the setting `host_setting` says to call; None where only the operator's own are called."""
+        """The host that the setting `host_setting` says to call; None if only hosts of the operator's choice are called."""
         return None
 
     def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class IntegrationType(ABC):
         raise forbidden_state(f"A {self.label} integration has no secret to rotate")
 
     def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
-        """The settings as an answer shows them: nothing internal, and secrets masked unless `reveal`."""
+        """The settings as responses show them: nothing internal, and secrets masked unless `reveal`."""
         return {
             field: value if reveal or field not in self.secret_settings else MASK
             for field, value in settings.items()
@@ -192,7 +192,7 @@ class IntegrationType(ABC):
 
 @cache
 def types() -> Mapping[str, IntegrationType]:
-    """Every type beside this file, by the specification's name: a new file is a new type, nothing else to edit."""
+    """Every type next to this file, by the specification's name: a new file is a new type, nothing else to edit."""
     found = discovery.kinds(__name__.rpartition(".")[0], IntegrationType)  # type: ignore[type-abstract]
     return {each.type: each for each in sorted(found, key=lambda each: each.type)}
 
@@ -207,5 +207,5 @@ def of(type_name: str) -> IntegrationType:
 
 
 def display_name(integration: Integration) -> str:
-    """What people call an integration: by the name that it was given, else by its type's own name for it."""
+    """The display name of an integration: the one that its owner gave, else its type's default."""
     return integration.name or of(integration.type).default_name(integration.settings)

@@ -29,7 +29,7 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrati
 class EmailIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::EmailIntegration"
     label: ClassVar[str] = "email"
-    about: ClassVar[str] = "Writes a mail when an incident begins and ends."
+    about: ClassVar[str] = "Sends an email when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (Field("email", "Mail address", "email", placeholder="oncall@example.com"),)
     for_people: ClassVar[bool] = True
 
@@ -49,7 +49,7 @@ class EmailIntegration(IntegrationType):
     async def before_send(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """The day's ceiling."""
+        """The daily limits."""
         return await mail_limits.check(tx, job, settings["email"]) or {}
 
     async def send(
@@ -84,7 +84,7 @@ def mail(address: str, notification: Notification, *, domain: str, now: datetime
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """A notification as people read it. `facts` are lines of a name and a value."""
+    """A notification for people. `facts` are lines of a name and a value."""
 
     subject: str
     headline: str
@@ -94,7 +94,7 @@ class MailText:
 
 
 def words(notification: Notification) -> MailText:
-    """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
+    """The text for both parts of the mail. Text from a project can neither break a line nor start a header."""
     name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
     short = names.cut(name, MAX_SUBJECT_NAME_LENGTH)
     url = names.line(notification.resource_url)
@@ -112,8 +112,8 @@ def words(notification: Notification) -> MailText:
             sentences: tuple[str, ...] = (text,)
             if notification.first_notice_failed:
                 sentences = (
-                    f"This began at {began} and lasted {length}. The first notice, of its beginning, could not be "
-                    "delivered; this one tells of both.",
+                    f"This began at {began} and lasted {length}. The notification that it had opened could not be "
+                    "delivered; this one covers both.",
                     text,
                 )
             headline = f"Resolved: {kind} on {name}"

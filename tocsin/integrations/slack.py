@@ -1,7 +1,7 @@
-"""Slack: one message for an incident, with a button to resolve it, updated in place when it ends.
+"""Slack: one message for an incident, with a button to resolve it, updated in place when it is resolved.
 
-A message shows the incident as it stands when it is written, and what was posted is remembered with the record of the
-delivery. The update that tells of the end is a delivery like any other, so it is tried until it lands.
+A message shows the incident's state when it is rendered, and what was posted is stored with the result of the
+delivery. The update on the resolve is a delivery like any other, so it is retried until it arrives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tocsin.transports.slack import Grant, Slack, SlackRefused
 
 CALLBACK = "/auth/slack/callback"
 RESOLVE = "resolve_incident"
-"""What the button is called in Slack's reports of presses."""
+"""The button's action id in Slack's interaction payloads."""
 
 OFF = (
     "Slack is not set up here; the operator can do so with TOCSIN_SLACK_CLIENT_ID, TOCSIN_SLACK_CLIENT_SECRET and "
@@ -59,7 +59,7 @@ PASSING = frozenset({
     "request_timeout", "unreachable", "team_added_to_org",
 })  # fmt: skip
 NOT_THERE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "is_inactive"})
-"""Errors by which a message cannot be changed, ever; the channel itself may be well."""
+"""Errors by which a message cannot be changed, ever; the channel itself may be fine."""
 INSIDE = frozenset({"already_in_channel", "cant_invite_self"})
 
 MAX_SECTION_LENGTH = 3000
@@ -70,7 +70,7 @@ MAX_LINK_LENGTH = 500
 class SlackIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SlackIntegration"
     label: ClassVar[str] = "Slack"
-    about: ClassVar[str] = "Posts to a channel, with a button that resolves, and keeps its message true."
+    about: ClassVar[str] = "Posts to a channel, with a button to resolve, and updates its message."
     for_people: ClassVar[bool] = True
     editable: ClassVar[bool] = False
     secret_settings: ClassVar[frozenset[str]] = frozenset(MASKS)
@@ -80,7 +80,7 @@ class SlackIntegration(IntegrationType):
         if stored is None:
             raise invalid_field(
                 "type",
-                f"{self.type} is made by consent at Slack, not by this call: use "
+                f"{self.type} is created by consent at Slack, not by this call: use "
                 "POST /api/v1/integrations/slack/initiate and open its oauth_url in a browser",
             )
         return dict(stored)
@@ -124,7 +124,7 @@ class SlackIntegration(IntegrationType):
         try:
             if notification.event == "resolved":
                 known = permit.context.get("messages", ())
-                # What says so already is written anew only where a person wants it sent again.
+                # Messages that already show it are updated again only for a redelivery.
                 wrong = [message for message in known if not message.closed] or known
                 changed, lost = await channel.update(wrong, body)
                 if changed:
@@ -137,7 +137,7 @@ class SlackIntegration(IntegrationType):
     async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Remember what was posted and what it says now, in the transaction that says that it was delivered."""
+        """Store what was posted and what it shows now, in the transaction that records the delivery."""
         incident = job.content.incident_id
         if incident is None or not isinstance(outcome, Delivered) or outcome.receipt is None:
             return
@@ -156,7 +156,7 @@ def redirect_uri_of(public_url: str, project_id: UUID) -> str:
 
 
 def granted(grant: Grant) -> dict[str, Any]:
-    """The settings to store of what a workspace granted."""
+    """The settings to store for a workspace's grant."""
     return {
         "bot_token": grant.bot_token,
         "user_token": grant.user_token,
@@ -200,14 +200,14 @@ class _Channel:
         except SlackRefused as refusal:
             if refusal.code != "not_in_channel":
                 raise
-            await join(self.client, self.settings)  # somebody had taken the bot out of it
+            await join(self.client, self.settings)  # somebody had removed the bot from it
             answer = await self.client.call("chat.postMessage", self.settings["bot_token"], arguments)
         return Message(str(answer.get("channel") or self.settings["channel_id"]), str(answer.get("ts", "")))
 
     async def update(
         self, messages: list[Message], body: Mapping[str, Any]
     ) -> tuple[list[Message], list[Message]]:
-        """Those that say so now, and those that are not there any more.
+        """Update messages. Returns those that were updated, and those that no longer exist.
 
         https://docs.slack.dev/reference/methods/chat.update
         """
@@ -224,16 +224,16 @@ class _Channel:
         return changed, lost
 
 
-def _delivered(render: list[Message], lost: list[Message]) -> Delivered:
-    places = [(message.channel_id, message.ts) for message in render if message.ts]
+def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
+    places = [(message.channel_id, message.ts) for message in written if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
-    body = f"message {where}" if where else "message taken; the answer ended before it said which it is"
+    body = f"message {where}" if where else "message accepted; the response ended before its identifier"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
     return Delivered(200, body, receipt)
 
 
 def failed(refusal: SlackRefused) -> Failed:
-    """What follows from Slack's refusal."""
+    """The outcome for an error of Slack."""
     retry: Literal["scheduled", "limited", "never", "disable"] = "limited"
     what = str(refusal)
     if refusal.code in GONE:
@@ -249,7 +249,7 @@ def failed(refusal: SlackRefused) -> Failed:
 
 
 def render(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
-    """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
+    """The message: what, where, since when, link and button; of a resolve, how long it took, and who resolved it."""
     if notification.event in ("test", "notice"):
         text = escaped(notification.message, MAX_SECTION_LENGTH - 10)
         return {"text": text, "blocks": [_section(text)]}
@@ -275,7 +275,7 @@ def render(notification: Notification, incident_state: IncidentState, public_url
             ],
         }
     took = f"Lasted {format_duration((ended - notification.started_at).total_seconds())}, {since}"
-    by = f" · ended by: {escaped(incident_state.resolved_by, 300)}" if incident_state.resolved_by else ""
+    by = f" · resolved by: {escaped(incident_state.resolved_by, 300)}" if incident_state.resolved_by else ""
     missed = "\nThe first notice could not be delivered." if notification.first_notice_failed else ""
     return {
         "text": f"Resolved: {what} on {where}. {took}{by}",
@@ -303,7 +303,7 @@ def escaped(text: str, room: int) -> str:
 
 
 def _link(url: str, words: str) -> str:
-    """`words`, leading to `url` where a browser could open that."""
+    """`words`, leading to `url` if a browser could open that."""
     safe = url.replace("<", "%3C").replace(">", "%3E").replace("|", "%7C").replace("&", "&amp;")
     if urlsplit(url).scheme not in ("http", "https") or len(safe) > MAX_LINK_LENGTH or not url.isprintable():
         return f"*{words}*"

@@ -1,4 +1,4 @@
-"""SMS: what, where and since when in one message, to a number that was verified, within what it may cost."""
+"""SMS: what, where and since when in one message, to a verified number, within the limits."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class SmsIntegration(IntegrationType):
         if problem := numbers.problem(number):
             raise invalid_field(NUMBER, problem)
         if known is not None and number != known:
-            raise invalid_field(NUMBER, "cannot be changed: make a new integration with a number that is verified")
+            raise invalid_field(NUMBER, "cannot be changed: create a new integration with a verified number")
         return {"phone_number": number}
 
     def default_name(self, settings: Mapping[str, Any]) -> str:
         return f"SMS {settings['phone_number']}"
 
     async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:
-        """A paid plan, and in production a code that was sent to this number for this project."""
+        """A paid plan, and in production the code that was sent to this number for this project."""
         if maker.plan != "paid":
             raise paid_plan_required()
         if not maker.production:
@@ -76,7 +76,7 @@ class SmsIntegration(IntegrationType):
     async def before_send(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """The plan as it is now, then the spend guard."""
+        """The plan as it is now, then the spending limits."""
         if await phones.plan(tx, job.project_id) != "paid":
             return Suppressed("SMS integrations require a paid plan, and this project has none at present")
         return await sms_limits.check(tx, job, settings["phone_number"])
@@ -94,9 +94,9 @@ class SmsIntegration(IntegrationType):
         if transports.sms is None:
             return Failed(OFF)
         summary = permit.context.get("summary")
-        said = summed_up(summary, transports.public_url) if summary else text(notification)
+        message = summed_up(summary, transports.public_url) if summary else text(notification)
         try:
-            taken = await transports.sms.send(settings["phone_number"], said, notification.delivery_id)
+            taken = await transports.sms.send(settings["phone_number"], message, notification.delivery_id)
         except SmsRefused as error:
             return Failed(str(error), error.retry, error.status_code, retry_after=error.retry_after)
         return Delivered(taken.status_code, taken.response, receipt={"id": taken.id})
@@ -104,7 +104,7 @@ class SmsIntegration(IntegrationType):
     async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Remember what the provider calls it, for its report; what was never taken has cost nothing."""
+        """Store the provider's id for its report; what it never accepted does not count."""
         match outcome:
             case Delivered(receipt=receipt) if receipt and receipt["id"]:
                 await phones.record_report(tx, receipt["id"], job.id, None, None)
@@ -113,7 +113,7 @@ class SmsIntegration(IntegrationType):
 
 
 def text(notification: Notification) -> str:
-    """One message: what, where, since when, then what else there is room for; of an end, how long it took."""
+    """One message: what, where, since when, then as much of the rest as fits; of a resolve, how long it took."""
     kind, name, message = notification.incident_type, notification.resource_name, notification.message
     since = _moment(notification.started_at)
     match notification.event:
@@ -131,12 +131,12 @@ def text(notification: Notification) -> str:
 
 
 def summed_up(summary: Summary, public_url: str) -> str:
-    """One message for many: how many, how many of them last, which, and where to read more."""
+    """One message for many: how many, how many of them are ongoing, which, and where to read more."""
     names = "; ".join(summary.names)
     many = f"{summary.count} more incidents within {BURST_MINUTES} min, {summary.ongoing} ongoing: "
     link = f"{public_url}/incidents"
-    said = fitted((many, " ", ""), (names, link))
-    return said if said.endswith(link) else fitted((many, ""), (names,))
+    message = fitted((many, " ", ""), (names, link))
+    return message if message.endswith(link) else fitted((many, ""), (names,))
 
 
 def paid_plan_required() -> Refused:
@@ -145,10 +145,10 @@ def paid_plan_required() -> Refused:
 
 
 def _bad_code(problem: str) -> Refused:
-    """422 for a code; the try that it cost is kept."""
+    """422 for a code; the attempt that it used is recorded."""
     return Refused(422, "invalid_request", f"{CODE} {problem}", [Detail(CODE, problem)], keep=True)
 
 
 def _moment(moment: datetime) -> str:
-    """`24 Nov 02:45 UTC`: what lasts for a year is no news."""
+    """`24 Nov 02:45 UTC`: no year, to save space."""
     return moment.astimezone(UTC).strftime("%d %b %H:%M UTC")

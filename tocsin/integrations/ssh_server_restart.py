@@ -1,7 +1,7 @@
-"""SSH server restart: `sudo reboot` on the machine that is in trouble, at most once, and only within its guard rails.
+"""SSH server restart: `sudo reboot` on the machine that is in trouble, at most once, and only within its limits.
 
-Before the connection the intent is on record; before the command is sent, that there is no way back. What fails before
-that is tried again; what fails behind it never is. A password goes to sudo on its standard input (sudo(8), `-S`).
+Before the connection the intent is recorded; before the command is sent, the point of no return. What fails before it is
+retried; what fails past it never is. A password goes to sudo on its standard input (sudo(8), `-S`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tocsin.transports.ssh import (
 )
 
 READY_WITHIN = 7.0
-"""Seconds for all that comes before the point of no return, so that the command has the rest of the try."""
+"""Seconds for all that comes before the point of no return, so that the command has the rest of the attempt."""
 ENDED_WITHIN = ATTEMPT_TIMEOUT - 0.5
 
 NOTHING_TO_DO = "nothing to do"
@@ -59,7 +59,7 @@ SECRETS = ("password", "private_key")
 
 @dataclass(slots=True)
 class RestartAttempt:
-    """What a try finds out on its way to the point of no return, for the transaction that commits to it."""
+    """What an attempt finds out before the point of no return, for the transaction that commits it."""
 
     target: str
     limits: Limits
@@ -72,7 +72,7 @@ class RestartAttempt:
 class SshServerRestartIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SshServerRestartIntegration"
     label: ClassVar[str] = "SSH server restart"
-    about: ClassVar[str] = "Logs in and restarts the machine when an incident begins: at most once, within guard rails."
+    about: ClassVar[str] = "Logs in and restarts the machine when an incident opens: at most once, within limits."
     test_label: ClassVar[str] = "Dry run: log in, restart nothing"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("ip", "IP address or hostname", placeholder="203.0.113.7"),
@@ -94,9 +94,9 @@ class SshServerRestartIntegration(IntegrationType):
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         old = stored or {}
-        wished = {name: given.get(name, old.get(name)) for name in ORDER}
-        ip, username = _host(wished["ip"]), _username(wished["username"])
-        port = _port(wished["port"] if "port" in given or old else DEFAULT_PORT)
+        requested = {name: given.get(name, old.get(name)) for name in ORDER}
+        ip, username = _host(requested["ip"]), _username(requested["username"])
+        port = _port(requested["port"] if "port" in given or old else DEFAULT_PORT)
         elsewhere = bool(old) and place(ip, port) != place(old["ip"], old["port"])
         if old and (elsewhere or username != old["username"]):
             for name in SECRETS:
@@ -105,12 +105,12 @@ class SshServerRestartIntegration(IntegrationType):
                         f"settings.{name}", "is needed again, because ip, port and username say where it goes"
                     )
         settings: dict[str, Any] = {"ip": ip, "username": username, "port": port}
-        if wished["private_key"] is not None:
-            settings["private_key"] = _private_key(wished["private_key"])
-        if wished["password"] is not None or "private_key" not in settings:
-            settings["password"] = _password(wished["password"])
-        if wished["incident_types"] is not None:
-            settings["incident_types"] = _incident_types(wished["incident_types"])
+        if requested["private_key"] is not None:
+            settings["private_key"] = _private_key(requested["private_key"])
+        if requested["password"] is not None or "private_key" not in settings:
+            settings["password"] = _password(requested["password"])
+        if requested["incident_types"] is not None:
+            settings["incident_types"] = _incident_types(requested["incident_types"])
         kept = () if elsewhere else self.internal_settings
         return settings | {name: old[name] for name in kept if name in old}
 
@@ -130,22 +130,22 @@ class SshServerRestartIntegration(IntegrationType):
         }
         return {name: plain[name] for name in ORDER if name in plain} | prints
 
-    def trust_host_key(self, settings: Mapping[str, Any], wished: str) -> dict[str, Any]:
-        """The settings with the host key that was offered last in the place of the known one.
+    def trust_host_key(self, settings: Mapping[str, Any], expected: str) -> dict[str, Any]:
+        """The settings with the host key that was offered last as the trusted one.
 
-        Raises `Refused` (422) where none was offered, or `wished` is not its fingerprint.
+        Raises `Refused` (422) if none was offered, or `expected` is not its fingerprint.
         """
         offered = settings.get("offered_host_key")
         if offered is None:
             raise forbidden_state(
                 "No other host key was offered since the known one was pinned; a test shows what is offered now"
             )
-        if fingerprint(offered) != wished:
+        if fingerprint(offered) != expected:
             raise invalid_field("fingerprint", f"is not the one that was offered last, {fingerprint(offered)}")
         kept = {name: value for name, value in settings.items() if name != "offered_host_key"}
         return kept | {"host_key": offered}
 
-    # ------------------------------------------------------------------------------------------- permit for a try
+    # ------------------------------------------------------------------------------------------- permit
 
     def needs_permit(self, to: Sendable) -> bool:
         return True
@@ -153,7 +153,7 @@ class SshServerRestartIntegration(IntegrationType):
     async def before_send(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """The intent, committed before the connection; or why nothing is restarted (now), by what the project did."""
+        """Record the intent before the connection; or why nothing is restarted (now), by the project's own restarts."""
         attempt = RestartAttempt(place(settings["ip"], settings["port"]), transports.restart_limits)
         if job.event == "test":
             return {"attempt": attempt}
@@ -171,7 +171,7 @@ class SshServerRestartIntegration(IntegrationType):
     async def before_point_of_no_return(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Everything once more, now that the login worked and the address is known; then there is no way back."""
+        """Check everything again, now that the login worked and the address is known; then pass the point of no return."""
         attempt: RestartAttempt = context["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
@@ -181,10 +181,10 @@ class SshServerRestartIntegration(IntegrationType):
             return Suppressed(restarts.not_for_now(attempt.target))
         await restarts.pin(tx, job.integration_id, attempt.host_key, settings["ip"], settings["port"])
         if not await restarts.mark_sent(tx, job.id, attempt.reached, attempt.boot_id):
-            return Suppressed("this restart was never put on record; nothing was restarted")
+            return Suppressed("this restart was never recorded; nothing was restarted")
         return None
 
-    # ------------------------------------------------------------------------------------------------------ the wire
+    # ------------------------------------------------------------------------------------------------------ sending
 
     def payload(self, notification: Notification) -> str:
         return {"test": "sudo -l reboot", **dict.fromkeys(ONGOING_EVENTS, "sudo reboot")}.get(notification.event, "")
@@ -199,7 +199,7 @@ class SshServerRestartIntegration(IntegrationType):
         if notification.event not in ONGOING_EVENTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
         if transports.ssh is None:
-            return Failed("This process cannot speak SSH")
+            return Failed("SSH is not available in this process")
         to = login(settings)
         attempt: RestartAttempt = permit.context.get("attempt") or RestartAttempt(to.place, transports.restart_limits)
         began = asyncio.get_running_loop().time()
@@ -221,15 +221,15 @@ class SshServerRestartIntegration(IntegrationType):
                 return _ended(await session.run(_sudo(to, "reboot"), _typed(to)), to)
         except TimeoutError:
             if attempt.sent:
-                return Failed(f"outcome unknown: the command was sent to {to.place}, with no end in time", "never")
+                return Failed(f"outcome unknown: the command was sent to {to.place}, but did not end in time", "never")
             return Failed(f"Timed out: {to.place} was not ready for a command within {READY_WITHIN:g} seconds")
         except SshFailed as error:
             receipt = {"offered_host_key": error.offered} if error.offered else None
             return Failed(_redacted(str(error), to), error.retry, receipt=receipt)
         except CommandNotStarted as error:
             if attempt.sent:
-                return Failed(f"outcome unknown: {to.place} was gone while the command was handed over", "never")
-            return Failed(f"{to.place} broke off: {_redacted(str(error), to)}")
+                return Failed(f"outcome unknown: {to.place} disconnected while the command was being sent", "never")
+            return Failed(f"{to.place} disconnected: {_redacted(str(error), to)}")
 
     # ------------------------------------------------------------------------------------------------- afterwards
 
@@ -248,7 +248,7 @@ class SshServerRestartIntegration(IntegrationType):
             await health.notify_people(
                 tx, job.project_id,
                 f"The restart of {self.default_name(settings)} for {job.content.incident_type} on "
-                f"{job.content.resource_name} failed, and is not tried again: {then.reason}.",
+                f"{job.content.resource_name} failed, and is not retried: {then.reason}.",
                 exclude=job.integration_id,
             )  # fmt: skip
 
@@ -259,7 +259,7 @@ class SshServerRestartIntegration(IntegrationType):
         await health.notify_people(
             tx, lost.project_id,
             f"It is not known whether {watched.target} was restarted: the engine died just when the command was sent. "
-            "It is not tried again. Please look at the machine.",
+            "It is not retried. Please check the machine.",
             exclude=lost.integration_id,
         )  # fmt: skip
 
@@ -281,7 +281,7 @@ async def _refusal_reason(
     return None if limit_reached is None else Suppressed(limit_reached)
 
 
-# ------------------------------------------------------------------------------------------- what is said to a machine
+# ------------------------------------------------------------------------------------------- commands
 
 
 def login(settings: Mapping[str, Any]) -> Login:
@@ -292,7 +292,7 @@ def login(settings: Mapping[str, Any]) -> Login:
 
 
 async def boot_id(session: Session) -> str | None:
-    """What names the machine's present run, or None where it does not say. What a login prints besides is no answer."""
+    """The id of the machine's current boot, or None if it prints none. Other output of the login is ignored."""
     mark = token_hex(16)
     try:
         ran = await session.run(boots.question(mark))
@@ -310,39 +310,39 @@ def _typed(to: Login) -> str:
 
 
 async def _checked(session: Session, to: Login) -> Failed | None:
-    """Why sudo would not run the command, as far as it says beforehand (sudo(8), `-l`)."""
+    """Why sudo would not run the command, as far as it tells beforehand (sudo(8), `-l`)."""
     ran = await session.run(_sudo(to, "-l reboot"), _typed(to))
     return None if ran.status == 0 else _refused(ran, to)
 
 
 def _refused(ran: CommandResult, to: Login) -> Failed:
-    said = _redacted(ran.summary, to)
-    match ran.status, said.lower():
+    output = _redacted(ran.summary, to)
+    match ran.status, output.lower():
         case None, _:
-            return Failed(f"{to.place} broke off while sudo was asked")
+            return Failed(f"{to.place} disconnected while sudo was asked")
         case 127, _:
             return Failed(f"sudo is not installed on {to.place}", "limited")
         case _, words if "not allowed" in words or "may not run" in words or "not in the sudoers" in words:
-            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({said})", "limited")
+            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({output})", "limited")
         case _, words if "a password is required" in words:
             return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "limited")
         case _, words if "try again" in words or "incorrect" in words or "no password was provided" in words:
             return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "limited")
-    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({said})" if said else ""), "limited")
+    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({output})" if output else ""), "limited")
 
 
 def _dry_run(to: Login, session: Session) -> Delivered:
-    said = (
+    output = (
         f"Dry run: logged in to {to.place} as {to.username}, and sudo allows reboot. Nothing was restarted. "
         f"Host key {fingerprint(session.host_key)}"
     )
-    return Delivered(response=said, receipt={"host_key": session.host_key})
+    return Delivered(response=output, receipt={"host_key": session.host_key})
 
 
 def _ended(ran: CommandResult, to: Login) -> Outcome:
-    """What the end of the command means: every real restart cuts the connection, or kills what asked for it."""
+    """The outcome of the command: every real restart cuts the connection, or kills the command."""
     if ran.status is None or ran.status > 128:
-        return Delivered(response="The command was sent, and the connection cut, as a restart does")
+        return Delivered(response="The command was sent, and the connection was cut, as expected for a restart")
     if ran.status == 0:
         return Delivered(response="The command was sent and accepted")
     failed = _refused(ran, to)
@@ -350,7 +350,7 @@ def _ended(ran: CommandResult, to: Login) -> Outcome:
 
 
 def _redacted(text: str, to: Login) -> str:
-    """What a machine said, without what it was told."""
+    """A machine's output, without the secrets that it was sent."""
     for secret in filter(None, (to.password, to.private_key)):
         text = text.replace(secret, MASK)
     return text

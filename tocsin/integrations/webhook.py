@@ -23,7 +23,7 @@ from tocsin.transports.http import Answer, Unreachable
 
 MAX_URL_LENGTH = 2048
 ROTATION_SECONDS = 86_400
-"""How long deliveries carry the signature of the secret before, too."""
+"""How long deliveries also carry the signature of the previous secret."""
 
 SECRET_BYTES = 24
 PASSING = frozenset({408, 409, 425, 429})
@@ -33,7 +33,7 @@ USER_AGENT = f"Tocsin/{__version__}"
 
 
 class Payload(msgspec.Struct):
-    """What a receiver gets: the specification's fields, in its order."""
+    """The JSON that a receiver gets: the specification's fields, in its order."""
 
     resource_name: str
     resource_url: str
@@ -47,7 +47,7 @@ class Payload(msgspec.Struct):
 class WebhookIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::WebhookIntegration"
     label: ClassVar[str] = "webhook"
-    about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident begins and ends."
+    about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
     )
@@ -115,9 +115,9 @@ def body(notification: Notification) -> bytes:
 def headers(
     settings: Mapping[str, Any], notification: Notification, payload: bytes, now: float | None = None
 ) -> dict[str, str]:
-    """What goes with `payload`: who sends, which delivery and incident, and one signature for each secret in force.
+    """The headers for `payload`: who sends, which delivery and incident, and one signature for each secret in force.
 
-    `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every try signs anew.
+    `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every attempt is signed anew.
     """
     now = time.time() if now is None else now
     secrets = [settings["signing_secret"]]
@@ -138,7 +138,7 @@ def headers(
 
 
 def outcome(answer: Answer, now: float | None = None) -> Outcome:
-    """What a destination's answer means. `now` is Unix time, for a `Retry-After` that is a date."""
+    """The outcome for a destination's response. `now` is Unix time, for a `Retry-After` that is a date."""
     status, text = answer.status, answer.text
     if 200 <= status < 300:
         return Delivered(status, text)
@@ -174,7 +174,7 @@ def _signature(key: bytes, signed: bytes) -> str:
 
 
 def _key(secret: str) -> bytes:
-    """Read anew each time, which takes less than half a microsecond: so no secret is kept for it."""
+    """Decoded each time, which takes less than half a microsecond: so no secret is cached."""
     return binascii.a2b_base64(secret.removeprefix("whsec_"))
 
 
@@ -193,5 +193,5 @@ def _checked_url(value: object) -> str:
     if url.scheme not in urls.PORTS:
         raise invalid_field(field, "must be an address that starts with https:// or http://")
     if url.has_login:
-        raise invalid_field(field, "must not hold a user name or password, which would be shown wherever it is")
+        raise invalid_field(field, "must not hold a user name or password, because it is shown with the URL")
     return value

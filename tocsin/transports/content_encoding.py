@@ -1,4 +1,4 @@
-"""Bodies without the compression they came in, and never more of them than asked for.
+"""Decoding of compressed bodies, up to a limit.
 
 gzip and deflate (RFC 9110, 8.4.1; "deflate" is zlib's format or, from some servers, bare deflate), br (RFC 7932).
 """
@@ -11,25 +11,25 @@ from typing import Any
 
 MAX_CODINGS = 4
 MAX_MEMBERS = 64
-"""Of one gzip body (RFC 1952, 2.2)."""
+"""The header of a gzip body (RFC 1952, 2.2)."""
 _STEP = 64 << 10
 
 
 class Undecodable(Exception):
-    """What the body is packed in cannot be undone; the text says what and why."""
+    """The body's encoding cannot be decoded; the text says which and why."""
 
 
 def codings(*headers: bytes) -> tuple[bytes, ...]:
     """What `Content-Encoding` headers name, outermost first."""
-    named = [part.strip().lower() for said in headers for part in said.split(b",")]
+    named = [part.strip().lower() for value in headers for part in value.split(b",")]
     return tuple(name for name in reversed(named) if name not in (b"", b"identity"))
 
 
 def decoded(body: bytes, named: Sequence[bytes], limit: int) -> tuple[bytes, bool]:
-    """At most `limit` bytes of what was packed, and whether that is all. Raises `Undecodable`.
+    """At most `limit` decoded bytes, and whether that is all. Raises `Undecodable`.
 
-    Work and memory are bounded by `limit`, whatever the body would grow to. What is broken after a good beginning gives
-    the beginning.
+    Work and memory are bounded by `limit`, whatever the body would grow to. A body that is broken after a good start gives
+    that start.
     """
     if len(named) > MAX_CODINGS:
         raise Undecodable(f"the body is packed {len(named)} times")

@@ -10,7 +10,7 @@ from tocsin.domain.hosts import Unreadable
 from tocsin.domain.ttl_cache import TTLCache
 
 MAX_REMEMBERED_LENGTH = 256
-"""Characters of the addresses that are remembered taken apart: with 4,096 of them, 4 MiB at the very most."""
+"""Maximum length of a URL whose parsed form is cached: with 4,096 of them, 4 MiB at the very most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Endpoint:
 
 
 def endpoint(address: str, method: str = "POST") -> Endpoint:
-    """Where to, and how requests by that method start. Raises `Unreadable` for what is no http or https address."""
+    """The endpoint, and how requests by that method start. Raises `Unreadable` if it is no http or https URL."""
     known = _remembered.get((address, method))
     if known is not None:
         return known

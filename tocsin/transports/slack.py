@@ -23,17 +23,17 @@ BOT_SCOPES = "chat:write,incoming-webhook"
 USER_SCOPES = "channels:write"
 
 NAMES = frozenset({"team_name", "channel"})
-"""What people in Slack have named; the rest of a grant is of Slack's own making."""
+"""Names that people chose in Slack; the rest of a grant comes from Slack itself."""
 
 ANSWER_LIMIT = 256 << 10
-"""Bytes of an answer that are read: a message comes back with all its blocks."""
+"""Bytes of a response that are read: it repeats a message with all its blocks."""
 _MORE, _COLON, _END = map(re.compile, (r"\s*[{,]\s*", r"\s*:\s*", r"\s*(?:[,}]|$)"))
 
 
 class SlackRefused(Exception):
-    """Slack did not do it. `code` is Slack's own word for why, `unreachable` or `unreadable`.
+    """Slack refused or failed. `code` is Slack's error code, `unreachable` or `unreadable`.
 
-    `retry_after` is in seconds, where Slack asked for a wait; `response` is the start of what it answered.
+    `retry_after` is in seconds, if Slack asked for a wait; `response` is the start of its response.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SlackRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a workspace granted: the tokens, and the channel that its person chose."""
+    """What a workspace granted: the tokens, and the channel that the person chose."""
 
     bot_token: str = field(repr=False)
     user_token: str = field(repr=False)
@@ -83,15 +83,15 @@ class Slack:
         return self._grant(await self._ask("oauth.v2.access", form, headers))
 
     async def check(self) -> str:
-        """Whether Slack can be reached, in words (https://docs.slack.dev/reference/methods/api.test).
+        """Whether Slack can be reached, as text (https://docs.slack.dev/reference/methods/api.test).
 
-        Raises `SlackRefused`. Whether the app's secrets are right shows only when somebody consents.
+        Raises `SlackRefused`. Whether the app's secrets are right shows only at the first consent.
         """
         await self._ask("api.test", b"", {"Content-Type": "application/x-www-form-urlencoded"})
         return "Slack answers; whether the app's secrets are right shows at the first consent"
 
     async def respond(self, response_url: str, message: Mapping[str, Any]) -> None:
-        """Answer a press of a button, to whoever pressed it. Raises `SlackRefused`."""
+        """Reply to the user who pressed a button. Raises `SlackRefused`."""
         if not is_slack_url(self._app, response_url):
             raise SlackRefused("unreadable", "the address to answer to is not Slack's")
         headers = {"Content-Type": "application/json; charset=utf-8"}
@@ -152,7 +152,7 @@ class Slack:
 
 
 def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:
-    """Where a person goes to consent."""
+    """The URL at which a person consents."""
     query = urlencode(
         {
             "client_id": app.client_id, "redirect_uri": redirect_uri, "state": state,
@@ -176,14 +176,14 @@ def is_slack_url(app: settings.Slack, url: str) -> bool:
 
 
 def _cut_off(answer: Answer) -> bool:
-    """Whether the rest may have said that it was done: done is done, and once more would be one message more."""
+    """Whether the missing rest may have said `ok`: the call may have succeeded, and a retry would post a duplicate."""
     return not answer.complete and answer.text.lstrip()[:1] in ("", "{")
 
 
 def _begun(text: str) -> dict[str, Any]:
-    """What a JSON object says whose end did not come: its own members, as far as they are whole.
+    """The complete members of a JSON object that was cut off.
 
-    Of an `ok` (https://docs.slack.dev/apis/web-api/#responses) that is not true the first letter will do.
+    For an `ok` (https://docs.slack.dev/apis/web-api/#responses) that is not true the first letter is enough.
     """
     found: dict[str, Any] = {}
     decode = json.JSONDecoder().raw_decode
@@ -215,6 +215,6 @@ def _refused(method: str, answer: Answer, payload: Mapping[str, Any]) -> SlackRe
     asked = answer.headers.get("retry-after", "").strip()
     wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
     what = f"answered {answer.status}" if code == "unreadable" else f"said {code}"
-    # The answer of oauth.v2.access may hold tokens, even where it is not what it should be.
+    # The answer of oauth.v2.access may contain tokens, even if it is malformed.
     response = "" if method.startswith("oauth.") else answer.text[:RESPONSE_LIMIT]
     return SlackRefused(code, f"Slack {what} to {method}", answer.status, wait, response)

@@ -1,1 +1,1 @@
-"""What can have incidents: one file a kind, found rather than registered."""
+"""What can have incidents: one file per kind, discovered rather than registered."""

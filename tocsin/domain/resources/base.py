@@ -1,4 +1,4 @@
-"""What a kind of resource says of itself: to callers, to people, and to the statements that look one up."""
+"""What describes a kind of resource: for callers, for people, and for the SQL that looks one up."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tocsin.domain.errors import not_found
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind. The SQL expressions speak of a row of its `table` as `r`; every table has `id` and `project_id`."""
+    """One kind. The SQL expressions refer to a row of its `table` as `r`; every table has `id` and `project_id`."""
 
     type: str
-    """What callers and webhooks know it by: `resource_type`."""
+    """Its name in the API and in webhooks: `resource_type`."""
     prefix: str
-    """Of its public identifiers."""
+    """The prefix of its public identifiers."""
     noun: str
-    """In error codes and bodies: `server_not_found`."""
+    """Its name in error codes and bodies: `server_not_found`."""
     label: str
-    """What people call it."""
+    """Its name for people."""
     path: str
-    """Where its pages are; below `/api/v1` its calls have the same."""
+    """The path of its pages; below `/api/v1` its calls have the same."""
     table: str
     name: str
-    """SQL: what people call this one."""
+    """SQL: the display name of this one."""
     url: str | None = None
-    """SQL: the address that notifications of it name; None for its page."""
+    """SQL: the address that its notifications name; None for its page."""
 
     def public(self, key: UUID) -> str:
         return ids.public(self.prefix, key)
@@ -42,13 +42,13 @@ class Resource:
         return key
 
     def page(self, key: UUID) -> str:
-        """Its page, below the installation's own address."""
+        """The path of its page, below the public URL."""
         return f"{self.path}/{self.public(key)}"
 
 
 @cache
 def kinds() -> Mapping[str, Resource]:
-    """Every kind that a file beside this one has as `RESOURCE`, by its `type`."""
+    """Every kind that a file next to this one defines as `RESOURCE`, by its `type`."""
     modules = discovery.modules(__name__.rpartition(".")[0])
     found = [module.RESOURCE for module in modules if hasattr(module, "RESOURCE")]
     return {each.type: each for each in sorted(found, key=lambda each: each.prefix, reverse=True)}

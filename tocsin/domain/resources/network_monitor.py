@@ -1,4 +1,4 @@
-"""A network monitor, which watches a site or a port."""
+"""A network monitor, which checks a site or a port."""
 
 from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource

@@ -1,1 +1,1 @@
-"""People, projects and how they get in."""
+"""Users, projects and how they sign in."""

@@ -1,4 +1,4 @@
-"""Who may call: projects, their tokens, users and what they are in which project."""
+"""Accounts: projects, their tokens, users and their roles in projects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Role = Literal["owner", "member", "reader"]
 
 @dataclass(frozen=True, slots=True)
 class NewProject:
-    """A project with its token in clear: for the one who made it or whose it is."""
+    """A project with its token in clear: for its creator or its owner."""
 
     id: UUID
     name: str
@@ -66,7 +66,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class TokenOwner:
-    """Whose token it is. A user without any project has no `project_id`; a project's token has no `user_id`."""
+    """Whom a token belongs to. A user without any project has no `project_id`; a project's token has no `user_id`."""
 
     user_id: UUID | None
     project_id: UUID | None
@@ -118,14 +118,14 @@ RETURNING true
 
 
 async def create_project(tx: Tx, vault: Vault, name: str, plan: str, owner_email: str | None = None) -> NewProject:
-    """A project with a fresh token; with an owner, that user (made where needed) and the system integration too."""
+    """A project with a fresh token; with an owner, that user (created if needed) and the system integration too."""
     return await create_project_of(tx, vault, name, plan, await _invited(tx, owner_email) if owner_email else None)
 
 
 async def create_project_of(
     tx: Tx, vault: Vault, name: str, plan: str, owner: User | None, *, made_by: UUID | None = None
 ) -> NewProject:
-    """A project of that owner; `made_by` is the user who makes it for themselves, None for whoever runs all this."""
+    """A project of that owner; `made_by` is the user who creates it for themselves, None for the operator."""
     project_id, token = ids.new(), new_token(PROJECT_TOKEN)
     sealed = vault.seal(project_id, project_id, TOKEN_FIELD, token.encode())
     owner_id, token_hash = owner and owner.id, vault.token_hash(token)
@@ -137,8 +137,8 @@ async def create_project_of(
 
 
 async def _invited(tx: Tx, email: str) -> User:
-    """The user that others mean by an address. Whoever registered with it and never verified it may be a stranger, so
-    what they chose to get in with is worth nothing any more; the link in the verification mail lets its reader choose.
+    """The user for an address that others gave. Whoever registered with it and never verified it may be a stranger, so
+    their password no longer works; the link in the verification mail lets its reader choose a new one.
     """
     user = await ensure_user(tx, email)
     if await tx.fetchval(FORGET_PASSWORD, user.id):
@@ -147,7 +147,7 @@ async def _invited(tx: Tx, email: str) -> User:
 
 
 async def hold_project(tx: Tx, project_id: UUID) -> bool:
-    """Whether it exists; if so, it stays until the transaction ends."""
+    """Whether it exists; if so, it is locked against deletion until the transaction ends."""
     return bool(await tx.fetchval("SELECT true FROM projects WHERE id = $1 FOR KEY SHARE", project_id))
 
 
@@ -172,7 +172,7 @@ async def project_name(tx: Tx, project_id: UUID) -> str | None:
 
 
 async def projects_made_by(tx: Tx, user_id: UUID) -> list[UUID]:
-    """Those that the user made for themselves, locked until the transaction ends."""
+    """Projects that the user created for themselves, locked until the transaction ends."""
     return [key(row["id"]) for row in await tx.fetch(MADE_BY, user_id)]
 
 
@@ -234,7 +234,7 @@ DELETE FROM user_tokens WHERE hash = ANY($1::bytea[]) RETURNING true
 
 
 async def caller_of_token(tx: Tx, vault: Vault, token: str) -> TokenOwner | None:
-    """Whose token it is, now; None for a token that is nobody's. A user acts on the current project."""
+    """Whose token it is, now; None for an unknown token. A user acts on the current project."""
     hashes = vault.token_hashes(token)
     if token.startswith(USER_TOKEN):
         row = await tx.fetchrow(USER_OF_TOKEN, hashes)
@@ -247,7 +247,7 @@ async def caller_of_token(tx: Tx, vault: Vault, token: str) -> TokenOwner | None
 
 
 async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
-    """The user's token is worth nothing from now on; False where it was worth nothing before."""
+    """Revoke the user's token; False if it was not valid."""
     return bool(await tx.fetchval(DELETE_USER_TOKEN, vault.token_hashes(token)))
 
 
@@ -274,7 +274,7 @@ FORGET_PASSWORD = """
 UPDATE users SET password_hash = NULL WHERE id = $1 AND email_verified_at IS NULL AND NOT operator RETURNING true
 """
 
-# A statement of its own, behind the one that locks the user: so it sees who signed in while that one waited.
+# A separate statement, after the one that locks the user: so it sees sign-ins committed while that one waited.
 SIGN_OUT = "DELETE FROM user_tokens WHERE user_id = $1"
 
 VERIFY = f"""
@@ -299,7 +299,7 @@ RETURNING id
 
 
 async def ensure_user(tx: Tx, email: str) -> User:
-    """The user with that address (`same_address`), made where there is none."""
+    """The user with that address (`same_address`), created if there is none."""
     while True:
         user = await user_by_email(tx, email) or await create_user(tx, email)
         if user:
@@ -318,28 +318,28 @@ async def user_by_email(tx: Tx, email: str) -> User | None:
 
 
 async def user_by_id(tx: Tx, user_id: UUID, *, lock: bool = False) -> User | None:
-    """`lock`: as it stays until the transaction ends."""
+    """`lock`: locked until the transaction ends."""
     row = await tx.fetchrow(f"{USER_BY_ID} FOR UPDATE" if lock else USER_BY_ID, user_id)
     return _user(row) if row else None
 
 
 async def hold(tx: Tx, checked: User) -> bool:
-    """Whether the password is the one that was looked at; if so, it stays until the transaction ends.
+    """Whether the password is still the one that was checked; if so, it is locked until the transaction ends.
 
-    To compute a password takes long. Whatever is written because it was right needs this first, in the same
-    transaction, else whoever knew the old one gets in behind whoever has chosen a new one. The user is locked before
-    anything else is, limits too, so that none of two waits for the other.
+    Hashing a password takes long. Whatever is written because it was right needs this first, in the same
+    transaction, else somebody with the old one could sign in after a new one was chosen. The user is locked before
+    anything else, limits too, to avoid deadlocks.
     """
     return bool(await tx.fetchval(HOLD, checked.id, checked.password_hash))
 
 
 async def verify(tx: Tx, user_id: UUID, email: str) -> bool:
-    """The address was shown to be the user's; False where that was known, or the user has another address by now."""
+    """Mark the address as verified; False if it was already, or if the user has another address by now."""
     return bool(await tx.fetchval(VERIFY, user_id, email))
 
 
 async def set_password(tx: Tx, user_id: UUID, password_hash: str) -> None:
-    """Another password; the caller ends the sessions that were made with the old one."""
+    """Set another password; the caller ends the sessions that began with the old one."""
     await tx.execute(SET_PASSWORD, user_id, password_hash)
 
 

@@ -1,4 +1,4 @@
-"""Signed links: what a mail lets its reader do without signing in."""
+"""Signed links: they let a mail's reader act without signing in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESET_SECONDS = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Whose address a link speaks for, and whether its three days are over."""
+    """The user and address that a link verifies, and whether its three days are over."""
 
     user_id: UUID
     email: str
@@ -28,21 +28,21 @@ class Verification:
 
 
 def verification(vault: Vault, public_url: str, user_id: UUID, email: str) -> str:
-    """The link by which a user shows that the address is theirs; valid for three days."""
+    """The link by which a user verifies their address; valid for three days."""
     return f"{public_url}/verify-email?token={vault.signer(_VERIFY).dumps([user_id.hex, email])}"
 
 
 def read_verification(vault: Vault, token: str) -> Verification | None:
-    """What the link's token says, or None where we did not sign it."""
+    """The content of the link's token, or None if we did not sign it."""
     signer = vault.signer(_VERIFY)
     expired = False
     try:
-        said = signer.loads(token, max_age=VERIFICATION_SECONDS)
+        claims = signer.loads(token, max_age=VERIFICATION_SECONDS)
     except SignatureExpired as late:
-        said, expired = signer.load_payload(late.payload or b""), True
+        claims, expired = signer.load_payload(late.payload or b""), True
     except (BadData, UnicodeError):
         return None
-    return Verification(UUID(hex=said[0]), said[1], expired)
+    return Verification(UUID(hex=claims[0]), claims[1], expired)
 
 
 def unsubscribe(vault: Vault, public_url: str, integration_id: UUID) -> str:
@@ -68,8 +68,8 @@ def reset(vault: Vault, public_url: str, user: User) -> str:
 def read_reset(vault: Vault, token: str) -> UUID | None:
     """The user that the link's token names, or None where we did not sign it or its hour is over."""
     try:
-        said = vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)
-        return UUID(hex=said[0])
+        claims = vault.signer(_RESET).loads(token, max_age=RESET_SECONDS)
+        return UUID(hex=claims[0])
     except (BadData, UnicodeError):
         return None
 

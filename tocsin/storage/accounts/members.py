@@ -1,4 +1,4 @@
-"""Who is in a project, and who is invited. The rules of roles: owners decide who is in; one owner stays at least."""
+"""Members and invitations of projects. The rules of roles: owners manage members; at least one owner stays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """`invited_by` is an address, or None where that account is gone."""
+    """`invited_by` is an address, or None if that account was deleted."""
 
     id: UUID
     project_id: UUID
@@ -74,7 +74,7 @@ IS_MEMBER = f"""
 SELECT EXISTS (SELECT FROM members m JOIN users u ON u.id = m.user_id
                WHERE m.project_id = $1 AND {folded("u.email")} = {folded("$2::text")})
 """
-# Whoever changes who owns a project waits for others who do, so that it cannot be left without an owner.
+# Serializes changes of a project's owners, so that it cannot be left without an owner.
 LOCK = "SELECT FROM projects WHERE id = $1 FOR UPDATE"
 SET_ROLE = "UPDATE members SET role = $3 WHERE project_id = $1 AND user_id = $2 RETURNING true"
 REMOVE = "DELETE FROM members WHERE project_id = $1 AND user_id = $2 RETURNING true"
@@ -87,7 +87,7 @@ IS_OWNER = "SELECT true FROM members WHERE project_id = $1 AND user_id = $2 AND 
 
 
 async def require_owner(tx: Tx, project_id: UUID, user_id: UUID) -> None:
-    """Raises `Refused` (403) where the user does not own the project; it stays as it is until the transaction ends."""
+    """Raises `Refused` (403) if the user does not own the project; locks the project until the transaction ends."""
     await tx.execute(LOCK, project_id)
     if not await tx.fetchval(IS_OWNER, project_id, user_id):
         raise Refused(403, "forbidden", OWNERS_ONLY)
@@ -104,14 +104,14 @@ async def invitations(tx: Tx, project_id: UUID) -> list[Invitation]:
 
 
 async def invitations_to(tx: Tx, email: str) -> list[Invitation]:
-    """Those that the owner of the address can still accept, oldest first."""
+    """Those to this address that can still be accepted, oldest first."""
     return [_invitation(row) for row in await tx.fetch(INVITATIONS_TO, email)]
 
 
 async def invite(tx: Tx, project_id: UUID, email: str, role: Role, *, by: UUID | None) -> Invitation:
     """Invite the owner of the address, for a week; a second invitation replaces the first. The caller sends the mail.
 
-    Raises `Refused` (422) where the invited are in it already.
+    Raises `Refused` (422) if they are a member already.
     """
     if await tx.fetchval(IS_MEMBER, project_id, email):
         raise forbidden_state(f"{email} is in this project already; change the role below")
@@ -120,7 +120,7 @@ async def invite(tx: Tx, project_id: UUID, email: str, role: Role, *, by: UUID |
 
 
 async def withdraw(tx: Tx, project_id: UUID, invitation_id: UUID) -> str:
-    """The invitation is worth nothing from now on; whom it was for. Raises `Refused` (404)."""
+    """Withdraw the invitation. Returns its address. Raises `Refused` (404)."""
     email: str | None = await tx.fetchval(WITHDRAW, project_id, invitation_id)
     if email is None:
         raise not_found("invitation")
@@ -128,9 +128,9 @@ async def withdraw(tx: Tx, project_id: UUID, invitation_id: UUID) -> str:
 
 
 async def accept(tx: Tx, invitation: Invitation, user_id: UUID) -> None:
-    """The user is in the project, which becomes the current one; the invitation is used up.
+    """Add the user to the project, which becomes the current one, and use up the invitation.
 
-    The caller has made sure that the user reads the mail of the invited address.
+    The caller has verified that the invited address is the user's.
     """
     if not await tx.fetchval(WITHDRAW, invitation.project_id, invitation.id):
         raise not_found("invitation")
@@ -139,7 +139,7 @@ async def accept(tx: Tx, invitation: Invitation, user_id: UUID) -> None:
 
 
 async def set_role(tx: Tx, project_id: UUID, user_id: UUID, role: Role) -> Member:
-    """Raises `Refused`: 404 for who is not in it, 422 where nobody would own the project any more."""
+    """Raises `Refused`: 404 if not a member, 422 if the project would have no owner left."""
     await _keep_an_owner(tx, project_id, user_id, role)
     if not await tx.fetchval(SET_ROLE, project_id, user_id, role):
         raise not_found("member")
@@ -162,12 +162,12 @@ async def _keep_an_owner(tx: Tx, project_id: UUID, user_id: UUID, role: Role | N
 
 
 def link(vault: Vault, public_url: str, invitation: Invitation) -> str:
-    """What the invitation's mail carries."""
+    """The link in the invitation's mail."""
     return f"{public_url}/invitation?token={vault.signer(_INVITATION).dumps(invitation.id.hex)}"
 
 
 async def read(tx: Tx, vault: Vault, token: str) -> Invitation | None:
-    """The invitation behind a link, or None where it is over, used, withdrawn or never was."""
+    """The invitation behind a link, or None if it is expired, used, withdrawn or unknown."""
     try:
         invitation_id = UUID(hex=vault.signer(_INVITATION).loads(token))
     except (BadData, UnicodeError, ValueError, TypeError, AttributeError):

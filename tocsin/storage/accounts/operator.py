@@ -1,4 +1,4 @@
-"""The account of whoever runs the installation, and the links by which it is set up: one hour, once."""
+"""The operator's account, and the links that set it up: valid for one hour, once."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ UPDATE users SET email_verified_at = CASE WHEN {folded("email")} = {folded("$2::
 WHERE id = $1
 """
 
-# The first project was made before there was an address that its alerts could go to.
+# The first project was created before there was an address for its alerts.
 ADOPT = """
 UPDATE projects p SET owner_id = $1, updated_at = now()
 WHERE owner_id IS NULL
@@ -71,13 +71,13 @@ ADDRESS = "SELECT email FROM users WHERE operator AND email <> $1 ORDER BY creat
 
 
 async def address(tx: Tx) -> str | None:
-    """Whom to ask about the installation; None while its account has not been set up."""
+    """The operator's address; None while the account has not been set up."""
     email: str | None = await tx.fetchval(ADDRESS, UNSET)
     return email
 
 
 async def new_link(tx: Tx, vault: Vault, public_url: str) -> str | None:
-    """A link that sets the operator's account up (or its password anew); None where there is no operator."""
+    """A link that sets the operator's account up (or resets its password); None where there is no operator."""
     user_id = await tx.fetchval(FIRST)
     if user_id is None:
         return None
@@ -87,18 +87,18 @@ async def new_link(tx: Tx, vault: Vault, public_url: str) -> str | None:
 
 
 async def of_link(tx: Tx, vault: Vault, token: str) -> Operator | None:
-    """Whose account the link sets up; None where it is used, too old or none of ours. Uses nothing up."""
+    """The account that the link sets up; None if it is used, expired or unknown. Does not use the link up."""
     row = await tx.fetchrow(OF_LINK, vault.token_hashes(token))
     return Operator(key(row["id"]), row["email"], row["name"]) if row else None
 
 
 async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, password_hash: str) -> User | None:
-    """Use the link: the account has this address, name and password, and no session of before. None for a used link.
+    """Use the link: sets address, name and password, and ends older sessions. None for a used link.
 
-    Raises `Refused` (422) where the address is somebody else's.
+    Raises `Refused` (422) if the address belongs to another account.
     """
     hashes = vault.token_hashes(token)
-    await tx.execute(f"{OF_LINK} FOR NO KEY UPDATE OF u", hashes)  # the user first, as everywhere
+    await tx.execute(f"{OF_LINK} FOR NO KEY UPDATE OF u", hashes)  # lock the user first, as everywhere
     user_id = await tx.fetchval(USE_LINK, hashes)
     if user_id is None:
         return None
@@ -112,5 +112,5 @@ async def set_up(tx: Tx, vault: Vault, token: str, email: str, name: str, passwo
 
 
 async def adopt(tx: Tx, user_id: UUID) -> list[UUID]:
-    """The projects that the user owns, and that had no owner's address yet: they have one from now on."""
+    """Make the user the owner of their projects that have none yet. Returns those."""
     return [key(row["id"]) for row in await tx.fetch(ADOPT, user_id)]

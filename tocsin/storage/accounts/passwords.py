@@ -1,4 +1,4 @@
-"""Passwords: kept as argon2id hashes, computed beside the event loop, few at a time, for everybody in turn."""
+"""Passwords: stored as argon2id hashes, computed in threads, few at a time, with fair queueing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from tocsin.domain.errors import Refused
 
 AT_ONCE = 2
-"""Each takes 64 MiB and most of a core while it lasts."""
+"""Concurrent hashes. Each takes 64 MiB and most of a core."""
 MAX_WAITING = 16
 MAX_OF_NETWORK = 4
 RETRY_AFTER = 2
-"""Seconds, by which all that waits is done on a slow machine."""
+"""Seconds in which even a slow machine works off a full queue."""
 
 GONE = "http.disconnect"
 
@@ -30,10 +30,10 @@ _hasher = PasswordHasher()
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """For whom a password is computed: from which network, and whether that is one of the account's own, or it is
-    shown otherwise that they are no stranger (a session, a link from a mail).
+    """Who requests a hash: from which network, and whether the account is known there, or it is
+    otherwise proven that they are no stranger (a session, a link from a mail).
 
-    `receive` is the request's (ASGI), whose body has been read: what comes next says that the client is gone.
+    `receive` is the request's (ASGI), whose body has been read: its next message means that the client is gone.
     """
 
     network: str
@@ -49,11 +49,11 @@ Turn = asyncio.Future[None]
 
 
 class PasswordQueue:
-    """Who waits for a thread. Networks take turns, however much each of them asks for, and those known take turns with
-    all others, however many these are. Who is gone when it is their turn is passed over.
+    """The queue for a thread. Networks take turns, however many requests each has, and known ones take turns with
+    all others, however many these are. Requests of disconnected clients are skipped.
 
-    When it is full, whoever comes from a network that has less in it than another takes the last place of that other;
-    and who is known takes a stranger's.
+    When it is full, a request from a network with fewer entries than another evicts the last one of that other;
+    and a known requester evicts a stranger.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -67,7 +67,7 @@ class PasswordQueue:
         return sum(map(len, (*self._known.values(), *self._strangers.values())))
 
     async def run(self, requester: Requester, work: Callable[..., Result], *args: object) -> Result:
-        """The result of the work, in its turn. Raises `Refused` as `expect_room`, and for who left before it began."""
+        """Run the work in its turn. Raises `Refused` as `expect_room`, and if the client left before it began."""
         if self._free:
             self._free -= 1
         else:
@@ -78,12 +78,12 @@ class PasswordQueue:
             self._release()
 
     def expect_room(self, requester: Requester) -> None:
-        """Raises `Refused` (503; 429 where it is the asker's network that has too much in it)."""
+        """Raises `Refused` (503; 429 if the requester's network has too many entries)."""
         if not self._free:
             self._to_displace(requester)
 
     def _to_displace(self, requester: Requester) -> Turn | None:
-        """Who has to go so that the asker can wait, if anybody has to."""
+        """The entry to evict to make room for the requester, if any."""
         own = len(self._known.get(requester.network, ())) + len(self._strangers.get(requester.network, ()))
         if own >= MAX_OF_NETWORK:
             raise _too_busy(429)
@@ -124,7 +124,7 @@ class PasswordQueue:
                     return
 
     def _release(self) -> None:
-        """A thread is free: for the network whose turn it is, of the kind whose turn it is."""
+        """A thread is free: give it to the next network, of the kind whose turn it is."""
         self._free += 1
         lane = self._next or self._after
         if lane:
@@ -144,16 +144,16 @@ def _too_busy(status: int) -> Refused:
 
 
 queue = PasswordQueue()
-"""Of this process."""
+"""The queue of this process."""
 
 
 def hash_now(password: str) -> str:
-    """The hash, in some 50 ms of this thread."""
+    """The hash, which takes this thread about 50 ms."""
     return _hasher.hash(password.encode("utf-8", "surrogatepass"))
 
 
 def expect_room(requester: Requester) -> None:
-    """Raises `Refused` where no password is computed for them now: before the try is counted."""
+    """Raises `Refused` if the queue has no room for them: call it before the attempt is counted."""
     queue.expect_room(requester)
 
 
@@ -163,7 +163,7 @@ async def hash_of(password: str, requester: Requester) -> str:
 
 
 async def matches(password_hash: str | None, password: str, requester: Requester) -> bool:
-    """Whether it is that password. Without a hash it is not, and takes as long to say so. Raises as `hash_of`."""
+    """Whether it is that password. Without a hash it is False, after the same time. Raises as `hash_of`."""
     return await queue.run(requester, _matches, password_hash, password)
 
 

@@ -1,7 +1,7 @@
-"""Sealing everything anew under the newest key, beside a service that goes on working.
+"""Key rotation: re-encrypts all secrets with the newest key while the service runs.
 
-A row is replaced only as long as its envelope is the one that was read: whoever changes it meanwhile wins, and has
-sealed it with the newest key already. So nothing is held, and a run that was cut short is simply run again.
+A row is replaced only if its envelope is still the one that was read: a concurrent change wins, and has
+sealed it with the newest key already. So no locks are held, and an interrupted run is simply run again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ORDER BY id LIMIT $3
 
 REPLACE = "UPDATE {table} SET {column} = $3{hashed} WHERE id = $1 AND {column} = $2"
 
-# Each process of the service says in its session's name which key it seals with.
+# Each process of the service has the key that it seals with in its session's name.
 BEHIND = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name ~ '^tocsin (api|engine), key '
@@ -63,15 +63,15 @@ FIRST = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """How many envelopes were sealed anew, and why which others could not be opened (by table and public key)."""
+    """How many envelopes were re-encrypted, and which could not be opened and why (by table and public key)."""
 
     renewed: int
     failed: Mapping[str, str]
 
 
 async def rotate(connection: asyncpg.Connection, vault: Vault) -> Rotated:
-    """Seal what an older key sealed with the newest one, each row by itself. Project tokens are found by the newest
-    key's hash from then on. What cannot be opened stays as it is.
+    """Re-encrypt with the newest key what an older one sealed, row by row. Project tokens are then looked up by the
+    newest key's hash. What cannot be opened stays as it is.
     """
     renewed, failed = 0, {}
     for place in SEALED:
@@ -98,7 +98,7 @@ async def behind(connection: asyncpg.Connection, vault: Vault) -> list[str]:
 
 
 async def last_sign_in_ends(connection: asyncpg.Connection) -> datetime | None:
-    """Until when somebody may be signed in by a token that an older key hashed (of those only the hash is known)."""
+    """Until when a session may have a token hashed with an older key (of which only the hash is stored)."""
     ends: datetime | None = await connection.fetchval(LATEST_SIGN_IN)
     return ends
 

@@ -1,4 +1,4 @@
-"""Who sits before the console: the sign-ins of people, which can be seen and ended."""
+"""Console sessions: people's sign-ins, which can be listed and ended."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tocsin.storage.postgres.secrets import Vault, new_token
 
 SIGNED_IN_FOR = "30 days"
 SEEN_EVERY = "5 minutes"
-"""How exactly it is known when a session was last used: not every page is worth a write."""
+"""Precision of a session's last use: not every page is worth a write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A project that somebody is in."""
+    """A project that a user is a member of."""
 
     project_id: UUID
     name: str
@@ -28,7 +28,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Somebody with a session that is good now. `projects` in the order of joining; `current` is one of them."""
+    """A user with a valid session. `projects` in the order of joining; `current` is one of them."""
 
     session_id: UUID
     user_id: UUID
@@ -42,7 +42,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One sign-in: the program that it was made with in words, when it was made and (roughly) last used."""
+    """One sign-in: a description of the client, when it began and (roughly) last used."""
 
     id: UUID
     label: str
@@ -80,7 +80,7 @@ END_OTHERS = "DELETE FROM user_tokens WHERE user_id = $1 AND id IS DISTINCT FROM
 async def begin(tx: Tx, vault: Vault, user: User, label: str = "") -> str | None:
     """A new session's token, good for 30 days, for pages and API alike; `label` is for the list of sessions.
 
-    `user` is as they were when their password was looked at. None where they have another by now: then it was wrong.
+    `user` is as of when the password was checked. None if the password has changed since: then it was wrong.
     """
     if not await accounts.hold(tx, user):
         return None
@@ -90,7 +90,7 @@ async def begin(tx: Tx, vault: Vault, user: User, label: str = "") -> str | None
 
 
 async def session_of_token(tx: Tx, vault: Vault, token: str) -> SignedIn | None:
-    """Whose session it is; None where it is nobody's, or over."""
+    """Whose session it is; None if it is unknown or expired."""
     row = await tx.fetchrow(WHO, vault.token_hashes(token), SEEN_EVERY)
     if row is None:
         return None
@@ -118,10 +118,10 @@ async def lives(tx: Tx, user_id: UUID, session_id: UUID) -> bool:
 
 
 async def end(tx: Tx, user_id: UUID, session_id: UUID) -> bool:
-    """End one session of the user; False where it is none of theirs, or was over."""
+    """End one session of the user; False if it is not theirs, or had ended."""
     return bool(await tx.fetchval(END, user_id, session_id))
 
 
 async def end_others(tx: Tx, user_id: UUID, exclude: UUID | None = None) -> int:
-    """End all sessions of the user except one; how many that were."""
+    """End all sessions of the user except one; returns how many."""
     return len(await tx.fetch(END_OTHERS, user_id, exclude))

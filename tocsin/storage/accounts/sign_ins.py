@@ -1,7 +1,7 @@
-"""Tries to sign in, by page and API together: who is meant, and whether one more is allowed.
+"""Sign-in attempts, by page and API together: for which account, and whether one more is allowed.
 
-Counted for a network, for an account from one network, and for an account from everywhere. The last cannot keep people
-out where they have signed in before, so that nobody is locked out by tries from elsewhere.
+Counted per network, per account from one network, and per account from everywhere. The last does not apply to networks
+where the user has signed in before, so that nobody is locked out by attempts from elsewhere.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PER_NETWORK = Limit(30, 300)
 PER_ACCOUNT_AND_NETWORK = Limit(10, 900)
 PER_ACCOUNT = Limit(100, 3600)
 WARNING_LIMIT = Limit(1, 86_400)
-"""How often an account's owner is told by mail that somebody tries."""
+"""How often an account's owner is warned by mail about sign-in attempts."""
 
 KNOWN_FOR = "90 days"
 MAX_KNOWN = 20
-"""Networks of a user that are remembered."""
+"""Maximum known networks of a user."""
 
 KNOWN = f"""
 SELECT EXISTS (SELECT FROM known_networks
@@ -43,9 +43,9 @@ DELETE FROM known_networks WHERE user_id = $1 AND (
 
 @dataclass(frozen=True, slots=True)
 class SignInAttempt:
-    """One try: the account that is meant, if there is one; the seconds to `wait`, 0 where it may go on; whether the
+    """One attempt: the account, if it exists; the seconds to `wait`, 0 if it is allowed; whether the
     account has been signed in to from that network before (`known`), else it counts for the account from everywhere;
-    and whether the account's owner is to be told (`tell`).
+    and whether to warn the account's owner (`tell`).
     """
 
     user: User | None
@@ -57,7 +57,7 @@ class SignInAttempt:
 
 
 async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttempt:
-    """One more try. The caller commits, unless the password cannot be looked at, and then looks at it."""
+    """Count one more attempt. The caller commits, unless the password cannot be checked, and then checks it."""
     address = same_address(address[: 2 * MAX_ADDRESS_LENGTH])
     if wait := await throttle.take(tx, _from(network), PER_NETWORK):
         return SignInAttempt(None, "", network, wait)
@@ -74,9 +74,9 @@ async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttem
 
 
 async def succeed(tx: Tx, vault: Vault, good: SignInAttempt) -> None:
-    """The password was right: the try does not count, and the network is known from now on."""
+    """The password was right: the attempt does not count, and the network is known from now on."""
     assert good.user is not None
-    # In the order of `begin`, so that none of the two waits for the other.
+    # In the order of `begin`, to avoid deadlocks.
     await throttle.refund(tx, _from(good.network), PER_NETWORK)
     await throttle.give_back(tx, _at(good.account, good.network))
     if not good.known:
@@ -85,13 +85,13 @@ async def succeed(tx: Tx, vault: Vault, good: SignInAttempt) -> None:
 
 
 async def remember(tx: Tx, vault: Vault, user: User, network: str) -> None:
-    """The user was let in from that network."""
+    """Record that the user signed in from that network."""
     await tx.execute(REMEMBER, user.id, _hashes(vault, user, network)[0])
     await tx.execute(FORGET, user.id)
 
 
 async def reset_limits(tx: Tx, vault: Vault, user: User, network: str) -> None:
-    """Whoever chose a new password by mail may try it, from that network, whatever was tried before."""
+    """Whoever chose a new password by mail may use it from that network, despite earlier attempts."""
     await throttle.give_back(tx, _at(str(user.id), network))
     await remember(tx, vault, user, network)
 

@@ -1,4 +1,4 @@
-"""Limits on how often something may be tried, shared by all processes: so many at once, given back evenly."""
+"""Rate limits (token buckets), shared by all processes: a burst, then an even refill."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ REFUND = "UPDATE throttles SET free_again = free_again - $2::float8 / $3 * inter
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many tries at once, and as many again within so many seconds."""
+    """So many attempts at once, and as many again within so many seconds."""
 
     tries: int
     seconds: float
 
 
 async def take(tx: Tx, subject: str, limit: Limit) -> float:
-    """Seconds to wait before trying again, or 0 where this try is within the limit.
+    """Seconds to wait before trying again, or 0 if this attempt is within the limit.
 
-    A try that is refused does not count. The caller commits, whatever comes of the try.
+    A refused attempt does not count. The caller commits, whatever the outcome of the attempt.
     """
     key = _key(subject)
     if await tx.fetchval(TAKE, key, limit.seconds, limit.tries):
@@ -47,12 +47,12 @@ async def take(tx: Tx, subject: str, limit: Limit) -> float:
 
 
 async def give_back(tx: Tx, subject: str) -> None:
-    """Forget what was taken: the tries turned out to be good ones."""
+    """Reset the limit: the attempts turned out to be legitimate."""
     await tx.execute(GIVE_BACK, _key(subject))
 
 
 async def refund(tx: Tx, subject: str, limit: Limit) -> None:
-    """The last try that was taken does not count."""
+    """Take back the last counted attempt."""
     await tx.execute(REFUND, _key(subject), limit.seconds, limit.tries)
 
 

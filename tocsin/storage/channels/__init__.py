@@ -1,1 +1,1 @@
-"""Integrations and what their types remember."""
+"""Integrations and the state of their types."""

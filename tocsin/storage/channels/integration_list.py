@@ -1,4 +1,4 @@
-"""The integrations of a project as people look at them: with where each is attached and how it fares."""
+"""The integrations of a project for display: with where each is attached and its status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WHERE r.project_id = $1
 """
     for kind in kinds().values()
 ) + "ORDER BY name, id LIMIT $4"
-# Two texts rather than a parameter: only so does the first start from what is attached.
+# Two statements instead of a parameter: only then does the plan of the first start from the attachments.
 ATTACHED_PLACES, FREE_PLACES = PLACES.format(has="EXISTS"), PLACES.format(has="NOT EXISTS")
 
 ATTACHABLE = f"""
@@ -53,7 +53,7 @@ ORDER BY i.id LIMIT $3
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """An integration with what one wants to know at a glance: where it is attached, how the last notification ended.
+    """An integration with a summary: where it is attached, and the outcome of its last notification.
 
     `waiting` stops counting at 1,000.
     """
@@ -76,12 +76,12 @@ class Place:
 
 
 async def page(tx: Tx, vault: Vault, project_id: UUID, *, limit: int, offset: int) -> list[Overview]:
-    """A page of the project's at a glance, those that are disabled or failing first, then oldest."""
+    """A page of the project's integrations, disabled or failing ones first, then oldest."""
     return [_overview(vault, row) for row in await tx.fetch(OVERVIEW, project_id, limit, offset)]
 
 
 async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Overview | None:
-    """The project's integration of that key as a list of them shows it."""
+    """The project's integration with that key, as the list shows it."""
     row = await tx.fetchrow(AT_A_GLANCE, project_id, integration_id)
     return row and _overview(vault, row)
 

@@ -46,7 +46,7 @@ class Integration:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the queue goes by without knowing the type: who reads it, and whether sending twice does no harm."""
+    """What the queue needs to know about a type: whether people read it, and whether sending twice does no harm."""
 
     for_people: bool
     repeatable: bool
@@ -54,11 +54,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """What the engine needs to send to an integration. A copy is good as long as `version` is the row's.
+    """What the engine needs to send to an integration. A copy is valid as long as `version` is the row's.
 
-    `blocked` says why nothing may be sent (suppress with it), `failure` why nothing can be at present (try again).
-    `has_ceiling` is whether its project made itself, so that what it sends to people is counted. Any of them changes
-    without a new version, so such a copy is not to be kept.
+    `blocked` says why nothing may be sent (suppress with it), `failure` why nothing can be sent at present (retry).
+    `has_ceiling`: its project was created by self-registration, so that its sends to people are limited. Each of them
+    can change without a new version, so such a copy must not be cached.
     """
 
     id: UUID
@@ -73,7 +73,7 @@ class Sendable:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How an integration has fared lately."""
+    """The recent health of an integration."""
 
     status: Literal["ok", "failing", "disabled"]
     reason: str | None
@@ -136,7 +136,7 @@ SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED}
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
-# Held so that the resource is not deleted while it is being attached to.
+# Locked so that the resource is not deleted while it is being attached to.
 OWNED = {
     kind.type: f"SELECT 1 FROM {kind.table} WHERE project_id = $1 AND id = $2 FOR KEY SHARE"
     for kind in kinds().values()
@@ -155,7 +155,7 @@ WHERE a.resource_id = $2 AND a.integration_id = $3 AND i.id = a.integration_id A
 RETURNING 1
 """
 
-# Whoever attaches to all waits for new resources that are not committed yet; new resources wait for each other never.
+# Attaching to all waits for new resources that are not committed yet; new resources never wait for each other.
 LOCK_ALL = "SELECT pg_advisory_xact_lock(hashtextextended('attach_all ' || $1::uuid, 0))"
 LOCK_NEW = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attach_all ' || $1::uuid, 0))"
 
@@ -186,18 +186,18 @@ async def list_(tx: Tx, vault: Vault, project_id: UUID) -> list[Integration]:
 
 
 async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
-    """The project's integration of that key."""
+    """The project's integration with that key."""
     row = await tx.fetchrow(ONE, project_id, integration_id)
     return row and of_row(vault, row)
 
 
 async def these(tx: Tx, vault: Vault, project_id: UUID, keys: Iterable[UUID]) -> list[Integration]:
-    """Those of the project's that have these keys, in any order."""
+    """The project's integrations with these keys, in any order."""
     return [of_row(vault, row) for row in await tx.fetch(THESE, project_id, [*keys])]
 
 
 async def changing(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
-    """The project's integration of that key, held until the transaction ends so that nobody else changes it."""
+    """The project's integration with that key, locked until the transaction ends."""
     row = await tx.fetchrow(CHANGING, project_id, integration_id)
     return row and of_row(vault, row)
 
@@ -213,7 +213,7 @@ async def create(
     settings: Mapping[str, Any],
     secret: Collection[str],
 ) -> Integration:
-    """A new integration, attached to nothing. Those `settings` that `secret` names are sealed."""
+    """A new integration, attached to nothing. Those `settings` that `secret` names are encrypted."""
     new = ids.new()
     shown, sealed = _sealed(vault, project_id, new, settings, secret)
     row = await tx.fetchrow(
@@ -223,7 +223,7 @@ async def create(
 
 
 async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
-    """The project's own: its owner's mail address, attached to everything, neither editable nor deletable."""
+    """The system integration: its owner's mail address, attached to everything, neither editable nor deletable."""
     new = ids.new()
     await tx.execute(LOCK_ALL, project_id)
     await tx.fetchrow(INSERT, new, project_id, SYSTEM_TYPE, None, {"email": email}, None, True, True, True)
@@ -234,19 +234,19 @@ async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
 async def update(
     tx: Tx, vault: Vault, stored: Integration, *, name: str | None, settings: Mapping[str, Any], secret: Collection[str]
 ) -> Integration:
-    """Change an integration that `changing` holds."""
+    """Change an integration that `changing` has locked."""
     shown, sealed = _sealed(vault, stored.project_id, stored.id, settings, secret)
     return of_row(vault, await tx.fetchrow(UPDATE, stored.project_id, stored.id, name, shown, sealed))
 
 
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Delete an integration that `changing` holds; what is outstanding for it ends as suppressed."""
+    """Delete an integration that `changing` has locked; its outstanding deliveries end as suppressed."""
     await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
     await tx.execute(DELETE, project_id, integration_id)
 
 
 async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | None:
-    """How it fares; None where the project has no such integration."""
+    """Its health; None if the project has no such integration."""
     row = await tx.fetchrow(HEALTH, project_id, integration_id)
     if row is None:
         return None
@@ -262,7 +262,7 @@ async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | Non
 
 
 def _blocked(row: Record, email: str | None) -> str | None:
-    """Why nothing may be sent, if that is so."""
+    """Why nothing may be sent, or None."""
     if row["unverified"]:
         return f"{email} belongs to an account of this project that has not verified this address"
     if row["strange"]:
@@ -271,7 +271,7 @@ def _blocked(row: Record, email: str | None) -> str | None:
 
 
 async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[UUID, Sendable]:
-    """Those integrations that exist, ready to be sent to."""
+    """Those integrations that exist, with what is needed to send."""
     found = {}
     for row in await tx.fetch(SENDABLE, list(integrations)):
         settings, failure = _opened(vault, row)
@@ -283,17 +283,17 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
 
 
 async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> bool:
-    """Whether the project has that server or monitor; if so, it is not deleted before the transaction ends."""
+    """Whether the project has that server or monitor; if so, it cannot be deleted until the transaction ends."""
     return await tx.fetchval(OWNED[kind.type], project_id, resource_id) is not None
 
 
 async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:
-    """What is attached to a server or monitor, oldest integration first."""
+    """The integrations attached to a server or monitor, oldest integration first."""
     return [of_row(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
 
 
 async def attach(tx: Tx, resource_id: UUID, integration_id: UUID) -> bool:
-    """Attach what are known to be of one project; whether it was not attached before."""
+    """Attach two that are known to be of one project. Returns whether that is new."""
     return await tx.fetchval(ATTACH, resource_id, integration_id) is not None
 
 
@@ -303,7 +303,7 @@ async def detach(tx: Tx, project_id: UUID, resource_id: UUID, integration_id: UU
 
 
 async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
-    """Attach to every server and monitor of the project, those to come included."""
+    """Attach to every server and monitor of the project, future ones included."""
     await tx.execute(LOCK_ALL, project_id)
     row = await tx.fetchrow(MARK_ALL, project_id, integration_id)
     if row is None:
@@ -313,12 +313,12 @@ async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUI
 
 
 async def stop_attach_all(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Undo of `attach_all` for what is to come: attachments that there are stay."""
+    """Undo `attach_all` for new resources; existing attachments stay."""
     await tx.execute(UNMARK_ALL, project_id, integration_id)
 
 
 async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
-    """To be called in the transaction that makes a server or monitor: attaches what is attached to all."""
+    """Call this in the transaction that creates a server or monitor: attaches integrations marked `attach_all`."""
     await tx.execute(LOCK_NEW, project_id)
     await tx.execute(ATTACH_NEW, project_id, resource_id)
 
@@ -326,7 +326,7 @@ async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> No
 def _sealed(
     vault: Vault, project_id: UUID, integration_id: UUID, settings: Mapping[str, Any], secret: Collection[str]
 ) -> tuple[dict[str, Any], bytes | None]:
-    """Settings as they are stored: those that may be read by anyone with the database, and an envelope."""
+    """Settings as they are stored: plain ones, readable in the database, and an envelope with the secrets."""
     hidden = {name: value for name, value in settings.items() if name in secret}
     shown = {name: value for name, value in settings.items() if name not in secret}
     sealed = vault.seal(project_id, integration_id, SEALED_FIELD, msgspec.json.encode(hidden)) if hidden else None
@@ -334,7 +334,7 @@ def _sealed(
 
 
 def _opened(vault: Vault, row: Record) -> tuple[dict[str, Any], str | None]:
-    """All settings, or those in clear and why the rest cannot be read."""
+    """All settings, or only the plain ones and why the rest cannot be decrypted."""
     if row["sealed"] is None:
         return row["settings"], None
     try:

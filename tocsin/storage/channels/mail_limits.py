@@ -1,8 +1,8 @@
-"""How many mails go out on a day (UTC): invitations, letters to strangers, and notifications to addresses that no
-account of their project has shown to be its own.
+"""Daily mail limits (UTC): invitations, account mail to unverified addresses, and notifications to addresses that no
+account of their project has verified.
 
-What the operator makes has no ceiling; a project that somebody made for themselves has. An address has its ceiling
-within a project, so that no project can use up what another may send there.
+Projects that the operator creates have no limit; self-registered ones have. The limit of an address counts per
+project, so that no project can use up another's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tocsin.storage.postgres.database import Tx, folded
 NOTIFICATIONS_OF_PROJECT, NOTIFICATIONS_TO_ONE = 2_000, 500
 INVITATIONS_OF_PROJECT, INVITATIONS_TO_ONE = 50, 10
 LETTERS_TO_ONE = 10
-"""Verifications and the like, to an address that nobody has shown to be theirs."""
+"""Verifications and the like, to an unverified address."""
 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 
@@ -49,14 +49,14 @@ HAS_CEILING = "SELECT made_by IS NOT NULL FROM projects WHERE id = $1"
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """What a project has sent today. `notifications` is None where they have no ceiling."""
+    """What a project has sent today. `notifications` is None if they have no limit."""
 
     notifications: int | None
     invitations: int
 
 
 async def check(tx: Tx, job: Job, address: str) -> Suppressed | None:
-    """Why a notification may not go to the address today, or None. One that was let go is let go on every try."""
+    """Why a notification may not go to the address today, or None. Once allowed, it is allowed on every attempt."""
     if job.attempt > 1 or not await tx.fetchval(COUNTED, job.project_id, address):
         return None
     ceilings = (
@@ -71,7 +71,7 @@ async def check(tx: Tx, job: Job, address: str) -> Suppressed | None:
 
 
 async def invite(tx: Tx, project_id: UUID, address: str) -> str | None:
-    """What is used up for today, so that no invitation goes to the address; None where it may go."""
+    """The limit that is reached today, so that no invitation is sent to the address; None if it may be sent."""
     if not await take(tx, f"invitations to {same_address(address)}", INVITATIONS_TO_ONE):
         return f"{INVITATIONS_TO_ONE} invitations to one address"
     if not await take(tx, _invitations(project_id), INVITATIONS_OF_PROJECT):
@@ -80,19 +80,19 @@ async def invite(tx: Tx, project_id: UUID, address: str) -> str | None:
 
 
 async def write(tx: Tx, address: str) -> bool:
-    """Whether one more letter may go to an address that nobody has shown to be theirs."""
+    """Whether one more account mail may go to an unverified address today."""
     return await take(tx, f"letters to {same_address(address)}", LETTERS_TO_ONE)
 
 
 async def today(tx: Tx, project_id: UUID) -> Today:
-    """For the project's people to see."""
+    """What the project has sent today, to show its members."""
     has_ceiling = await tx.fetchval(HAS_CEILING, project_id)
     sent = await tx.fetchval(SENT, _key(_notifications(project_id))) or 0
     return Today(sent if has_ceiling else None, await tx.fetchval(SENT, _key(_invitations(project_id))) or 0)
 
 
 async def take(tx: Tx, subject: str, most: int) -> bool:
-    """Count one more mail today; False, and nothing is counted, where there were `most`."""
+    """Count one more mail today; False, without counting it, if `most` is reached."""
     return bool(await tx.fetchval(TAKE, _key(subject), most))
 
 
@@ -100,7 +100,7 @@ async def _tell_once(tx: Tx, job: Job, subject: str, whose: str, most: int) -> N
     if await take(tx, f"told of {subject}", 1):
         message = (
             f"No more mails {whose} today: the limit of {most} a day (UTC) is reached. "
-            "What happens is told by the other integrations, and is in the list of incidents."
+            "Incidents are still sent to the other integrations and appear in the list of incidents."
         )
         await health.notify_people(tx, job.project_id, message, exclude=job.integration_id)
 

@@ -1,4 +1,4 @@
-"""Codes that show whose phone a number is, and what providers report of messages that they had taken."""
+"""Codes that verify phone numbers, and the delivery reports of SMS providers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tocsin.storage.postgres.secrets import Vault
 CODE_MINUTES = 10
 CODE_TRIES = 5
 CODES_PER_NUMBER, CODES_PER_PROJECT = 5, 20
-"""Codes that a number gets in an hour, over all projects, and that a project may have sent in a day."""
+"""Codes per hour for a number, over all projects, and per day for a project."""
 
 HOLD_NUMBER = "SELECT pg_advisory_xact_lock(hashtextextended('sms number ' || $1::text, 0))"
 HOLD_PROJECT = "SELECT pg_advisory_xact_lock(hashtextextended('sms project ' || $1::uuid, 0))"
 
-# Seconds until one more is within the limit; null where it is now.
+# Seconds until one more is within the limit; null if it is now.
 WAIT = """
 SELECT max(wait) FROM (
     (SELECT extract(epoch FROM at + interval '1 hour' - now())::float8 AS wait FROM phone_codes_sent
@@ -31,7 +31,7 @@ SELECT max(wait) FROM (
 ) waits
 """
 
-# What is too old to matter goes little by little, and never waits for another who does the same.
+# Expired rows are deleted in small steps, without waiting for concurrent deletes.
 NOTE_SENT = """
 WITH old AS (
     DELETE FROM phone_codes_sent WHERE ctid IN (
@@ -62,8 +62,8 @@ FORGET_CODE = "DELETE FROM phone_codes WHERE project_id = $1 AND number = $2"
 
 PLAN = "SELECT plan FROM projects WHERE id = $1"
 
-# Whichever of the two comes later, the record of the try or the report, finds the other. A failure is not taken back:
-# parts of a message may be reported one by one.
+# Whichever comes later, the record of the attempt or the report, finds the other. A failure is final: parts of a
+# message may be reported one by one.
 REPORT = """
 WITH old AS (
     DELETE FROM sms_reports WHERE id IN (
@@ -97,19 +97,19 @@ RETURNING integration_id
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No code now: in so many seconds."""
+    """No code now; the next one in so many seconds."""
 
     seconds: float
 
 
 async def plan(tx: Tx, project_id: UUID) -> str:
-    """The project's plan at this moment."""
+    """The project's plan now."""
     found: str | None = await tx.fetchval(PLAN, project_id)
     return found or "free"
 
 
 async def new_code(tx: Tx, vault: Vault, project_id: UUID, number: str) -> str | Wait:
-    """Six digits for a number, in place of any before them; good for 10 minutes, 5 tries, and once.
+    """Six digits for a number, replacing earlier ones; valid for 10 minutes, 5 attempts, and once.
 
     At most 5 an hour for a number, over all projects, and 20 a day for a project; whether they arrive does not matter.
     """
@@ -124,14 +124,14 @@ async def new_code(tx: Tx, vault: Vault, project_id: UUID, number: str) -> str |
 
 
 async def forget_code(tx: Tx, project_id: UUID, number: str) -> None:
-    """The code is worth nothing any more."""
+    """Invalidate the code."""
     await tx.execute(FORGET_CODE, project_id, number)
 
 
 async def redeem(tx: Tx, vault: Vault, project_id: UUID, number: str, code: str) -> Literal["right", "wrong", "none"]:
-    """Spend one of the code's tries; the right code is spent for good. `none`: there is no code that could be right.
+    """Use one of the code's attempts; the right code is used up. `none`: there is no code that could be right.
 
-    The caller commits, whatever comes of the try.
+    The caller commits, whatever the outcome.
     """
     row = await tx.fetchrow(TRY_CODE, project_id, number, _hashes(vault, project_id, number, code))
     if row is None:
@@ -142,23 +142,23 @@ async def redeem(tx: Tx, vault: Vault, project_id: UUID, number: str, code: str)
 
 
 async def hold(tx: Tx, project_id: UUID, number: str) -> None:
-    """Let nobody else count what is sent to this number, or by this project, before the transaction ends."""
+    """Lock the counts of what is sent to this number, and by this project, until the transaction ends."""
     await tx.execute(HOLD_NUMBER, number)
     await tx.execute(HOLD_PROJECT, project_id)
 
 
 async def record_report(tx: Tx, message_id: str, delivery_id: UUID, status_text: str | None, error: str | None) -> None:
-    """Put what is known of a message on its delivery's record: called with the record's end, and with each report.
+    """Record what is known about a message with its delivery: called when the result is recorded, and for each report.
 
-    `status_text` is None where the provider has reported nothing yet. A delivery that failed after all is dead.
+    `status_text` is None if the provider has reported nothing yet. A delivery that failed after all is dead.
     """
-    known = await tx.fetchrow(REPORT, message_id, delivery_id, status_text, error)
-    if known is None or known["status_text"] is None:
+    report = await tx.fetchrow(REPORT, message_id, delivery_id, status_text, error)
+    if report is None or report["status_text"] is None:
         return
-    if known["error"] is None:
-        await tx.execute(DELIVERED, delivery_id, known["status_text"])
+    if report["error"] is None:
+        await tx.execute(DELIVERED, delivery_id, report["status_text"])
         return
-    failed = await tx.fetchval(UNDELIVERED, delivery_id, known["status_text"], known["error"])
+    failed = await tx.fetchval(UNDELIVERED, delivery_id, report["status_text"], report["error"])
     if failed is not None:
         await health.record_results(tx, {}, {failed: 1})
 

@@ -1,11 +1,11 @@
-"""Restarts of machines: the intent, the point of no return, the guard rails over all integrations that name one target,
+"""Restarts of machines: the intent, the point of no return, the limits across all integrations that name one target,
 and whether the machine came back.
 
-A target is a host and a port. Where two names turn out to be one address, they are one target from then on. A row is
-written before the connection is opened and outlives its integration, so that deleting one takes no guard rail away.
+A target is a host and a port. If two names turn out to be one address, they are one target from then on. A row is
+written before the connection is opened and outlives its integration, so that deleting one removes no limit.
 
-Before a login only the project's own restarts count: whoever merely names a machine bars nobody from it and learns
-nothing of it. What others did there counts once the login has worked, and then without saying whose it was, or when.
+Before a login only the project's own restarts count: whoever merely names a machine blocks nobody and learns nothing.
+Restarts of other projects count once the login has worked, without revealing whose they were, or when.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 TOO_LATE = timedelta(minutes=30)
-"""How long after an incident began (or after a person ordered it) a restart may still begin."""
+"""How long after an incident opened (or a person ordered it) a restart may still start."""
 
 WATCH = timedelta(minutes=10)
-"""How long the return of a machine is watched for."""
+"""How long a machine is watched for its return."""
 
 KEEP = "2 days"
 
@@ -39,8 +39,8 @@ ON CONFLICT (delivery_id) DO UPDATE
 SET target = excluded.target, reached = NULL, boot_id = NULL, begun_at = now(), sent_at = NULL, look_at = NULL
 """
 
-# The try is under way exactly as long as its delivery is leased; what nobody holds any more bars nobody. Another
-# project's is one only behind the point of no return, which lies behind its login.
+# An attempt is running exactly as long as its delivery is leased; afterwards it blocks nobody. Another
+# project's counts only past the point of no return, which comes after its login.
 UNDER_WAY = f"""
 SELECT EXISTS (SELECT FROM restarts r JOIN outstanding o ON o.id = r.delivery_id AND o.status = 'sending'
                WHERE (r.target = ANY($2::text[]) OR r.reached = ANY($2)) AND r.delivery_id <> $1
@@ -85,7 +85,7 @@ REMARK = """
 UPDATE finished SET reason = CASE WHEN reason IS NULL THEN $2 ELSE reason || '; ' || $2 END WHERE id = $1
 """
 
-# Reports of the incident's own server, later than it was seen to be gone.
+# Reports of the incident's own server after it was seen unreachable.
 REPORTED = """
 SELECT EXISTS (SELECT FROM incidents i JOIN server_states s ON s.server_id = i.resource_id
                WHERE i.id = $1 AND i.resource_type = 'Server' AND s.seen_at > $2)
@@ -107,19 +107,19 @@ FORGET = f"DELETE FROM restarts WHERE begun_at < now() - interval '{KEEP}' AND l
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The least seconds between two restarts of one target, and the most of them in 24 hours."""
+    """Minimum seconds between two restarts of one target, and maximum restarts in 24 hours."""
 
     cooldown: float = 900.0
     daily: int = 3
 
 
 RESTART_LIMITS = Limits()
-"""Those that hold unless the installation says otherwise."""
+"""The defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the incident of a delivery has come to. `ordered`: a person sent it again; `had_one`: a restart before."""
+    """The state of a delivery's incident. `ordered`: a person sent it again; `had_one`: it had a restart before."""
 
     closed_at: datetime | None
     snoozed_at: datetime | None
@@ -132,7 +132,7 @@ class Situation:
     had_one: bool
 
     def objection(self) -> str | None:
-        """Why nothing shall be restarted for it (any more), or None."""
+        """Why nothing may be restarted for it (any more), or None."""
         if self.closed_at is not None:
             return "the incident was resolved before the restart began; nothing was restarted"
         if self.snooze_until and self.snooze_until > self.now and not self._snoozed_before_the_order:
@@ -163,26 +163,26 @@ class WatchedReboot:
 
 
 async def hold(tx: Tx, targets: Sequence[str]) -> None:
-    """Until the transaction ends, nobody else decides about a restart of these."""
+    """Lock the decision about a restart of these until the transaction ends."""
     for each in sorted(set(targets)):
         await tx.execute(HOLD, each)
 
 
 async def situation(tx: Tx, delivery_id: UUID) -> Situation | None:
-    """How it stands with the incident of an outstanding delivery; None where either is gone."""
+    """The state of the incident of an outstanding delivery; None if either no longer exists."""
     row = await tx.fetchrow(SITUATION, delivery_id)
     return row and Situation(**row)
 
 
 async def under_way(tx: Tx, job: Job, targets: Sequence[str], *, logged_in: bool) -> bool:
-    """Whether another delivery's restart of one of these targets is under way. `hold` them first."""
+    """Whether another delivery's restart of one of these targets is under way. Call `hold` first."""
     return bool(await tx.fetchval(UNDER_WAY, job.id, list(targets), job.project_id, logged_in))
 
 
 async def limit_reached(tx: Tx, job: Job, targets: Sequence[str], limits: Limits, *, logged_in: bool) -> str | None:
-    """The cooldown or the daily limit that forbids another restart now; or None. `hold` them first.
+    """The cooldown or the daily limit that forbids another restart now; or None. Call `hold` first.
 
-    With its end where the project's own restarts say so by themselves; what others did is said in general words.
+    With the time it ends if the project's own restarts reach it; restarts of others are described in general terms.
     """
     rows = await tx.fetch(SENT, job.id, list(targets), limits.cooldown, job.project_id)
     now = await tx.fetchval("SELECT now()")
@@ -194,7 +194,7 @@ async def limit_reached(tx: Tx, job: Job, targets: Sequence[str], limits: Limits
 
 
 def not_for_now(target: str) -> str:
-    """What may be said where it is another project's restart that bars this one."""
+    """The message if another project's restart blocks this one."""
     return f"{target} was restarted as often as is allowed for now; nothing was restarted, try again later"
 
 
@@ -214,33 +214,33 @@ def _barred(sent: Sequence[datetime], now: datetime, target: str, limits: Limits
 
 
 async def intend(tx: Tx, job: Job, target: str) -> None:
-    """Put the intent on record, before anything is connected."""
+    """Record the intent, before anything is connected."""
     await tx.execute(INTEND, job.id, job.project_id, job.integration_id, job.content.incident_id, target)
 
 
 async def mark_sent(tx: Tx, delivery_id: UUID, reached: str, boot_id: str | None) -> bool:
-    """Put on record that from now on the command may have been sent. False where nobody intended it."""
+    """Record that from now on the command may have been sent. False if there is no intent on record."""
     return await tx.fetchval(MARK_SENT, delivery_id, reached, boot_id) is not None
 
 
 async def watch(tx: Tx, delivery_id: UUID) -> WatchedReboot | None:
-    """Watch for the machine's return. None where nothing was sent."""
+    """Watch for the machine's return. None if nothing was sent."""
     row = await tx.fetchrow(WATCH_IT, delivery_id)
     return row and _watched(row)
 
 
 async def take_watched(tx: Tx, limit: int, pause: float) -> list[WatchedReboot]:
-    """Those that are due to be looked at; nobody else looks at them for `pause` seconds."""
+    """Those that are due for a probe; no other engine gets them for `pause` seconds."""
     return [_watched(row) for row in await tx.fetch(TAKE, limit, pause)]
 
 
 async def mark_unreachable(tx: Tx, delivery_id: UUID) -> None:
-    """The machine was seen not to answer."""
+    """Record that the machine does not answer."""
     await tx.execute(SILENT, delivery_id)
 
 
 async def end_watch(tx: Tx, delivery_id: UUID, remark: str) -> bool:
-    """Watch no more, and put `remark` on the delivery's record; False where somebody else has ended it."""
+    """Stop watching, and record `remark` with the delivery; False if another engine has ended it."""
     if await tx.fetchval(CLOSE, delivery_id) is None:
         return False
     await tx.execute(REMARK, delivery_id, remark)
@@ -248,22 +248,22 @@ async def end_watch(tx: Tx, delivery_id: UUID, remark: str) -> bool:
 
 
 async def reported_since(tx: Tx, incident_id: UUID, moment: datetime) -> bool:
-    """Whether the agent of the incident's server has reported after that moment."""
+    """Whether the agent of the incident's server has reported after that time."""
     return bool(await tx.fetchval(REPORTED, incident_id, moment))
 
 
 async def pin(tx: Tx, integration_id: UUID, host_key: str, ip: str, port: int) -> None:
-    """Keep the host key of first use, where none is kept and the integration still names that target."""
+    """Pin the host key of first use, if none is pinned and the integration still names that target."""
     await tx.execute(PIN, integration_id, host_key, ip, port)
 
 
 async def note_offered(tx: Tx, integration_id: UUID, host_key: str) -> None:
-    """Remember the other host key that was met, for a person to judge."""
+    """Store the different host key that was offered, for a person to judge."""
     await tx.execute(OFFERED, integration_id, host_key)
 
 
 async def forget_old(tx: Tx) -> None:
-    """Drop what no guard rail asks for any more."""
+    """Delete what no limit needs any more."""
     await tx.execute(FORGET)
 
 

@@ -1,4 +1,4 @@
-"""Slack's side of what is stored: connections that were begun, and which messages tell of which incident."""
+"""Slack: pending connections, and which messages belong to which incident."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MESSAGES = """
 SELECT channel_id, ts, closed FROM slack_messages WHERE integration_id = $1 AND incident_id = $2 ORDER BY at, ts
 """
 
-# The integration may have been deleted while the message was on its way.
+# The integration may have been deleted while the message was being sent.
 NOTE = """
 WITH old AS (
     DELETE FROM slack_messages WHERE (integration_id, incident_id, channel_id, ts) IN (
@@ -57,7 +57,7 @@ FORGET = """
 DELETE FROM slack_messages WHERE integration_id = $1 AND incident_id = $2 AND channel_id = $3 AND ts = $4
 """
 
-# Of a project that is connected to that workspace more than once, the integration of that channel.
+# If a project is connected to that workspace more than once, the integration of that channel.
 OF_WORKSPACE = f"""
 SELECT n.id, n.project_id FROM incidents i JOIN integrations n ON n.project_id = i.project_id
 WHERE i.id = $1 AND n.type = '{SLACK}' AND n.settings->>'team_id' = $2
@@ -76,7 +76,7 @@ SELECT true FROM outstanding WHERE integration_id = $1 AND incident_id = $2 AND 
 
 @dataclass(frozen=True, slots=True)
 class PendingConnection:
-    """A connection that somebody began: for which project, and in which browser session (None: through the API)."""
+    """A connection that somebody started: for which project, and in which browser session (None: through the API)."""
 
     project_id: UUID
     project_name: str
@@ -86,7 +86,7 @@ class PendingConnection:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message about an incident; `closed` is whether it says that the incident has ended."""
+    """One message about an incident; `closed`: it shows the incident as resolved."""
 
     channel_id: str
     ts: str
@@ -95,22 +95,22 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class IncidentState:
-    """An incident as it stands: when it ended, if it did, and by whom."""
+    """The state of an incident: when it was resolved, if it was, and by whom."""
 
     closed_at: datetime | None = None
     resolved_by: str | None = None
 
 
 async def begin(tx: Tx, vault: Vault, project_id: UUID, who: UUID | str, session_id: UUID | None = None) -> str:
-    """A new state: good once, for ten minutes, and in that browser session where there is one."""
+    """A new state: valid once, for ten minutes, and only in that browser session if there is one."""
     state = new_token("")
-    user_id, said = (who, None) if isinstance(who, UUID) else (None, who)
-    await tx.execute(BEGIN, vault.token_hash(state), project_id, session_id, user_id, said)
+    user_id, name = (who, None) if isinstance(who, UUID) else (None, who)
+    await tx.execute(BEGIN, vault.token_hash(state), project_id, session_id, user_id, name)
     return state
 
 
 async def begun(tx: Tx, vault: Vault, state: str) -> PendingConnection | None:
-    """What was begun with that state, held until the transaction ends; None where it is not known (any more)."""
+    """The connection of that state, locked until the transaction ends; None if it is unknown or expired."""
     row = await tx.fetchrow(BEGUN, vault.token_hashes(state))
     if row is None:
         return None
@@ -123,55 +123,55 @@ async def begun(tx: Tx, vault: Vault, state: str) -> PendingConnection | None:
 
 
 async def use_state(tx: Tx, vault: Vault, state: str) -> None:
-    """The state is worth nothing from now on."""
+    """Invalidate the state."""
     await tx.execute(SPEND, vault.token_hashes(state))
 
 
 async def announce(tx: Tx, integration_id: UUID, message: str) -> None:
-    """Say something in the channel that an integration is for, by the queue."""
+    """Post a message to an integration's channel, through the queue."""
     now = await tx.fetchval("SELECT now()")
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
     await queue.put(tx, [QueueEntry(to, "notice", Content(None, "", "Tocsin", "", "notice", message, now, None))])
 
 
 async def incident_state(tx: Tx, incident_id: UUID) -> IncidentState:
-    """How an incident stands at this moment."""
+    """The current state of an incident."""
     row = await tx.fetchrow(STANDING, incident_id)
     return IncidentState(row["closed_at"], row["resolved_by"]) if row else IncidentState()
 
 
 async def messages(tx: Tx, integration_id: UUID, incident_id: UUID) -> Sequence[Message]:
-    """What is known of the messages that tell of an incident, oldest first."""
+    """The known messages about an incident, oldest first."""
     rows = await tx.fetch(MESSAGES, integration_id, incident_id)
     return [Message(row["channel_id"], row["ts"], row["closed"]) for row in rows]
 
 
 async def note(tx: Tx, integration_id: UUID, incident_id: UUID, message: Message) -> bool:
-    """Remember a message; whether it says, as far as is known, that the incident has ended."""
+    """Store a message. Returns whether it is known to show the incident as resolved."""
     return bool(
         await tx.fetchval(NOTE, integration_id, incident_id, message.channel_id, message.ts, message.closed)
     )
 
 
 async def forget(tx: Tx, integration_id: UUID, incident_id: UUID, message: Message) -> None:
-    """A message that is not there any more."""
+    """Forget a message that no longer exists."""
     await tx.execute(FORGET, integration_id, incident_id, message.channel_id, message.ts)
 
 
 async def of_workspace(tx: Tx, incident_id: UUID, team_id: str, channel_id: str) -> tuple[UUID, UUID] | None:
-    """The Slack integration by which that workspace is told of an incident, and its project; None where it is not."""
+    """The Slack integration that notifies that workspace of an incident, and its project; None if there is none."""
     row = await tx.fetchrow(OF_WORKSPACE, incident_id, team_id, channel_id)
     return (key(row["id"]), key(row["project_id"])) if row else None
 
 
 async def hold(tx: Tx, incident_id: UUID) -> bool:
-    """Whether that very incident lasts; if so, nobody else ends it before the transaction does."""
+    """Whether that very incident is ongoing; if so, it is locked until the transaction ends."""
     return bool(await tx.fetchval(HOLD, incident_id))
 
 
-async def correct(tx: Tx, integration_id: UUID, incident_id: UUID, said: Content) -> None:
-    """Have the messages about an ended incident say so, where that is not under way."""
+async def correct(tx: Tx, integration_id: UUID, incident_id: UUID, content: Content) -> None:
+    """Update the messages about a resolved incident, unless that is already queued."""
     if await tx.fetchval(TELLING, integration_id, incident_id):
         return
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    await queue.put(tx, [QueueEntry(to, "resolved", said)])
+    await queue.put(tx, [QueueEntry(to, "resolved", content)])

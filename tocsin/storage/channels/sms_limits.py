@@ -1,4 +1,4 @@
-"""What text messages may cost: bursts to one number are told of together, and each day has its end."""
+"""SMS limits: bursts to one number are summarized in one message, and each day has a limit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tocsin.storage.postgres.database import Tx, key
 
 BURST = 10
 BURST_MINUTES = 5
-"""More incidents than that in so many minutes to one number are told of in one message instead of one for each."""
+"""With more incidents in so many minutes to one number, one message summarizes the rest."""
 GROUP_WAIT = 60
-"""How long the first such message waits for what it shall tell of."""
+"""How many seconds a summary waits for more incidents."""
 DAY_PER_NUMBER = 50
 DAY_PER_PROJECT = 200
-"""Messages in 24 hours, above which none is sent."""
+"""Maximum messages in 24 hours."""
 NAMED = 20
-"""Incidents that a summary knows by name; more would not fit anyway."""
+"""Maximum incidents that a summary names; more would not fit anyway."""
 
 KNOWN = "SELECT sent, summary_id FROM sms WHERE delivery_id = $1"
 
@@ -35,7 +35,7 @@ SELECT (SELECT count(*) FROM sms WHERE number = $1 AND sent AND at > now() - int
        (SELECT count(*) FROM sms WHERE project_id = $2 AND sent AND at > now() - interval '1 day') AS of_project
 """
 
-# Incidents that this number has been told of lately, in whatever way, and whether this one was among those told alone.
+# Incidents that this number was notified of lately, in whatever way, and whether this one had its own message.
 RECENT = f"""
 SELECT count(DISTINCT incident_id) FILTER (WHERE incident_id <> $2) AS others,
        coalesce(bool_or(incident_id = $2 AND sent), false) AS already_sent
@@ -89,7 +89,7 @@ RETURNING true
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a burst was: how many incidents, how many of them last, and some of them as `cpu on web-1`."""
+    """A burst: how many incidents, how many of them are ongoing, and some of them as `cpu on web-1`."""
 
     count: int
     ongoing: int
@@ -97,9 +97,9 @@ class Summary:
 
 
 async def check(tx: Tx, job: Job, number: str) -> Mapping[str, Summary] | Suppressed:
-    """Whether a delivery may go to a number: nothing to know, or a `summary` that it is to tell, or why not.
+    """Whether a delivery may go to a number: an empty mapping, or a `summary` to send, or why not.
 
-    A delivery that was let go once is let go on every further try.
+    A delivery that was allowed once is allowed on every further attempt.
     """
     await phones.hold(tx, job.project_id, number)
     summary = await _summary(tx, job.id)
@@ -114,12 +114,12 @@ async def check(tx: Tx, job: Job, number: str) -> Mapping[str, Summary] | Suppre
 
 
 async def unsent(tx: Tx, delivery_id: UUID) -> None:
-    """The provider did not take it, and no further try follows: it does not count for the day."""
+    """The provider rejected it, and no further attempt follows: it does not count for the day."""
     await tx.execute(UNSENT, delivery_id)
 
 
 async def _limit(tx: Tx, job: Job, number: str) -> Suppressed | None:
-    """The day's end for this number or this project. Its people are told by another way, once a day."""
+    """The daily limit for this number or this project. Its people are notified by another way, once a day."""
     day = await tx.fetchrow(DAY, number, job.project_id)
     if day["to_number"] >= DAY_PER_NUMBER:
         whose, most = f"to {numbers.display(number)}", DAY_PER_NUMBER
@@ -129,15 +129,15 @@ async def _limit(tx: Tx, job: Job, number: str) -> Suppressed | None:
         return None
     if await tx.fetchval(TELL_ONCE, f"{job.project_id} {whose}"):
         message = (
-            f"No more text messages {whose} for now: {most} in 24 hours are the most. "
-            "What happens is told by the other integrations, and is in the list of incidents."
+            f"No more text messages {whose} for now: the limit of {most} in 24 hours is reached. "
+            "Incidents are still sent to the other integrations and appear in the list of incidents."
         )
         await health.notify_people(tx, job.project_id, message, exclude=job.integration_id)
-    return Suppressed(f"{most} text messages {whose} in 24 hours are the most")
+    return Suppressed(f"the limit of {most} text messages {whose} in 24 hours is reached")
 
 
 async def _burst(tx: Tx, job: Job, number: str) -> Suppressed | None:
-    """Above so many incidents at once, a place in the summary instead of a message."""
+    """Above so many incidents at once, an entry in the summary instead of a message."""
     incident = job.content.incident_id
     if incident is None:
         return None
@@ -151,18 +151,18 @@ async def _burst(tx: Tx, job: Job, number: str) -> Suppressed | None:
     await tx.execute(NOTE, job.id, job.project_id, number, incident, False, summary)
     return Suppressed(
         f"more than {BURST} incidents in {BURST_MINUTES} minutes to {number}: "
-        f"{ids.public(ids.DELIVERY, summary)} tells of them together"
+        f"{ids.public(ids.DELIVERY, summary)} summarizes them"
     )
 
 
 async def _new_summary(tx: Tx, job: Job, number: str) -> UUID | None:
-    """A notice that waits for what it shall tell of; None where the integration is not there any more."""
+    """A notice that waits for what it summarizes; None if the integration no longer exists."""
     to = (await queue.recipients(tx, [job.integration_id])).get(job.integration_id)
     if to is None:
         return None
     now: datetime = await tx.fetchval("SELECT now()")
     content = Content(None, "", "Tocsin", "", "notice", f"A summary of more than {BURST} incidents", now, None)
-    # Said to be failing, so that it is not handed to an engine at once.
+    # Marked as failing, so that it is not handed off to an engine at once.
     [new] = await queue.put(tx, [QueueEntry(replace(to, failing=True), "notice", content)])
     due_at = await tx.fetchval(ADD_SUMMARY, new, job.project_id, number)
     await tx.execute(PUT_OFF, new, due_at)
@@ -170,7 +170,7 @@ async def _new_summary(tx: Tx, job: Job, number: str) -> UUID | None:
 
 
 async def _summary(tx: Tx, delivery_id: UUID) -> Summary | None:
-    """What this delivery is to sum up, from now on without more to come; None where it is none."""
+    """What this delivery summarizes, closed to further incidents from now on; None if it is no summary."""
     if not await tx.fetchval(CLOSE_SUMMARY, delivery_id):
         return None
     row = await tx.fetchrow(SUMMARY, delivery_id)

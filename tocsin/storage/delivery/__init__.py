@@ -1,1 +1,1 @@
-"""Incidents, and the queue of what is said about them."""
+"""Incidents, and the queue of their notifications."""

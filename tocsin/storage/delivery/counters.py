@@ -1,4 +1,4 @@
-"""What all engines have counted together, since the installation began."""
+"""The totals of all engines' counters, since the installation began."""
 
 from __future__ import annotations
 

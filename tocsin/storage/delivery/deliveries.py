@@ -1,4 +1,4 @@
-"""Deliveries as people and incidents see them: what waits, what became of each, and sending one again."""
+"""Deliveries of integrations and incidents: listing, suppressing, redelivering."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One notification to one integration, and every try of it (oldest first, as `queue.Try` stores them)."""
+    """One notification to one integration, and all its attempts (oldest first, as `leases.Attempt` stores them)."""
 
     id: UUID
     project_id: UUID
@@ -51,7 +51,7 @@ SELECT EXISTS (SELECT FROM finished
                  AND status = 'delivered' AND id < $3)
 """
 
-# The newest of a view over two tables: each side gives its newest by index, then the few are merged.
+# The newest of a view over two tables: each table gives its newest by index, then these few are merged.
 NEWEST = """
 SELECT {columns} FROM (
     (SELECT {outstanding} FROM outstanding WHERE {owner}_id = $1 AND project_id = $2
@@ -85,20 +85,20 @@ SELECT (SELECT count(*) FROM outstanding
 COUNT_OF_INTEGRATION, COUNT_OF_INCIDENT = COUNT.format(owner="integration"), COUNT.format(owner="incident")
 
 SUPPRESS = """
-WITH gone AS (
+WITH ended AS (
     DELETE FROM outstanding WHERE {which} AND (status = 'pending' OR $3) RETURNING *
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
                       status, reason, attempt, attempts, created_at, finished_at)
 SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
        'suppressed', $2, attempt, attempts, created_at, now()
-FROM gone RETURNING id
+FROM ended RETURNING id
 """
 SUPPRESS_THESE = SUPPRESS.format(which="id = ANY($1::uuid[])")
 SUPPRESS_INTEGRATION = SUPPRESS.format(which="integration_id = ANY($1::uuid[])")
 SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
 
-# Locks what is waiting, so that the outcome of a try under way is recorded either before this or after the resolve.
+# Locks what is waiting, so that the outcome of a running attempt is recorded either before this or after the resolve.
 EXPEDITE_OPENINGS = f"""
 UPDATE outstanding o
 SET has_follower = true,
@@ -125,7 +125,7 @@ SELECT incident_id, integration_id FROM outstanding
 WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
 """
 
-RESOLVED_FIRST = "resolved before this could be delivered: the resolve says both"
+RESOLVED_FIRST = "resolved before it could be delivered; the resolved notification covers both"
 
 Pair = tuple[UUID, UUID]
 """An incident and an integration."""
@@ -133,7 +133,7 @@ Pair = tuple[UUID, UUID]
 
 @dataclass(frozen=True, slots=True)
 class OpeningState:
-    """What a resolve has to mind: the opening it must wait `blocked_by`, or that the first notice `failed`."""
+    """What a resolve depends on: the opening that it is `blocked_by`, or that the first notice `failed`."""
 
     blocked_by: UUID | None
     failed: bool
@@ -142,10 +142,10 @@ class OpeningState:
 async def prepare_resolve(
     tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]
 ) -> dict[Pair, OpeningState]:
-    """What a resolve finds undelivered. `recipients`: integrations by incident; `people`: those that people read.
+    """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
-    People are spared an opening that is over: it is suppressed, and the resolve says both.
+    People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both.
     """
     rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
     late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
@@ -163,32 +163,32 @@ async def prepare_resolve(
 
 
 async def suppress(tx: Tx, these: Sequence[UUID], reason: str) -> None:
-    """End these, as far as they are pending."""
+    """Suppress these, as far as they are pending."""
     await tx.execute(SUPPRESS_THESE, these, reason, False)
 
 
 async def suppress_incidents(tx: Tx, incidents: Sequence[UUID], reason: str) -> None:
-    """End all that is outstanding about these incidents."""
+    """Suppress all that is outstanding about these incidents."""
     await tx.execute(SUPPRESS_INCIDENTS, incidents, reason, True)
 
 
 async def suppress_waiting(tx: Tx, integration_id: UUID, reason: str) -> None:
-    """End what waits for an integration; a try under way has its own end."""
+    """Suppress what is pending for an integration; a running attempt completes."""
     await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, False)
 
 
 async def suppress_outstanding(tx: Tx, integration_id: UUID, reason: str) -> None:
-    """End all that is outstanding for an integration, what is on its way included."""
+    """Suppress all that is outstanding for an integration, running attempts included."""
     await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, True)
 
 
 async def postpone(tx: Tx, incident_id: UUID, until: datetime) -> None:
-    """Hold back what waits to tell of an incident's beginning."""
+    """Postpone the pending openings of an incident."""
     await tx.execute(POSTPONE, incident_id, until)
 
 
 async def outstanding_openings(tx: Tx, incidents: Sequence[UUID]) -> set[Pair]:
-    """Who has not been told yet that these incidents began."""
+    """Integrations that have not been notified yet that these incidents opened."""
     return {(key(row["incident_id"]), key(row["integration_id"])) for row in await tx.fetch(OPENINGS, incidents)}
 
 
@@ -199,9 +199,9 @@ async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Deliver
 
 
 async def redeliver(tx: Tx, old: Delivery, incident: Incident | None, to: Recipient, public_url: str) -> Delivery:
-    """Send a finished delivery again, as a new delivery that names the old one and says the same."""
-    said = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
-    return await _queued(tx, QueueEntry(to, old.event, said, redelivery_of=old.id))
+    """Send a finished delivery again, as a new delivery that names the old one and has the same content."""
+    current = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
+    return await _queued(tx, QueueEntry(to, old.event, current, redelivery_of=old.id))
 
 
 async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
@@ -210,13 +210,13 @@ async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
 
 
 async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
-    """The project's delivery of that key, with its attempts."""
+    """The project's delivery with that key, with its attempts."""
     row = await tx.fetchrow(ONE, delivery_id, project_id)
     return row and _delivery(row)
 
 
 async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
-    """Whether the news that the incident began arrived where its `end` is told, by a delivery made before that one."""
+    """Whether the recipient of `end` (the resolve) got the opening, by an earlier delivery."""
     return bool(await tx.fetchval(OPENING_DELIVERED, incident_id, end.integration_id, end.id))
 
 

@@ -1,4 +1,4 @@
-"""How integrations fare: failing, disabled, probed, working again; and telling a project's people by another way."""
+"""Health of integrations: failing, disabled, probed, working again; and notifying a project's people by another way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GIVE_UP_AFTER = "5 days"
 GIVE_UP_FAILURES = 10
 PROBE_EVERY = "1 day"
 
-# A success that was under way when its integration was disabled is no reason to enable it: it knew an older version.
+# A success that was under way when its integration was disabled does not enable it: it used an older version.
 WORKING = """
 UPDATE integrations i
 SET failing_since = NULL, failures = 0, disabled_at = NULL, disabled_reason = NULL, version = i.version + 1
@@ -38,7 +38,7 @@ WHERE id = $1 AND (disabled_at IS NULL OR ($3 AND probed_at IS DISTINCT FROM 'in
 RETURNING id, project_id, coalesce(name, type) AS name
 """
 
-# Of those that have failed for so long, only such whose project has another way that works.
+# Of those that have failed for so long, only those whose project has another working integration.
 LONG_FAILING = f"""
 SELECT id FROM integrations i
 WHERE failing_since < now() - interval '{GIVE_UP_AFTER}' AND failures >= {GIVE_UP_FAILURES} AND disabled_at IS NULL
@@ -68,7 +68,7 @@ WHERE i.project_id = $1 AND i.for_people AND i.disabled_at IS NULL AND i.id <> $
 
 
 async def record_results(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[UUID, int]) -> None:
-    """What tries have shown: a success ends every trouble that its version of the integration had, failures add up."""
+    """Record results of attempts: a success ends all failures of its version of the integration, failures add up."""
     if failed:
         in_order = sorted(failed)
         await tx.execute(FAILING, in_order, [failed[each] for each in in_order])
@@ -78,7 +78,7 @@ async def record_results(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[
 
 
 async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> tuple[UUID, str] | None:
-    """Send nothing more there, end what waits with the reason, and tell the project's people by another way.
+    """Disable it, suppress what is pending with the reason, and notify the project's people by another way.
 
     `for_good`: until a person enables it, whatever a probe would find. Returns its project and name; None where there
     was nothing to disable.
@@ -91,20 +91,20 @@ async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool =
     await notify_people(
         tx,
         key(row["project_id"]),
-        f"The integration {name} ({public}) was disabled and gets no more notifications: {reason}. "
-        "It can be enabled again when its far end works.",
+        f"The integration {name} ({public}) was disabled and no longer receives notifications: {reason}. "
+        "Enable it again once its destination works.",
         exclude=integration_id,
     )
     return key(row["project_id"]), name
 
 
 async def enable(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Trust an integration again, because a person says so."""
+    """Enable an integration because a person asked for it."""
     await tx.execute(ENABLE, integration_id, project_id)
 
 
 async def disable_failing(tx: Tx, limit: int) -> int:
-    """Disable what has failed for days without one success; never a project's last way that works. How many were."""
+    """Disable what has failed for days without one success; never a project's last working one. Returns how many."""
     rows = await tx.fetch(LONG_FAILING, limit)
     for row in rows:
         await disable(tx, key(row["id"]), f"every delivery has failed for {GIVE_UP_AFTER}")
@@ -112,7 +112,7 @@ async def disable_failing(tx: Tx, limit: int) -> int:
 
 
 async def probe(tx: Tx, limit: int, public_url: str) -> int:
-    """Send one test to each disabled integration that has had none for a day: a success enables it. How many."""
+    """Send a test to each disabled integration that has had none for a day: a success enables it. Returns how many."""
     rows = await tx.fetch(TO_PROBE, limit)
     for row in rows:
         await deliveries.enqueue_test(tx, key(row["id"]), public_url)

@@ -1,6 +1,6 @@
-"""Incidents: resolving, snoozing and reading them. An end is one transaction with the deliveries that tell of it.
+"""Incidents: resolving, snoozing and reading them. A resolve and its deliveries are one transaction.
 
-Whoever was told that an incident began is told that it ended; `ongoing.recipients` remembers them.
+Whoever was notified that an incident opened is notified that it is resolved; `ongoing.recipients` stores them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RETURNING {INCIDENT}, ended.recipients
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
 
-# Two texts rather than a parameter: only so does what lasts use its own index.
+# Two statements instead of a parameter: only then do ongoing ones use their own index.
 NEWEST = """
 SELECT {columns} FROM incidents i
 WHERE project_id = $1 AND closed_at IS {which} ORDER BY id DESC LIMIT $2 OFFSET $3
@@ -64,7 +64,7 @@ WHERE id = $1 AND project_id = $2 AND closed_at IS NULL
 RETURNING {INCIDENT}
 """
 
-# First of the two, as in a resolve: both lock what lasts before the incident itself.
+# First of the two, as in a resolve: both lock the row in `ongoing` before the incident itself.
 REMIND_AT = """
 UPDATE ongoing o SET remind_at = $3
 FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
@@ -72,21 +72,21 @@ WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
 """
 
 SNOOZED_OUT = f"""
-WITH over AS (
+WITH due AS (
     UPDATE ongoing SET remind_at = NULL
     WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
                                   ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
     RETURNING incident_id, recipients
 )
-SELECT over.recipients, {INCIDENT}
-FROM over CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = over.incident_id LIMIT 1) i
+SELECT due.recipients, {INCIDENT}
+FROM due CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = due.incident_id LIMIT 1) i
 """
 
 ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
 
 
 IncidentKey = tuple[UUID, str]
-"""What an incident is unique by while it lasts: the resource and the type."""
+"""The unique key of an ongoing incident: the resource and the type."""
 
 
 async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
@@ -101,10 +101,10 @@ def _incident(row: Record) -> Incident:
 
 
 async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
-    """End what is ongoing, and queue notifications of it to all who were notified of its beginning.
+    """Resolve what is ongoing, and queue notifications to all who were notified of its opening.
 
     One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
-    first (to machines), or is left out in favour of a resolve that says both (to people): see
+    first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
     `deliveries.prepare_resolve`.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
@@ -112,7 +112,7 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incid
     for each in closings:
         for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
             by.setdefault((each.resource_id, type_), each)
-    ordered = sorted(by.items(), key=lambda item: item[0])  # so that nobody waits in a circle
+    ordered = sorted(by.items(), key=lambda item: item[0])  # to avoid deadlocks
     found: dict[UUID, list[Incident]] = {}
     for start in range(0, len(ordered), AT_ONCE):
         for incident in await _end(tx, ordered[start : start + AT_ONCE]):
@@ -124,7 +124,7 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incid
 
 
 async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
-    """What was ended of these."""
+    """Resolve these. Returns those that were ongoing."""
     keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
         END, [each.project_id for each in by], [each[0] for each in keys], [each[1] for each in keys],
@@ -147,7 +147,7 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
 
 
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
-    """Before a server or monitor is deleted: end its incidents, suppress what is outstanding about them, detach it."""
+    """Before a server or monitor is deleted: resolve its incidents, suppress their deliveries, detach it."""
     reason = "its resource was deleted"
     ended = await resolve(tx, [ResolveRequest(project_id, resource_id, None, reason)])
     await deliveries.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
@@ -155,7 +155,7 @@ async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
 
 
 async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
-    """The project's incident of that key."""
+    """The project's incident with that key."""
     row = await tx.fetchrow(ONE, incident_id, project_id)
     return row and _incident(row)
 
@@ -175,7 +175,7 @@ async def latest(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[I
 
 
 async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, offset: int) -> list[Incident]:
-    """`first` last and come before the `rest`."""
+    """`first` are ongoing and come before the `rest`."""
     rows = await tx.fetch(NEWEST_ONGOING, project_id, limit, offset) if offset < first else []
     if rest and len(rows) < limit:
         rows += await tx.fetch(NEWEST_ENDED, project_id, limit - len(rows), max(0, offset - first))
@@ -183,9 +183,9 @@ async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, 
 
 
 async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -> Incident | None:
-    """Say nothing more about an ongoing incident until then; None where it is not ongoing.
+    """Snooze an ongoing incident until then; None where it is not ongoing.
 
-    What waits to be sent is put off to that moment. If it is still ongoing then, `remind` says so again.
+    Pending notifications are postponed until then. If it is still ongoing then, `remind` sends a reminder.
     """
     await tx.execute(REMIND_AT, incident_id, project_id, until)
     row = await tx.fetchrow(SNOOZE, incident_id, project_id, until)
@@ -196,7 +196,7 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
 
 
 async def remind(tx: Tx, limit: int) -> int:
-    """Tell again of incidents whose snooze is over, except where the first notice is still waiting. How many were."""
+    """Send reminders of incidents whose snooze is over, unless the opening is still pending. Returns how many."""
     rows = await tx.fetch(SNOOZED_OUT, limit)
     known = await queue.recipients(tx, {key(to) for row in rows for to in row["recipients"]})
     waiting = await deliveries.outstanding_openings(tx, [row["id"] for row in rows])
@@ -213,7 +213,7 @@ async def remind(tx: Tx, limit: int) -> int:
 
 
 async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, set[str]]:
-    """The types of incident that are ongoing for each of these resources; all of them are in the answer."""
+    """The types of incident that are ongoing for each of these resources; all of them are in the result."""
     types: dict[UUID, set[str]] = {resource: set() for resource in resources}
     for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
         types[key(row["resource_id"])].add(row["type"])

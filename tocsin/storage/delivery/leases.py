@@ -1,6 +1,6 @@
-"""The engine's side of the queue: taking deliveries under a lease, recording what became of each try, and recovery.
+"""The engine's side of the queue: claiming deliveries under a lease, recording results of attempts, and recovery.
 
-The attempt's number fences everything: what an engine says of a try counts only while that try is the latest.
+The attempt's number is the fence: an engine's result counts only while its attempt is the latest.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 Lease = tuple[UUID, int]
-"""A delivery and the number of the try that the lease is for."""
+"""A delivery and the number of the attempt that the lease is for."""
 
 ENGINE_LOCKS = 0x70C51
-"""The class of the advisory locks by which engines show that they live (pg_advisory_lock(class, number))."""
+"""The class of the advisory locks by which engines show that they are alive (pg_advisory_lock(class, number))."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try, as it is stored with its delivery and shown in the log."""
+    """One attempt, as it is stored with its delivery and shown in the log."""
 
     started_at: datetime
     duration_ms: float | None
@@ -39,7 +39,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class AttemptResult(msgspec.Struct, frozen=True, gc=False):
-    """A try that has ended, and what follows from it. `failed` counts against the schedule."""
+    """A finished attempt and its next step. `failed` counts against the schedule."""
 
     id: UUID
     attempt: int
@@ -51,7 +51,7 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class LostDelivery(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that ended because its engine died behind the point of no return."""
+    """A delivery that ended because its engine died past the point of no return."""
 
     id: UUID
     project_id: UUID
@@ -62,15 +62,15 @@ class LostDelivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """Whether what was said of a try counts (it does not where a later one had taken over), and the delivery's end."""
+    """Whether a result was accepted (not if a later attempt had taken over), and when the delivery finished."""
 
     accepted: bool
     finished_at: datetime | None = None
 
 
-# A skip over the integrations that have something due, starting behind the one where the last claim stopped; then so
-# many of each as have room. One destination with thousands waiting costs the others nothing; nor do hundreds that have
-# no room, which the limit does not count.
+# A skip scan over the integrations that have something due, starting after the one where the last claim stopped; then
+# as many of each as it has room for. One destination with thousands waiting costs the others nothing; nor do hundreds
+# without room, which the limit does not count.
 CLAIM = f"""
 WITH RECURSIVE due (integration_id, n) AS (
     (SELECT integration_id, (integration_id <> ALL($7::uuid[]))::int FROM outstanding
@@ -115,18 +115,18 @@ FINISH = """
 WITH given AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[]) WITH ORDINALITY
         AS g(id, attempt, final, reason, try, n)
-), gone AS (
+), ended AS (
     DELETE FROM outstanding o USING given g
     WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
     RETURNING o.*, g.n, g.final, g.reason, o.attempts || g.try AS tries, clock_timestamp() AS ended_at
-), kept AS (
+), recorded AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
                           status, reason, attempt, attempts, created_at, finished_at)
     SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
            final, reason, attempt, tries, created_at, ended_at
-    FROM gone
+    FROM ended
 )
-SELECT n, has_follower, ended_at FROM gone
+SELECT n, has_follower, ended_at FROM ended
 """
 
 RETRY = f"""
@@ -143,7 +143,7 @@ WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
 RETURNING g.n, o.has_follower AND o.for_people AS overtaken
 """
 
-# What waited behind an ended delivery goes on; or waits on, where another opening to the same place is still out.
+# What a finished delivery blocked is released; or stays blocked by another outstanding opening to the same place.
 UNBLOCK = f"""
 UPDATE outstanding o
 SET due_at = now(), first_notice_failed = o.for_people AND NOT g.delivered,
@@ -155,7 +155,7 @@ WHERE o.blocked_by = g.id
 RETURNING pg_notify($3, '')
 """
 
-# Before ends of both kinds are recorded: a resolve locks its openings in this order, too.
+# Taken before results of both kinds are recorded: a resolve locks its openings in this order, too.
 IN_ORDER = "SELECT FROM outstanding WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
 RETURN_LEASES = """
@@ -165,7 +165,7 @@ WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.p
 RETURNING pg_notify($3, '')
 """
 
-# Fenced by the lease: what was taken over, or has run out, can pass it no more.
+# Fenced by the lease: an attempt whose lease is lost or expired cannot pass it.
 POINT_OF_NO_RETURN = """
 UPDATE outstanding SET past_no_return = true
 WHERE id = $1 AND attempt = $2 AND status = 'sending' AND leased_until > now() + make_interval(secs => $3)
@@ -198,9 +198,9 @@ WHERE blocked_by IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.i
 async def claim(
     tx: Tx, *, engine: int, start: UUID, limit: int, room: Mapping[UUID, int], default_room: int, public_url: str
 ) -> list[Job]:
-    """Lease at most `limit` due deliveries to this engine, of integrations behind `start`.
+    """Lease at most `limit` due deliveries to this engine, of integrations after `start`.
 
-    `room` is how many more each busy integration may have under way; `default_room` is for the others.
+    `room` is how many more each busy integration may have running; `default_room` is for the others.
     """
     full = [each for each, more in room.items() if not more]
     rows = await tx.fetch(CLAIM, start, limit, list(room), list(room.values()), default_room, engine, full)
@@ -223,12 +223,12 @@ def _job(row: Record, public_url: str) -> Job:
     )  # fmt: skip
 
 
-async def record(tx: Tx, tried: Sequence[AttemptResult]) -> list[Recorded]:
-    """Put the ends of tries on record, and let go on what waited for them."""
-    in_order = sorted(enumerate(tried), key=lambda each: each[1].id.int)
+async def record(tx: Tx, results: Sequence[AttemptResult]) -> list[Recorded]:
+    """Record the results of attempts, and release what they blocked."""
+    in_order = sorted(enumerate(results), key=lambda each: each[1].id.int)
     finished = [(at, each, each.next_step) for at, each in in_order if isinstance(each.next_step, Finish)]
     again = [(at, each, each.next_step) for at, each in in_order if isinstance(each.next_step, Retry)]
-    recorded = [Recorded(False)] * len(tried)
+    recorded = [Recorded(False)] * len(results)
     followed: dict[UUID, bool] = {}
     if finished and again:
         await tx.execute(IN_ORDER, [each.id for _, each in in_order])
@@ -274,12 +274,12 @@ async def record(tx: Tx, tried: Sequence[AttemptResult]) -> list[Recorded]:
 
 
 async def return_jobs(tx: Tx, jobs: Collection[Job]) -> None:
-    """Return what was leased but not begun. Its attempt number is spent, its schedule is not."""
+    """Return what was leased but not started. Its attempt number is used up, its schedule is not."""
     await return_leases(tx, [(job.id, job.attempt) for job in jobs])
 
 
 async def leased(connection: Tx, engine: int) -> set[Lease]:
-    """What is leased to this engine, known to it or not. Outside a transaction: what was handed over arrives first."""
+    """What is leased to this engine, known to it or not. Outside a transaction: so hand-offs arrive first."""
     rows = await connection.fetch(MINE, engine)
     await connection.execute("SELECT")  # PostgreSQL sends the notifications of what was just read before it answers
     return {(key(row["id"]), row["attempt"]) for row in rows}
@@ -292,18 +292,18 @@ async def return_leases(tx: Tx, leases: Collection[Lease]) -> None:
         await tx.execute(RETURN_LEASES, ids, attempts, WAKE_CHANNEL)
 
 
-UNKNOWN_END = "outcome unknown: the engine died during the try, and this must not happen twice"
+UNKNOWN_END = "outcome unknown: the engine died during the attempt, and this must not happen twice"
 
 
 async def pass_point_of_no_return(tx: Tx, delivery_id: UUID, attempt: int, seconds: float) -> bool:
-    """Commit a try to having no way back; False where its lease does not cover `seconds` more, or is another's."""
+    """Commit an attempt's point of no return; False if its lease does not cover `seconds` more, or was lost."""
     return await tx.fetchval(POINT_OF_NO_RETURN, delivery_id, attempt, seconds) is not None
 
 
 async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
-    """Take back what dead engines held or held too long. It only queues again; nothing is sent from here.
+    """Recover expired leases and those of dead engines. It only requeues; nothing is sent from here.
 
-    Returns how many there were, and those that were behind the point of no return and are therefore dead.
+    Returns how many there were, and those that were past the point of no return and are therefore dead.
     """
     dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
     rows = await tx.fetch(LOST, dead, limit)
@@ -337,7 +337,7 @@ def _lost(row: Record) -> LostDelivery:
 
 
 async def register_engine(tx: Tx, number: int | None) -> int:
-    """Announce an engine by its listening session: under its old number where it still has it, or a new one."""
+    """Register an engine by its listening session: under its old number if that still exists, or a new one."""
     known = number and await tx.fetchval("SELECT number FROM engines WHERE number = $1 FOR UPDATE", number)
     number = int(known or await tx.fetchval("INSERT INTO engines DEFAULT VALUES RETURNING number"))
     await tx.execute("SELECT pg_advisory_lock($1, $2)", ENGINE_LOCKS, number)
@@ -345,10 +345,10 @@ async def register_engine(tx: Tx, number: int | None) -> int:
 
 
 async def engine_heartbeat(tx: Tx, number: int, *, accepting: bool) -> None:
-    """Say that the engine lives, and whether deliveries may be handed to it."""
+    """Record that the engine is alive, and whether it accepts hand-offs."""
     await tx.execute("UPDATE engines SET seen_at = now(), accepting = $2 WHERE number = $1", number, accepting)
 
 
 async def unregister_engine(tx: Tx, number: int) -> None:
-    """Take an engine off the list, once it has given everything back."""
+    """Remove an engine, once it has returned all leases."""
     await tx.execute("DELETE FROM engines WHERE number = $1", number)

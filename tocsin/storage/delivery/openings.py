@@ -1,7 +1,7 @@
-"""Opening incidents: each, with all the deliveries that tell of it, in one statement and therefore in one transaction.
+"""Opening incidents: each, with all its deliveries, in one statement and therefore in one transaction.
 
-Deliveries that may go out at once are handed to a living engine as `storage.delivery.queue` describes; the statement
-makes the jobs itself, because what it knows (who is attached, what is new) would cost round trips to say.
+Deliveries that may be sent at once are handed off to a running engine as `storage.delivery.queue` describes; the
+statement builds the jobs itself, because what it knows (recipients, what is new) would cost round trips to transfer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NO_EVIDENCE = Evidence()
 
 
 class KeyedRequest(NamedTuple):
-    """One opening that is wished for, by the caller of that number, with the key that it gets if it is new."""
+    """One open request, the number of its caller's unit, and the key that the incident gets if it is new."""
 
     id: UUID
     unit: int
@@ -45,17 +45,17 @@ RESOURCES = " UNION ALL ".join(
 OPEN = f"""
 WITH engine AS MATERIALIZED (
     {queue.ENGINE}
-), asked AS (
+), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                          $9::jsonb[]) WITH ORDINALITY
         AS g(id, unit, project_id, resource_type, resource_id, page, type, message, seen, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
-    FROM asked a LEFT JOIN LATERAL (
+    FROM requests a LEFT JOIN LATERAL (
         {RESOURCES}
         LIMIT 1
     ) r ON true
-), begun AS (
+), opened AS (
     INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
     SELECT resource_id, type, id, project_id,
            ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
@@ -67,13 +67,13 @@ WITH engine AS MATERIALIZED (
                            request, request_headers, response, response_headers, created_at, updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, message,
            seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
-    FROM begun JOIN found ON id = incident_id
+    FROM opened JOIN found ON id = incident_id
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
            CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled,
            i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
-    FROM begun b
+    FROM opened b
     JOIN found f ON f.id = b.incident_id
     CROSS JOIN LATERAL unnest(b.recipients) AS t(integration_id)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
@@ -84,7 +84,7 @@ WITH engine AS MATERIALIZED (
         SELECT json_build_array(
             delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
             json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
-        )::text AS job OFFSET 0  -- made once, not once for each use
+        )::text AS job OFFSET 0  -- built once, not once for each use
     ) j
     WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
 ), queued AS (
@@ -101,7 +101,7 @@ WITH engine AS MATERIALIZED (
     SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
            'integration disabled: ' || disabled, 0, '[]', now(), now()
     FROM recipients WHERE disabled IS NOT NULL
-), handed AS (
+), handed_off AS (
     SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
     FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
     GROUP BY part
@@ -110,8 +110,8 @@ WITH engine AS MATERIALIZED (
     WHERE EXISTS (SELECT FROM recipients WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
 )
 SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
-       (SELECT count(*) FROM handed) + (SELECT count(*) FROM woken) AS notified
-FROM found f LEFT JOIN begun b ON b.incident_id = f.id
+       (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) AS notified
+FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
 
 
@@ -120,7 +120,7 @@ async def open_units(
 ) -> list[list[Opened | ResourceNotFound | None]]:
     """Open incidents for several callers at once, and queue the notifications of them.
 
-    Each unit is one caller's request: it opens all of its incidents, or none where one of its resources is missing
+    Each unit is one caller's request: it opens all of its incidents, or none if one of its resources is missing
     (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
     resource, same type) is answered as it is. Results are in the order of the requests.
     """
@@ -143,7 +143,7 @@ async def open_units(
         if wanted:
             found = await incidents.ongoing(tx, wanted)
             lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
-        # What another transaction has ended in between is opened after all.
+        # What another transaction has resolved in between is opened after all.
         left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
     return [
         [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in unit]
@@ -154,7 +154,7 @@ async def open_units(
 
 
 async def open(tx: Tx, openings: Sequence[OpenRequest], *, public_url: str) -> list[Opened | ResourceNotFound]:
-    """Open each incident for itself: a missing resource concerns no other."""
+    """Open each incident separately: a missing resource affects no other."""
     units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
     return [answer for unit in units for answer in unit if answer is not None]
 

@@ -1,8 +1,8 @@
-"""Putting deliveries into the queue, in the caller's transaction: they exist if, and only if, what they tell of does.
+"""Putting deliveries into the queue, in the caller's transaction: they exist if, and only if, what they are about does.
 
-A delivery that may go out at once is handed to a living engine: it is inserted as already leased to that engine, and
-its content travels in the notification that PostgreSQL sends at commit. Whatever does not fit this way (no engine
-lives, the destination is failing, a type that may not repeat, too much text) is inserted as pending and claimed.
+A delivery that may be sent at once is handed off to a running engine: it is inserted as leased to that engine, and
+its content travels in the NOTIFY that PostgreSQL sends at commit. Whatever cannot be handed off (no engine
+runs, the destination is failing, a type that may not repeat, too much text) is inserted as pending and claimed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 LASTING = "('" + "', '".join(sorted(ONGOING_EVENTS)) + "')"
-"""SQL: the events that say that an incident lasts."""
+"""SQL: the events of an ongoing incident."""
 
 LEASE = 30
-"""Seconds for which an engine may hold a delivery before it goes to another."""
+"""Seconds for which an engine may lease a delivery before it goes to another."""
 
 WAKE_CHANNEL = "tocsin_deliveries"
 NOTIFY_LIMIT = 7_900
 """Bytes that one NOTIFY may carry (PostgreSQL: less than 8,000)."""
 HAND_OFF_CHANNEL = "tocsin_engine_"
-"""With an engine's number behind it: where that engine listens for what is handed to it."""
+"""Followed by an engine's number: the channel on which that engine receives hand-offs."""
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +69,7 @@ async def recipients(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Recipie
 
 
 class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a delivery says, as its incident stands in the database. Field by field `domain.incidents.Notification`."""
+    """What a delivery says, from its incident's current state. Field by field `domain.incidents.Notification`."""
 
     incident_id: UUID | None
     resource_type: str
@@ -82,7 +82,7 @@ class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def content(incident: Incident) -> Content:
-    """What is said of an incident as it stands."""
+    """The content for an incident in its current state."""
     return Content(
         incident.id, incident.resource_type, incident.resource_name, incident.resource_url, incident.type,
         incident.message, incident.created_at, incident.closed_at,
@@ -90,7 +90,7 @@ def content(incident: Incident) -> Content:
 
 
 def test_content(public_url: str, now: datetime) -> Content:
-    """What a test notification says: plainly that it is one, in the shape of a real one."""
+    """The content of a test: clearly marked as one, in the shape of a real notification."""
     return Content(
         None, NETWORK_MONITOR.type, "Test notification", f"{public_url}/integrations", "test",
         "This is a test notification from Tocsin. Nothing is wrong.", now, None,
@@ -98,7 +98,7 @@ def test_content(public_url: str, now: datetime) -> Content:
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One try that an engine holds the lease for: attempt `attempt` of delivery `id`."""
+    """One attempt that an engine holds the lease for: number `attempt` of delivery `id`."""
 
     id: UUID
     project_id: UUID
@@ -118,7 +118,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def notification(delivery_id: UUID, event: Event, content: Content, first_notice_failed: bool) -> Notification:
-    """What a delivery tells its integration."""
+    """The notification that a delivery sends to its integration."""
     return Notification(
         delivery_id=ids.public(ids.DELIVERY, delivery_id),
         event=event,
@@ -135,7 +135,7 @@ def notification(delivery_id: UUID, event: Event, content: Content, first_notice
 
 
 class QueueEntry(msgspec.Struct, frozen=True, gc=False):
-    """A delivery to be queued. `blocked_by` names the delivery whose end it waits for."""
+    """A delivery to be queued. `blocked_by` names the delivery that must finish first."""
 
     to: Recipient
     event: Event
@@ -147,7 +147,7 @@ class QueueEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 ENGINE = "SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
-"""A living engine to hand deliveries to."""
+"""A running engine that accepts hand-offs."""
 
 PUT = f"""
 WITH engine AS (
@@ -182,10 +182,10 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 
 
 async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
-    """Queue deliveries, and tell the engines at commit. Returns their keys, in order.
+    """Queue deliveries, and notify the engines at commit. Returns their keys, in order.
 
-    To a disabled integration nothing goes but tests, which is how it comes back: the rest ends as suppressed, on
-    record. Where no engine lives there is nobody to wake: the next one looks for itself.
+    A disabled integration gets only tests, which can enable it again: the rest is recorded as suppressed. Without a
+    running engine there is nobody to wake: the next one polls the queue itself.
     """
     if not entries:
         return []
@@ -213,7 +213,7 @@ async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
 
 
 def _encoded(new: UUID, entry: QueueEntry) -> bytes:
-    """The job as it travels, or nothing where it is too large to."""
+    """The job as it is sent, or nothing if it is too large."""
     to, content = entry.to, entry.content
     job = Job(
         new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed,

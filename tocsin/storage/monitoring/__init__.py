@@ -1,1 +1,1 @@
-"""Servers, network monitors and what is known of them."""
+"""Servers, network monitors and their measurements."""

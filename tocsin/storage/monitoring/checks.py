@@ -1,6 +1,6 @@
-"""What the checks of monitors found, for those who look at it: the latest ones, response times, uptime by day.
+"""Results of monitors' checks, for display: the latest ones, response times, uptime by day.
 
-Hours that have been gathered count by their sums, what came after check by check.
+Hours that are rolled up count by their sums, later checks one by one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ GROUP BY day ORDER BY day
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `problem` is the type of incident that it speaks for, and `message` says what happened; None: good."""
+    """One check. `problem` is the type of incident that it indicates, `message` says what happened; None: success."""
 
     at: datetime
     ok: bool
@@ -71,7 +71,7 @@ class Check:
 async def latest(
     tx: Tx, monitors: Collection[UUID], *, each: int, within_days: int = 8
 ) -> dict[UUID, list[Check]]:
-    """The latest checks of each of these monitors, newest first; all of them are in the answer."""
+    """The latest checks of each of these monitors, newest first; all of them are in the result."""
     found: dict[UUID, list[Check]] = {monitor: [] for monitor in monitors}
     for row in await tx.fetch(LATEST, list(monitors), each, within_days) if monitors else ():
         found[key(row["monitor_id"])].append(
@@ -83,8 +83,8 @@ async def latest(
 async def response_times(
     tx: Tx, monitor_id: UUID, start: datetime, end: datetime, *, resolution: int
 ) -> list[tuple[datetime, float]]:
-    """Mean milliseconds of the good checks in buckets of `resolution` seconds, oldest first; from hours where whole
-    hours are asked for.
+    """Mean milliseconds of the successful checks in buckets of `resolution` seconds, oldest first; from hours where
+    whole hours are requested.
     """
     statement = HOURLY_TIMES if resolution >= 3_600 else RAW_TIMES
     rows = await tx.fetch(statement, monitor_id, start, end, timedelta(seconds=resolution))
@@ -92,7 +92,7 @@ async def response_times(
 
 
 async def days(tx: Tx, monitor_id: UUID, midnights: Sequence[datetime]) -> dict[date, float]:
-    """Percent of good checks for each day on which there were any; the days begin at the midnights, oldest first."""
-    # The database is not asked about a reader's time zone: it may not know the one that the reader's browser named.
+    """Percent of successful checks for each day that has any; the days begin at the midnights, oldest first."""
+    # Time zones are not left to the database: it may not know the one that the reader's browser named.
     rows = await tx.fetch(DAYS, monitor_id, midnights)
     return {midnights[row["day"]].date(): row["uptime"] for row in rows}

@@ -1,6 +1,6 @@
-"""Servers that have stopped reporting. A report writes when it came; when to look is moved by those who look.
+"""Servers that have stopped reporting. A report only writes when it came; the check moves its own next time.
 
-So the index of what is to be looked at changes once in the time that a server may be silent, not with each report.
+So the index of due checks changes once per downtime threshold, not with each report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.postgres.database import Tx, key
 
 BREAK = 10.0
-"""Seconds without a sign of an API process after which nobody could report, so that silence means nothing."""
+"""Seconds without a heartbeat of an API process after which missing reports mean nothing: nobody could report."""
 
 HEARTBEAT = """
 INSERT INTO report_heartbeat AS l (since, seen_at) VALUES (now(), now())
@@ -46,14 +46,14 @@ WHERE t.server_id = g.id AND t.server_id = ANY ($1)
 
 @dataclass(frozen=True, slots=True)
 class DowntimeCheck:
-    """How many servers were due to be looked at, and how many of them have gone silent."""
+    """How many servers were due for a check, and how many of them are down."""
 
     due: int
     silent: int
 
 
 async def heartbeat(tx: Tx) -> None:
-    """Say that reports are accepted at this moment. After a break, all silence counts from now.
+    """Record that reports are accepted now. After a break, all downtime counts from now.
 
     A clock that jumped, either way, is a break too.
     """
@@ -61,9 +61,9 @@ async def heartbeat(tx: Tx) -> None:
 
 
 async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeCheck:
-    """Look at up to `limit` servers that may have gone silent, and open `downtime` for those that have.
+    """Check up to `limit` servers that may be down, and open `downtime` for those that are.
 
-    Nothing is looked at while no API process accepts reports. Several engines may look at once.
+    Nothing is checked while no API process accepts reports. Several engines may check at once.
     """
     since = await tx.fetchval(LISTENING, BREAK)
     if since is None:

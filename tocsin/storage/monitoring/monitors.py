@@ -1,4 +1,4 @@
-"""Network monitors: what is to be watched, which of it is due, and what the checks found."""
+"""Network monitors: their configuration, due checks, and results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UPTIME_DAYS = 30
 LEASE = 30
-"""Seconds beyond its time-out for which a check may be without result before the monitor is due again."""
+"""Seconds beyond its time-out for which a check may have no result before the monitor is due again."""
 
 Sort = Literal["status", "created_at"]
 
@@ -35,13 +35,13 @@ INSERT INTO network_monitors (id, project_id, number, {WANTED})
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 
-# A fraction of a second of difference keeps monitors that were made together from being due together forever.
+# A fraction of a second of difference keeps monitors that were created together from always being due together.
 INSERT_STATE = """
 INSERT INTO monitor_states (monitor_id, due_at)
 VALUES ($1, CASE WHEN $2 THEN 'infinity' ELSE now() + make_interval(secs => 0.5 * random()) END)
 """
 
-# Hours that have been gathered count by their sums, what came after check by check.
+# Hours that are rolled up count by their sums, later checks one by one.
 SEEN = f"""
 CROSS JOIN LATERAL (
     SELECT 100.0 * sum(ok)::float8 / nullif(sum(total), 0)::float8 AS uptime
@@ -121,8 +121,8 @@ UPDATE monitor_states SET failures = 0, due_at = CASE WHEN $2 THEN 'infinity' EL
 LOCK_STATE = "SELECT 1 FROM monitor_states WHERE monitor_id = $1 FOR UPDATE"
 DELETE = "DELETE FROM network_monitors WHERE id = $1"
 
-# Each monitor keeps to its own beat: the next moment is counted from the last, and beats that were missed are left
-# out. The look-ups by key are forced, whatever the planner believes about tables that were empty when it planned.
+# Each monitor keeps its own rhythm: the next time is counted from the last, and missed ones are
+# skipped. The look-ups by key are forced, whatever the planner believes about tables that were empty when it planned.
 CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT m.*, d.due_at, d.due_at + make_interval(
@@ -142,7 +142,7 @@ SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_
 FROM due ORDER BY due_at
 """
 
-# A result counts where the monitor is still as it was when the check began, and no later check has been counted.
+# A result counts if the monitor has not changed since the check began, and no later check has been counted.
 RECORD = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
@@ -172,7 +172,7 @@ WHERE c.failures > 0 OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.mo
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """A monitor and how it fares. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown."""
+    """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown."""
 
     id: UUID
     project_id: UUID
@@ -193,7 +193,7 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
-    """A check to be made now. `version` is the monitor's, `at` when it was claimed, `next_at` its next beat."""
+    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
 
     id: UUID
     target: Target
@@ -204,14 +204,14 @@ class DueCheck:
 
 @dataclass(frozen=True, slots=True)
 class CompletedCheck:
-    """A check that was made."""
+    """A check with its result."""
 
     due: DueCheck
     result: Result
 
 
 async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
-    """Begin to watch something; the first check follows at once. Returns the monitor's key."""
+    """Create a monitor; its first check follows at once. Returns the monitor's key."""
     new = ids.new()
     number = await tx.fetchval(NUMBER, project_id)
     await tx.execute(INSERT, new, project_id, number, *_columns(wanted))
@@ -221,7 +221,7 @@ async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
 
 
 async def one(tx: Tx, project_id: UUID, monitor_id: UUID) -> Monitor | None:
-    """The project's monitor of that key."""
+    """The project's monitor with that key."""
     row = await tx.fetchrow(ONE, project_id, monitor_id)
     return row and _monitor(row)
 
@@ -240,15 +240,15 @@ async def list_(
 
 
 async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
-    """What is wanted of the project's monitor, held until the transaction ends so that nobody else changes it."""
+    """The configuration of the project's monitor, locked until the transaction ends."""
     row = await tx.fetchrow(CHANGING, project_id, monitor_id)
     return row and _wanted(row)
 
 
 async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConfig, after: MonitorConfig) -> None:
-    """Change a monitor that `changing` holds.
+    """Change a monitor that `changing` has locked.
 
-    Whatever concerns the checks starts them anew, at once. Pausing ends its incidents: nothing would notice their end.
+    A change that concerns the checks restarts them, at once. Pausing resolves its incidents: no check would do so.
     """
     await tx.execute(UPDATE, monitor_id, *_columns(after))
     if (after.target, after.interval, after.confirmations, after.paused) != (
@@ -260,7 +260,7 @@ async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConf
 
 
 async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
-    """Delete a monitor, ending its incidents; whether there was one. Its checks go when they are too old."""
+    """Delete a monitor, resolving its incidents. Returns whether it existed. Retention drops its checks."""
     if await tx.fetchrow(CHANGING, project_id, monitor_id) is None:
         return False
     await tx.execute(LOCK_STATE, monitor_id)
@@ -272,7 +272,7 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
 async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
     """Up to `limit` checks that are due, longest due first. Nobody else gets them.
 
-    A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next beat.
+    A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
     """
     return [
         DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"])
@@ -283,7 +283,7 @@ async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
 async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) -> list[None]:
     """Store what checks found, and open or resolve what follows from it.
 
-    What was found about a monitor that has been changed meanwhile is kept, but nothing follows from it.
+    Results of a monitor that has changed meanwhile are stored, but open and resolve nothing.
     """
     results = {each.due.id: each for each in checked}
     rows = await tx.fetch(
@@ -310,9 +310,9 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCh
         found = results[monitor_id].result
         match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
             case Open(problem):
-                said = truncated_message(found.message or "")
+                message = truncated_message(found.message or "")
                 requests.append(
-                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, said, found.evidence)
+                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence)
                 )
             case Resolve(problems):
                 closings += [

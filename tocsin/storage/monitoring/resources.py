@@ -1,4 +1,4 @@
-"""What the pages of a server and of a monitor have in common: the incidents that there have been, who is told."""
+"""What the pages of a server and of a monitor have in common: past incidents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER BY id DESC LIMIT $4
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """One incident, as far as a list beside a chart shows it. `closed_at` is None while it lasts."""
+    """One incident, as a list next to a chart shows it. `closed_at` is None while it is ongoing."""
 
     id: UUID
     type: str

@@ -1,4 +1,4 @@
-"""The time series of a server: averages over buckets of time, from raw samples and, where they are gone, from hours."""
+"""The time series of a server: averages over buckets of time, from raw samples or, once dropped, hourly ones."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ FROM (
 GROUP BY bucket ORDER BY bucket
 """
 
-# What arrived late is in the samples at once, and in its hour when that is gathered again (storage/retention.py).
+# Late samples are in the raw ones at once, and in their hour once it is rolled up again (postgres/retention.py).
 UPTO = "(SELECT upto - interval '7 hours' FROM rollups WHERE name = 'samples')"
 
-# A month of a server's raw samples lies on as many pages as there are of them; its hours lie together.
+# A month of a server's raw samples lies on as many pages as it has samples; its hours lie together.
 HOURS = f"""
 SELECT date_bin($4::interval, at, 'epoch'::timestamptz) AS bucket, {MEANS}
 FROM (
@@ -71,7 +71,7 @@ async def series(
 ) -> list[Point]:
     """The points of these metrics between two times, both included, oldest first; buckets of `resolution` seconds.
 
-    Where raw samples are gone, which they may be before `raw_since`, hourly means stand for them. Buckets without a
+    Where raw samples were dropped, possibly before `raw_since`, hourly means replace them. Buckets without a
     sample have no point.
     """
     rows = await tx.fetch(SERIES, server_id, start, end, timedelta(seconds=resolution), raw_since)

@@ -1,4 +1,4 @@
-"""The servers of a project as people look at them: those in trouble first, a page at a time, with all that a row shows.
+"""The servers of a project for display: those with incidents first, paginated, with all that a row shows.
 
 One statement for a page, however many servers there are on it and in the project.
 """
@@ -24,7 +24,7 @@ SHOWN = """
        (SELECT coalesce(array_agg(o.type ORDER BY o.type), '{}') FROM ongoing o WHERE o.resource_id = s.id) AS ongoing
 """
 
-# What a row needs beyond its place is fetched for the page alone.
+# What a row shows beyond its order is fetched for the page alone.
 PAGE = f"""
 SELECT s.*, {SHOWN}
 FROM (
@@ -53,7 +53,7 @@ FROM servers s JOIN server_states t ON t.server_id = s.id WHERE s.id = $2 AND s.
 
 @dataclass(frozen=True, slots=True)
 class ServerOverview:
-    """A server, when it last reported, the types of its incidents that last, and the seconds its clock is ahead."""
+    """A server, when it last reported, the types of its ongoing incidents, and the seconds its clock is ahead."""
 
     server: Server
     seen_at: datetime
@@ -67,12 +67,12 @@ async def page(tx: Tx, project_id: UUID, *, search: str, limit: int, offset: int
 
 
 async def newest(tx: Tx, project_id: UUID, *, limit: int) -> list[ServerOverview]:
-    """Those that reported for the first time last."""
+    """Those that were created last, newest first."""
     return [_watched(row) for row in await tx.fetch(NEWEST, project_id, limit)]
 
 
 async def one(tx: Tx, project_id: UUID, server_id: UUID) -> ServerOverview | None:
-    """The project's server of that key."""
+    """The project's server with that key."""
     row = await tx.fetchrow(ONE, project_id, server_id)
     return row and _watched(row)
 

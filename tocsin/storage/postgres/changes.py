@@ -1,4 +1,4 @@
-"""Whether anything changed in a project since one looked last: a few looks at the ends of indexes."""
+"""Whether anything changed in a project since the last call: a few index look-ups."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SELECT concat_ws('/', count(*), max(t.last_check_at), max(m.updated_at))
 FROM network_monitors m LEFT JOIN monitor_states t ON t.monitor_id = m.id WHERE m.project_id = $1
 """
 
-# A project that somebody has switched away from is not what their pages show any more.
+# After a switch of projects, a user's pages no longer show the old one.
 ON_SHOW = """
 SELECT o.session_id, o.project_id
 FROM unnest($1::uuid[], $2::uuid[]) AS o (session_id, project_id)
@@ -52,11 +52,11 @@ TOPICS = {"incidents": INCIDENTS, "deliveries": DELIVERIES, "servers": SERVERS, 
 
 
 async def on_show(tx: Tx, shown: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
-    """Which of these sessions (by `SignedIn.session_id`) still shows that project: it lives, and its user is in it."""
+    """Which of these sessions (by `SignedIn.session_id`) still shows that project: it is valid, and its user is in it."""
     session_ids, project_ids = [each[0] for each in shown], [each[1] for each in shown]
     return {(key(row[0]), key(row[1])) for row in await tx.fetch(ON_SHOW, session_ids, project_ids)}
 
 
 async def state(tx: Tx, project_id: UUID, topics: frozenset[str]) -> tuple[str | None, ...]:
-    """A value that differs when something of these topics (keys of `TOPICS`) has changed. It says nothing else."""
+    """A value that differs when something of these topics (keys of `TOPICS`) has changed. It has no other meaning."""
     return tuple([await tx.fetchval(TOPICS[topic], project_id) for topic in sorted(topics)])

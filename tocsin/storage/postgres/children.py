@@ -1,4 +1,4 @@
-"""Children that do not outlive us."""
+"""Child processes that do not outlive this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of the embedded PostgreSQL's data: made whole or not at all, of our version, configured at each start."""
+"""The embedded PostgreSQL's data folder: created completely or not at all, of our version, configured at each start."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ OWN_CONFIGURATION = "include 'tocsin.conf'\n"
 
 
 def make(cluster: Path, runner: binaries.Account, programs: Path) -> None:
-    """Create the cluster beside its place, so that one that was interrupted is never taken for whole."""
+    """Create the cluster next to its place, then rename it, so that an interrupted one is never used."""
     if cluster.exists() and any(cluster.iterdir()):
         raise Unusable("TOCSIN_DATA_DIR", f"{cluster} holds something that is no PostgreSQL database")
     making = cluster.with_name("postgres.new")
@@ -70,7 +70,7 @@ def make(cluster: Path, runner: binaries.Account, programs: Path) -> None:
             "--builtin-locale", "C.UTF-8", "--no-instructions", "--no-sync",
         )
         creation = f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n"
-        _run(cluster, runner, folder, programs / "postgres", "--single", "-F", "-D", place, "postgres", said=creation)
+        _run(cluster, runner, folder, programs / "postgres", "--single", "-F", "-D", place, "postgres", stdin=creation)
         _run(cluster, runner, folder, programs / "initdb", "--sync-only", "-D", place)  # all of it, once
     finally:
         os.close(folder)
@@ -78,9 +78,9 @@ def make(cluster: Path, runner: binaries.Account, programs: Path) -> None:
     making.rename(cluster)
 
 
-def _run(cluster: Path, runner: binaries.Account, folder: int, *command: Path | str, said: str = "") -> None:
+def _run(cluster: Path, runner: binaries.Account, folder: int, *command: Path | str, stdin: str = "") -> None:
     done = subprocess.run(  # noqa: S603
-        command, input=said.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[folder],
+        command, input=stdin.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[folder],
         preexec_fn=die_with_parent(signal.SIGKILL), start_new_session=True, **runner.options(),
     )
     if done.returncode:
@@ -99,7 +99,7 @@ def check_version(cluster: Path) -> None:
 
 
 def configure(cluster: Path, runner: binaries.Account) -> None:
-    """Written anew each time: who may connect depends on who starts, and a newer version may tune differently."""
+    """Rewritten each time: who may connect depends on who starts, and a newer version may tune differently."""
     names = dict.fromkeys((binaries.own_name(), runner.name))
     _write(cluster / "tocsin.conf", CONFIGURATION, runner)
     _write(cluster / "pg_hba.conf", "local all all peer map=tocsin\n", runner)
@@ -116,9 +116,9 @@ def _write(path: Path, text: str, runner: binaries.Account) -> None:
     new.rename(path)
 
 
-def gist(said: str) -> str:
-    """The line of a log that says what went wrong."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def gist(output: str) -> str:
+    """The line of PostgreSQL's output that says what went wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     wrong = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not"))]
     return " ".join((wrong or lines or ["no reason given"])[0].split())
 

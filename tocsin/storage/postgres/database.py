@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: pools, sessions that plan well, and commits that many callers share."""
+"""PostgreSQL connections: pools, session settings for good plans, and group commit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import msgspec
 from tocsin.domain.errors import Refused
 
 Tx: TypeAlias = asyncpg.Connection
-"""A connection inside a transaction that the caller began and will end."""
+"""A connection inside a transaction that the caller began and ends."""
 
 def folded(address: str) -> str:
-    """SQL: what the mail address that this expression is compares by, as `domain.accounts.same_address` has it."""
+    """SQL: the form in which the mail address in this expression is compared, as `domain.accounts.same_address`."""
     return f'lower({address} COLLATE "C")'
 
 
@@ -28,8 +28,8 @@ GROUP_LIMIT = 500
 """Rows in one commit. Measured with batches: 200 are 5 % slower, 1,000 are 10 %."""
 
 QUIET_TURNS, MAX_TURNS = 3, 50
-"""Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway. To
-answer a call, to read what its caller asks next, and to call again are three.
+"""Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway.
+Answering a call, reading the caller's next request, and calling again take three turns.
 """
 
 UNAVAILABLE: tuple[type[BaseException], ...] = (
@@ -42,19 +42,19 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
 )
-"""What a lost, stopped, starting or full database looks like. Worth trying again; never the caller's fault."""
+"""Errors of a lost, stopped, starting or full database. Retry; never the caller's fault."""
 
 
 SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-"""Of every session. Statements are planned once for each, not for the values of each call: planning took longer than
+"""Settings of every session. Statements are planned once, not for the values of each call: planning took longer than
 running them. A queue is empty most of the time, and a plan that was made then (read all of nothing) stays while
-thousands come in: so what has an index is looked up by it. tests/storage/delivery/test_plans.py holds the hot
-ones to that.
+thousands come in: so index scans are forced. tests/storage/delivery/test_plans.py checks the hot
+statements for that.
 """
 
 
 async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None) -> asyncpg.Pool:
-    """A pool of at most `size` connections, opened as they are needed; `name` is what `pg_stat_activity` shows.
+    """A pool of at most `size` connections, opened as they are needed; `name` is for `pg_stat_activity`.
 
     `settings` are for every session of the pool, such as planner switches for one kind of query.
     """
@@ -73,7 +73,7 @@ async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | Non
 
 @contextlib.asynccontextmanager
 async def transaction(pool: asyncpg.Pool) -> AsyncIterator[Tx]:
-    """A transaction on a connection of the pool. What a refusal says must stay on record (`keep`) is committed."""
+    """A transaction on a connection of the pool. A `Refused` with `keep` commits."""
     kept: Refused | None = None
     async with pool.acquire() as tx, tx.transaction():
         try:
@@ -87,11 +87,11 @@ async def transaction(pool: asyncpg.Pool) -> AsyncIterator[Tx]:
 
 
 async def _keep(connection: asyncpg.Connection) -> None:
-    """Between two users nothing needs undoing: sessions are changed inside transactions only (SET LOCAL)."""
+    """No reset between two users: session settings change inside transactions only (SET LOCAL)."""
 
 
 async def prepare(connection: asyncpg.Connection) -> None:
-    """Teach a connection that `jsonb` is a Python value."""
+    """Let a connection convert `jsonb` to and from Python values."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=msgspec.json.decode, format="text"
     )
@@ -107,13 +107,13 @@ def key(value: uuid.UUID) -> uuid.UUID:
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Lets calls that arrive while a commit is under way, and those who call again after it, share the next one.
+    """Lets calls that arrive during a commit, and callers that call again after it, share the next one.
 
-    `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. Where it
+    `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. If it
     fails for several, each is run again alone, so that one bad item fails only its own caller. A call returns when its
     work is committed. With `begin=False` no transaction is begun: for a `run` that is a single statement, which saves
-    two of three round trips. Items share a commit up to `limit`, by number or by what they `weigh` together; one that
-    is heavier goes alone. `pause` is for work that nobody waits for: while it keeps coming, commits are so many
+    two of three round trips. Items share a commit up to `limit`, by number or by their total `weigh`; one that
+    is heavier is committed alone. `pause` is for work that nobody waits for: while it keeps coming, commits are so many
     seconds apart, and larger.
     """
 
@@ -154,7 +154,7 @@ class GroupCommit(Generic[Item, Result]):
             self._worker = None
 
     async def _gather(self) -> None:
-        """Wait for those who were just answered: with them the next commit is one, without them two that take turns."""
+        """Wait for the callers that were just answered: then they share the next commit, not alternate with it."""
         if self._pause and 0 < self._weight < self._limit:
             await asyncio.sleep(self._pause)
         quiet = 0
@@ -166,7 +166,7 @@ class GroupCommit(Generic[Item, Result]):
             quiet = quiet + 1 if self._weight == before else 0
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """What shares the next commit."""
+        """The items of the next commit."""
         count = weight = 0
         for item, _ in self._waiting:
             heavier = weight + self._weigh(item)

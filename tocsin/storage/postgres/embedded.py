@@ -1,6 +1,6 @@
 """The embedded PostgreSQL: a direct child of this process, reached over a socket in the data folder and nowhere else.
 
-The server is given its folder as an open file (`/proc/self/fd/N`). So it needs no way through the folders above, which
+The server is given its folder as an open file (`/proc/self/fd/N`). So it needs no access to the folders above, which
 may be closed to its account, and the path of its socket is never too long for it.
 """
 
@@ -26,19 +26,19 @@ MAX_SOCKET_LENGTH = 107
 """Bytes that the path of a unix socket may have."""
 
 TAKEOVER = 30.0
-"""Seconds that a server, left behind by a killed parent, gets to end."""
+"""Seconds that a server, left behind by a killed parent, gets to exit."""
 
 DYING = 1.0
-"""Seconds that a process, killed while it held the folder, may take to be gone."""
+"""Seconds that a process, killed while it held the folder, may take to disappear."""
 
 RECOVERY = 600.0
 """Seconds that a server may take to replay its log after a crash."""
 
 LOG_LIMIT = 10_000_000
-"""Bytes of the server's log file, which each start begins anew."""
+"""Bytes of the server's log file, which each start truncates."""
 
 def dsn_of(data_dir: Path) -> str:
-    """Where the embedded server of that folder is, or would be, reached; by whom it was started does not matter."""
+    """The address of the embedded server of that folder, running or not, whoever started it."""
     return f"postgresql://{USER}@/{DATABASE}?host={quote(str(_socket_folder(data_dir / 'postgres')), safe='/')}"
 
 
@@ -54,9 +54,9 @@ def start(data_dir: Path) -> Server:
 
 
 class Server:
-    """The server of one data folder, which is this process's alone from here to `stop` or `close`.
+    """The server of one data folder, which this process locks until `stop` or `close`.
 
-    Raises `Unusable` for a folder that cannot be used, `Refused` where PostgreSQL does not start.
+    Raises `Unusable` for a folder that cannot be used, `Refused` if PostgreSQL does not start.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -81,7 +81,7 @@ class Server:
 
     @property
     def status(self) -> int | None:
-        """How it ended, as `subprocess` says it; None while it runs or has not been started."""
+        """Its return code, as of `subprocess`; None while it runs or has not been started."""
         return self._process.poll() if self._process else None
 
     def forget(self) -> None:
@@ -93,7 +93,7 @@ class Server:
         return self._process.pid if self._process else None
 
     def start(self, give_up: Callable[[], bool] = lambda: False) -> None:
-        """Start it and wait until it takes connections. `give_up` is asked meanwhile whether to leave it at that."""
+        """Start it and wait until it takes connections. `give_up` is polled meanwhile and aborts the start."""
         try:
             self._start(give_up)
         except (OSError, subprocess.SubprocessError) as error:
@@ -109,17 +109,17 @@ class Server:
         deadline = time.monotonic() + TAKEOVER
         while not give_up():
             self._take_over(runner, deadline)
-            said = self._launch(runner, programs, give_up)
-            if said is None:
+            output = self._launch(runner, programs, give_up)
+            if output is None:
                 return
-            if not any(sign in said for sign in ("lock file", "shared memory block")) or time.monotonic() > deadline:
-                raise trouble(f"did not start on {self.cluster}: {gist(said)}")
+            if not any(sign in output for sign in ("lock file", "shared memory block")) or time.monotonic() > deadline:
+                raise trouble(f"did not start on {self.cluster}: {gist(output)}")
             time.sleep(0.1)
 
     def _take_over(self, runner: binaries.Account, deadline: float) -> None:
-        """Wait for a server that outlived its parent, then remove what it or a crash left lying about.
+        """Wait for a server that outlived its parent, then remove what it or a crash left behind.
 
-        PostgreSQL itself takes any process with the number in its pid file, even a dead one, for a living server.
+        PostgreSQL itself takes any process with the number in its pid file, even a zombie, for a running server.
         """
         urged = None
         while left := _processes_in(self.cluster, runner.uid):
@@ -135,7 +135,7 @@ class Server:
             (self.cluster / name).unlink(missing_ok=True)
 
     def _launch(self, runner: binaries.Account, programs: Path, give_up: Callable[[], bool]) -> str | None:
-        """Start `postgres` and wait; None when it is ready, else what it said before it ended."""
+        """Start `postgres` and wait; None when it is ready, else its output before it ended."""
         folder = os.open(self.cluster, os.O_RDONLY | os.O_DIRECTORY)
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         place = f"/proc/self/fd/{folder}"
@@ -177,7 +177,7 @@ class Server:
         return [line.decode(errors="replace").strip() for line in whole]
 
     def stop(self, patience: float = 8.0) -> None:
-        """Shut down cleanly; after `patience` seconds at once, which the next start repairs. Gives the folder free."""
+        """Shut down cleanly; after `patience` seconds immediately, which the next start repairs. Unlocks the folder."""
         try:
             self._end(signal.SIGINT, patience)
         finally:
@@ -198,7 +198,7 @@ class Server:
                 self._process.wait()
 
     def close(self) -> None:
-        """Give the folder free. A server that still runs ends with this process."""
+        """Unlock the folder. A server that still runs ends with this process."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -240,7 +240,7 @@ def _socket_folder(cluster: Path) -> Path:
             raise PermissionError(0, f"{shelf} is not ours alone")
         if not short.is_symlink():
             short.symlink_to(cluster)
-    except FileExistsError:  # another process was quicker
+    except FileExistsError:  # another process was faster
         pass
     except OSError as error:
         raise Unusable(
@@ -250,7 +250,7 @@ def _socket_folder(cluster: Path) -> Path:
 
 
 def _processes_in(cluster: Path, uid: int) -> set[int]:
-    """Living processes of the server of that folder: those that stand in it."""
+    """Running processes of the server of that folder: those with it as working directory."""
     place = cluster.stat()
     on_file = _pid_on_file(cluster)
     found = set()
@@ -263,7 +263,7 @@ def _processes_in(cluster: Path, uid: int) -> set[int]:
                 continue
             if os.path.samestat(Path(entry.path, "cwd").stat(), place):
                 found.add(int(entry.name))
-        except PermissionError:  # a container's root may not see where others stand
+        except PermissionError:  # a container's root may not see others' working directories
             if int(entry.name) == on_file:
                 found.add(on_file)
         except OSError:  # it ended meanwhile

@@ -1,4 +1,4 @@
-"""Bringing the database to this version: numbered SQL files, each applied once, by one process at a time.
+"""Database migrations: numbered SQL files, each applied once, by one process at a time.
 
 Only the session that holds the advisory lock migrates, so any number of machines may start at once.
 """
@@ -22,15 +22,15 @@ log = structlog.get_logger(__name__)
 FILES = Path(__file__).with_name("migrations")
 OLDEST_POSTGRESQL = 15
 UNREACHABLE = "database_unreachable"
-"""The code of a refusal because nothing answers."""
+"""The error code if nothing answers."""
 
 LOCK = 0x7063_696E  # any number, as long as it never changes
 PAUSE = 0.1
 TRIES = 10
-"""Of one step, where it and a process that is still at work wait for each other."""
+"""Retries of one step that deadlocks with a process that is still running."""
 CONNECT_TIMEOUT = 10.0
 SILENT = 2.0
-"""Seconds of waiting that are not worth a line in the log."""
+"""Seconds of waiting before it is logged."""
 
 TAKE_LOCK = "SELECT pg_advisory_lock($1)"
 GIVE_LOCK = "SELECT pg_advisory_unlock($1)"
@@ -45,7 +45,7 @@ APPLIED = "SELECT migration_id FROM public._pogo_migration WHERE schema_name = '
 async def migrate(dsn: str, *, patience: float = 0.0) -> list[str]:
     """Apply what is pending and make the partitions of the coming weeks. Returns what was applied, oldest first.
 
-    Waits up to `patience` seconds for a database that is away. Raises `Refused` where it stays away, is older than
+    Waits up to `patience` seconds for an unavailable database. Raises `Refused` if it stays unavailable, is older than
     PostgreSQL 15, or belongs to a newer version of Tocsin.
     """
     connection = await reach(dsn, patience)
@@ -73,12 +73,12 @@ async def is_current(dsn: str) -> bool:
 
 
 async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
-    """Wait for the database for as long as it is away, then up to `patience` seconds for somebody to migrate it."""
+    """Wait for the database for as long as it is unavailable, then up to `patience` seconds for its migration."""
     deadline = None
     while True:
         connection = await reach(dsn, float("inf"))
         try:
-            # Held by whoever migrates, until the partitions are there too.
+            # Held by the migrating process, until the partitions exist too.
             await connection.fetchval(WAIT_FOR_LOCK, LOCK)
             if not await _pending(connection):
                 return
@@ -88,20 +88,20 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
             connection.terminate()
         if deadline is None:
             deadline = time.monotonic() + patience
-            log.info("Waiting for the database to be brought to this version")
+            log.info("Waiting for migrations to be applied")
         if time.monotonic() > deadline:
-            raise Refused(503, "database_outdated", "The database is not at this version yet; run: tocsin migrate")
+            raise Refused(503, "database_outdated", "Migrations are pending; run: tocsin migrate")
         await asyncio.sleep(PAUSE)
 
 
 async def reach(dsn: str, patience: float) -> asyncpg.Connection:
-    """A connection of its own, outside any pool. Waits up to `patience` seconds while the database is away.
+    """A connection of its own, outside any pool. Waits up to `patience` seconds while the database is unavailable.
 
-    Raises `Unusable` for an address that cannot be one, `Refused` where the database stays away, lets nobody in or is
-    too old.
+    Raises `Unusable` for an address that cannot be one, `Refused` if the database stays unavailable, rejects the login
+    or is too old.
     """
     began = time.monotonic()
-    said = False
+    logged = False
     while True:
         try:
             connection = await asyncpg.connect(
@@ -114,12 +114,12 @@ async def reach(dsn: str, patience: float) -> asyncpg.Connection:
             waited = time.monotonic() - began
             if waited >= patience:
                 raise Refused(503, UNREACHABLE, f"The database cannot be reached: {_reason(error)}") from error
-            if waited > SILENT and not said:
-                said = True
-                log.warning("The database is away; waiting for it", error=_reason(error))
+            if waited > SILENT and not logged:
+                logged = True
+                log.warning("Database unavailable; waiting for it", error=_reason(error))
             await asyncio.sleep(min(PAUSE + waited / 10, 2.0))
         except asyncpg.PostgresError as error:
-            raise _away(f"The database lets Tocsin not in: {_reason(error)}; see TOCSIN_DATABASE_URL") from error
+            raise _away(f"The database rejected the login: {_reason(error)}; see TOCSIN_DATABASE_URL") from error
     version = connection.get_server_version()
     if version.major < OLDEST_POSTGRESQL:
         connection.terminate()
@@ -140,7 +140,7 @@ async def _any_record(connection: asyncpg.Connection) -> bool:
 
 
 async def _apply(connection: asyncpg.Connection) -> None:
-    """In the order of their numbers, each in a transaction of its own. The runner's own order is any that suffices."""
+    """In the order of their numbers, each in a transaction of its own. The runner's own order is only topological."""
     from pogo_core.error import BadMigrationError  # with its SQL parser too heavy for a start that applies nothing
     from pogo_core.util import migrate as runner
     from pogo_core.util import sql
@@ -162,8 +162,8 @@ async def _apply(connection: asyncpg.Connection) -> None:
             except (BadMigrationError, asyncpg.PostgresError) as error:
                 if left and isinstance(error, asyncpg.DeadlockDetectedError):
                     continue
-                said = f"Failed to apply {each.id}: {_reason(error)}"
-                raise _away(f"The database could not be brought to this version: {said}") from error
+                problem = f"Failed to apply {each.id}: {_reason(error)}"
+                raise _away(f"The migrations could not be applied: {problem}") from error
 
 
 def _away(message: str) -> Refused:

@@ -1,4 +1,4 @@
-"""Keeping history as long as is wanted: partitions made ahead, raw rows gathered into hours, old partitions dropped.
+"""Retention of history: partitions created ahead, raw rows rolled up into hours, old partitions dropped.
 
 Tables by time are split by week or month; incidents and finished deliveries by month of their key (domain/ids.py: a key
 begins with the time). Each step is small and in a transaction of its own, so that no request notices.
@@ -16,9 +16,9 @@ import asyncpg
 from tocsin.storage.postgres.database import Tx
 
 HOURLY_DAYS = 366
-"""Days for which hourly figures are kept."""
+"""Days for which hourly values are kept."""
 AHEAD = timedelta(days=45)
-"""How far ahead partitions are made: longer than a clock or an idle installation is likely to jump."""
+"""How far ahead partitions are created: longer than a clock or an idle installation is likely to jump."""
 BATCH = 5_000
 
 
@@ -85,7 +85,7 @@ ON CONFLICT (name) DO UPDATE SET name = excluded.name
 RETURNING upto
 """
 
-# Samples may arrive six hours late (the agent keeps 360); an hour is gathered again until it can change no more.
+# Samples may arrive six hours late (the agent keeps 360); an hour is rolled up again until it can no longer change.
 STILL_CHANGING = {"samples": timedelta(hours=7), "checks": timedelta(0)}
 ROLL_UP = {"samples": ROLL_UP_SAMPLES, "checks": ROLL_UP_CHECKS}
 
@@ -98,12 +98,12 @@ STILL_ONGOING = "SELECT EXISTS (SELECT FROM {table} WHERE closed_at IS NULL)"
 
 
 def first_key(moment: datetime) -> UUID:
-    """The least key that could be made at `moment`."""
+    """The smallest key that could be created at `moment`."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 async def ensure_partitions(tx: Tx) -> None:
-    """Make the partitions that the coming weeks need, and those of the recent past."""
+    """Create the partitions that the coming weeks need, and those of the recent past."""
     now = await tx.fetchval("SELECT now()")
     for split in (SAMPLES, CHECKS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED):
         there = {row["relname"] for row in await tx.fetch(PARTITIONS, split.table)}
@@ -125,7 +125,7 @@ async def _make(tx: Tx, split: PartitionedTable, start: datetime) -> None:
 
 
 async def roll_up(pool: asyncpg.Pool) -> None:
-    """Bring the hourly figures up to the last full hour, an hour a transaction."""
+    """Roll up to the last full hour, one hour per transaction."""
     for name, changing in STILL_CHANGING.items():
         while True:
             async with pool.acquire() as tx, tx.transaction():
@@ -138,7 +138,7 @@ async def roll_up(pool: asyncpg.Pool) -> None:
 
 
 async def drop_old(pool: asyncpg.Pool, *, raw_days: int, days: int) -> None:
-    """Drop what is older than is wanted, a partition at a time."""
+    """Drop what is older than its retention, a partition at a time."""
     now = datetime.now(UTC)
     async with pool.acquire() as connection:
         for split, keep in (
@@ -161,10 +161,10 @@ async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, 
         if split.next(start) > cutoff:
             continue
         if split is INCIDENTS and await connection.fetchval(STILL_ONGOING.format(table=name)):
-            # Something has been going on since then: only what has ended goes.
+            # An incident is ongoing since then: delete only the resolved ones.
             await _delete(connection, name, ended)
             continue
-        # Rather come back in an hour than have requests wait behind a lock that this waits for.
+        # Rather retry in an hour than have requests queue behind the lock that this waits for.
         with contextlib.suppress(asyncpg.LockNotAvailableError):
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '500ms'")

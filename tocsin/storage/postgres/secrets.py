@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed with keys that the database never sees, and bound to the row they belong to.
+"""Secrets at rest: encrypted with keys that the database never sees, and bound to the row they belong to.
 
 An envelope is: one version byte, four bytes that say which key, a nonce of 12 bytes, ciphertext and tag (AES-256-GCM).
 Its associated data names project, row and field, so an envelope copied elsewhere does not open. Everything is derived
@@ -82,7 +82,7 @@ class Vault:
         return header + nonce + newest.cipher.encrypt(nonce, plain, _place(header, project_id, row, field))
 
     def open(self, project_id: UUID, row: UUID, field: str, envelope: bytes) -> bytes:
-        """What was sealed there. Raises `Unopenable`."""
+        """The secret that was sealed there. Raises `Unopenable`."""
         if len(envelope) < HEADER_BYTES + NONCE_BYTES + TAG_BYTES or envelope[:1] != VERSION:
             raise Unopenable("this is not a sealed secret of this version of Tocsin")
         header, nonce = envelope[:HEADER_BYTES], envelope[HEADER_BYTES : HEADER_BYTES + NONCE_BYTES]
@@ -103,25 +103,25 @@ class Vault:
 
     @property
     def header(self) -> bytes:
-        """How every envelope begins that is sealed now: what begins otherwise is sealed with an older key."""
+        """The prefix of every envelope that is sealed now: any other prefix means an older key."""
         return VERSION + self._generations[0].key_id
 
     @property
     def key_id(self) -> str:
-        """The newest key's name in hexadecimal, which says nothing of the key itself."""
+        """The newest key's name in hexadecimal, which reveals nothing about the key itself."""
         return self._generations[0].key_id.hex()
 
     def token_hash(self, token: str) -> bytes:
-        """What is stored of a token: 32 bytes, keyed with the newest key."""
+        """The stored hash of a token: 32 bytes, keyed with the newest key."""
         return self.token_hashes(token)[0]
 
     def token_hashes(self, token: str) -> list[bytes]:
-        """What may be stored of a token, under each key, newest first: a token outlives the change of keys."""
+        """The possible stored hashes of a token, one per key, newest first: a token survives key rotation."""
         data = token.encode("utf-8", "surrogatepass")
         return [hmac.digest(each.token_key, data, hashlib.sha256) for each in self._generations]
 
     def signer(self, purpose: str) -> URLSafeTimedSerializer:
-        """Signs small JSON values for links; what it signed for one purpose is worth nothing for another."""
+        """Signs small JSON values for links; a signature for one purpose is invalid for another."""
         return URLSafeTimedSerializer(
             [_derive(key, f"sign {purpose}") for key in reversed(self._keys)],
             salt=b"tocsin " + purpose.encode(),

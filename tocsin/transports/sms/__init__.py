@@ -1,4 +1,4 @@
-"""Text messages outwards: one file beside this is one provider, chosen by the operator's settings."""
+"""Outgoing SMS: each file next to this one is one provider, chosen by the operator's settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has it. `id` is the provider's own name for it, by which it may report later."""
+    """The provider accepted it. `id` is the provider's id for it, used in later reports."""
 
     id: str
     status_code: int | None
@@ -24,7 +24,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says later of a message that it had taken: `error` is None where the phone has it."""
+    """A provider's later report on a message that it accepted: `error` is None if it was delivered."""
 
     id: str
     response: str
@@ -32,7 +32,7 @@ class Report:
 
 
 class SmsRefused(Exception):
-    """The message was not taken; the text says why in one line. The fields are those of `Failed`."""
+    """The message was not accepted; the text says why in one line. The fields are those of `Failed`."""
 
     def __init__(
         self,
@@ -52,41 +52,41 @@ class InvalidSignature(Exception):
 
 
 class Provider(ABC):
-    """One way by which text messages leave. It lives in one event loop."""
+    """A provider that sends SMS. It belongs to one event loop."""
 
     name: ClassVar[str]
-    """What people call it."""
+    """Its name for people."""
 
     @classmethod
     @abstractmethod
     def from_settings(cls, settings: Settings) -> Provider | None:
-        """The provider, where the settings ask for it."""
+        """The provider, if the settings select it."""
 
     @abstractmethod
     async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
         """Hand in `text` for a number in E.164 form; ends within `ATTEMPT_TIMEOUT` seconds. Raises `SmsRefused`.
 
-        `reports_to` is the address at which the provider may report what became of it, where there is one.
+        `reports_to` is the URL for the provider's reports, if there is one.
         """
 
     @abstractmethod
     async def check(self) -> str:
-        """Try all but a message; what worked, in words. Raises `SmsRefused`."""
+        """Test everything except sending. Returns what worked, as text. Raises `SmsRefused`."""
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
-        """What the provider said at `reports_to`; None where it is no end yet. Header names are in lower case.
+        """What the provider reported to `reports_to`; None if it is not final. Header names are in lower case.
 
         Raises `InvalidSignature`.
         """
         raise InvalidSignature
 
     async def close(self) -> None:  # noqa: B027  (most have nothing to close)
-        """Let go of its connections."""
+        """Close its connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmsSender:
-    """The provider, and what the operator has settled about it. `report_url` is what its reports are addressed to."""
+    """The provider, and the operator's settings for it. `report_url` is where it sends reports."""
 
     provider: Provider
     countries: tuple[str, ...] = ()
@@ -107,9 +107,9 @@ REPORT_PATH = "/sms/reports"
 
 
 def sms_sender(settings: Settings) -> SmsSender | None:
-    """The way that the settings choose, or None where SMS is off.
+    """The sender that the settings select, or None where SMS is off.
 
-    Reports are asked for where TOCSIN_PUBLIC_URL is set: any other address of ours is not known to the provider.
+    Reports are requested only if TOCSIN_PUBLIC_URL is set: the provider can reach no other address of ours.
     """
     if settings.sms is None:
         return None

@@ -1,4 +1,4 @@
-"""The outbox folder in the place of a provider: one file for each text message, for trials."""
+"""The outbox folder instead of a provider: one file for each text message, for testing."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Outbox(Provider):
         return Accepted("", None, f"Written to the outbox: {path.name}")
 
     async def check(self) -> str:
-        return f"TOCSIN_SMS_PROVIDER is outbox: text messages are written to {self._folder}, for trials"
+        return f"TOCSIN_SMS_PROVIDER is outbox: text messages are written to {self._folder}, for testing"
 
 
 def _write(folder: Path, number: str, text: str) -> Path:
-    """One message, one file, there in whole or not at all, readable by its owner alone; names sort by time."""
+    """Write one message to one file, atomically, readable by its owner alone; names sort by time."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     path = folder / f"sms-{moment}-{os.urandom(3).hex()}.txt"
