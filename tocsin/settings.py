@@ -52,7 +52,7 @@ class Smtp:
 
     @property
     def exposure(self) -> str | None:
-        """Why mail may be sent in clear over a network, and what to do, in one sentence; None if it cannot, or is meant to."""
+        """Why mail may be sent in clear over a network, and what to do, in a sentence; None if it cannot, or is to."""
         if self.tls or self.starttls != "auto" or _is_here(self.host):
             return None
         return (
@@ -87,9 +87,9 @@ class Limits:
     """What one API process accepts from unauthenticated clients.
 
     `idle_timeout` is longer than what proxies use, so that they close connections, not we. An IPv6 address counts by
-    its /64; a trusted proxy's has no limit of its own. Some of a body must arrive every `transfer_grace`,
-    and after the first of these `transfer_rate` bytes a second on average; a response may stall for `idle_timeout` before
-    it must be read at that rate.
+    its /64; a trusted proxy's has no limit of its own. Some of a body must arrive every `transfer_grace`, and after
+    the first of these `transfer_rate` bytes a second on average; a response may stall for `idle_timeout` before it must
+    be read at that rate.
     """
 
     connections: int

@@ -159,7 +159,7 @@ def require(actor: Actor, roles: Collection[Role]) -> None:
 async def _allow(tx: Tx, actor: Actor, roles: frozenset[Role]) -> None:
     require(actor, roles)
     if roles is OWNERS and actor.user_id is not None:
-        await members.require_owner(tx, actor.project_id, actor.user_id)  # the current role, locked until the transaction ends
+        await members.require_owner(tx, actor.project_id, actor.user_id)  # the current role, locked
 
 
 def _register(do: Callable[..., Any], roles: frozenset[Role], recorded: str | None, because: str = "") -> None:

@@ -45,7 +45,7 @@ async def resolve(tx: Tx, actor: Actor, key: UUID, *, by: str) -> tuple[Incident
 
 @action("snoozed incident")
 async def snooze(tx: Tx, actor: Actor, key: UUID, until: datetime) -> tuple[Incident, Change]:
-    """Nothing is sent until then; if it is still ongoing then, a reminder is sent. Raises `Refused` (404; 422 if it is resolved)."""
+    """Send nothing until then, and then a reminder if it is ongoing. Raises `Refused` (404; 422 if it is resolved)."""
     snoozed = await stored.snooze(tx, actor.project_id, key, until)
     if snoozed is None:
         await _existing(tx, actor, key)

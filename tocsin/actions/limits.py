@@ -13,7 +13,7 @@ from tocsin.storage.postgres.database import Tx
 
 @unrecorded("a try changes nothing", by=EVERYBODY)
 async def take(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
-    """Count one more attempt for the `subject`. Raises `Refused` (429), where `words` may name `minutes` or `seconds`."""
+    """Count one more attempt for `subject`. Raises `Refused` (429), whose `words` may name `minutes` or `seconds`."""
     if wait := await throttle.take(tx, subject, limit):
         raise _refused(words, wait)
 

@@ -26,7 +26,7 @@ ENOUGH_TODAY = "The daily limit is reached: at most {what} a day (UTC)"
 async def invite(
     tx: Tx, actor: Actor, email: str, role: Role, *, by: UUID, verified: bool
 ) -> tuple[Invitation, Change]:
-    """Invite the owner of the address, for a week; the caller sends the mail. An inviter who is not `verified` is refused.
+    """Invite the owner of the address, for a week; the caller sends the mail. Inviters must be `verified`.
 
     Raises `Refused`: 422 if they are a member already or the daily mail limit is reached, 429.
     """

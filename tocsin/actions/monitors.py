@@ -112,7 +112,7 @@ async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Ch
 async def change(
     tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
 ) -> tuple[Monitor, Change]:
-    """Change what is given. A change that concerns the checks restarts them, at once; pausing resolves its incidents."""
+    """Change what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
     before = await stored.changing(tx, actor.project_id, key)
     if before is None:
         raise not_found("network_monitor")

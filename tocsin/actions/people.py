@@ -131,7 +131,7 @@ def settled(user: User | None) -> bool:
 
 @unrecorded("a mail changes nothing", by=EVERYBODY)
 async def ask_for_mail(tx: Tx, actor: Actor, what: str, network: str, user: User | None) -> User | None:
-    """The user if one more of these mails may be sent, else None; call it for unknown addresses too. Raises `Refused` (429)."""
+    """The user if one more of these mails may be sent; call it for unknown addresses too. Raises `Refused` (429)."""
     await limits.take(tx, actor, f"{what} for {network}", MAILS_PER_NETWORK, WAIT)
     return user if user and await limits.allows(tx, actor, f"{what} to {user.id}", MAILS_PER_USER) else None
 

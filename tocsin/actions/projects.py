@@ -1,4 +1,4 @@
-"""Projects: created by people for themselves, by a command for others and on the first start; renamed, put on a plan."""
+"""Projects: created by people for themselves, by a command for others, on the first start; renamed, put on a plan."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def change_alerts(tx: Tx, actor: Actor, key: UUID, given: object) -> tuple
 
 @action("deleted server")
 async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Server, Change]:
-    """Delete a server and resolve its incidents. An agent that goes on reporting creates it again. Returns its last state."""
+    """Delete a server and resolve its incidents. The next report creates it again. Returns its last state."""
     found = await stored.one(tx, actor.project_id, key)
     if found is None or not await stored.delete(tx, actor.project_id, key):
         raise not_found("server")

@@ -61,7 +61,7 @@ def _routes(kind: Resource) -> list[HTTPRouteHandler]:
         operation_id=f"attach_integration_to_{kind.noun}",
     )  # fmt: skip
     async def attach(uuid: str, data: ToAttach, caller: Actor, service: Service) -> Response[IntegrationShown]:
-        """200 where it was attached before."""
+        """200 if it was attached before."""
         return await _attach(service, caller, kind, uuid, data.integration_id)
 
     @delete(
@@ -69,7 +69,7 @@ def _routes(kind: Resource) -> list[HTTPRouteHandler]:
         operation_id=f"detach_integration_from_{kind.noun}",
     )  # fmt: skip
     async def detach(uuid: str, integration_id: str, caller: Actor, service: Service) -> None:
-        """Its incidents are not sent there any more."""
+        """Incidents are no longer sent there."""
         await _detach(service, caller, kind, uuid, integration_id)
 
     return [list_, attach, detach]

@@ -1,4 +1,4 @@
-"""Who is calling: from the `Authorization` header to a project, or a refusal."""
+"""Authentication: from the `Authorization` header to the caller and project, or an error."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
 
 TOKEN_CACHE_SECONDS = 1.0
-"""Seconds for which a process goes by what it knows of a token without asking the database again."""
+"""Seconds for which a process caches the owner of a token."""
 
 TOKEN_CACHE_SIZE = 10_000
 MAX_TOKEN_LENGTH = 200
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_HEADER_LENGTH = MAX_TOKEN_LENGTH + len("Bearer ")
-"""Of a header that is remembered. A longer one is blanks besides, and is looked up each time."""
+"""Maximum length of a cached header. A longer one has extra blanks, and is looked up each time."""
 
 _token_cache: TTLCache[tuple[asyncpg.Pool, str], Actor] = TTLCache(TOKEN_CACHE_SIZE, TOKEN_CACHE_SECONDS)
 
 
 async def caller_of(authorization: str | None, service: Service, *, reading: bool = False) -> Actor:
-    """Whom the value of the `Authorization` header stands for: `Bearer TOKEN`, or the agent's bare `TOKEN`.
+    """The caller for the value of the `Authorization` header: `Bearer TOKEN`, or the agent's bare `TOKEN`.
 
-    Raises `Refused`: 401 without a good token, 403 for who may only read unless the request is for `reading`: actions
-    would refuse it, too, but only behind the body.
+    Raises `Refused`: 401 without a valid token, 403 for readers unless the request is for `reading`: actions
+    would refuse it too, but only after the body.
     """
     if authorization is None:
         raise unauthorized()
@@ -41,21 +41,21 @@ async def caller_of(authorization: str | None, service: Service, *, reading: boo
 
 
 async def _look_up(authorization: str, service: Service) -> Actor:
-    # The age counts from before the question, so that what was answered just before a rotation does not live longer.
+    # The age counts from before the query, so that a result from just before a rotation is not cached longer.
     since = time.monotonic()
     found = await _found(authorization, service)
     if found.project_id is None:
-        raise forbidden_state("You belong to no project; ask a project's owner to invite you")
+        raise forbidden_state("You are not a member of any project; ask a project's owner to invite you")
     name = found.user_id or audit.API_TOKEN
     caller = Actor(found.project_id, found.role, name, found.plan, found.user_id)
-    # A user's is asked for each time: who has just switched to another project must not change the one before.
+    # A user's token is not cached: after a switch to another project it must not act on the old one.
     if caller.user_id is None and len(authorization) <= MAX_HEADER_LENGTH:
         _token_cache.put((service.pool, authorization), caller, since)
     return caller
 
 
 async def user_of(authorization: str | None, service: Service) -> UUID:
-    """The user whose token it is. Raises `Refused` (401) for a project's token too. Never remembered."""
+    """The user whose token it is. Raises `Refused` (401) for a project's token too. Never cached."""
     found = await _found(authorization, service)
     if found.user_id is None:
         raise unauthorized("This needs a user's token, not a project's: sign in with POST /api/v1/users/sign_in")
@@ -74,7 +74,7 @@ async def _found(authorization: str | None, service: Service) -> accounts.TokenO
 
 
 def token_in(authorization: str | None) -> str | None:
-    """The token in the header's value, with the word `Bearer` (in any case) or without; None where there is none."""
+    """The token in the header's value, with the word `Bearer` (in any case) or without; None if there is none."""
     words = (authorization or "").split()
     if len(words) == 2 and words[0].lower() == "bearer":
         del words[0]

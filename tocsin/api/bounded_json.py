@@ -1,6 +1,6 @@
-"""From the bytes of a body to plain values: JSON (RFC 8259) whose extent is bounded before anything is made of it.
+"""From the bytes of a body to plain values: JSON (RFC 8259) whose extent is checked before it is decoded.
 
-What a body costs is then bounded by its bytes: no depth, repetition or length of a number makes any of them dear.
+The cost of a body is then bounded by its size: no depth, repetition or length of a number makes it expensive.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tocsin.domain.errors import Refused, invalid, too_large
 
 DEPTH = 64
 MAX_VALUES, MAX_CONTAINERS = 65_536, 16_384
-"""Values in one body, however long, and lists and objects among them: 1 MiB of an agent's samples has as many."""
+"""Maximum values in one body, and lists and objects among them: 1 MiB of an agent's samples has as many."""
 MAX_STRINGS, MAX_ESCAPES = 2 * MAX_VALUES, 3 * MAX_VALUES
 LONG = 65_536
-"""Bytes from which on a body is looked at for what makes single numbers and strings dear."""
+"""Size from which a body is checked for expensive numbers and strings."""
 MAX_LONG_RUNS, MAX_FRACTIONS, MAX_POWERS = 500, 16_384, 8_192
-"""Of a long body: runs of 100 digits, dots and exponents, and negative exponents. An integer takes time by the
+"""Limits for a long body: runs of 100 digits, dots and exponents, and negative exponents. An integer takes time by the
 square of its length, a fraction up to a microsecond.
 """
 MAX_NAMED = 8_192
-"""Values up to which a fault is told with its path."""
+"""Maximum values for which a fault is reported with its path."""
 
 INT64 = range(-(2**63), 2**63)
 
@@ -38,24 +38,24 @@ _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x7
 _TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_RUN, _TOO_LONG_RUN = b"0" * 100, b"0" * 4_301
 _TOO_LONG = re.compile(rb"(?<![0-9])[0-9]{4301,}+")
-"""Integers that the interpreter does not read (`sys.get_int_max_str_digits`)."""
+"""Integers that the interpreter does not parse (`sys.get_int_max_str_digits`)."""
 _HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
-"""Half of a surrogate pair, which JSON's grammar allows and which is no character."""
+"""A lone surrogate, which JSON's grammar allows but which is no character."""
 _SHORT = 4096
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _OTHERS = bytes(set(range(256)) - set(b'"[{]},'))
 _decoder = msgspec.json.Decoder(float_hook=float)
-"""The interpreter reads fractions: the decoder's own reading takes up to 17 µs for one such as `9e295`."""
+"""Fractions are parsed by the interpreter: the decoder takes up to 17 µs for one such as `9e295`."""
 _skipper = msgspec.json.Decoder(msgspec.Raw)
 
 
 def parse(body: bytes, *, loose: bool = False) -> object:
-    """What a body says, whose extent was checked.
+    """Decode a body whose extent was checked.
 
-    Raises `Refused`: 413 for too many dear numbers, 400 for what is no JSON, 422 for half of a surrogate pair (of a
-    long body, 400). Numbers that nothing can hold are infinite. `loose` lets halves pass, as U+FFFD.
+    Raises `Refused`: 413 for too many expensive numbers, 400 for what is not JSON, 422 for a lone surrogate (in a
+    long body, 400). Numbers out of range are infinite. `loose` replaces lone surrogates by U+FFFD.
     """
     if len(body) > LONG:
         _check_expensive(body)
@@ -67,12 +67,12 @@ def parse(body: bytes, *, loose: bool = False) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise no_json(body) from None
     if halves and not loose:
-        raise invalid("The body has half of a surrogate pair in a string, which is no character")
+        raise invalid("The body has a lone surrogate in a string, which is not a character")
     return value
 
 
 def _mended(body: bytes) -> tuple[bytes, bool]:
-    """The body without what JSON allows and nothing can hold, and whether there may be halves of surrogate pairs."""
+    """The body without values that JSON allows but that cannot be stored, and whether it may have lone surrogates."""
     if _TOO_LONG_RUN in body.translate(_TO_ZERO):
         body = _TOO_LONG.sub(b"1e999", body)
     if len(body) > LONG or (rb"\ud" not in body and rb"\uD" not in body):
@@ -82,7 +82,7 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
 
 
 def is_json(body: bytes) -> bool:
-    """Whether it is one whole JSON value in UTF-8, without making anything of it."""
+    """Whether it is one whole JSON value in UTF-8, without decoding it."""
     try:
         _skipper.decode(body)
         body.decode()
@@ -92,12 +92,12 @@ def is_json(body: bytes) -> bool:
 
 
 def says_nul(body: bytes) -> bool:
-    """Whether there may be a NUL in a string of it."""
+    """Whether a string in it may contain a NUL."""
     return b"\\" in body and rb"\u0000" in body
 
 
 def fault(value: object) -> tuple[str, str] | None:
-    """Path and problem of the first leaf that the database could not hold: NUL in text, numbers beyond 64 bits."""
+    """Path and problem of the first leaf that the database cannot store: NUL in text, numbers beyond 64 bits."""
     pile, problem = [value], None
     for each in pile:  # which grows meanwhile
         kind = type(each)
@@ -139,9 +139,9 @@ def _place(value: object) -> tuple[str, str] | None:
 
 
 def no_json(body: bytes = b"") -> Refused:
-    """400: that is not what can be read here."""
-    said = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
-    return Refused(400, "invalid_request", said)
+    """400: the body is not readable JSON."""
+    message = COMPRESSED if body.startswith(_COMPRESSED) else "The body is not valid JSON in UTF-8"
+    return Refused(400, "invalid_request", message)
 
 
 def check_extent(body: bytes) -> None:
@@ -160,19 +160,19 @@ def check_extent(body: bytes) -> None:
     marks = whole.translate(None, _OTHERS)
     if marks.count(b'"') > 2 * MAX_STRINGS:
         raise too_large()
-    # Two quotes side by side change nothing of what is inside of a string and what is not.
+    # Two quotes side by side do not change what is inside a string.
     outside = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
     containers = outside.count(b"[") + outside.count(b"{")
     too_many = containers > MAX_CONTAINERS or containers + outside.count(b",") > MAX_VALUES
     steps = array("b", (outside[:_SHORT] if too_many else outside).translate(_STEPS, b'",'))
     if max(accumulate(steps), default=0) > DEPTH:
-        raise Refused(400, "invalid_request", f"The body is nested too deeply: {DEPTH} levels are the most")
+        raise Refused(400, "invalid_request", f"The body is nested too deeply: at most {DEPTH} levels are allowed")
     if too_many:
         raise too_large()
 
 
 def _check_expensive(body: bytes) -> None:
-    """Refuse what has too many numbers that are slow to read. Raises `Refused` (413)."""
+    """Refuse what has too many numbers that are slow to parse. Raises `Refused` (413)."""
     shape = body.translate(_TO_ZERO)
     if (
         shape.count(_LONG_RUN) > MAX_LONG_RUNS

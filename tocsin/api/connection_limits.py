@@ -1,8 +1,8 @@
-"""Who is connected: how many in all and from each address, and who has to go when one more comes.
+"""Connection limits: how many in all and per address, and which to evict when one more comes.
 
-A connection is idle (all that it asked is answered), waiting (for the client to send the rest of a request, or to
-take what is answered) or busy (with a complete request). Where one more would be too many, the one that has been idle
-longest is given up, else one that has waited long. Where all are busy, who comes is refused.
+A connection is idle (all its requests are answered), waiting (for the client to send the rest of a request, or to
+read a response) or busy (with a complete request). If one more would be too many, the one that has been idle
+longest is evicted, else one that has waited long. If all are busy, the new one is refused.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from tocsin.domain import clients
 from tocsin.settings import Limits
 
 SPARE_FILES = 64
-"""What a process needs beside connections: its database, its logs, calls of its own."""
+"""Files that a process needs besides connections: its database, its logs, outgoing calls."""
 MIN_CONNECTIONS = 16
 PROXIES = "proxies"
-"""The address of all of them."""
+"""The key of the group of all connections."""
 CHOICE = 8
-"""As many of those that have waited longest are looked at: a slow caller among many of one address is spared."""
+"""How many of the longest waiting are candidates: addresses with many connections are evicted first."""
 
 
 class Member(Protocol):
-    """A connection, as it is seen from here."""
+    """A connection, as the limiter sees it."""
 
     group: Group
 
     def look(self, now: float) -> None:
-        """Called now and then, with the loop's time: the moment to end what takes too long."""
+        """Called periodically, with the loop's time: end what takes too long."""
 
     def give_up(self) -> None:
-        """End it: its place is wanted."""
+        """End it: its place is needed."""
 
 
 class Group:
-    """Connections that share a limit, the idle and the waiting ones in the order of becoming so."""
+    """Connections that share a limit, the idle and the waiting ones in the order in which they became so."""
 
     def __init__(self, address: str, most: int) -> None:
         self.address = address
@@ -54,9 +54,9 @@ class Group:
 
 
 class ConnectionLimiter:
-    """All connections of a process, which may have so many `files` open. One timer looks after all of them.
+    """All connections of a process, which may have so many `files` open. One timer serves all of them.
 
-    Each address has a limit, `proxies` have none but that of all: many come through them.
+    Each address has a limit, `proxies` have only the total one: many clients come through them.
     """
 
     def __init__(self, limits: Limits, files: int, proxies: Sequence[clients.Network]) -> None:
@@ -69,7 +69,7 @@ class ConnectionLimiter:
         self._round: asyncio.TimerHandle | None = None
 
     def join(self, member: Member, peer: str) -> bool:
-        """False where nobody can make room. Who joins is waiting."""
+        """Add a connection, in the waiting state. False if no room can be made."""
         trusted = clients.is_trusted(peer, self.proxies)
         address = PROXIES if trusted else clients.network(peer, (), ())
         for full in (self._groups.get(address), self.everyone):
@@ -92,7 +92,7 @@ class ConnectionLimiter:
         return True
 
     def leave(self, member: Member) -> None:
-        """It is gone, or as good as gone. May be said twice."""
+        """It is closed, or closing. May be called twice."""
         if member not in self._members:
             return
         self._members.discard(member)
@@ -109,7 +109,7 @@ class ConnectionLimiter:
             member.group.idle[member] = self.everyone.idle[member] = None
 
     def waiting(self, member: Member) -> None:
-        """Who waits already keeps their place."""
+        """One that is waiting already keeps its place."""
         if member in self._members and member not in self.everyone.waiting:
             self.busy(member)
             member.group.waiting[member] = self.everyone.waiting[member] = None

@@ -1,4 +1,4 @@
-"""Deliveries: what was sent to whom, when, with what result; and sending one again."""
+"""Deliveries: what was sent to whom, when, with what result; and redelivery."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
 
-Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
+Only = Annotated[rules.Status | None, Parameter(description="Only those with this status.")]
 
 
 Event = Annotated[
     rules.Event,
     msgspec.Meta(
-        description="What it is for. `opened`: an incident began. `reminder`: it still lasts, now that its snooze is "
-        "over. `resolved`: it ended. `test`: somebody asked for a test. `notice`: what Tocsin itself tells a project's "
-        "people, such as that an integration was disabled, or that a machine did not come back from a restart; it has "
-        "no incident, and machines do not get it."
+        description="What it is for. `opened`: an incident opened. `reminder`: it is still ongoing after its snooze. "
+        "`resolved`: it was resolved. `test`: somebody asked for a test. `notice`: a message of Tocsin itself to a "
+        "project's people, such as that an integration was disabled, or that a machine did not come back from a "
+        "restart; it has no incident, and machines do not get it."
     ),
 ]
 
@@ -55,13 +55,13 @@ class DeliveryShown(msgspec.Struct):
 
 
 class Redelivery(msgspec.Struct):
-    """`confirm` is needed where sending means restarting a server."""
+    """`confirm` is required if sending means restarting a server."""
 
     confirm: bool = False
 
 
 class AttemptShown(msgspec.Struct):
-    """One try. `lost` is one whose engine died; `sending` is under way."""
+    """One attempt. `lost`: its engine died; `sending`: in progress."""
 
     number: int
     started_at: str
@@ -73,7 +73,7 @@ class AttemptShown(msgspec.Struct):
 
 
 class DeliveryWithAttempts(DeliveryShown):
-    """A delivery with every try of it, newest last."""
+    """A delivery with all its attempts, newest last."""
 
     attempts: list[AttemptShown]
 
@@ -101,7 +101,7 @@ def shown(delivery: Delivery) -> DeliveryShown:
 
 
 def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
-    """A delivery with its tries, the one under way included."""
+    """A delivery with its attempts, the one in progress included."""
     attempts = [
         AttemptShown(
             number, millis(each.started_at), each.duration_ms, each.outcome, each.status_code, each.response, each.error
@@ -166,8 +166,8 @@ async def redeliver(
 ) -> DeliveryShown:
     """Send a finished delivery again
 
-    As a new delivery that names the old one and has an identifier of its own. A server restart is ordered anew by this:
-    it needs `{"confirm": true}` and an incident that lasts.
+    As a new delivery that names the old one and has an identifier of its own. This orders a server restart again:
+    it needs `{"confirm": true}` and an ongoing incident.
     """
     key = ids.key_of(ids.DELIVERY, uuid)
     confirmed = data is not None and data.confirm

@@ -1,4 +1,4 @@
-"""Every error that the API answers with, rendered in this one place."""
+"""All error responses of the API are rendered here."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tocsin.storage.postgres.database import UNAVAILABLE
 log = structlog.get_logger()
 
 LEFT = "client disconnected prematurely"
-"""What the framework says, in an exception without a type of its own, when a caller is gone who still had to send."""
+"""The framework's text, in an exception without its own type, for a client that disconnected while sending."""
 RETRY_AFTER = 2
-"""Seconds after which a caller may come back when the database is away."""
+"""Seconds after which a caller may retry while the database is unavailable."""
 
 _BY_STATUS = {
     400: ("invalid_request", "The request cannot be read: {}"),
     401: ("unauthorized", "Invalid or missing authentication token"),
     404: ("not_found", "There is nothing at this address; see /api/docs"),
-    405: ("method_not_allowed", "This address does not know that method; the Allow header names those that it knows"),
+    405: ("method_not_allowed", "This address does not allow that method; the Allow header lists those that it allows"),
     415: ("invalid_request", "The body must be JSON"),
-    429: ("too_many_requests", "Too many requests; come back later"),
+    429: ("too_many_requests", "Too many requests; try again later"),
 }
-_UNEXPECTED = "Something went wrong here; it is on record, and trying again may help"
+_UNEXPECTED = "Something went wrong here; the error was logged, and trying again may help"
 
 
 def refused(error: BaseException, scope: Scope | None = None) -> Refused:
-    """What a caller is told about `error`."""
+    """The error response for `error`."""
     match error:
         case Refused():
             return error
@@ -48,7 +48,7 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
         case ValidationException():
             return _validation(error, scope)
         case InternalServerException() if error.detail == LEFT:
-            return Refused(400, "invalid_request", "The caller left before the body was complete")
+            return Refused(400, "invalid_request", "The client disconnected before the body was complete")
         case HTTPException() if error.status_code == 413:
             return too_large()
         case HTTPException() if error.status_code in _BY_STATUS:
@@ -58,7 +58,7 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
 
 
 def refused_request(scope: Scope, error: BaseException) -> Refused:
-    """What the caller of this request is told, after a surprise is put on record."""
+    """The error response to this request; an unexpected error is logged first."""
     refusal = refused(error, scope)
     if refusal.status == 500:
         _record(scope, error)
@@ -66,13 +66,13 @@ def refused_request(scope: Scope, error: BaseException) -> Refused:
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Litestar's way to a rendered refusal."""
+    """The error response, through Litestar."""
     refusal = refused_request(request.scope, error)
     return Response(body(refusal), status_code=refusal.status, headers=refusal.headers, media_type=MediaType.JSON)
 
 
 async def send(send: Send, refusal: Refused) -> None:
-    """The way to it where Litestar is not involved."""
+    """The error response, without Litestar."""
     content = msgspec.json.encode(body(refusal))
     raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
@@ -89,7 +89,7 @@ def body(refusal: Refused) -> object:
 
 
 def _record(scope: Scope, error: BaseException) -> None:
-    """Log a surprise by its kind and place. Its text stays out: a database's may quote what a caller sent."""
+    """Log an unexpected error by its type and place, without its text: a database's may quote what a caller sent."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     path = scope.get("path_template") or scope["path"]
     log.error("request failed", method=scope.get("method"), path=path, error=type(error).__name__, at=places[-6:])
@@ -102,7 +102,7 @@ def _unavailable(message: str) -> Refused:
 
 
 def _with_head(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Where there is GET there is HEAD (RFC 9110, 9.3.2), of which the framework does not know."""
+    """Add HEAD to GET (RFC 9110, 9.3.2), which the framework does not."""
     return {
         name: ", ".join(sorted({*value.split(", "), "HEAD"})) if name.lower() == "allow" and "GET" in value else value
         for name, value in (headers or {}).items()
@@ -110,7 +110,7 @@ def _with_head(headers: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _validation(error: ValidationException, scope: Scope | None) -> Refused:
-    """Parameters that Litestar did not accept; a body that is not there at all is one of them."""
+    """Parameters that Litestar rejected; a missing body is one of them."""
     found = [each for each in error.extra or [] if isinstance(each, dict)]
     if any(each.get("source") == "body" or each.get("key") == "data" for each in found):
         return body_needed()

@@ -297,6 +297,6 @@ ERRORS: dict[int, Named] = {
         "message": "settings.webhook_url is required",
         "details": [{"field": "settings.webhook_url", "message": "is required"}],
     },
-    429: {"error": "too_many_requests", "message": "Too many requests; come back later", "details": []},
+    429: {"error": "too_many_requests", "message": "Too many requests; try again later", "details": []},
     503: {"error": "unavailable", "message": "The database cannot be reached at present", "details": []},
 }

@@ -1,4 +1,4 @@
-"""Incidents: reading them, opening and resolving them from outside, snoozing."""
+"""Incidents: reading them, opening and resolving them by API, snoozing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ else:
     ResourceType = Literal[tuple(kinds())]
 IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
 Message = Annotated[
-    str, Meta(min_length=1, pattern=VISIBLE, description="What is over 2,000 characters is cut, with an ellipsis.")
+    str, Meta(min_length=1, pattern=VISIBLE, description="Truncated to 2,000 characters, with an ellipsis.")
 ]
 
 
@@ -119,7 +119,7 @@ class ResolvedMeta(msgspec.Struct):
 
 
 class ResolvedBatch(msgspec.Struct):
-    """What was resolved, and which of the wishes found nothing ongoing."""
+    """What was resolved, and which of the requests found nothing ongoing."""
 
     data: list[IncidentShown]
     not_ongoing: list[NotOngoing]
@@ -131,7 +131,7 @@ class Snooze(msgspec.Struct):
 
 
 def shown(incident: Incident) -> IncidentShown:
-    """An incident as every answer shows it."""
+    """An incident as every response shows it."""
     return IncidentShown(
         uuid=ids.public(ids.INCIDENT, incident.id),
         status="ongoing" if incident.closed_at is None else "resolved",
@@ -153,7 +153,7 @@ def shown(incident: Incident) -> IncidentShown:
 
 
 async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
-    """Open what is asked for, all or none: 201 where anything was opened, 200 where all of it was ongoing."""
+    """Open what is requested, all or none: 201 if anything was opened, 200 if all of it was ongoing."""
     requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
     unit = [
@@ -176,7 +176,7 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
 
 
 async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
-    """Resolve what is ongoing of what is named: always 200."""
+    """Resolve those that are ongoing: always 200."""
     requests = _requests(data.incident, data.incidents)
     unit = [
         ResolveRequest(caller.project_id, key, request.incident_type, BY_API)
@@ -211,7 +211,7 @@ def _requests(one: RequestType | UnsetType, many: list[RequestType] | UnsetType)
             raise missing_root("incident", "incidents")
         return many
     if not isinstance(many, UnsetType):
-        raise invalid_field("incidents", "cannot stand beside incident; give one of the two")
+        raise invalid_field("incidents", "cannot be combined with incident; give one of the two")
     return [one]
 
 
@@ -265,11 +265,11 @@ async def list_(
 async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
-    201; one that is already ongoing for the same resource and type is answered with 200 and not opened twice. Of a
+    201; one that is already ongoing for the same resource and type returns 200 and is not opened twice. Of a
     batch, all are opened or none.
 
     The types `cpu`, `ram`, `disk`, `downtime` and `clock` of servers are Tocsin's own: an incident of such a type that
-    was opened here, too, ends by the server's next good report.
+    was opened here, too, is resolved by the server's next good report.
     """
     status, answer = await open_all(service, caller, data)
     return Response(answer, status_code=status)
@@ -279,7 +279,7 @@ async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Respons
 async def resolve(data: ResolveIncidents, caller: Actor, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 
-    For callers that do not know the incident's uuid. What was not ongoing is said in the answer.
+    For callers that do not know the incident's uuid. The response lists what was not ongoing.
     """
     _, answer = await resolve_all(service, caller, data)
     return answer
@@ -299,7 +299,7 @@ async def read(uuid: str, caller: Actor, service: Service) -> IncidentShown:
 async def resolve_one(uuid: str, caller: Actor, service: Service) -> IncidentShown:
     """Resolve one incident
 
-    One that is resolved already is answered as it is.
+    One that is resolved already is returned as it is.
     """
     async with transaction(service.pool) as tx:
         return shown(await actions.resolve(tx, caller, ids.key_of(ids.INCIDENT, uuid), by=BY_API))
@@ -309,10 +309,10 @@ async def resolve_one(uuid: str, caller: Actor, service: Service) -> IncidentSho
 async def snooze(uuid: str, data: Snooze, caller: Actor, service: Service) -> IncidentShown:
     """Snooze one incident
 
-    It sends nothing until then; still ongoing then, it reminds.
+    No notifications are sent until then; if it is still ongoing then, a reminder is sent.
     """
     if not datetime.now(UTC) < data.until < LAST_MOMENT:
-        raise invalid_field("until", "must be a moment that is to come, such as 2099-01-01T08:00:00Z")
+        raise invalid_field("until", "must be a time in the future, such as 2099-01-01T08:00:00Z")
     async with transaction(service.pool) as tx:
         return shown(await actions.snooze(tx, caller, ids.key_of(ids.INCIDENT, uuid), data.until))
 

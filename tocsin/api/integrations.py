@@ -1,4 +1,4 @@
-"""Integrations: making, reading, changing, deleting and testing them."""
+"""Integrations: creating, reading, changing, deleting and testing them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class IntegrationShown(msgspec.Struct):
 
 
 class NewIntegration(msgspec.Struct):
-    """`settings` are those of the type; what it does not know is ignored."""
+    """`settings` are those of the type; unknown ones are ignored."""
 
     type: str
     settings: dict[str, Any]
@@ -53,7 +53,7 @@ class IntegrationToCreate(msgspec.Struct):
 
 
 class IntegrationChange(msgspec.Struct):
-    """What is left out stays. A `name` of null is the type's own name for it again."""
+    """What is left out stays. A `name` of null restores the default name."""
 
     name: Name | UnsetType | None = UNSET
     settings: dict[str, Any] | UnsetType = UNSET
@@ -76,12 +76,12 @@ class HealthShown(msgspec.Struct):
 
 
 def reveals(caller: Actor, service: Service) -> bool:
-    """Whether answers show stored secrets in clear: where the operator said so, and never to readers."""
+    """Whether responses show stored secrets in clear: only if the operator enabled it, and never to readers."""
     return service.settings.reveal_secrets and caller.role != "reader"
 
 
 def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | None = None) -> IntegrationShown:
-    """An integration as answers show it: secrets masked, but for those that this very call has `sent`."""
+    """An integration as responses show it: secrets masked, but for those that this very call has `sent`."""
     kind = base.of(integration.type)
     settings = kind.public_settings(integration.settings, reveal=reveal)
     for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal_settings:
@@ -113,7 +113,7 @@ async def list_(caller: Actor, service: Service) -> list[IntegrationShown]:
 async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> Response[IntegrationShown]:
     """Create an integration
 
-    A webhook's signing secret is in the response header `Tocsin-Webhook-Secret`, this once. Where what it names cannot
+    A webhook's signing secret is in the response header `Tocsin-Webhook-Secret`, this once. If its destination cannot
     be reached at present, the header `Tocsin-Warning` says why.
     """
     given = data.integration
@@ -141,19 +141,19 @@ async def change(
 ) -> Response[IntegrationShown]:
     """Change an integration's name or settings
 
-    A secret that is sent as it is shown, masked, stays as it is.
+    A secret that is sent masked, as it is shown, stays as it is.
     """
-    wished = data.integration
+    requested = data.integration
     headers: dict[str, str] = {}
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
         before = actions.existing(await integrations.one(tx, service.vault, caller.project_id, key))
     kind, given = base.of(before.type), dict[str, Any]()
-    if not before.system and kind.editable and not isinstance(wished.settings, UnsetType):
-        given = actions.without_masked(kind, wished.settings)
+    if not before.system and kind.editable and not isinstance(requested.settings, UnsetType):
+        given = actions.without_masked(kind, requested.settings)
         headers = await _warning(service, kind, kind.parse(given, before.settings))
-    renamed = not isinstance(wished.name, UnsetType)
-    name = None if isinstance(wished.name, UnsetType) else wished.name
+    renamed = not isinstance(requested.name, UnsetType)
+    name = None if isinstance(requested.name, UnsetType) else requested.name
     async with transaction(service.pool) as tx:
         changed = await actions.change(tx, caller, service.vault, key, given, name=name, renamed=renamed)
     return Response(shown(changed, reveal=reveals(caller, service), sent=given), headers=headers)
@@ -174,7 +174,7 @@ async def delete_(uuid: str, caller: Actor, service: Service) -> None:
 async def test(uuid: str, caller: Actor, service: Service) -> deliveries.DeliveryShown:
     """Send a test notification
 
-    Through the real path; the answer is the delivery, to be followed by its own address.
+    Through the real path; returns the delivery, which can be polled at its own address.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with transaction(service.pool) as tx:
@@ -196,7 +196,7 @@ async def rotate_secret(uuid: str, caller: Actor, service: Service) -> Secret:
 async def attach_all(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
     """Attach an integration to all servers and monitors
 
-    Those that are made later are attached too.
+    Those that are created later are attached too.
     """
     async with transaction(service.pool) as tx:
         found = await attachments.attach_all(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid))
@@ -205,7 +205,7 @@ async def attach_all(uuid: str, caller: Actor, service: Service) -> IntegrationS
 
 @get("/api/v1/integrations/{uuid:str}/health")
 async def health(uuid: str, caller: Actor, service: Service) -> HealthShown:
-    """See how an integration fares"""
+    """Get an integration's health"""
     async with service.pool.acquire() as tx:
         found = await integrations.health(tx, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
     if found is None:
@@ -219,7 +219,7 @@ async def health(uuid: str, caller: Actor, service: Service) -> HealthShown:
 async def enable(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
     """Enable an integration that was disabled
 
-    Its past failures are forgotten.
+    Its past failures are reset.
     """
     async with transaction(service.pool) as tx:
         found = await actions.enable(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid))

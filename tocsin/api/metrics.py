@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus: what all engines counted together, and how the queue stands; nothing of a project.
+"""`/metrics` for Prometheus: totals of all engines, and the state of the queue; nothing about single projects.
 
-Everything is there from the start, with 0: a rate over what appears with its first event misses that event.
+Everything exists from the start, as 0: a rate over a series that appears with its first event misses that event.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SELECT (SELECT count(*) FROM ongoing) AS incidents,
 """
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
-"""Litestar adds the charset itself."""
+"""Without charset: Litestar adds it."""
 
 
 @get("/metrics", media_type=CONTENT_TYPE)
 async def metrics(service: Service) -> Response[bytes]:
     """Read the metrics
 
-    In the text format of Prometheus: what all engines counted together, and how the queue stands.
+    In the text format of Prometheus: totals of all engines, and the state of the queue.
     """
     async with service.pool.acquire() as tx, tx.transaction():
         families = await _families(tx)
@@ -60,11 +60,11 @@ class _StaticCollector(Collector):
 
 
 async def _families(tx: Tx) -> list[Metric]:
-    build = GaugeMetricFamily("tocsin_build_info", "Which version this is", labels=["version"])
+    build = GaugeMetricFamily("tocsin_build_info", "Version", labels=["version"])
     build.add_metric([__version__], 1)
-    depth = GaugeMetricFamily("tocsin_queue_depth", "Deliveries that have not ended", labels=["type", "status"])
+    depth = GaugeMetricFamily("tocsin_queue_depth", "Unfinished deliveries", labels=["type", "status"])
     oldest = GaugeMetricFamily(
-        "tocsin_queue_oldest_age_seconds", "Age of the oldest that has not ended", labels=["type", "status"]
+        "tocsin_queue_oldest_age_seconds", "Age of the oldest unfinished delivery", labels=["type", "status"]
     )
     empty = {(each, status): (0, 0.0) for each in types() for status in ("pending", "sending")}
     waiting = {(row["type"], row["status"]): (row["depth"], row["oldest"]) for row in await tx.fetch(QUEUE)}
@@ -72,8 +72,8 @@ async def _families(tx: Tx) -> list[Metric]:
         depth.add_metric(labels, count)
         oldest.add_metric(labels, age)
     standing = await tx.fetchrow(STANDING)
-    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Incidents that last", value=standing["incidents"])
-    engines = GaugeMetricFamily("tocsin_engines", "Engines that live", value=standing["engines"])
+    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=standing["incidents"])
+    engines = GaugeMetricFamily("tocsin_engines", "Running engines", value=standing["engines"])
     totals = await counters.all_(tx)
     return [build, depth, oldest, ongoing, engines, *_counts(totals), *_histograms(totals)]
 
@@ -101,7 +101,7 @@ def _histograms(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
 def _buckets(
     totals: Mapping[CounterKey, float], name: str, labels: tuple[str, ...], what: HistogramSpec
 ) -> list[tuple[str, float]]:
-    """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
+    """Stored counts are per bucket; exported ones are cumulative."""
     bounds = what.buckets
     return list(zip(bounds, accumulate(totals.get((name, (*labels, bound)), 0.0) for bound in bounds), strict=True))
 

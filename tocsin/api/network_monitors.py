@@ -1,4 +1,4 @@
-"""Network monitors: making, reading, changing, pausing and deleting them."""
+"""Network monitors: creating, reading, changing, pausing and deleting them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MonitorGiven(msgspec.Struct):
 
 
 class MonitorListed(msgspec.Struct):
-    """A monitor and how it fares: `uptime` is percent over 30 days, `response_time` milliseconds at the last check."""
+    """A monitor and its status: `uptime` is percent over 30 days, `response_time` milliseconds at the last check."""
 
     id: int
     uuid: str
@@ -47,7 +47,7 @@ class MonitorListed(msgspec.Struct):
 
 
 class MonitorShown(MonitorListed):
-    """A monitor with its settings. `expected_status` and `keyword` are null where the check knows no such thing."""
+    """A monitor with its settings. `expected_status` and `keyword` are null if the check type has no such setting."""
 
     interval: Number
     timeout: Number
@@ -79,10 +79,10 @@ async def list_(
         Parameter(description="`status`: with incidents, then successful, then paused; `created_at`: newest first."),
     ] = "status",
     search: Annotated[
-        str, Parameter(max_length=MAX_SEARCH_LENGTH, description="A part of name or URL, in whatever case.")
+        str, Parameter(max_length=MAX_SEARCH_LENGTH, description="A part of name or URL, case-insensitive.")
     ] = "",
 ) -> Monitors:
-    """The project's monitors, a page at a time."""
+    """The project's monitors, paginated."""
     async with service.pool.acquire() as tx:
         found, total = await monitors.list_(
             tx, caller.project_id, search=search, sort=sort, limit=asked.per_page, offset=asked.offset
@@ -96,9 +96,9 @@ async def list_(
 
 @post("/api/v1/network_monitors", summary="Create a network monitor", status_code=201)
 async def create(data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
-    """Begins to watch a URL; the first check follows at once.
+    """Starts to monitor a URL; the first check follows at once.
 
-    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. Where the URL cannot be
+    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. If the URL cannot be
     reached at present, the header `Tocsin-Warning` says why.
     """
     wanted = actions.wanted(data.network_monitor, None, production=service.settings.production)
@@ -118,7 +118,7 @@ async def one(uuid: str, caller: Actor, service: Service) -> MonitorShown:
 
 @patch("/api/v1/network_monitors/{uuid:str}", summary="Change or pause a network monitor")
 async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
-    """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
+    """Changes what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
     given, key = data.network_monitor, NETWORK_MONITOR.key_of(uuid)
     production, headers = service.settings.production, dict[str, str]()
     if given.url is not UNSET:
@@ -138,7 +138,7 @@ async def remove(uuid: str, caller: Actor, service: Service) -> None:
 
 
 async def _reachable(service: Service, wanted: MonitorConfig) -> dict[str, str]:
-    """Refuse a host that can never be looked at; for one that cannot be at present, the header that says so."""
+    """Refuse a host that can never be checked; for one that cannot be reached at present, return the header."""
     warning = await actions.reachable(wanted, service.settings.allow_networks)
     return {} if warning is None else {WARNING_HEADER: warning}
 

@@ -18,7 +18,7 @@ from tocsin.storage.postgres.database import transaction
 
 
 class ProjectShape(msgspec.Struct):
-    """`api_token` is null for those who may only read the project: the token may do everything."""
+    """`api_token` is null for readers of the project: the token may do everything."""
 
     uuid: str
     name: str
@@ -31,7 +31,7 @@ class ProjectShape(msgspec.Struct):
 
 @get("/api/v1/projects", summary="List projects")
 async def list_(user_id: UUID, service: Service) -> list[ProjectShape]:
-    """The projects of the user whose token it is, in the order of joining."""
+    """The projects of the token's user, in the order of joining."""
     async with service.pool.acquire() as tx:
         found = await accounts.projects_of(tx, service.vault, user_id)
     return [_shape(project) for project in found]

@@ -1,6 +1,6 @@
-"""What a request's head must be, beyond what the parser sees to, so that nobody reads it otherwise than we do.
+"""Checks of a request's head, beyond the parser's, so that no proxy can interpret it differently (request smuggling).
 
-Source: RFC 9110 and RFC 9112, by section. The parser (llhttp, strict) refuses the rest: bad lengths, lengths beside
+Source: RFC 9110 and RFC 9112, by section. The parser (llhttp, strict) refuses the rest: bad lengths, lengths with
 chunks, folded lines, blanks before a colon, control characters, bare line ends.
 """
 
@@ -25,7 +25,7 @@ def unreadable(why: str) -> Refused:
 
 
 def malformed() -> Refused:
-    return unreadable("it is not HTTP/1.1 as RFC 9112 has it")
+    return unreadable("it is not HTTP/1.1 by RFC 9112")
 
 
 def too_long() -> Refused:
@@ -42,10 +42,10 @@ def size(method: bytes, target: bytes, headers: Sequence[Header]) -> int:
 
 
 def check(version: str, headers: Sequence[Header]) -> None:
-    """Raises `Refused` for a head that cannot be taken at its word. The names of headers are in small letters."""
+    """Raises `Refused` for an ambiguous or invalid head. The names of headers are in lower case."""
     names = [name for name, _ in headers]
     if version not in VERSIONS:
-        raise unreadable(f"HTTP/{version} is not spoken here; use HTTP/1.1")
+        raise unreadable(f"HTTP/{version} is not supported; use HTTP/1.1")
     hosts = names.count(b"host")
     if hosts != 1 and (hosts or version == "1.1"):  # RFC 9112, 3.2
         raise unreadable(f"it must have one Host header, not {hosts}")
@@ -53,19 +53,19 @@ def check(version: str, headers: Sequence[Header]) -> None:
         raise unreadable("its Host header is not the name of a host")
     if b"transfer-encoding" in names:
         if version == "1.0":  # RFC 9112, 6.1
-            raise unreadable("HTTP/1.0 knows no Transfer-Encoding")
+            raise unreadable("HTTP/1.0 has no Transfer-Encoding")
         codings = b",".join(value.lower() for name, value in headers if name == b"transfer-encoding")
         *others, last = (each.strip() for each in codings.split(b","))
         if last != b"chunked":  # RFC 9112, 6.3
-            raise unreadable("nobody can tell where its body ends")
+            raise unreadable("the end of its body is undefined")
         if others:
-            raise Refused(501, "not_implemented", "The only Transfer-Encoding that is known here is chunked")
+            raise Refused(501, "not_implemented", "The only supported Transfer-Encoding is chunked")
 
 
 def origin_form(method: bytes, target: bytes, headers: list[Header]) -> bytes:
     """The path and query of a target that does not begin with a slash; `headers` get the host that it names.
 
-    Raises `Refused` for what asks for another server's help (RFC 9112, 3.2.2 to 3.2.4).
+    Raises `Refused` for a request to a proxy (RFC 9112, 3.2.2 to 3.2.4).
     """
     if target == b"*" and method == b"OPTIONS":
         return b"/"
@@ -83,8 +83,8 @@ def origin_form(method: bytes, target: bytes, headers: list[Header]) -> bytes:
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Sequence[Header]) -> bytes:
-    """The same head, asking for no other protocol and for the connection's end: a server may pass over an `Upgrade`
-    (RFC 9110, 7.8), and what comes behind a head that has one may be meant otherwise than we would read it.
+    """The same head, without the upgrade and with `Connection: close`: a server may ignore an `Upgrade` (RFC 9110,
+    7.8), and what follows a head that has one may be meant in another protocol.
 
     Raises `Refused` for CONNECT, which the parser takes for an upgrade too.
     """

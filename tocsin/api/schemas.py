@@ -1,4 +1,4 @@
-"""Shapes that every noun shares: times, pages, errors."""
+"""Shapes that all nouns share: times, pages, errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PATTERNS = {
     CODE: "must be of ASCII letters, digits and punctuation, without spaces",
     VISIBLE: "must not be blank",
 }
-"""What text must match, and how a caller is told so."""
+"""Patterns of text, with their error messages."""
 
 PER_PAGE, LARGEST_PAGE = 25, 100
 LAST_PAGE = 10_000_000
-"""Beyond what any list has, and within what the database counts with."""
+"""More pages than any list has, but within the database's integers."""
 
 
 @overload
@@ -29,11 +29,11 @@ def seconds(moment: datetime) -> str: ...
 @overload
 def seconds(moment: None) -> None: ...
 def seconds(moment: datetime | None) -> str | None:
-    """`2024-01-01T00:00:00Z`: how the specification's resources show a moment."""
+    """`2024-01-01T00:00:00Z`: the time format of the specification's resources."""
     return None if moment is None else _seconds(moment)
 
 
-@lru_cache(maxsize=64)  # what was opened by one commit has one time
+@lru_cache(maxsize=64)  # everything opened in one commit has one time
 def _seconds(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
@@ -43,7 +43,7 @@ def millis(moment: datetime) -> str: ...
 @overload
 def millis(moment: None) -> None: ...
 def millis(moment: datetime | None) -> str | None:
-    """`2024-01-01T00:00:00.123Z`: how deliveries show a moment."""
+    """`2024-01-01T00:00:00.123Z`: the time format of deliveries."""
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
@@ -65,7 +65,7 @@ class Listed(msgspec.Struct, Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which page a caller asks for: `LIMIT page.per_page OFFSET page.offset`."""
+    """The page that a caller requests: `LIMIT page.per_page OFFSET page.offset`."""
 
     number: int = 1
     per_page: int = PER_PAGE
@@ -75,14 +75,14 @@ class Page:
         return (self.number - 1) * self.per_page
 
     def meta(self, total: int) -> Meta:
-        """What to answer beside the page, given how many there are in all."""
+        """The metadata of the page, given the total."""
         return Meta(self.number, self.per_page, -(-total // self.per_page), total)
 
 
 def asked_page(
     page: Annotated[int, Parameter(ge=1, le=LAST_PAGE, description="Which page, from 1.")] = 1,
     per_page: Annotated[
-        int, Parameter(ge=1, le=2**31 - 1, description="How many on a page; more than 100 are taken as 100.")
+        int, Parameter(ge=1, le=2**31 - 1, description="How many on a page; more than 100 count as 100.")
     ] = PER_PAGE,
 ) -> Page:
     """The dependency `asked: Page` of every handler that lists."""
@@ -90,7 +90,7 @@ def asked_page(
 
 
 class Detail(msgspec.Struct):
-    """One field that was not accepted."""
+    """One field that was rejected."""
 
     field: str
     message: str

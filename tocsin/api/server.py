@@ -1,4 +1,4 @@
-"""The API as one ASGI application: every noun beside this file, one way to read, one way to refuse."""
+"""The API as one ASGI application: every noun next to this file, one way to parse, one way to reject."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def build(
     dependencies: Mapping[str, Provide] | None = None,
     as_page: AsPage | None = None,
 ) -> Front:
-    """The application. `open_service` is entered when the server starts and left when it has stopped; `extra_routes`
-    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them, and further
-    `dependencies`. `as_page` answers a refused request with a page, or with None where the caller wants JSON.
+    """The application. `open_service` is entered when the server starts and exited when it has stopped; `extra_routes`
+    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` if they name them, and further
+    `dependencies`. `as_page` answers a refused request with a page, or None if the caller wants JSON.
     """
 
     @asynccontextmanager
@@ -52,7 +52,7 @@ def build(
         return shown or errors.answer(request, error)
 
     app = application([*nouns(), *extra_routes], dependencies, answer, lifespan=[lifespan])
-    # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
+    # Described by a separate application, on demand: it takes a second, which a start should not.
     app.state.description = cache(lambda: docs.describe(application([*nouns()], openapi_config=docs.config())))
     return Front(app)
 
@@ -87,7 +87,7 @@ def _bounded(handler: ControllerRouterHandler) -> ControllerRouterHandler:
 
 
 def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler]:
-    """Handlers that say which methods an address knows; the framework's own know only the first that it was given."""
+    """Handlers that list the methods of an address; the framework's own list only the first one registered."""
     methods: dict[str, set[str]] = {}
     for handler in routes:
         if isinstance(handler, HTTPRouteHandler):
@@ -106,13 +106,13 @@ def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler
 
 
 def nouns() -> Iterator[ControllerRouterHandler]:
-    """The routes of every file in this folder that has some."""
+    """The routes of every file in this folder that has routes."""
     for module in discovery.modules(__name__.rpartition(".")[0]):
         yield from getattr(module, "routes", ())
 
 
 async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Ask who calls before a body is read, where a handler wants to know."""
+    """Authenticate before a body is read, if the handler needs it."""
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
@@ -135,13 +135,13 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
 
 
 MAX_PATH_LENGTH, MAX_QUERY_LENGTH = 16 * 1024, 8 * 1024
-"""RFC 9110, 4.1, wants 8,000 bytes at least."""
+"""RFC 9110, 4.1, requires at least 8,000 bytes."""
 MAX_PARAMETERS = 100
-"""The framework remembers 1,024 queries by what they were and as it took them apart: both need a bound."""
+"""The framework caches 1,024 queries, raw and parsed: both need a bound."""
 
 
 class Front:
-    """What every request meets first: HEAD is GET without the body, and no address is too long or has a NUL in it."""
+    """The outermost layer for every request: HEAD is GET without the body, and addresses are short and without NUL."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app

@@ -37,7 +37,7 @@ class LastMetric(msgspec.Struct):
 
 
 class ServerShape(msgspec.Struct):
-    """A server. `alerts` are the thresholds it is judged by; null is switched off."""
+    """A server. `alerts` are the thresholds it is judged by; null means off."""
 
     uuid: str
     hostname: str | None
@@ -59,7 +59,7 @@ class ServerShape(msgspec.Struct):
 
 
 class ThresholdChange(msgspec.Struct):
-    """Percent from which on a value is over, and the seconds that it must stay there before an incident opens."""
+    """Percent from which a value is over, and the seconds that it must stay there before an incident opens."""
 
     threshold: float | UnsetType = UNSET
     for_: float | UnsetType = msgspec.field(name="for", default=UNSET)
@@ -97,7 +97,7 @@ class MetricPoint(msgspec.Struct):
 
 
 class SeriesMeta(msgspec.Struct, rename={"from_": "from"}):
-    """The range that was looked at, and the seconds that one point stands for."""
+    """The range, and the seconds that one point covers."""
 
     from_: str
     to: str
@@ -127,7 +127,7 @@ async def one(uuid: str, caller: Actor, service: Service) -> ServerShape:
 
 @patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts")
 async def change(uuid: str, data: ServerChange, caller: Actor, service: Service) -> ServerShape:
-    """Changes when the server's readings, or its silence, open an incident."""
+    """Changes when the server's samples, or its downtime, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
     async with transaction(service.pool) as tx:
         return _shape(await actions.change_alerts(tx, caller, SERVER.key_of(uuid), given))
@@ -135,7 +135,7 @@ async def change(uuid: str, data: ServerChange, caller: Actor, service: Service)
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
 async def remove(uuid: str, caller: Actor, service: Service) -> None:
-    """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
+    """Deletes a server and resolves its incidents. An agent that goes on reporting creates it again."""
     async with transaction(service.pool) as tx:
         await actions.delete(tx, caller, SERVER.key_of(uuid))
 
@@ -188,7 +188,7 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 def fitting_resolution(span: float) -> int:
-    """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they begin."""
+    """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they start."""
     least = span / (MAX_POINTS - 1)
     for resolution in RESOLUTIONS:
         if resolution >= least:
@@ -197,7 +197,7 @@ def fitting_resolution(span: float) -> int:
 
 
 def _moment(field: str, text: str) -> datetime:
-    # A plus sign in an address arrives as a space.
+    # A plus sign in a URL arrives as a space.
     at = domain.moment(text.replace(" ", "+") if "T" in text.upper() else f"{text}T00:00:00")
     if at is None:
         raise invalid_field(field, "must be a time such as 2025-05-01T10:00:00Z")
@@ -236,7 +236,7 @@ def _shape(server: Server) -> ServerShape:
 
 
 def _in_order(alerts: Any) -> Any:
-    """Alerts as they are documented: the database keeps the names of an object in an order of its own."""
+    """Alerts as they are documented: the database stores the names of an object in its own order."""
     names = ("threshold", "for", "after")
     return {kind: alert and {name: alert[name] for name in names if name in alert} for kind, alert in alerts.items()}
 

@@ -1,4 +1,4 @@
-"""What the API works with: the one value that every handler is given."""
+"""The service: the one value that every handler gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.storage.postgres.secrets import Vault
 class Service:
     """One installation, as the API sees it."""
 
-    # No dataclass: the framework would look into one, field by field, for each handler.
+    # No dataclass: the framework would inspect one, field by field, for each handler.
 
     def __init__(self, *, pool: asyncpg.Pool, settings: Settings, vault: Vault, public_url: str) -> None:
         self.pool = pool

@@ -1,4 +1,4 @@
-"""Slack: beginning to connect a channel, and presses of the Resolve button."""
+"""Slack: starting to connect a channel, and presses of the Resolve button."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 MAX_NAME_LENGTH = 100
 MAX_BODY_LENGTH = 128 * 1024
-"""A press comes with the whole message that it was on; until its signature is looked at, it comes from anybody."""
+"""A press includes the whole message; until its signature is checked, it may come from anybody."""
 
 
 class SlackInitiated(msgspec.Struct):
@@ -38,9 +38,9 @@ class SlackInitiated(msgspec.Struct):
 
 @post("/api/v1/integrations/slack/initiate", status_code=200)
 async def initiate(caller: Actor, service: Service) -> SlackInitiated:
-    """Begin to connect a Slack channel
+    """Start to connect a Slack channel
 
-    Open `oauth_url` in a browser within 10 minutes; the integration is there when Slack has sent that browser back.
+    Open `oauth_url` in a browser within 10 minutes; the integration exists once Slack has sent that browser back.
     """
     async with transaction(service.pool) as tx:
         consent = await actions.begin(tx, caller, service.vault, service.settings.slack, service.public_url)
@@ -49,7 +49,7 @@ async def initiate(caller: Actor, service: Service) -> SlackInitiated:
 
 @post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=MAX_BODY_LENGTH)
 async def interactions(request: Request[Any, Any, Any], service: Service) -> Response[str]:
-    """A press resolves its incident. Slack is answered at once; the message is changed by the delivery that follows.
+    """A press resolves its incident. Slack gets a response at once; the delivery that follows updates the message.
 
     https://docs.slack.dev/interactivity/handling-user-interaction,
     https://docs.slack.dev/reference/interaction-payloads/block_actions-payload
@@ -59,7 +59,7 @@ async def interactions(request: Request[Any, Any, Any], service: Service) -> Res
         raise Refused(503, "slack_unavailable", OFF)
     body = await request.body()
     if not _signed(app, body, request):
-        raise Refused(401, "unauthorized", "This is not signed by the Slack app that is set up here, or too old")
+        raise Refused(401, "unauthorized", "The signature is not of the Slack app that is set up here, or too old")
     pressed = press(body)
     if pressed is None:
         return Response("", media_type="text/plain")
@@ -85,7 +85,7 @@ def _signed(app: configuration.Slack, body: bytes, request: Request[Any, Any, An
 
 
 def press(body: bytes) -> ButtonPress | None:
-    """The press that a signed body tells of; None for whatever else Slack reports."""
+    """The press in a signed body; None for any other payload of Slack."""
     try:
         payload = json.loads(parse_qs(body.decode())["payload"][0])
         [action] = [each for each in payload["actions"] if each["action_id"] == RESOLVE]
@@ -98,7 +98,7 @@ def press(body: bytes) -> ButtonPress | None:
             names.cut(names.line(str(person)[: 4 * MAX_NAME_LENGTH]), MAX_NAME_LENGTH), action["value"],
             payload.get("response_url") or "",
         )  # fmt: skip
-        # In a channel that two workspaces share, people of the other see the button, too.
+        # In a channel that two workspaces share, users of the other one see the button, too.
         if user.get("team_id", team_id) != team_id:
             return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -115,7 +115,7 @@ def _was_first(incident: Incident) -> str:
 
 
 async def _tell(app: configuration.Slack, pressed: ButtonPress, words: str) -> None:
-    """After the answer, and only to whoever pressed."""
+    """After the response, and only to the user who pressed."""
     if not pressed.response_url:
         return
     client = Slack(app)
@@ -123,7 +123,7 @@ async def _tell(app: configuration.Slack, pressed: ButtonPress, words: str) -> N
         payload = {"response_type": "ephemeral", "replace_original": False, "text": words}
         await client.respond(pressed.response_url, payload)
     except SlackRefused as refusal:
-        log.warning("the presser of a button could not be told", error=str(refusal))
+        log.warning("could not reply to the Slack user who pressed the button", error=str(refusal))
     finally:
         await client.close()
 

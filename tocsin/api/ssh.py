@@ -16,7 +16,7 @@ from tocsin.storage.postgres.database import transaction
 
 
 class HostKeyToTrust(msgspec.Struct):
-    """The key that was offered last, by its fingerprint, so that no other is trusted by mistake."""
+    """The fingerprint of the key that was offered last, so that no other is trusted by mistake."""
 
     fingerprint: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
@@ -25,8 +25,8 @@ class HostKeyToTrust(msgspec.Struct):
 async def trust_host_key(uuid: str, data: HostKeyToTrust, caller: Actor, service: Service) -> IntegrationShown:
     """Trust a machine's new host key
 
-    A restart or test that meets another host key than at first is refused, and names the fingerprint of both;
-    `offered_host_key_fingerprint` among the settings is the one to repeat here.
+    A restart or test that is offered another host key than the first one fails, and names both fingerprints;
+    `offered_host_key_fingerprint` among the settings is the one to send here.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with transaction(service.pool) as tx:

@@ -29,12 +29,12 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
-TOO_MANY = "Too many tries at registering; try again in {seconds} s"
+TOO_MANY = "Too many attempts to register; try again in {seconds} s"
 NOT_KNOWN = "The address or the password is wrong"
 
 
 class NewUser(msgspec.Struct):
-    """Who registers. An address alone is enough; a password can then be chosen with the link that is sent to it."""
+    """Who registers. An address alone is enough; a password can then be chosen through the link that is sent to it."""
 
     email: str
     name: str = ""
@@ -75,12 +75,12 @@ class SignedIn(msgspec.Struct):
 
 @post("/api/v1/users", summary="Register", security=[])
 async def register(request: Request[Any, Any, Any], data: Registration, service: Service) -> Response[Registered]:
-    """Make an account with a first project, and send a link that verifies the address
+    """Create an account with a first project, and send a link that verifies the address
 
-    An address that has an account already is answered alike, and its owner is told by mail.
+    An address that has an account already gets the same response, and its owner is notified by mail.
     """
     if service.settings.registration != "open":
-        raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation")
+        raise Refused(403, "forbidden", "Registration is by invitation; ask the operator of this installation")
     given = data.user
     site = _first_site(given.first_website.strip(), service) if given.first_website else None
     email = rules.address("email", given.email)
@@ -98,15 +98,15 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     async with transaction(service.pool) as tx:
         made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
     now, user = seconds(datetime.now(UTC)), made.user
-    told = BackgroundTask(account_mail.send_verification, service, user) if user else None
+    task = BackgroundTask(account_mail.send_verification, service, user) if user else None
     if made.known:
-        told = BackgroundTask(account_mail.send_already_registered, service, made.known)
+        task = BackgroundTask(account_mail.send_already_registered, service, made.known)
     shown = _shape(user) if user else UserShape(email, name, now, now)
-    return Response(Registered("User created successfully", shown), status_code=201, background=told)
+    return Response(Registered("User created successfully", shown), status_code=201, background=task)
 
 
 def _first_site(url: str, service: Service) -> MonitorConfig | None:
-    """What to watch from the first day on; people may leave `https://` out. Raises `Refused` (422)."""
+    """The first monitor; people may omit `https://`. Raises `Refused` (422)."""
     if not url:
         return None
     if "://" not in url:
@@ -116,31 +116,31 @@ def _first_site(url: str, service: Service) -> MonitorConfig | None:
         target = kind.validate(Target(url, kind.check_type, DEFAULT_TIMEOUT))
         Guard(service.settings.allow_networks).check_given(base.host_of(target.url), "url")
     except Refused as refusal:
-        said = refusal.details[0].message if refusal.details else refusal.message
-        raise invalid_field("first_website", said) from None
+        message = refusal.details[0].message if refusal.details else refusal.message
+        raise invalid_field("first_website", message) from None
     return MonitorConfig(target.url, target)
 
 
 @post("/api/v1/users/sign_in", summary="Sign in", status_code=200, security=[])
 async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Service) -> SignedIn:
-    """A token to act with on the user's current project, good for 30 days."""
+    """A token that acts on the user's current project, valid for 30 days."""
     given = data.user
     async with transaction(service.pool) as tx:
-        trying = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
-        requester = Requester(trying.network, trying.known, request.receive)
-        if not trying.wait:
+        attempt = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
+        requester = Requester(attempt.network, attempt.known, request.receive)
+        if not attempt.wait:
             passwords.expect_room(requester)
-    if trying.wait:
-        if trying.warn and trying.user:
-            account_mail.later(account_mail.send_failed_sign_ins(service, trying.user))
-        seconds_left = math.ceil(trying.wait)
-        raise too_many(f"Too many tries at signing in; try again in {seconds_left} s", trying.wait)
+    if attempt.wait:
+        if attempt.warn and attempt.user:
+            account_mail.later(account_mail.send_failed_sign_ins(service, attempt.user))
+        seconds_left = math.ceil(attempt.wait)
+        raise too_many(f"Too many attempts to sign in; try again in {seconds_left} s", attempt.wait)
     # No connection is held while the password is computed.
-    user = trying.user
+    user = attempt.user
     if not await passwords.matches(user.password_hash if user else None, given.password, requester) or user is None:
         raise unauthorized(NOT_KNOWN)
     async with transaction(service.pool) as tx:
-        token = await sign_ins.create_token(tx, anybody(), service.vault, trying)
+        token = await sign_ins.create_token(tx, anybody(), service.vault, attempt)
     if token is None:
         raise unauthorized(NOT_KNOWN)
     return SignedIn(token, _shape(user))
@@ -148,7 +148,7 @@ async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Servic
 
 @delete("/api/v1/users/sign_out", summary="Sign out")
 async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
-    """The token that this is called with is worth nothing from now on."""
+    """Revokes the token that authenticates this call."""
     token = token_in(request.headers.get("authorization"))
     async with transaction(service.pool) as tx:
         if token is None or not await sign_ins.end_token(tx, anybody(), service.vault, token):

@@ -1,4 +1,4 @@
-"""What callers are told about values that were not accepted: msgspec's words in ours."""
+"""Validation messages: translates msgspec's errors into ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.domain import names
 from tocsin.domain.errors import Detail, Refused, invalid
 
 MAX_LENGTH = 200
-"""Characters of a caller's own text that it is told again."""
+"""Maximum characters of a caller's text that are quoted back."""
 
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.+)`$")
 _UNKNOWN = re.compile(r"^Invalid enum value (?P<got>.+)$", re.DOTALL)
@@ -25,10 +25,10 @@ _TYPE = re.compile(r"^Expected `(object|array)`, got ")
 
 
 def refusal(text: str, roots: frozenset[str], shape: Any) -> Refused:
-    """msgspec's words, such as "Expected `str`, got `int` - at `$.integration.name`", in ours: 400 for the root object
-    that is missing or of another type, 422 for the values in it.
+    """The error for msgspec's message, such as "Expected `str`, got `int` - at `$.integration.name`": 400 for the root
+    object that is missing or of another type, 422 for the values in it.
     """
-    if len(text) > 4 * MAX_LENGTH:  # it quotes what it was given
+    if len(text) > 4 * MAX_LENGTH:  # it quotes the input
         text = f"{text[: 2 * MAX_LENGTH]}…{text[-2 * MAX_LENGTH :]}"
     what, at, path = text.rpartition(" - at `") if text.endswith("`") else (text, "", "")
     what, path = (what, path[:-1]) if at else (text, "")
@@ -51,7 +51,7 @@ def body_needed() -> Refused:
 
 
 def missing_root(*names: str) -> Refused:
-    """400: the body lacks what holds everything else, which goes by one of these names."""
+    """400: the body lacks its root object, which has one of these names."""
     named = " or ".join(f'"{name}"' for name in names)
     return Refused(400, "invalid_request", f"The body must be a JSON object with {named} in it")
 
@@ -62,14 +62,14 @@ def wrong(name: str, problem: str) -> Refused:
 
 
 def field(path: str, roots: frozenset[str]) -> str:
-    """A path as callers are told it: `$.integration.settings.webhook_url` is `settings.webhook_url`."""
+    """A path as callers see it: `$.integration.settings.webhook_url` is `settings.webhook_url`."""
     path = names.cut(path.removeprefix("$").removeprefix(".").replace("[...]", ""), MAX_LENGTH)
     root, dot, rest = path.partition(".")
     return rest if dot and root in roots else path
 
 
 def choices(annotation: Any, path: str = "$") -> list[str]:
-    """The values that may stand at a path such as `$.incidents[...].resource_type`, where they can be counted."""
+    """The allowed values at a path such as `$.incidents[...].resource_type`, if they are enumerable."""
     here = [annotation]
     for step in _STEP.findall(path):
         here = [inner for each in here for inner in _inside(each, step)]
@@ -78,7 +78,7 @@ def choices(annotation: Any, path: str = "$") -> list[str]:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """What a value may be: the members of a union, without what only annotates them."""
+    """The types of a value: the members of a union, without what only annotates them."""
     if get_origin(annotation) is Annotated:
         yield from _kinds(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, types.UnionType):
@@ -89,7 +89,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 
 def _inside(annotation: Any, step: str) -> Iterator[Any]:
-    """What may stand one step further in: in a field, or in a list."""
+    """The types one level deeper: of a field, or of a list's items."""
     for kind in _kinds(annotation):
         if step.startswith("["):
             yield from get_args(kind)[:1] if get_origin(kind) is list else ()
@@ -101,7 +101,7 @@ def _inside(annotation: Any, step: str) -> Iterator[Any]:
 def problem(words: str, choices: Collection[str] = ()) -> str:
     """What is wrong with one value: msgspec's "Expected `int`, got `str`" is "must be an integer, not a string".
 
-    `choices` are the values that could stand there, where they can be counted.
+    `choices` are the allowed values, if they are enumerable.
     """
     if said := _PLAIN.get(words):
         return said

@@ -1,7 +1,7 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-Each file next to this one is one type. `send` never sees the database, and the engine never sees what it delivers. A type
-that keeps state between attempts returns True from `needs_permit`: the engine then calls it before each attempt
+Each file next to this one is one type. `send` never sees the database, and the engine never sees what it delivers. A
+type that keeps state between attempts returns True from `needs_permit`: the engine then calls it before each attempt
 (`before_send`) and after it (`after_attempt`), each in a short transaction; none is open during a send.
 """
 
@@ -91,7 +91,7 @@ class Field:
 class IntegrationType(ABC):
     """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
 
-    `settings` given to `send`, `default_name` and `public_settings` are always the result of an earlier `parse` (or `begin`).
+    `settings` given to `send`, `default_name` and `public_settings` always result from an earlier `parse` (or `begin`).
     """
 
     type: ClassVar[str]
@@ -146,7 +146,7 @@ class IntegrationType(ABC):
     ) -> Outcome:
         """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""
 
-    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types need no hook)
+    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
         """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""
 
     def needs_permit(self, to: Sendable) -> bool:
@@ -170,11 +170,11 @@ class IntegrationType(ABC):
     ) -> None:
         """Hook after each attempt that had a permit, in the transaction that records its result."""
 
-    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (most types need no hook)
+    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (optional hook)
         """Hook after an engine died past the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        """The host that the setting `host_setting` says to call; None if only hosts of the operator's choice are called."""
+        """The host that the setting `host_setting` says to call; None if only the operator's hosts are called."""
         return None
 
     def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """SSH server restart: `sudo reboot` on the machine that is in trouble, at most once, and only within its limits.
 
-Before the connection the intent is recorded; before the command is sent, the point of no return. What fails before it is
-retried; what fails past it never is. A password goes to sudo on its standard input (sudo(8), `-S`).
+Before the connection the intent is recorded; before the command is sent, the point of no return. What fails before it
+is retried; what fails past it never is. A password goes to sudo on its standard input (sudo(8), `-S`).
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class SshServerRestartIntegration(IntegrationType):
     async def before_point_of_no_return(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Check everything again, now that the login worked and the address is known; then pass the point of no return."""
+        """Check everything again, now that the login worked and the address is known; then pass that point."""
         attempt: RestartAttempt = context["attempt"]
         targets = [attempt.target, attempt.reached]
         await restarts.hold(tx, targets)
@@ -316,19 +316,19 @@ async def _checked(session: Session, to: Login) -> Failed | None:
 
 
 def _refused(ran: CommandResult, to: Login) -> Failed:
-    output = _redacted(ran.summary, to)
-    match ran.status, output.lower():
+    text = _redacted(ran.summary, to)
+    match ran.status, text.lower():
         case None, _:
             return Failed(f"{to.place} disconnected while sudo was asked")
         case 127, _:
             return Failed(f"sudo is not installed on {to.place}", "limited")
         case _, words if "not allowed" in words or "may not run" in words or "not in the sudoers" in words:
-            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({output})", "limited")
+            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({text})", "limited")
         case _, words if "a password is required" in words:
             return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "limited")
         case _, words if "try again" in words or "incorrect" in words or "no password was provided" in words:
             return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "limited")
-    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({output})" if output else ""), "limited")
+    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({text})" if text else ""), "limited")
 
 
 def _dry_run(to: Login, session: Session) -> Delivered:

@@ -117,7 +117,7 @@ def headers(
 ) -> dict[str, str]:
     """The headers for `payload`: who sends, which delivery and incident, and one signature for each secret in force.
 
-    `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every attempt is signed anew.
+    `now` is Unix time, by default the clock's: receivers reject old signatures, so each attempt is signed anew.
     """
     now = time.time() if now is None else now
     secrets = [settings["signing_secret"]]

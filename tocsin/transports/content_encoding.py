@@ -28,8 +28,8 @@ def codings(*headers: bytes) -> tuple[bytes, ...]:
 def decoded(body: bytes, named: Sequence[bytes], limit: int) -> tuple[bytes, bool]:
     """At most `limit` decoded bytes, and whether that is all. Raises `Undecodable`.
 
-    Work and memory are bounded by `limit`, whatever the body would grow to. A body that is broken after a good start gives
-    that start.
+    Work and memory are bounded by `limit`, whatever the body would grow to. A body that is broken after a good start
+    gives that start.
     """
     if len(named) > MAX_CODINGS:
         raise Undecodable(f"the body is packed {len(named)} times")

@@ -61,8 +61,8 @@ class Unreachable(Exception):
 class Http:
     """Connections to many hosts, for one event loop. No cookies, no redirects, no proxy variables.
 
-    `keep` is how many bytes of a response's body are read, `patience` how many seconds it may take after the status, and
-    `most_idle` how many idle connections are kept.
+    `keep` is how many bytes of a response's body are read, `patience` how many seconds it may take after the status,
+    and `most_idle` how many idle connections are kept.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Http:
         self._timer: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post `body` with exactly `headers` (and what HTTP needs); the response within 10 seconds, whatever its status.
+        """Post `body` with exactly `headers` (and what HTTP needs). Returns within 10 s, whatever the status.
 
         Raises `Unreachable`.
         """

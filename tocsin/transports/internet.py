@@ -49,7 +49,7 @@ _PLATFORMS = (
     "161.26.0.0/16",  # IBM Cloud's services as they are seen from inside
     "166.8.0.0/14",  # the same
 )
-"""Services that clouds offer only to their own machines, although in public address space. Sources: each cloud's manual."""
+"""Services of clouds for their own machines only, although in public address space. Sources: each cloud's manual."""
 
 METADATA = frozenset(
     map(

@@ -1,9 +1,9 @@
-"""Names to addresses, by the machine's resolver: few threads, shared so that slow name servers affect only their own names.
+"""Names to addresses, by the machine's resolver: few threads, shared so that slow servers delay only their names.
 
 The resolver of the operating system cannot be interrupted, and waits 5 to 30 seconds for a name server that is silent.
 So a name is looked up once at a time for all callers. Each zone has a few threads, the fewer the worse the name's
 record, and the last threads are for names that were answered before: new names of a zone with silent servers can
-delay each other, but neither other zones nor names that have been working. A call that would wait in vain fails at once.
+delay each other, but neither other zones nor names that have worked. A call that would wait in vain fails at once.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Resolver:
         else:
             self._waiting.setdefault(look.lane, {})[name] = look
             self._waiting_count += 1
-        look.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting for it any more
+        look.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
         self._watch(look)
         return look
 

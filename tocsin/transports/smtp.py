@@ -97,8 +97,9 @@ class Mailer:
         return _line(response)
 
 
-def _refused(code: int, response: str, *, recipient: bool) -> MailRefused:
-    return MailRefused(f"The mail server answered {code} {_line(response)}", permanent=recipient and code >= 500, code=code)
+def _refused(code: int, reply: str, *, recipient: bool) -> MailRefused:
+    answer = f"The mail server answered {code} {_line(reply)}"
+    return MailRefused(answer, permanent=recipient and code >= 500, code=code)
 
 
 def _line(text: str) -> str:

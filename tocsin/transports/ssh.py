@@ -1,7 +1,7 @@
 """Outgoing SSH: one guarded connection, its host key verified before any secret is sent, and plain commands.
 
-The socket is opened by the dialer, so the address that a name resolves to is checked for the very connection that is used.
-Nothing of this machine is used: no agent, no key file, no known_hosts, no configuration.
+The socket is opened by the dialer, so the address that a name resolves to is checked for the very connection that is
+used. Nothing of this machine is used: no agent, no key file, no known_hosts, no configuration.
 """
 
 from __future__ import annotations

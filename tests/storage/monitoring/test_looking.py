@@ -74,7 +74,9 @@ async def test_a_page_of_ten_thousand_servers_is_one_quick_statement(pool: async
         " SELECT new_id(), $1, n, 'host-' || n, '1', '{}' FROM generate_series(1, 10000) n",
         project.id,
     )
-    await pool.execute("INSERT INTO server_states (server_id, seen_at, downtime_check_at) SELECT id, now(), now() FROM servers")
+    await pool.execute(
+        "INSERT INTO server_states (server_id, seen_at, downtime_check_at) SELECT id, now(), now() FROM servers"
+    )
     async with pool.acquire() as tx:
         started = datetime.now(UTC)
         found = await server_list.page(tx, project.id, search="", limit=50, offset=5_000)

@@ -71,8 +71,9 @@ WITH old AS (
         LIMIT 100 FOR UPDATE SKIP LOCKED)
 )
 INSERT INTO sms_reports AS t (id, delivery_id, status_text, error) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET status_text = CASE WHEN t.error IS NULL THEN coalesce(excluded.status_text, t.status_text) ELSE t.status_text END,
-                               error = coalesce(t.error, excluded.error)
+ON CONFLICT (id) DO UPDATE
+SET status_text = CASE WHEN t.error IS NULL THEN coalesce(excluded.status_text, t.status_text) ELSE t.status_text END,
+    error = coalesce(t.error, excluded.error)
 WHERE t.delivery_id = excluded.delivery_id
 RETURNING status_text, error
 """

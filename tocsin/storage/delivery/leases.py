@@ -189,7 +189,8 @@ ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 MINE = "SELECT id, attempt FROM outstanding WHERE status = 'sending' AND engine = $1"
 
 STRANDED = """
-SELECT blocked_by AS id, EXISTS (SELECT FROM finished f WHERE f.id = o.blocked_by AND f.status = 'delivered') AS delivered
+SELECT blocked_by AS id,
+       EXISTS (SELECT FROM finished f WHERE f.id = o.blocked_by AND f.status = 'delivered') AS delivered
 FROM outstanding o
 WHERE blocked_by IS NOT NULL AND NOT EXISTS (SELECT FROM outstanding p WHERE p.id = o.blocked_by) LIMIT $1
 """

@@ -38,7 +38,8 @@ JOIN servers s ON s.id = t.server_id
 
 LOOK_AT = """
 UPDATE server_states t
-SET downtime_check_at = CASE g.wait WHEN 'infinity' THEN 'infinity'::timestamptz ELSE now() + make_interval(secs => g.wait) END
+SET downtime_check_at = CASE g.wait WHEN 'infinity' THEN 'infinity'::timestamptz
+                                   ELSE now() + make_interval(secs => g.wait) END
 FROM unnest($1::uuid[], $2::float8[]) AS g (id, wait)
 WHERE t.server_id = g.id AND t.server_id = ANY ($1)
 """

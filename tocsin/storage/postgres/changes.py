@@ -52,7 +52,7 @@ TOPICS = {"incidents": INCIDENTS, "deliveries": DELIVERIES, "servers": SERVERS, 
 
 
 async def on_show(tx: Tx, shown: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
-    """Which of these sessions (by `SignedIn.session_id`) still shows that project: it is valid, and its user is in it."""
+    """Which of these sessions (by `SignedIn.session_id`) still shows that project: valid, its user a member."""
     session_ids, project_ids = [each[0] for each in shown], [each[1] for each in shown]
     return {(key(row[0]), key(row[1])) for row in await tx.fetch(ON_SHOW, session_ids, project_ids)}
 

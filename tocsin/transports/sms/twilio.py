@@ -26,8 +26,8 @@ from tocsin.transports.sms import Accepted, InvalidSignature, Provider, Report, 
 VERSION = "2010-04-01"
 
 PERMANENT = frozenset({21211, 21217, 21265, 21266, 21610, 21614, 21635})
-"""Error codes after which no further attempt can succeed: the number is none, no mobile phone's, a short code, a landline, the
-sender's own, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
+"""Error codes after which no further attempt can succeed: the number is none, no mobile phone's, a short code, a
+landline, the sender's own, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
 """
 
 NO_RECIPIENT = 21604
