@@ -181,7 +181,7 @@ def test_another_database_needs_keys_of_its_own(tmp_path: Path) -> None:
 
 def test_bad_usage_is_one_line_that_names_what_there_is() -> None:
     assert_one_line(tocsin("upp"), 2, "'upp'", "serve", "engine")
-    assert_one_line(tocsin(), 2, "a command is needed", "serve")
+    assert_one_line(tocsin(), 2, "no command given", "serve")
     assert_one_line(tocsin("up", "--workers", "none"), 2, "--workers", "tocsin up --help")
     assert_one_line(tocsin("serve", "--nonsense"), 2, "--nonsense")
 

@@ -109,7 +109,7 @@ def test_what_cannot_be_sent_is_kept_and_sent_later(receiver: Receiver, start: S
     said, _ = process.communicate(timeout=10)
     assert process.returncode == 0
     assert "answered 503" in said
-    assert "trying again" in said
+    assert "retrying" in said
     assert "sent to" in said
 
 

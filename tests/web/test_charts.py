@@ -63,7 +63,7 @@ def test_how_often_a_threshold_was_passed_is_the_number_of_incidents() -> None:
     said = drawn(calm, threshold=90.0, shaded=shaded, alarms=1).words
     assert said.endswith("now 4 %; over its threshold of 90 % once; 1 incident")
     said = drawn(busy, threshold=90.0).words
-    assert said.endswith("; at times over its threshold of 90 %, without an incident of it")
+    assert said.endswith("; at times over its threshold of 90 %, without an incident")
 
 
 def test_means_are_called_so_and_the_latest_value_is_no_mean() -> None:
@@ -74,7 +74,7 @@ def test_means_are_called_so_and_the_latest_value_is_no_mean() -> None:
     assert chart.now == "88 %"
     assert drawn(line, means="3 h").words == "CPU over 24 h: means of 3 h between 64 % and 82 %, the last one 82 %"
     over = drawn(line, threshold=90.0, means="6 min", latest=(END, 99.9)).words
-    assert over.endswith("now 99.9 %; at times over its threshold of 90 %, without an incident of it")
+    assert over.endswith("now 99.9 %; at times over its threshold of 90 %, without an incident")
     same = drawn(Line("CPU", minutes(3, 3)), means="6 min", latest=(START + timedelta(minutes=9), 5.0)).words
     assert same == "CPU over 24 h: means of 6 min all 3 %, at last 5 %"
     both = drawn(Line("received", minutes(1, 2)), Line("sent", minutes(3, 3)), means="6 min").words
@@ -181,7 +181,7 @@ def test_bars_by_day_tell_days_apart_by_more_than_colour() -> None:
     days = [Day(date(2026, 11, day), up) for day, up in ((20, None), (21, 100.0), (22, 99.5), (23, 40.0))]
     picture = sparklines.day_bars("Uptime over 30 days", days)
     said = parsed(picture).get("aria-label")
-    assert said == "Uptime over 30 days: without trouble on 1 of 3 days; 22 Nov 99.5 %; 23 Nov 40 %"
+    assert said == "Uptime over 30 days: no failures on 1 of 3 days; 22 Nov 99.5 %; 23 Nov 40 %"
     assert [each.get("class") for each in parsed(picture)] == ["none", "up", "some", "down"]
     assert "Fri 20 Nov: not checked" in picture
 

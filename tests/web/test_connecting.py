@@ -18,7 +18,7 @@ NUMBER = "+14155550100"
 
 async def arrives(page: Page) -> None:
     await page.get_by_role("button", name="Send a test").click()
-    await expect(page.locator("#test")).to_contain_text("arrived", timeout=15_000)
+    await expect(page.locator("#test")).to_contain_text("delivered", timeout=15_000)
 
 
 async def test_a_phone_is_told_only_after_the_code_that_it_got_was_typed_in(
@@ -35,11 +35,11 @@ async def test_a_phone_is_told_only_after_the_code_that_it_got_was_typed_in(
         await page.goto(f"{service.url}/integrations/new")
         await page.locator("a[href*=SmsIntegration]").click()
         await page.locator("#phone_number").fill("not a number")
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Continue").click()
         await expect(page.locator("#phone_number-error")).to_be_visible()
         assert not texts()
         await page.locator("#phone_number").fill(NUMBER)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Continue").click()
         await page.locator("#verification_code").fill("000000")
         await page.locator("#verification_code").press("Enter")
         await expect(page.locator("#verification_code-error")).to_be_visible()
@@ -63,7 +63,7 @@ async def test_slack_is_connected_by_its_button_and_the_way_back_leads_to_the_in
         consent = await page.locator(f"a[href^='{slack.url}']").first.get_attribute("href")
         assert consent
         await page.goto(f"{service.url}{slack.deny(consent)}")
-        await expect(page.get_by_text("nobody consented at Slack")).to_be_visible()
+        await expect(page.get_by_text("access was not granted at Slack")).to_be_visible()
         await page.goto(f"{service.url}/integrations/new")
         await page.locator("form[action='/integrations/slack'] button").click()
         consent = await page.locator(f"a[href^='{slack.url}']").first.get_attribute("href")

@@ -24,18 +24,19 @@ async def phone(service: Service, browser: Browser) -> AsyncIterator[Page]:
     yield await signed_in(service, browser, viewport={"width": 360, "height": 780})
 
 
+MEASURE = "selectors => selectors.map(each => document.querySelector(each).getBoundingClientRect().toJSON())"
+"""All in one step: live parts of a page are replaced at any time, and an element found before may be gone by then."""
+
+
 async def height(page: Page, selector: str) -> float:
-    box = await page.locator(selector).first.bounding_box()
-    assert box
-    return box["height"]
+    [box] = await page.evaluate(MEASURE, [selector])
+    return float(box["height"])
 
 
 async def gap(page: Page, above: str, below: str) -> float:
-    """Pixels between the end of the one and the beginning of the other."""
-    upper, lower = await page.locator(above).first.bounding_box(), await page.locator(below).first.bounding_box()
-    assert upper
-    assert lower
-    return lower["y"] - upper["y"] - upper["height"]
+    """Pixels between the end of the one and the start of the other."""
+    upper, lower = await page.evaluate(MEASURE, [above, below])
+    return float(lower["top"] - upper["bottom"])
 
 
 async def test_long_types_and_messages_stay_within_a_phone_and_within_three_lines(

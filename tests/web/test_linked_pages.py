@@ -97,7 +97,7 @@ async def test_a_link_that_was_cut_short_verifies_nothing(
 ) -> None:
     answer = await app_client.get((await link_for(pool, vault))[:-3])
     assert answer.status_code == 400
-    assert "Send the mail again" in answer.text
+    assert "Send the email again" in answer.text
     assert not await verified(pool)
 
 
@@ -165,7 +165,7 @@ async def test_looking_at_an_unsubscribe_link_changes_nothing_and_the_button_end
 ) -> None:
     integration = await pool.fetchval("SELECT id FROM integrations")
     link = links.unsubscribe(vault, "", integration)
-    assert "Stop these mails?" in (await app_client.get(link)).text
+    assert "Stop these emails?" in (await app_client.get(link)).text
     assert await pool.fetchval("SELECT disabled_at FROM integrations") is None
     answer = await app_client.post(link, data={"List-Unsubscribe": "One-Click"})
     assert answer.status_code == 200

@@ -109,7 +109,7 @@ async def test_whoever_took_an_address_first_is_out_once_its_owner_confirms_from
         [project] = (await stranger.get("/api/v1/projects", headers=by_api)).json()
         [letter] = mails(settings)
         asked = await owner.get(link_in(letter))
-        assert "Whoever made the account chose one before" in asked.text
+        assert "It replaces the password of whoever created the account" in asked.text
         form = {"token": link_in(letter).partition("token=")[2], **PASSWORDS}
         pressed = await owner.post("/verify-email/confirm", data=form)
         assert not await pool.fetchval("SELECT email_verified_at FROM users"), "a button alone is not enough here"

@@ -1,4 +1,4 @@
-"""The pages of network monitors in a real browser: made by a form, seen up live, paused, changed, told of, deleted."""
+"""The pages of network monitors in a real browser: created by a form, up live, paused, changed, attached, deleted."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ async def test_a_monitor_is_made_by_the_form_and_seen_up_and_down_live(
     receiver.otherwise = UP
     await page.goto(f"{service.url}/network_monitors")
     await page.get_by_role("main").get_by_role("link", name="Add a monitor").click()
-    await page.get_by_label("What shall be watched").fill(receiver.url("/shop"))
-    await page.get_by_label("What to call it").fill("Shop")
-    await page.get_by_text("How it is checked").click()
-    await page.get_by_label("Seconds from one check to the next").fill("often")
-    await page.get_by_role("button", name="Watch it").click()
+    await page.get_by_label("What to monitor").fill(receiver.url("/shop"))
+    await page.get_by_label("Name", exact=True).fill("Shop")
+    await page.get_by_text("Check settings").click()
+    await page.get_by_label("Interval in seconds").fill("often")
+    await page.get_by_role("button", name="Create monitor").click()
     await expect(page.locator("#interval-error")).to_have_text("must be a number")
-    assert await page.get_by_label("What to call it").input_value() == "Shop", "what was typed is still there"
-    await page.get_by_label("Seconds from one check to the next").fill("1")
+    assert await page.get_by_label("Name", exact=True).input_value() == "Shop", "what was typed is still there"
+    await page.get_by_label("Interval in seconds").fill("1")
     await page.get_by_label("Failed checks in a row").fill("1")
-    await page.get_by_label("Words that the answer must have in it").fill("well")
-    await page.get_by_role("button", name="Watch it").click()
+    await page.get_by_label("Keyword that the response must contain").fill("well")
+    await page.get_by_role("button", name="Create monitor").click()
     await expect(page.get_by_role("heading", name="Shop", exact=True)).to_be_visible()
     await page.evaluate("window.sameLoad = true")
     badge = page.locator("#now .badge")
     await expect(badge).to_have_text("up", timeout=15_000)
-    await expect(page.locator("#checks")).to_contain_text("Good 200")
-    for said in ("Uptime over 30 days: without trouble on 1 of 1 day", "Response time over 24 h"):
+    await expect(page.locator("#checks")).to_contain_text("OK 200")
+    for said in ("Uptime over 30 days: no failures on 1 of 1 day", "Response time over 24 h"):
         await expect(page.get_by_role("img", name=re.compile(f"^{said}"))).to_be_visible()
     receiver.otherwise = DOWN
     await expect(badge).to_have_text("down", timeout=15_000)
@@ -97,17 +97,17 @@ async def test_settings_are_changed_by_the_form_and_wrong_ones_refused_in_words(
     receiver.otherwise = UP
     uuid = await make(client, url=receiver.url("/"), expected_status=[200, "3xx"], keyword="well", timeout=2.5)
     await page.goto(f"{service.url}/network_monitors/{uuid}")
-    await page.get_by_text("How it is checked").click()
-    assert await page.get_by_label("Statuses that are good").input_value() == "200, 3xx"
-    assert await page.get_by_label("Seconds that one check may take").input_value() == "2.5"
-    await page.get_by_label("What to call it").fill("Front door")
-    await page.get_by_label("Statuses that are good").fill("fine")
-    await page.get_by_role("button", name="Save the settings").click()
+    await page.get_by_text("Check settings").click()
+    assert await page.get_by_label("Expected statuses").input_value() == "200, 3xx"
+    assert await page.get_by_label("Timeout in seconds").input_value() == "2.5"
+    await page.get_by_label("Name", exact=True).fill("Front door")
+    await page.get_by_label("Expected statuses").fill("fine")
+    await page.get_by_role("button", name="Save settings").click()
     await expect(page.locator("#expected_status-error")).to_contain_text("must be a status such as 200")
-    await page.get_by_label("Statuses that are good").fill("204")
-    await page.get_by_label("Words that the answer must have in it").fill("")
-    await page.get_by_role("button", name="Save the settings").click()
-    await expect(page.get_by_role("status")).to_have_text("The settings are changed.")
+    await page.get_by_label("Expected statuses").fill("204")
+    await page.get_by_label("Keyword that the response must contain").fill("")
+    await page.get_by_role("button", name="Save settings").click()
+    await expect(page.get_by_role("status")).to_have_text("Settings saved.")
     changed = await monitor(client, uuid)
     assert (changed["name"], changed["expected_status"], changed["keyword"]) == ("Front door", 204, None)
     assert (changed["interval"], changed["timeout"], changed["url"]) == (1, 2.5, receiver.url("/"))
@@ -126,7 +126,7 @@ async def test_the_list_is_sorted_searched_and_kept_true(
     await expect(rows.locator(".title")).to_have_text(["Closed", "Open", "Asleep"])
     await expect(rows.nth(1)).to_contain_text("100 %")
     await expect(rows.nth(1).locator(".spark .line")).to_have_count(1, timeout=15_000)
-    await page.get_by_label("Order").select_option("Newest first")
+    await page.get_by_label("Sort by").select_option("Newest first")
     await page.get_by_role("button", name="Show").click()
     await expect(rows.locator(".title")).to_have_text(["Asleep", "Open", "Closed"])
     await page.get_by_role("searchbox").fill("open")
@@ -141,12 +141,12 @@ async def test_deleting_asks_first_and_says_what_goes(
     uuid = await make(client, url="http://127.0.0.1:9/", name="Shop", paused=True)
     await page.goto(f"{service.url}/network_monitors/{uuid}")
     await page.locator("#recipients").get_by_role("button", name="Attach", exact=True).click()
-    await expect(page.get_by_role("status")).to_have_text("On-call hook is told from now on.")
-    await page.get_by_role("button", name="Delete the monitor").click()
+    await expect(page.get_by_role("status")).to_have_text("On-call hook will be notified.")
+    await page.get_by_role("button", name="Delete monitor").click()
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("Its uptime and its charts and its 1 attachment go for good.")
-    await dialog.get_by_role("button", name="Delete the monitor").click()
-    await expect(page.get_by_role("status")).to_have_text("Shop is deleted.")
+    await expect(dialog).to_contain_text("Its uptime and charts and its 1 attachment are deleted permanently.")
+    await dialog.get_by_role("button", name="Delete monitor").click()
+    await expect(page.get_by_role("status")).to_have_text("Shop deleted.")
     assert (await client.get(f"{PATH}/{uuid}")).status_code == 404
 
 

@@ -144,12 +144,12 @@ async def test_the_stream_tells_of_a_change(service: Service, page: Page) -> Non
 async def test_a_confirmation_is_asked_before_what_cannot_be_undone(service: Service, page: Page) -> None:
     other = await signed_in(service, page.context.browser)  # type: ignore[arg-type]
     await page.goto(f"{service.url}/account")
-    await page.get_by_role("button", name="End all others").click()
-    await page.get_by_role("button", name="Keep it as it is").click()
+    await page.get_by_role("button", name="End all other sessions").click()
+    await page.get_by_role("button", name="Cancel").click()
     await other.goto(f"{service.url}/account")
     assert urlsplit(other.url).path == "/account"
-    await page.get_by_role("button", name="End all others").click()
-    await page.get_by_role("dialog").get_by_role("button", name="End all others").click()
-    await page.get_by_text("Signed out there").wait_for()
+    await page.get_by_role("button", name="End all other sessions").click()
+    await page.get_by_role("dialog").get_by_role("button", name="End all other sessions").click()
+    await page.get_by_text("The session has ended").wait_for()
     await other.goto(f"{service.url}/account")
     assert urlsplit(other.url).path == "/sign-in"

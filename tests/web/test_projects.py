@@ -35,4 +35,4 @@ async def test_who_is_in_no_project_is_told_what_to_do(
     await pool.execute("DELETE FROM members")
     await sign_in(browse)
     assert (await browse.get("/account")).headers["location"] == "/projects"
-    assert "You are in no project" in (await browse.get("/projects")).text
+    assert "You are not in any project" in (await browse.get("/projects")).text

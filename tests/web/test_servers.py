@@ -1,4 +1,4 @@
-"""The pages of servers in a real browser: from the line to copy to charts, alerts, who is told, and the end of one."""
+"""The pages of servers in a real browser: from the line to copy to charts, alerts, attachments, and deleting one."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ async def test_the_lines_that_the_empty_page_shows_make_a_server_appear_on_it(
 ) -> None:
     await page.goto(f"{service.url}/servers")
     lines = await page.locator("#install-line").text_content() or ""
-    await expect(page.get_by_text("set TOCSIN_PUBLIC_URL to where they reach it")).to_be_visible()
-    await page.get_by_role("button", name="Copy the lines").click()
+    await expect(page.get_by_text("set TOCSIN_PUBLIC_URL to the address they can reach it at")).to_be_visible()
+    await page.get_by_role("button", name="Copy", exact=True).click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert lines.startswith(f"sudo sh -c 'curl -fsS {service.url}/agent > {agent.INSTALLED} && ")
     assert " --install --token-file -' <<'END'\n" in lines
@@ -109,7 +109,7 @@ async def test_the_list_has_readings_in_words_and_finds_a_server_by_a_part_of_it
     await expect(rows).to_have_count(2)
     await page.get_by_role("searchbox").fill("nowhere")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="No hostname has “nowhere” in it")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No hostname contains “nowhere”")).to_be_visible()
 
 
 async def test_a_servers_charts_say_what_they_show_and_follow_new_readings(
@@ -122,7 +122,7 @@ async def test_a_servers_charts_say_what_they_show_and_follow_new_readings(
     await expect(charts).to_have_count(1)
     said = await page.locator("#cpu-d").text_content()
     spread = "CPU over 1 h: between 10 % and 95 %, now 10 %"
-    assert said == f"{spread}; at times over its threshold of 90 %, without an incident of it"
+    assert said == f"{spread}; at times over its threshold of 90 %, without an incident"
     assert await page.locator("#charts .threshold").count() == 3
     await page.evaluate("window.sameLoad = true")
     await report(client, "web-1", (0, 42.0))
@@ -143,14 +143,14 @@ async def test_a_threshold_changed_by_the_form_is_the_one_that_counts(
     uuid = (await servers(client))["web-1"]["uuid"]
     await page.goto(f"{service.url}/servers/{uuid}")
     await page.get_by_label("CPU: percent").fill("a lot")
-    await page.get_by_role("button", name="Save the alerts").click()
+    await page.get_by_role("button", name="Save alerts").click()
     await expect(page.locator("#cpu-error")).to_have_text("CPU: must be a percentage above 0, at most 100")
     assert await page.get_by_label("CPU: percent").input_value() == "a lot"
     await page.get_by_label("CPU: percent").fill("15")
     await page.get_by_label("CPU: seconds").fill("0")
     await page.get_by_label("Disk is at or over").uncheck()
-    await page.get_by_role("button", name="Save the alerts").click()
-    await expect(page.get_by_role("status")).to_contain_text("The alerts are changed")
+    await page.get_by_role("button", name="Save alerts").click()
+    await expect(page.get_by_role("status")).to_contain_text("Alerts saved")
     alerts = (await servers(client))["web-1"]["alerts"]
     assert (alerts["cpu"], alerts["disk"]) == ({"threshold": 15, "for": 0}, None)
     assert alerts["ram"] == {"threshold": 90, "for": 300}
@@ -176,12 +176,12 @@ async def test_an_integration_is_attached_detached_and_attached_to_all(
 
     await page.goto(f"{service.url}/servers/{uuid}")
     told = page.locator("#recipients")
-    await expect(told).to_contain_text("Nobody is told")
+    await expect(told).to_contain_text("Nobody is notified")
     await told.get_by_role("button", name="Attach", exact=True).click()
-    await expect(page.get_by_role("status")).to_have_text("On-call hook is told from now on.")
+    await expect(page.get_by_role("status")).to_have_text("On-call hook will be notified.")
     assert await attached() == ["On-call hook"]
     await told.get_by_role("button", name="Detach On-call hook").click()
-    await expect(page.get_by_role("status")).to_have_text("On-call hook is not told any more.")
+    await expect(page.get_by_role("status")).to_have_text("On-call hook will no longer be notified.")
     assert await attached() == []
     await told.get_by_role("button", name="Attach to all").click()
     await expect(told).to_contain_text("attached to everything")
@@ -198,12 +198,12 @@ async def test_deleting_asks_first_and_says_what_goes(
     await page.goto(f"{service.url}/servers/{uuid}")
     await page.get_by_role("button", name="Delete web-1").click()
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("Its charts, its alerts go for good.")
-    await dialog.get_by_role("button", name="Keep it as it is").click()
+    await expect(dialog).to_contain_text("Its charts and alerts are deleted permanently.")
+    await dialog.get_by_role("button", name="Cancel").click()
     assert "web-1" in await servers(client)
     await page.get_by_role("button", name="Delete web-1").click()
     await dialog.get_by_role("button", name="Delete web-1").click()
-    await expect(page.get_by_role("status")).to_have_text("web-1 is deleted.")
+    await expect(page.get_by_role("status")).to_have_text("web-1 deleted.")
     assert await servers(client) == {}
     answer = await page.goto(f"{service.url}/servers/{uuid}")
     assert answer

@@ -66,8 +66,8 @@ async def test_what_a_form_has_to_say_is_said_once(browse: httpx.AsyncClient, po
     await account(pool, vault)
     await sign_in(browse)
     await browse.post("/account/name", data={"name": "Eve", "csrf": await csrf(browse)})
-    assert "Your name is changed" in (await browse.get("/account")).text
-    assert "Your name is changed" not in (await browse.get("/account")).text
+    assert "Your name was changed" in (await browse.get("/account")).text
+    assert "Your name was changed" not in (await browse.get("/account")).text
 
 
 async def test_the_cookies_token_is_a_users_token_of_the_api(

@@ -51,9 +51,9 @@ async def test_the_token_is_revealed_and_replaced_and_the_old_one_stops_working(
     assert service.token not in await page.content()
     await page.get_by_role("button", name="Reveal").click()
     assert await page.locator("#token").text_content() == service.token
-    await page.get_by_role("button", name="Replace the token").click()
+    await page.get_by_role("button", name="Replace token").click()
     assert "stops working" in str(await page.get_by_role("dialog").text_content())
-    await page.get_by_role("button", name="Replace it now").click()
+    await page.get_by_role("button", name="Replace now").click()
     await page.get_by_text("This is the new token").wait_for()
     new = await page.locator("#token").text_content()
     assert new
@@ -79,8 +79,8 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
 ) -> None:
     name = f"bob-{service.project.id.hex}@example.com"
     await page.goto(f"{service.url}/settings/members")
-    await page.get_by_label("Their mail address").fill(name)
-    await page.get_by_role("button", name="Send the invitation").click()
+    await page.get_by_label("Their email address").fill(name)
+    await page.get_by_role("button", name="Send invitation").click()
     await page.get_by_text("An invitation is on its way").wait_for()
     letter = (await mailbox.arrivals(to=name))[0]
     found = re.search(r"http\S+/invitation\?token=\S+", letter.text)
@@ -88,8 +88,8 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
     bob = await (await browser.new_context()).new_page()
     await bob.goto(found[0])
     await bob.get_by_label("Your name").fill("Bob")
-    await bob.get_by_label("A password").fill("correct horse")
-    await bob.get_by_label("The same password again").fill("correct horse")
+    await bob.get_by_label("Password", exact=True).fill("correct horse")
+    await bob.get_by_label("Password again").fill("correct horse")
     await bob.get_by_role("button", name="Join").click()
     await bob.wait_for_url("**/incidents")
 
@@ -100,9 +100,9 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
 
     await bob.goto(f"{service.url}/settings")
     assert not await bob.get_by_role("button", name="Reveal").count()
-    assert not await bob.get_by_role("button", name="Replace the token").count()
+    assert not await bob.get_by_role("button", name="Replace token").count()
     await bob.goto(f"{service.url}/settings/members")
-    assert not await bob.get_by_role("button", name="Send the invitation").count()
+    assert not await bob.get_by_role("button", name="Send invitation").count()
     cookie = next(each["value"] for each in await bob.context.cookies() if each.get("name") == "tocsin")
     async with httpx.AsyncClient(base_url=service.url, trust_env=False) as client:
         body = {"integration": WEBHOOK}
@@ -121,24 +121,24 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
     await page.goto(f"{service.url}/settings/members")
     await page.get_by_role("button", name=f"Remove {name}").click()
     await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
-    await page.get_by_text("is not in this project any more").wait_for()
+    await page.get_by_text("is no longer in this project").wait_for()
 
 
 async def test_the_operator_sees_the_line_that_is_missing_and_tries_what_is_there(
     service: Service, page: Page, mailbox: Mailbox
 ) -> None:
     await page.goto(f"{service.url}/settings")
-    assert not await page.get_by_role("button", name="Send a test mail").count()
+    assert not await page.get_by_role("button", name="Send a test email").count()
     await as_operator(service)
     await page.goto(f"{service.url}/settings")
     assert "TOCSIN_TWILIO_ACCOUNT_SID=AC" in str(await page.locator("#sms").text_content())
-    await page.get_by_role("button", name="Send a test mail").click()
-    await page.get_by_text("The mail server took a test mail").wait_for()
+    await page.get_by_role("button", name="Send a test email").click()
+    await page.get_by_text("The mail server accepted a test email").wait_for()
     assert "Mail works" in (await mailbox.arrivals(to="ann@example.com"))[-1].text
     await page.get_by_label("Send a test message to").fill("+431234567")
     await page.get_by_role("button", name="Send a test message").click()
     await page.get_by_text("Written to the outbox").wait_for()
-    await page.get_by_role("button", name="Ask Slack").click()
+    await page.get_by_role("button", name="Test the Slack app").click()
     await page.get_by_text("Slack: ").first.wait_for()
 
 
@@ -215,7 +215,7 @@ async def test_who_is_no_operator_is_told_whom_to_ask_and_tries_nothing(
     service: Service, page: Page, browser: Browser
 ) -> None:
     await page.goto(f"{service.url}/settings")
-    assert "whoever runs it" in str(await page.locator("main").text_content())
+    assert "whoever runs this installation" in str(await page.locator("main").text_content())
     assert "TOCSIN_" not in await page.content()
     csrf = await page.locator("input[name=csrf]").first.get_attribute("value")
     answer = await page.request.post(f"{service.url}/settings/test/sms", form={"csrf": csrf, "number": "+431234567"})

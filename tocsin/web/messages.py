@@ -67,14 +67,9 @@ ROLES = {
     "reader": "a reader: can see everything but change nothing",
 }
 
-OPERATORS_ONLY = "Only whoever runs this installation can do that"
 RATE_LIMITED = "Too many attempts. Wait {minutes} min"
 PROJECT_RENAMED = "The project was renamed."
 TOKEN_ROTATED = "This is the new token. The old one has stopped working."  # noqa: S105
-VERIFY_FIRST = (
-    "Verify your own address first, with the link that was emailed to you; your account page sends it again"
-)
-ENOUGH_TODAY = "The limit of {what} a day (UTC) has been reached"
 INVITATION_SENT = "An invitation is on its way to {email}. It is valid for a week."
 INVITATION_KEPT = "{email} was invited, but no mail server is set up: the email is in the outbox folder."
 INVITATION_WITHDRAWN = "The invitation for {email} was withdrawn."

@@ -95,7 +95,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
-    environment.globals.update(texts=messages, READERS_ONLY_READ=READERS_ONLY_READ)
+    environment.globals.update(READERS_ONLY_READ=READERS_ONLY_READ)
     return environment
 
 

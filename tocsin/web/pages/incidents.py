@@ -96,9 +96,7 @@ def _event_label(delivery: Delivery) -> str:
     """What the delivery was about, in a word."""
     if delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable:
         return "restart"
-    if delivery.event == "opened":
-        return "opening"
-    return "resolution" if delivery.event == "resolved" else delivery.event
+    return delivery.event
 
 
 def latency(delivery: Delivery) -> float | None:

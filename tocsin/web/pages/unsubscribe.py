@@ -31,7 +31,7 @@ async def unsubscribe(service: Service, token: str = "") -> Response[str]:
     if integration_id is None:
         return broken()
     async with transaction(service.pool) as tx:
-        await integrations.unsubscribe(tx, system(name="a reader of its mails"), integration_id)
+        await integrations.unsubscribe(tx, system(name="a recipient of its emails"), integration_id)
     return message("Done", "This email integration no longer sends anything.")
 
 

@@ -1,11 +1,11 @@
 """Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
 
-It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from a file (--token-file; - is
+It needs Python 3.8 or newer, /proc, and nothing else. The project's token is read from a file (--token-file; - is
 standard input) or the environment (TOCSIN_TOKEN), never from the command line, which everybody on the machine can read.
 
     curl -fsS https://tocsin.example.com/agent | sudo python3 - --install --token-file /etc/tocsin-agent.token
 
-With --install, which needs root, it becomes a service of the machine; without, it runs until it is stopped.
+With --install, which needs root, it is installed as a system service; otherwise it runs until it is stopped.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-SERVICE = ""  # the address of the service that handed this file out
+SERVICE = ""  # the address of the service that this file was downloaded from
 VERSION = ""  # and its version
 
-KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
-AT_ONCE = 6  # samples, after an answer of 413
+KEPT = 360  # samples kept while the service cannot be reached: six hours at one a minute
+AT_ONCE = 6  # samples per request after a 413
 TIMEOUT, MAX_TOKEN_LENGTH = 20, 1000  # seconds, characters
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
 
@@ -67,7 +67,7 @@ WantedBy=multi-user.target
 
 
 class Unusable(Exception):
-    """What was asked for cannot be done: one line for people."""
+    """The request cannot be carried out: one line for people."""
 
 
 class Rejected(Exception):
@@ -79,13 +79,13 @@ class Rejected(Exception):
 
 
 class Reader:
-    """Reads the machine. Between two samples it remembers the CPU's clocks, which only count up."""
+    """Reads the machine. Between two samples it keeps the CPU's time counters."""
 
     def __init__(self) -> None:
         self.clocks = cpu_clocks()
 
     def sample(self) -> list[dict[str, Any]]:
-        """What the machine does at this moment: one value for each metric that can be read here."""
+        """A sample of the machine: one value for each metric that can be read here."""
         before, self.clocks = self.clocks, cpu_clocks()
         busy, total = self.clocks[0] - before[0], self.clocks[1] - before[1]
         memory, disk = memory_figures(), os.statvfs("/")
@@ -100,7 +100,7 @@ class Reader:
 
 
 def cpu_clocks() -> tuple[float, float]:
-    """Busy and total time of all processors so far. Time of guests is part of user's and nice's.
+    """Busy and total time of all processors so far. Guest time is included in user and nice.
 
     Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html (1.8)
     """
@@ -110,7 +110,7 @@ def cpu_clocks() -> tuple[float, float]:
 
 
 def memory_figures() -> tuple[int, int]:
-    """Bytes of memory in all, and those that programs could still have."""
+    """Total and available bytes of memory."""
     lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
     kilobytes = {name: int(value.split()[0]) for name, _, value in lines}
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
@@ -126,7 +126,7 @@ def network_figures() -> dict[str, float]:
 
 
 def attributes(url: str, machine: str | None) -> dict[str, Any]:
-    """What the machine is; `machine` is its identity where that is known. How others see it is not asked of anybody."""
+    """What the machine is; `machine` is its identity if known. No other service is asked for its public address."""
     private_ip = own_address(url)
     mac_address = card_address(private_ip)
     disk = os.statvfs("/")
@@ -147,9 +147,9 @@ def attributes(url: str, machine: str | None) -> dict[str, Any]:
 
 
 def motherboard_id(mac_address: str | None, identities: tuple[str, ...] = IDENTITIES) -> str:
-    """What tells this machine from others: a hash, so that no serial number leaves it.
+    """Identifies this machine: a hash, so that no serial number is sent.
 
-    A container sees the board of its host; where nothing can be read, name and network card must do.
+    A container sees the board of its host; if nothing can be read, host name and network card are used.
     """
     known = f"{socket.gethostname()} {mac_address}"
     for path in identities:
@@ -168,7 +168,7 @@ def cpu_model() -> str:
 
 
 def own_address(url: str) -> str | None:
-    """The address that this machine would speak to the service from. Nothing is sent to find out."""
+    """The local address of connections to the service. Nothing is sent to find it."""
     with contextlib.suppress(OSError):
         target = urlsplit(url)
         found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)[0]
@@ -179,7 +179,7 @@ def own_address(url: str) -> str | None:
 
 
 def card_address(private_ip: str | None) -> str | None:
-    """That of the network card with this address, else the first there is; as `00-0a-95-9d-67-16`."""
+    """The MAC address of the card with this IP address, else of the first card; as `00-0a-95-9d-67-16`."""
     try:
         cards = sorted(os.listdir("/sys/class/net"))
     except OSError:
@@ -200,14 +200,14 @@ def ipv4_of(card: str) -> str | None:
 
 
 def text_of(path: str) -> str:
-    """What is in a file; nothing where it cannot be read."""
+    """The content of a file; empty if it cannot be read."""
     with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
 
 
 class Sender:
-    """Sends samples to one service, and keeps those that it did not take."""
+    """Sends samples to one service, and keeps those that were not accepted."""
 
     def __init__(self, endpoint: str, token: str, machine: str | None, version: str) -> None:
         self.version = version
@@ -217,9 +217,9 @@ class Sender:
         self.kept: deque[list[dict[str, Any]]] = deque(maxlen=KEPT)
 
     def send(self) -> None:
-        """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not taken stays.
+        """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not accepted stays.
 
-        A service that finds it too much at once gets the newest first, some at a time.
+        If the service answers 413, the newest are sent first, a few at a time.
         """
         try:
             self.post(list(self.kept))
@@ -256,14 +256,14 @@ class Sender:
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like another: the token goes to the address that was given, and nowhere else."""
+    """Redirects are not followed: the token is sent to the given address, and nowhere else."""
 
     def redirect_request(self, *given: Any) -> None:
         return None
 
 
 def opener(address: str) -> urllib.request.OpenerDirector:
-    """By the environment's proxy, except to this very machine."""
+    """Uses the environment's proxy, except to this machine."""
     local = urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
     return urllib.request.build_opener(NoRedirect, *([urllib.request.ProxyHandler({})] if local else []))
 
@@ -278,7 +278,7 @@ def refusal(endpoint: str, error: urllib.error.HTTPError) -> str:
 
 
 def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> None:
-    """Sample and send until `stop`, or once. Raises `Unusable` where there is no sense in going on."""
+    """Sample and send until `stop`, or once. Raises `Unusable` if it makes no sense to continue."""
     reader, failing = Reader(), ""
     if stop.wait(min(FIRST_MEASURE, interval)):
         return
@@ -295,14 +295,14 @@ def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> N
             if once or getattr(error, "status", None) == 401:
                 raise Unusable(problem) from None
             if problem != failing:
-                say(f"{problem}; keeping up to {KEPT} samples and trying again")
+                say(f"{problem}; keeping up to {KEPT} samples and retrying")
         failing = problem
         if once or stop.wait(max(0.0, due - time.monotonic())):
             return
 
 
 def install(url: str, token: str, interval: float) -> None:
-    """Become a service of systemd that starts with the machine. Needs root."""
+    """Install as a systemd service that starts at boot. Needs root."""
     try:
         with opener(url).open(url + "/agent", timeout=TIMEOUT) as answer:
             program = answer.read()
@@ -315,14 +315,14 @@ def install(url: str, token: str, interval: float) -> None:
         for command in (["daemon-reload"], ["enable", "tocsin-agent"], ["restart", "tocsin-agent"]):
             subprocess.run(["systemctl", *command], check=True)  # noqa: S603, S607
     except PermissionError as error:
-        raise Unusable(f"{error.filename} may not be written: run this as root") from None
+        raise Unusable(f"{error.filename} cannot be written: run this as root") from None
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Unusable(f"cannot be installed: {error}") from None
-    say("installed and started; systemctl status tocsin-agent shows how it fares")
+        raise Unusable(f"installation failed: {error}") from None
+    say("installed and started; systemctl status tocsin-agent shows its status")
 
 
 def write(path: str, content: bytes, mode: int) -> None:
-    """Put a file in place whole; nobody else could read it before its mode was set."""
+    """Write a file atomically; nobody else can read it before its mode is set."""
     fresh = path + ".new"
     if os.path.lexists(fresh):
         os.unlink(fresh)
@@ -351,21 +351,21 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
             raise Unusable(f"--token-file cannot be read ({error})") from None
     token = token.strip()
     if not token:
-        raise Unusable("no token: put the project's API token into TOCSIN_TOKEN, or give --token-file")
+        raise Unusable("no token: set TOCSIN_TOKEN to the project's API token, or use --token-file")
     if not token.isascii() or not token.isprintable():
-        raise Unusable("the token has characters that no token has")
+        raise Unusable("the token contains invalid characters")
     return token
 
 
 def main(arguments: list[str], environ: dict[str, str], version: str = VERSION, warning: str = "") -> int:
-    """Exit status: 0 at the end, 1 where it cannot go on, 2 for bad usage; each with one line on standard error."""
+    """Exit status: 0 at the end, 1 if it cannot continue, 2 for bad usage; errors are one line on standard error."""
     parser = argparse.ArgumentParser("tocsin-agent", description="Reports this machine to Tocsin.", allow_abbrev=False)
     parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
-    parser.add_argument("--token-file", help="the API token's file (- is standard input), instead of TOCSIN_TOKEN")
+    parser.add_argument("--token-file", help="file with the API token (- is standard input), instead of TOCSIN_TOKEN")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
-    parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
-    parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")
-    parser.add_argument("--machine", help="what tells this machine from others, where it is not to be read from it")
+    parser.add_argument("--once", action="store_true", help="send one report and exit; status 1 if it was not accepted")
+    parser.add_argument("--install", action="store_true", help="install as a systemd service; needs root")
+    parser.add_argument("--machine", help="the identity of this machine, if it cannot be detected")
     parser.add_argument("--version", action="version", version=version or "unknown")
     given = parser.parse_args(arguments)
     stop = threading.Event()
