@@ -259,7 +259,7 @@ async def test_the_halves_wait_for_a_database_that_is_migrated_later(postgres: P
     serve = Process("serve", "--port", "0", *place, environ=settings, log=tmp_path / "serve.log").start()
     engine = Process("engine", *place, environ=settings, log=tmp_path / "engine.log").start()
     try:
-        poll(lambda: "Waiting for the database" in serve.said(), what="serve to wait")
+        poll(lambda: "Waiting for migrations" in serve.said(), what="serve to wait")
         assert tocsin("migrate", *place, **settings).returncode == 0
         url = serve.wait_for_line("ready ").split()[1]
         poll(lambda: httpx.get(f"{url}/health/ready").status_code == 200, what=lambda: engine.said()[-2000:])

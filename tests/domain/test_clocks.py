@@ -79,7 +79,7 @@ def test_people_are_told_of_a_clock_that_stands_still() -> None:
         told += [(arrived, each.kind, each.message) for each in verdicts]
     assert told == [
         (740, "over", f"Warning: the clock of web-1 is 12 min behind. {clocks.CONSEQUENCE}"),
-        (1200, "recovered", "The clock of web-1 is right again"),
+        (1200, "recovered", "The clock of web-1 is correct again"),
     ]
 
 
@@ -131,7 +131,7 @@ def test_people_are_told_after_ten_minutes_and_again_when_it_is_right() -> None:
         told += [(arrived, each.kind, each.message) for each in verdicts]
     assert told == [
         (600, "over", f"Warning: the clock of web-1 is 5 h behind. {clocks.CONSEQUENCE}"),
-        (1200, "recovered", "The clock of web-1 is right again"),
+        (1200, "recovered", "The clock of web-1 is correct again"),
     ]
 
 

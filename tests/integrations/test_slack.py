@@ -51,7 +51,7 @@ async def test_the_message_is_updated_in_place_when_the_incident_ends_by_the_api
     await client.post(f"/api/v1/incidents/{begun['uuid']}/resolve")
     assert await message(slack, workspace, "Resolved") is posted
     assert "Lasted " in posted.words
-    assert "ended by: " in posted.words
+    assert "resolved by: " in posted.words
     assert posted.button is None
     assert len(slack.in_(workspace)) == 2  # the announcement and this one
 
@@ -65,7 +65,7 @@ async def test_the_button_resolves_the_incident_and_the_message_says_by_whom(
     assert await press(client, slack, posted) == 200
     await resolved(client, begun["uuid"])
     assert await message(slack, workspace, "Resolved") is posted
-    assert "ended by: ann in Slack" in posted.words
+    assert "resolved by: ann in Slack" in posted.words
     assert not slack.told
 
 
@@ -83,7 +83,7 @@ async def test_a_second_press_says_who_was_first(
     [told] = await until_told(slack)
     assert "resolved already: by ann in Slack" in told["text"]
     assert (told["response_type"], told["replace_original"]) == ("ephemeral", False)
-    assert "ended by: ann in Slack" in posted.words
+    assert "resolved by: ann in Slack" in posted.words
     slack.told.clear()
 
 
@@ -106,7 +106,7 @@ async def test_two_who_press_at_once_are_one_resolve(
 
     await until(two, what="the other two to be told")
     [winner] = {told["text"].partition("by ")[2].partition(" in Slack")[0] for told in slack.told}
-    assert f"ended by: {winner} in Slack" in posted.words
+    assert f"resolved by: {winner} in Slack" in posted.words
     slack.told.clear()
 
 

@@ -24,7 +24,7 @@ async def test_an_incident_restarts_the_server_once_and_the_cut_connection_is_it
     here = await scene(client, target.port)
     done = await here.restart()
     assert done["status"] == "delivered"
-    assert "connection cut" in done["attempts"][-1]["response"]
+    assert "connection was cut" in done["attempts"][-1]["response"]
     assert target.reboots == 1
 
 
@@ -169,7 +169,7 @@ async def test_a_conversation_that_breaks_off_before_the_login_is_said(client: h
         tried = await here.tried(await here.open())
     finally:
         relay.close()
-    assert f"with 127.0.0.1:{relay.port} broke off before the login" in tried["attempts"][0]["error"]
+    assert f"to 127.0.0.1:{relay.port} was lost before the login" in tried["attempts"][0]["error"]
 
 
 async def test_what_fails_before_the_command_is_tried_again_and_then_restarts_once(

@@ -88,7 +88,7 @@ async def test_a_250_whose_end_is_waited_for_in_vain_is_a_250() -> None:
 )
 async def test_what_does_not_begin_as_a_250_leaves_doubt(taken: bytes) -> None:
     async with listening(Script(taken=taken, then="close")) as script:
-        with pytest.raises(MailRefused, match="may have taken the mail all the same") as refused:
+        with pytest.raises(MailRefused, match="may have accepted the mail all the same") as refused:
             await quickly(mailer(to(script)))
         assert not refused.value.permanent
 
@@ -112,7 +112,7 @@ async def test_the_server_is_left_with_a_quit() -> None:
 
 async def test_a_connection_that_ends_before_the_250_leaves_doubt_and_the_next_try_can_be_known_as_the_same() -> None:
     async with listening(Script(taken=None, then="close")) as script:
-        with pytest.raises(MailRefused, match="may have taken the mail all the same") as refused:
+        with pytest.raises(MailRefused, match="may have accepted the mail all the same") as refused:
             await quickly(mailer(to(script)))
         assert not refused.value.permanent
         script.taken, script.then = b"250 kept\r\n", "answer"

@@ -200,7 +200,7 @@ async def test_an_accounts_owner_is_told_once_that_somebody_tries(
         return outbox(settings)
 
     [letter] = await until(told, what="the letter")
-    assert (letter["To"], letter["Subject"]) == (ANN, "Somebody tries to sign in as you")
+    assert (letter["To"], letter["Subject"]) == (ANN, "Somebody is trying to sign in as you")
     await pool.execute("DELETE FROM throttles")
     await pool.execute("UPDATE users SET email_verified_at = NULL")
     async with at(site, ELSEWHERE) as stranger:

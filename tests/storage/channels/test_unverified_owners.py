@@ -239,7 +239,7 @@ async def test_a_days_invitations_have_an_end_and_the_console_shows_how_many_wen
         await pool.execute("UPDATE mail_days SET sent = $1", mail_limits.INVITATIONS_TO_ONE)
         refused = await ann.post("/settings/members/invite", data={**form, "email": BOB.upper()})
         assert refused.status_code == 422
-        assert "enough for today" in refused.text
+        assert "daily limit is reached" in refused.text
         await pool.execute("UPDATE mail_days SET sent = $1", mail_limits.INVITATIONS_OF_PROJECT)
         assert (await ann.post("/settings/members/invite", data={**form, "email": "c@example.com"})).status_code == 422
     assert len(outbox(settings)) == 1

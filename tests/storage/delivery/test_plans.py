@@ -51,7 +51,7 @@ FILL_MORE = (
                               created_at, updated_at)
        SELECT new_id(), $1, 'Server', md5('r' || n)::uuid, '', '', 't', '', now(), now()
        FROM generate_series(1, 5000) n""",
-    """INSERT INTO ongoing (resource_id, type, incident_id, project_id, told)
+    """INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
        SELECT resource_id, type, id, project_id, '{}' FROM incidents""",
     """INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable)
        SELECT new_id(), $1, 'x', '{}', false, true FROM generate_series(1, 5000) n""",
