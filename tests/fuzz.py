@@ -182,7 +182,7 @@ class Fuzz:
                 wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
             sending = asyncio.create_task(wire.send(*case.parts, pause=case.pause))
             try:
-                if case.end == "scheduled":
+                if case.end == "wait":
                     self._judge(case, await wire.rest(PATIENCE))
                 else:
                     await asyncio.wait({sending}, timeout=1.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-End = Literal["scheduled", "leave", "reset", "never read", "stay"]
+End = Literal["wait", "leave", "reset", "never read", "stay"]
 CROWD = 260
 """Connections of a crowd: more than the service under test takes."""
 CROWDED = tuple(f"127.0.0.{number}" for number in range(10, 18))
@@ -61,7 +61,7 @@ class Case:
     most: int
     methods: tuple[str, ...] = ()
     pause: float = 0.0
-    end: End = "scheduled"
+    end: End = "wait"
     sources: tuple[str, ...] = ()
 
 
@@ -193,7 +193,7 @@ class Hostile:
     def half(self) -> Case:
         method, request = self.request()
         parts = self.split(request[: self.chance.randrange(1, len(request))])
-        return Case("half", parts, 1, (method,), end=self.chance.choice(["scheduled", "leave", "reset"]))
+        return Case("half", parts, 1, (method,), end=self.chance.choice(["wait", "leave", "reset"]))
 
     def smuggled(self) -> Case:
         chance, inner = self.chance, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n" * self.chance.randrange(1, 4)
@@ -265,7 +265,7 @@ class Hostile:
         return Case("crowd", self.split(half), 2, end="stay", sources=sources)
 
     def end(self) -> End:
-        return self.chance.choices(["scheduled", "leave", "reset"], [8, 1, 1])[0]  # type: ignore[return-value]
+        return self.chance.choices(["wait", "leave", "reset"], [8, 1, 1])[0]  # type: ignore[return-value]
 
 
 KINDS: list[Callable[[Hostile], Case]] = [

@@ -104,7 +104,7 @@ class Process:
 
 def wait_ready(url: str, *, timeout: float = PATIENCE, process: Process | None = None) -> None:
     """Until the service at `url` says that its database and an engine work."""
-    answer = ["never"]
+    answer = ["nothing"]
 
     def look() -> bool:
         try:

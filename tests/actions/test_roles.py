@@ -114,7 +114,7 @@ CALLS: dict[str, Call] = {
     "attachments.attach": lambda tx, a, h: attachments.attach(tx, a, h.vault, SERVER, uuid_of_server(h), h.disabled),
     "attachments.detach": lambda tx, a, h: attachments.detach(tx, a, h.vault, SERVER, uuid_of_server(h), h.webhook),
     "attachments.attach_all": lambda tx, a, h: attachments.attach_all(tx, a, h.vault, h.webhook),
-    "attachments.spare_new_resources": lambda tx, a, h: attachments.stop_attach_all(tx, a, h.vault, h.webhook),
+    "attachments.stop_attach_all": lambda tx, a, h: attachments.stop_attach_all(tx, a, h.vault, h.webhook),
     "deliveries.redeliver": redeliver,
     "incidents.resolve": lambda tx, a, h: incidents.resolve(tx, a, h.incident, by="Ann"),
     "incidents.snooze": lambda tx, a, h: incidents.snooze(tx, a, h.incident, datetime.now(UTC) + timedelta(hours=1)),

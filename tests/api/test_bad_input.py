@@ -32,7 +32,7 @@ NO_IDS = [
 ]  # fmt: skip
 QUERY = ["", "x", "0", "-1", "1.5", "1e9", "9" * 30, "%ff", "%ED%A0%80", "[]", "null", "a" * 5000, "%0a", "2025-01-01"]
 
-RUNNING_ON = {"report_heartbeat", "tries", "throttles"}
+RUNNING_ON = {"api_heartbeat", "tries", "throttles"}
 """Tables that change by themselves, or by counting what was tried."""
 
 

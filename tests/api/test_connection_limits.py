@@ -107,7 +107,7 @@ async def small(database: str, tmp_path: Path) -> AsyncIterator[Service]:
 
 
 OWING = {
-    "never": b"",
+    "nothing": b"",
     "a word": b"GET",
     "half a head": b"GET / HTTP/1.1\r\nHost: a\r\n",
     "half a body": post(b"Content-Length: 5"),

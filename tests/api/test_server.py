@@ -90,7 +90,7 @@ async def test_a_body_is_read_as_json_whatever_it_claims_to_be(
     app_client: httpx.AsyncClient, content_type: str
 ) -> None:
     for path in ("/api/v1/incidents", "/api/v1/network_monitors"):
-        answer = await app_client.post(path, content=b'{"never": 1}', headers={"Content-Type": content_type})
+        answer = await app_client.post(path, content=b'{"nothing": 1}', headers={"Content-Type": content_type})
         assert answer.status_code == 400
         assert "in it" in answer.json()["message"]
 

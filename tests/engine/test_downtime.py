@@ -35,18 +35,18 @@ async def reporting(pool: asyncpg.Pool, project: Any) -> Reporting:
             return (await servers.record(tx, [one], public_url=URL))[0].server_id
 
     await listen(pool)
-    await pool.execute("UPDATE report_heartbeat SET since = now() - interval '1 day'")
+    await pool.execute("UPDATE api_heartbeat SET since = now() - interval '1 day'")
     return report
 
 
 async def listen(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as tx, tx.transaction():
-        await downtime.heartbeat(tx)
+        await downtime.record_api_alive(tx)
 
 
-async def check_downtime(pool: asyncpg.Pool, limit: int = 500) -> DowntimeCheck:
+async def check_servers(pool: asyncpg.Pool, limit: int = 500) -> DowntimeCheck:
     async with pool.acquire() as tx, tx.transaction():
-        return await downtime.check_downtime(tx, limit, public_url=URL)
+        return await downtime.check_servers(tx, limit, public_url=URL)
 
 
 async def pass_time(pool: asyncpg.Pool, seconds: float, *, listening: bool = True) -> None:
@@ -56,7 +56,7 @@ async def pass_time(pool: asyncpg.Pool, seconds: float, *, listening: bool = Tru
         f" downtime_check_at = downtime_check_at - interval '{seconds} s'"
     )
     if not listening:
-        await pool.execute(f"UPDATE report_heartbeat SET seen_at = seen_at - interval '{seconds} s'")
+        await pool.execute(f"UPDATE api_heartbeat SET seen_at = seen_at - interval '{seconds} s'")
 
 
 async def ongoing(pool: asyncpg.Pool) -> list[tuple[UUID, str]]:
@@ -72,9 +72,9 @@ async def test_a_server_that_falls_silent_is_down_and_its_next_report_ends_that(
 ) -> None:
     server = await reporting()
     await pass_time(pool, 179)
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)
+    assert await check_servers(pool) == DowntimeCheck(0, 0)
     await pass_time(pool, 1)
-    assert await check_downtime(pool) == DowntimeCheck(1, 1)
+    assert await check_servers(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 3 min")]
     await reporting()
     assert await ongoing(pool) == []
@@ -87,8 +87,8 @@ async def test_a_server_that_reports_is_looked_at_once_in_its_time_and_not_down(
     await pass_time(pool, 100)
     await reporting()
     await pass_time(pool, 80)
-    assert await check_downtime(pool) == DowntimeCheck(1, 0)
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)
+    assert await check_servers(pool) == DowntimeCheck(1, 0)
+    assert await check_servers(pool) == DowntimeCheck(0, 0)
     wait = await pool.fetchval("SELECT extract(epoch FROM downtime_check_at - now())::float8 FROM server_states")
     assert 98 < wait <= 100
 
@@ -103,9 +103,9 @@ async def test_a_report_does_not_move_the_time_to_look(pool: asyncpg.Pool, repor
 async def test_a_service_that_was_down_for_an_hour_blames_no_server(pool: asyncpg.Pool, reporting: Reporting) -> None:
     await reporting()
     await pass_time(pool, 3600, listening=False)
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)  # the engine is up before the API
+    assert await check_servers(pool) == DowntimeCheck(0, 0)  # the engine is up before the API
     await listen(pool)
-    assert await check_downtime(pool) == DowntimeCheck(1, 0)
+    assert await check_servers(pool) == DowntimeCheck(1, 0)
     assert await ongoing(pool) == []
 
 
@@ -113,29 +113,29 @@ async def test_after_a_break_the_whole_time_is_given_again(pool: asyncpg.Pool, r
     server = await reporting()
     await pass_time(pool, 3600, listening=False)
     await listen(pool)
-    await check_downtime(pool)
-    await pool.execute("UPDATE report_heartbeat SET since = since - interval '180 s'")
+    await check_servers(pool)
+    await pool.execute("UPDATE api_heartbeat SET since = since - interval '180 s'")
     await pass_time(pool, 180)
-    assert await check_downtime(pool) == DowntimeCheck(1, 1)
+    assert await check_servers(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 3 min")]
 
 
 @pytest.mark.parametrize("jump", ["1 hour", "-1 hour"])
 async def test_a_clock_that_jumps_is_a_break(pool: asyncpg.Pool, reporting: Reporting, jump: str) -> None:
     await reporting()
-    await pool.execute(f"UPDATE report_heartbeat SET seen_at = seen_at - interval '{jump}'")
+    await pool.execute(f"UPDATE api_heartbeat SET seen_at = seen_at - interval '{jump}'")
     await pool.execute("UPDATE server_states SET seen_at = now() - interval '1 hour', downtime_check_at = now()")
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)
+    assert await check_servers(pool) == DowntimeCheck(0, 0)
     await listen(pool)
-    assert await check_downtime(pool) == DowntimeCheck(1, 0)
+    assert await check_servers(pool) == DowntimeCheck(1, 0)
 
 
 async def test_a_short_restart_of_the_service_is_no_break(pool: asyncpg.Pool, reporting: Reporting) -> None:
     await reporting()
-    since = await pool.fetchval("SELECT since FROM report_heartbeat")
+    since = await pool.fetchval("SELECT since FROM api_heartbeat")
     await pass_time(pool, 9, listening=False)
     await listen(pool)
-    assert await pool.fetchval("SELECT since FROM report_heartbeat") == since
+    assert await pool.fetchval("SELECT since FROM api_heartbeat") == since
 
 
 async def test_downtime_that_was_resolved_by_hand_is_opened_again_while_it_lasts(
@@ -143,14 +143,14 @@ async def test_downtime_that_was_resolved_by_hand_is_opened_again_while_it_lasts
 ) -> None:
     server = await reporting()
     await pass_time(pool, 180)
-    await check_downtime(pool)
+    await check_servers(pool)
     async with pool.acquire() as tx, tx.transaction():
         await incidents.resolve(tx, [incidents.ResolveRequest(project.id, server, None, "a person")])
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)
+    assert await check_servers(pool) == DowntimeCheck(0, 0)
     await pass_time(pool, 180)
-    assert await check_downtime(pool) == DowntimeCheck(1, 1)
+    assert await check_servers(pool) == DowntimeCheck(1, 1)
     await pass_time(pool, 180)
-    assert await check_downtime(pool) == DowntimeCheck(1, 1)
+    assert await check_servers(pool) == DowntimeCheck(1, 1)
     assert await pool.fetchval("SELECT count(*) FROM incidents") == 2
 
 
@@ -162,11 +162,11 @@ async def test_changed_alerts_count_from_now_on(pool: asyncpg.Pool, project: Any
             await servers.change_alerts(tx, project.id, server, {"downtime": downtime})
 
     await change(None)
-    assert await check_downtime(pool) == DowntimeCheck(1, 0)
+    assert await check_servers(pool) == DowntimeCheck(1, 0)
     await pass_time(pool, 10**6)
-    assert await check_downtime(pool) == DowntimeCheck(0, 0)
+    assert await check_servers(pool) == DowntimeCheck(0, 0)
     await change({"after": 5})
-    assert await check_downtime(pool) == DowntimeCheck(1, 1)
+    assert await check_servers(pool) == DowntimeCheck(1, 1)
     assert await ongoing(pool) == [(server, "No report for 5 s")]
     await change(None)
     assert await ongoing(pool) == []
@@ -176,8 +176,8 @@ async def test_engines_that_look_at_once_share_the_work(pool: asyncpg.Pool, repo
     for number in range(20):
         await reporting(f"mb-{number}")
     await pass_time(pool, 180)
-    looks = await asyncio.gather(*(check_downtime(pool, 8) for _ in range(5)))
-    while (last := await check_downtime(pool, 8)).due:
+    looks = await asyncio.gather(*(check_servers(pool, 8) for _ in range(5)))
+    while (last := await check_servers(pool, 8)).due:
         looks.append(last)
     assert sum(each.silent for each in looks) == 20
     assert await pool.fetchval("SELECT count(*) FROM incidents") == 20
@@ -193,11 +193,11 @@ async def test_the_loops_of_both_halves_notice_a_silence_and_stop_when_told(
     looking = asyncio.create_task(engine.run(pool, URL, stop))
 
     async def listening() -> bool:
-        return bool(await pool.fetchval("SELECT seen_at > now() - interval '5 s' FROM report_heartbeat"))
+        return bool(await pool.fetchval("SELECT seen_at > now() - interval '5 s' FROM api_heartbeat"))
 
     await until(listening)
     assert await ongoing(pool) == []
-    await pool.execute("UPDATE report_heartbeat SET since = now() - interval '1 hour'")
+    await pool.execute("UPDATE api_heartbeat SET since = now() - interval '1 hour'")
     await pool.execute("UPDATE server_states SET downtime_check_at = now()")
 
     async def down() -> bool:

@@ -269,9 +269,9 @@ async def test_an_address_with_umlauts_in_its_domain_is_handed_in_as_ascii(mailb
 
 
 @pytest.mark.parametrize(
-    ("said", "cure", "code"),
+    ("said", "retry", "code"),
     [
-        ("550 no such user", "limited", 550),
+        ("550 no such user", "twice", 550),
         ("450 greylisted", "scheduled", 450),
         ("452 mailbox full", "scheduled", 452),
     ],

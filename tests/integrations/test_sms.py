@@ -247,10 +247,10 @@ OPENED = Notification("DLV1", "opened", "INC1", "Server", "web-1", "", "cpu", "C
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "cure"),
+    ("status", "code", "retry"),
     [
         (400, 21211, "never"), (400, 21610, "never"), (400, 21614, "never"), (400, 21635, "never"),
-        (400, 21606, "limited"), (400, 99999, "limited"), (401, 20003, "scheduled"), (404, 20404, "scheduled"),
+        (400, 21606, "twice"), (400, 99999, "twice"), (401, 20003, "scheduled"), (404, 20404, "scheduled"),
         (429, 20429, "scheduled"), (500, 20500, "scheduled"), (503, 20503, "scheduled"),
     ],
 )  # fmt: skip

@@ -124,7 +124,7 @@ def test_for_a_day_after_rotation_both_secrets_sign() -> None:
 @pytest.mark.parametrize(
     ("status", "retry"),
     [
-        *((status, "limited") for status in (301, 302, 307, 400, 401, 404, 413, 422)),
+        *((status, "twice") for status in (301, 302, 307, 400, 401, 404, 413, 422)),
         *((status, "scheduled") for status in (408, 409, 425, 429, 500, 501, 502, 503, 504, 599)),
         (410, "disable"),
     ],
@@ -146,7 +146,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
-    ("value", "scheduled"),
+    ("value", "wait"),
     [("30", 30.0), (" 30 ", 30.0), ("0", 0.0), ("9" * 400, float("9" * 12)), ("Mon, 01 Jan 2024 00:01:00 GMT", 60.0),
      ("Sun, 31 Dec 2023 00:00:00 GMT", 0.0), ("soon", None), ("-5", None), ("1.5", None), ("٣", None), ("", None),
      (None, None), ("Mon, 01 Jan 99999999999 00:00:00 GMT", None)],

@@ -44,7 +44,7 @@ async def test_a_change_that_is_undone_leaves_no_note(pool: asyncpg.Pool, projec
     async with pool.acquire() as tx:
         undone = tx.transaction()
         await undone.start()
-        await audit.note(tx, project.id, audit.API_TOKEN, "made integration", "never")
+        await audit.note(tx, project.id, audit.API_TOKEN, "made integration", "nothing")
         await undone.rollback()
         assert (await audit.list_(tx, project.id, limit=10))[1] == 0
 

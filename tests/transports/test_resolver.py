@@ -40,7 +40,7 @@ class NameServer:
                 raise RuntimeError("a surprise")
             if host.startswith("missing"):
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            if host.startswith("never"):
+            if host.startswith("nothing"):
                 return []
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
         finally:

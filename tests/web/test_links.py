@@ -25,7 +25,7 @@ MINE = "battery staple"
 PASSWORDS = {"password": MINE, "password_confirmation": MINE}
 ENDLESS = {"/live"}
 """Answers that go on for as long as somebody listens."""
-BY_ITSELF = {"report_heartbeat"}
+BY_ITSELF = {"api_heartbeat"}
 """What the process writes from time to time, whoever asks for what."""
 
 

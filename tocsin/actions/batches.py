@@ -35,21 +35,21 @@ class Batches:
 def of(pool: asyncpg.Pool, public_url: str) -> Batches:
     """They hold no resources, so they need not be closed."""
 
-    async def open_units(
-        tx: Tx, units: Sequence[Sequence[OpenRequest]]
+    async def open_batches(
+        tx: Tx, given: Sequence[Sequence[OpenRequest]]
     ) -> Sequence[list[Opened | ResourceNotFound | None]]:
-        return await openings.open_units(tx, units, public_url=public_url)
+        return await openings.open_batches(tx, given, public_url=public_url)
 
     async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:
         return await servers.record(tx, reports, public_url=public_url)
 
     return Batches(
-        GroupCommit(pool, open_units, begin=False, weigh=len),
-        GroupCommit(pool, _resolve_units, weigh=len),
+        GroupCommit(pool, open_batches, begin=False, weigh=len),
+        GroupCommit(pool, _resolve_batches, weigh=len),
         GroupCommit(pool, record, limit=REPORTS),
     )
 
 
-async def _resolve_units(tx: Tx, units: Sequence[Sequence[ResolveRequest]]) -> Sequence[list[list[Incident]]]:
-    ended = iter(await incidents.resolve(tx, [closing for unit in units for closing in unit]))
-    return [[next(ended) for _ in unit] for unit in units]
+async def _resolve_batches(tx: Tx, given: Sequence[Sequence[ResolveRequest]]) -> Sequence[list[list[Incident]]]:
+    ended = iter(await incidents.resolve(tx, [closing for batch in given for closing in batch]))
+    return [[next(ended) for _ in batch] for batch in given]

@@ -21,9 +21,9 @@ async def report(batch: ReportBatch, actor: Actor, given: Report) -> Recorded:
 
 
 @unrecorded("a sign of life", by=SYSTEM)
-async def heartbeat(tx: Tx, actor: Actor) -> None:
+async def record_api_alive(tx: Tx, actor: Actor) -> None:
     """Record that reports are accepted here: without it, no server counts as down."""
-    await downtime.heartbeat(tx)
+    await downtime.record_api_alive(tx)
 
 
 @action("changed server")

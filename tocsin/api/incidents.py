@@ -156,15 +156,15 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
     """Open what is requested, all or none: 201 if anything was opened, 200 if all of it was ongoing."""
     requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
-    unit = [
+    batch = [
         OpenRequest(
             caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message)
         )
         for request, key in zip(requests, _keys(requests, single), strict=True)
     ]
-    answers = await actions.open(service.batches.open, caller, unit)
+    answers = await actions.open(service.batches.open, caller, batch)
     opened = [answer for answer in answers if isinstance(answer, Opened)]
-    if len(opened) < len(unit):
+    if len(opened) < len(batch):
         missing = [index for index, answer in enumerate(answers) if isinstance(answer, ResourceNotFound)]
         raise _unknown(requests, missing, single)
     new = sum(answer.new for answer in opened)
@@ -178,11 +178,11 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
 async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
     """Resolve those that are ongoing: always 200."""
     requests = _requests(data.incident, data.incidents)
-    unit = [
+    batch = [
         ResolveRequest(caller.project_id, key, request.incident_type, BY_API)
         for request, key in zip(requests, _keys(requests, not isinstance(data.incident, UnsetType)), strict=True)
     ]
-    ended = await actions.resolve_ongoing(service.batches.resolve, caller, unit)
+    ended = await actions.resolve_ongoing(service.batches.resolve, caller, batch)
     resolved = {incident.id: incident for found in ended for incident in found}
     not_ongoing = [
         NotOngoing(request.resource_type, request.resource_uuid, request.incident_type)

@@ -205,7 +205,7 @@ async def heartbeat(pool: asyncpg.Pool) -> None:
     while True:
         try:
             async with transaction(pool) as tx:
-                await servers.heartbeat(tx, system())
+                await servers.record_api_alive(tx, system())
         except UNAVAILABLE:
             pass  # While the database is unavailable nobody can report; the break is noticed afterwards.
         except asyncpg.PostgresError as error:

@@ -38,13 +38,13 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The destination does not have it, as far as is known.
 
-    `retry` says whether to retry: `scheduled` (by the retry schedule), `limited` (the destination rejected it: two more
+    `retry` says whether to retry: `scheduled` (by the retry schedule), `twice` (the destination rejected it: two more
     attempts), `never` (another attempt cannot succeed), `disable` (410 or the like: disable the integration).
     `retry_after` is what the destination asked for, in seconds; `receipt` is as in `Delivered`.
     """
 
     error: str
-    retry: Literal["scheduled", "limited", "never", "disable"] = "scheduled"
+    retry: Literal["scheduled", "twice", "never", "disable"] = "scheduled"
     status_code: int | None = None
     response: str = ""
     retry_after: float | None = None

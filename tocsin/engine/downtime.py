@@ -27,7 +27,7 @@ async def run(pool: asyncpg.Pool, public_url: str, stop: asyncio.Event) -> None:
         due = 0
         try:
             async with pool.acquire() as tx, tx.transaction():
-                due = (await downtime.check_downtime(tx, BATCH, public_url=public_url)).due
+                due = (await downtime.check_servers(tx, BATCH, public_url=public_url)).due
         except UNAVAILABLE as error:
             log.debug("Database unavailable", error=str(error))
         except asyncpg.PostgresError as error:

@@ -63,7 +63,7 @@ class EmailIntegration(IntegrationType):
         try:
             return Delivered(response=await transports.mail.send(message))
         except MailRefused as error:
-            return Failed(str(error), retry="limited" if error.permanent else "scheduled", status_code=error.code)
+            return Failed(str(error), retry="twice" if error.permanent else "scheduled", status_code=error.code)
 
 
 def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> OutgoingMail:

@@ -234,7 +234,7 @@ def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
 
 def failed(refusal: SlackRefused) -> Failed:
     """The outcome for an error of Slack."""
-    retry: Literal["scheduled", "limited", "never", "disable"] = "limited"
+    retry: Literal["scheduled", "twice", "never", "disable"] = "twice"
     what = str(refusal)
     if refusal.code in GONE:
         retry, what = "disable", f"{what}: {GONE[refusal.code]}"

@@ -321,14 +321,14 @@ def _refused(ran: CommandResult, to: Login) -> Failed:
         case None, _:
             return Failed(f"{to.place} disconnected while sudo was asked")
         case 127, _:
-            return Failed(f"sudo is not installed on {to.place}", "limited")
+            return Failed(f"sudo is not installed on {to.place}", "twice")
         case _, words if "not allowed" in words or "may not run" in words or "not in the sudoers" in words:
-            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({text})", "limited")
+            return Failed(f"sudo not allowed: user {to.username} may not run reboot on {to.place} ({text})", "twice")
         case _, words if "a password is required" in words:
-            return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "limited")
+            return Failed(f"sudo not allowed: it asks user {to.username} for a password, and none is set", "twice")
         case _, words if "try again" in words or "incorrect" in words or "no password was provided" in words:
-            return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "limited")
-    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({text})" if text else ""), "limited")
+            return Failed(f"sudo not allowed: it does not accept the password of user {to.username}", "twice")
+    return Failed(f"sudo not allowed: it ended with status {ran.status}" + (f" ({text})" if text else ""), "twice")
 
 
 def _dry_run(to: Login, session: Session) -> Delivered:

@@ -143,11 +143,11 @@ def outcome(answer: Answer, now: float | None = None) -> Outcome:
     if 200 <= status < 300:
         return Delivered(status, text)
     if 300 <= status < 400:
-        return Failed(f"Answered {status}: redirects are not followed", "limited", status, text)
+        return Failed(f"Answered {status}: redirects are not followed", "twice", status, text)
     if status == 410:
         return Failed("Answered 410: the destination is gone for good", "disable", status, text)
     if 400 <= status < 500 and status not in PASSING:
-        return Failed(f"Answered {status}", "limited", status, text)
+        return Failed(f"Answered {status}", "twice", status, text)
     wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
     return Failed(f"Answered {status}", "scheduled", status, text, wait)
 

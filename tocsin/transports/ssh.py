@@ -35,7 +35,7 @@ class SshFailed(Exception):
     """
 
     def __init__(
-        self, message: str, retry: Literal["scheduled", "limited", "never"] = "scheduled", *, offered: str | None = None
+        self, message: str, retry: Literal["scheduled", "twice", "never"] = "scheduled", *, offered: str | None = None
     ) -> None:
         super().__init__(message)
         self.retry = retry
@@ -253,16 +253,16 @@ def _failed(
         case asyncssh.PermissionDenied() if asked_more:
             return SshFailed(
                 f"Authentication failed: {to.place} asks user {to.username} for something besides the password, or for "
-                "the password a second time", "limited",
+                "the password a second time", "twice",
             )  # fmt: skip
         case asyncssh.PermissionDenied():
             what = "private key" if to.private_key is not None else "password"
             return SshFailed(
-                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "limited"
+                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "twice"
             )
         case asyncssh.KeyExchangeFailed():
             return SshFailed(
-                f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "limited"
+                f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "twice"
             )
     reason = _line(str(error)) or type(error).__name__
     return SshFailed(f"The SSH connection to {to.place} was lost before the login: {reason}")

@@ -112,7 +112,7 @@ UNVERIFIED = f"""EXISTS (
              AND u.email_verified_at IS NULL
        )"""
 
-STRANGE = unverified_owners.condition("i.project_id")
+STRANGE = unverified_owners.made_by_unverified("i.project_id")
 
 SELF_MADE = """(i.for_people AND EXISTS (
            SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""

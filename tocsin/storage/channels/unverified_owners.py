@@ -11,14 +11,14 @@ from uuid import UUID
 from tocsin.storage.postgres.database import Tx
 
 
-def condition(project: str) -> str:
+def made_by_unverified(project: str) -> str:
     """SQL: whether a stranger created the project whose key the expression `project` is."""
     return f"""EXISTS (
            SELECT FROM projects made JOIN users maker ON maker.id = made.made_by
            WHERE made.id = {project} AND maker.email_verified_at IS NULL AND NOT maker.operator)"""
 
 
-MADE = f"SELECT {condition('$1')}"
+MADE = f"SELECT {made_by_unverified('$1')}"
 
 
 async def made(tx: Tx, project_id: UUID) -> bool:

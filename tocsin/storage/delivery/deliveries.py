@@ -101,7 +101,7 @@ SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
 # Locks what is waiting, so that the outcome of a running attempt is recorded either before this or after the resolve.
 EXPEDITE_OPENINGS = f"""
 UPDATE outstanding o
-SET has_follower = true,
+SET blocks_another = true,
     due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
 FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
       ORDER BY id FOR UPDATE) waiting
@@ -139,7 +139,7 @@ class OpeningState:
     failed: bool
 
 
-async def prepare_resolve(
+async def settle_undelivered_openings(
     tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]
 ) -> dict[Pair, OpeningState]:
     """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.

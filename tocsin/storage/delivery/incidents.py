@@ -105,7 +105,7 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incid
 
     One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
     first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
-    `deliveries.prepare_resolve`.
+    `deliveries.settle_undelivered_openings`.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
     by: dict[IncidentKey, ResolveRequest] = {}
@@ -135,7 +135,9 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     closed = [_incident(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
-    waiting = await deliveries.prepare_resolve(tx, recipients, [to.id for to in known.values() if to.for_people])
+    waiting = await deliveries.settle_undelivered_openings(
+        tx, recipients, [to.id for to in known.values() if to.for_people]
+    )
     entries = []
     for incident in closed:
         for to in recipients[incident.id]:

@@ -126,7 +126,7 @@ WITH given AS (
            final, reason, attempt, tries, created_at, ended_at
     FROM ended
 )
-SELECT n, has_follower, ended_at FROM ended
+SELECT n, blocks_another, ended_at FROM ended
 """
 
 RETRY = f"""
@@ -135,12 +135,12 @@ SET status = 'pending', engine = NULL, leased_until = NULL, attempts = o.attempt
     failures = o.failures + g.failed::int, past_no_return = false,
     not_before = CASE WHEN g.retry_after > 0 THEN now() + g.retry_after * interval '1 s' END,
     due_at = greatest(now() + g.wait * interval '1 s',
-                      CASE WHEN o.event IN {LASTING} AND NOT o.has_follower
+                      CASE WHEN o.event IN {LASTING} AND NOT o.blocks_another
                            THEN (SELECT snooze_until FROM incidents WHERE id = o.incident_id AND closed_at IS NULL) END)
 FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::bool[], $5::float8[], $6::jsonb[]) WITH ORDINALITY
     AS g(id, attempt, wait, failed, retry_after, try, n)
 WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
-RETURNING g.n, o.has_follower AND o.for_people AS overtaken
+RETURNING g.n, o.blocks_another AND o.for_people AS overtaken
 """
 
 # What a finished delivery blocked is released; or stays blocked by another outstanding opening to the same place.

@@ -26,10 +26,10 @@ NO_EVIDENCE = Evidence()
 
 
 class KeyedRequest(NamedTuple):
-    """One open request, the number of its caller's unit, and the key that the incident gets if it is new."""
+    """One open request, the number of its caller's batch, and the key that the incident gets if it is new."""
 
     id: UUID
-    unit: int
+    batch: int
     opening: OpenRequest
 
 
@@ -48,9 +48,9 @@ WITH engine AS MATERIALIZED (
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                          $9::jsonb[]) WITH ORDINALITY
-        AS g(id, unit, project_id, resource_type, resource_id, page, type, message, seen, n)
+        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, n)
 ), found AS MATERIALIZED (
-    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.unit) AS whole
+    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole
     FROM requests a LEFT JOIN LATERAL (
         {RESOURCES}
         LIMIT 1
@@ -115,16 +115,16 @@ FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
 
 
-async def open_units(
-    tx: Tx, units: Sequence[Sequence[OpenRequest]], *, public_url: str
+async def open_batches(
+    tx: Tx, batches: Sequence[Sequence[OpenRequest]], *, public_url: str
 ) -> list[list[Opened | ResourceNotFound | None]]:
     """Open incidents for several callers at once, and queue the notifications of them.
 
-    Each unit is one caller's request: it opens all of its incidents, or none if one of its resources is missing
+    Each batch is one caller's request: it opens all of its incidents, or none if one of its resources is missing
     (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
     resource, same type) is answered as it is. Results are in the order of the requests.
     """
-    left = [KeyedRequest(ids.new(), number, opening) for number, unit in enumerate(units) for opening in unit]
+    left = [KeyedRequest(ids.new(), number, opening) for number, batch in enumerate(batches) for opening in batch]
     lasting: dict[IncidentKey, Opened] = {}
     missing: dict[int, set[UUID]] = {}
     while left:
@@ -136,7 +136,7 @@ async def open_units(
             if row["new"]:
                 lasting[_incident_key(requested.opening)] = Opened(_begun(requested, row), new=True)
             elif row["name"] is None:
-                missing.setdefault(requested.unit, set()).add(requested.opening.resource_id)
+                missing.setdefault(requested.batch, set()).add(requested.opening.resource_id)
             elif row["whole"]:
                 conflicts.append(requested)
         wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
@@ -146,17 +146,17 @@ async def open_units(
         # What another transaction has resolved in between is opened after all.
         left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
     return [
-        [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in unit]
+        [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in batch]
         if number in missing
-        else [_answer(lasting, _incident_key(opening)) for opening in unit]
-        for number, unit in enumerate(units)
+        else [_answer(lasting, _incident_key(opening)) for opening in batch]
+        for number, batch in enumerate(batches)
     ]
 
 
 async def open(tx: Tx, openings: Sequence[OpenRequest], *, public_url: str) -> list[Opened | ResourceNotFound]:
     """Open each incident separately: a missing resource affects no other."""
-    units = await open_units(tx, [[opening] for opening in openings], public_url=public_url)
-    return [answer for unit in units for answer in unit if answer is not None]
+    batches = await open_batches(tx, [[opening] for opening in openings], public_url=public_url)
+    return [answer for batch in batches for answer in batch if answer is not None]
 
 
 def _incident_key(opening: OpenRequest) -> IncidentKey:

@@ -19,13 +19,13 @@ from tocsin.storage.postgres.database import Tx, key
 BREAK = 10.0
 """Seconds without a heartbeat of an API process after which missing reports mean nothing: nobody could report."""
 
-HEARTBEAT = """
-INSERT INTO report_heartbeat AS l (since, seen_at) VALUES (now(), now())
+RECORD_API_ALIVE = """
+INSERT INTO api_heartbeat AS l (since, seen_at) VALUES (now(), now())
 ON CONFLICT (only_row) DO UPDATE
 SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
 """
 
-LISTENING = "SELECT since FROM report_heartbeat WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
+API_ALIVE_SINCE = "SELECT since FROM api_heartbeat WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
 
 DUE = """
 SELECT s.id, s.project_id, (s.alerts->'downtime'->>'after')::float8 AS after, now() - greatest(t.seen_at, $2) AS silent
@@ -53,20 +53,20 @@ class DowntimeCheck:
     silent: int
 
 
-async def heartbeat(tx: Tx) -> None:
+async def record_api_alive(tx: Tx) -> None:
     """Record that reports are accepted now. After a break, all downtime counts from now.
 
     A clock that jumped, either way, is a break too.
     """
-    await tx.execute(HEARTBEAT, BREAK)
+    await tx.execute(RECORD_API_ALIVE, BREAK)
 
 
-async def check_downtime(tx: Tx, limit: int, *, public_url: str) -> DowntimeCheck:
+async def check_servers(tx: Tx, limit: int, *, public_url: str) -> DowntimeCheck:
     """Check up to `limit` servers that may be down, and open `downtime` for those that are.
 
     Nothing is checked while no API process accepts reports. Several engines may check at once.
     """
-    since = await tx.fetchval(LISTENING, BREAK)
+    since = await tx.fetchval(API_ALIVE_SINCE, BREAK)
     if since is None:
         return DowntimeCheck(0, 0)
     waits: dict[UUID, float] = {}

@@ -37,7 +37,7 @@ class SmsRefused(Exception):
     def __init__(
         self,
         message: str,
-        retry: Literal["scheduled", "limited", "never"] = "scheduled",
+        retry: Literal["scheduled", "twice", "never"] = "scheduled",
         status_code: int | None = None,
         retry_after: float | None = None,
     ) -> None:

@@ -137,7 +137,7 @@ def _refused(answer: Answer) -> SmsRefused:
         asked = answer.headers.get("retry-after", "").strip()
         wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
         return SmsRefused(what, "scheduled", answer.status, wait)
-    return SmsRefused(what, "never" if code in PERMANENT else "limited", answer.status)
+    return SmsRefused(what, "never" if code in PERMANENT else "twice", answer.status)
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:

@@ -6,11 +6,11 @@
 ALTER TABLE ongoing RENAME COLUMN told TO recipients;
 ALTER TABLE outstanding RENAME COLUMN crossed TO past_no_return;
 ALTER TABLE outstanding RENAME COLUMN behind TO blocked_by;
-ALTER TABLE outstanding RENAME COLUMN followed TO has_follower;
+ALTER TABLE outstanding RENAME COLUMN followed TO blocks_another;
 ALTER INDEX outstanding_behind RENAME TO outstanding_blocked_by;
 
 ALTER TABLE tallies RENAME TO counters;
-ALTER TABLE listening RENAME TO report_heartbeat;
+ALTER TABLE listening RENAME TO api_heartbeat;
 ALTER TABLE server_states RENAME COLUMN silent_at TO downtime_check_at;
 ALTER INDEX server_states_silent RENAME TO server_states_downtime_check;
 ALTER TABLE gathered RENAME TO rollups;
@@ -44,11 +44,11 @@ ALTER TABLE sms RENAME TO texts;
 ALTER TABLE rollups RENAME TO gathered;
 ALTER INDEX server_states_downtime_check RENAME TO server_states_silent;
 ALTER TABLE server_states RENAME COLUMN downtime_check_at TO silent_at;
-ALTER TABLE report_heartbeat RENAME TO listening;
+ALTER TABLE api_heartbeat RENAME TO listening;
 ALTER TABLE counters RENAME TO tallies;
 
 ALTER INDEX outstanding_blocked_by RENAME TO outstanding_behind;
-ALTER TABLE outstanding RENAME COLUMN has_follower TO followed;
+ALTER TABLE outstanding RENAME COLUMN blocks_another TO followed;
 ALTER TABLE outstanding RENAME COLUMN blocked_by TO behind;
 ALTER TABLE outstanding RENAME COLUMN past_no_return TO crossed;
 ALTER TABLE ongoing RENAME COLUMN recipients TO told;
