@@ -138,10 +138,7 @@ class IntegrationType(ABC):
 
     @abstractmethod
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""

@@ -53,10 +53,7 @@ class EmailIntegration(IntegrationType):
         return await mail_limits.check(tx, job, settings["email"]) or {}
 
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         message = mail(settings["email"], notification, domain=transports.mail.domain, now=datetime.now(UTC))

@@ -111,10 +111,7 @@ class SlackIntegration(IntegrationType):
         return str(render(notification, IncidentState(), "")["text"])
 
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if transports.slack is None:

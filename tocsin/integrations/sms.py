@@ -85,10 +85,7 @@ class SmsIntegration(IntegrationType):
         return text(notification)
 
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if transports.sms is None:

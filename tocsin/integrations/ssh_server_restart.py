@@ -90,8 +90,6 @@ class SshServerRestartIntegration(IntegrationType):
     internal_settings: ClassVar[frozenset[str]] = frozenset({"host_key", "offered_host_key"})
     host_setting: ClassVar[str] = "ip"
 
-    # ------------------------------------------------------------------------------------------------- the settings
-
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         old = stored or {}
         requested = {name: given.get(name, old.get(name)) for name in ORDER}
@@ -145,8 +143,6 @@ class SshServerRestartIntegration(IntegrationType):
         kept = {name: value for name, value in settings.items() if name != "offered_host_key"}
         return kept | {"host_key": offered}
 
-    # ------------------------------------------------------------------------------------------- permit
-
     def needs_permit(self, to: Sendable) -> bool:
         return True
 
@@ -184,30 +180,22 @@ class SshServerRestartIntegration(IntegrationType):
             return Suppressed("this restart was never recorded; nothing was restarted")
         return None
 
-    # ------------------------------------------------------------------------------------------------------ sending
-
     def payload(self, notification: Notification) -> str:
         return {"test": "sudo -l reboot", **dict.fromkeys(ONGOING_EVENTS, "sudo reboot")}.get(notification.event, "")
 
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event not in ONGOING_EVENTS | {"test"}:
             return Suppressed(NOTHING_TO_DO)
-        if transports.ssh is None:
+        if (ssh := transports.ssh) is None:
             return Failed("SSH is not available in this process")
         to = login(settings)
         attempt: RestartAttempt = permit.context.get("attempt") or RestartAttempt(to.place, transports.restart_limits)
         began = asyncio.get_running_loop().time()
         try:
-            async with (
-                asyncio.timeout(READY_WITHIN) as limit,
-                transports.ssh.login(to, settings.get("host_key")) as session,
-            ):
+            async with asyncio.timeout(READY_WITHIN) as limit, ssh.login(to, settings.get("host_key")) as session:
                 attempt.host_key, attempt.reached = session.host_key, session.reached
                 attempt.boot_id = await boot_id(session)
                 if (problem := await _checked(session, to)) is not None:
@@ -230,8 +218,6 @@ class SshServerRestartIntegration(IntegrationType):
             if attempt.sent:
                 return Failed(f"outcome unknown: {to.place} disconnected while the command was being sent", "never")
             return Failed(f"{to.place} disconnected: {_redacted(str(error), to)}")
-
-    # ------------------------------------------------------------------------------------------------- afterwards
 
     async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
@@ -279,9 +265,6 @@ async def _refusal_reason(
         return Suppressed(f"{situation.type} is a warning, which no restart mends; nothing was restarted")
     limit_reached = await restarts.limit_reached(tx, job, targets, limits, logged_in=logged_in)
     return None if limit_reached is None else Suppressed(limit_reached)
-
-
-# ------------------------------------------------------------------------------------------- commands
 
 
 def login(settings: Mapping[str, Any]) -> Login:
@@ -354,9 +337,6 @@ def _redacted(text: str, to: Login) -> str:
     for secret in filter(None, (to.password, to.private_key)):
         text = text.replace(secret, MASK)
     return text
-
-
-# ------------------------------------------------------------------------------------------------- checks of settings
 
 
 def _text(name: str, value: object, longest: int) -> str:

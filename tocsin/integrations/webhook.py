@@ -79,10 +79,7 @@ class WebhookIntegration(IntegrationType):
         return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
 
     async def send(
-        self,
-        settings: Mapping[str, Any],
-        notification: Notification,
-        transports: Transports,
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event == "notice":
