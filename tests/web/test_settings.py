@@ -96,7 +96,7 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
     await page.goto(f"{service.url}/settings/members")
     await page.get_by_label(f"Role of {name}").select_option("reader")
     await page.get_by_role("button", name=f"Change the role of {name}").click()
-    await page.get_by_text(f"{name} is a reader now").wait_for()
+    await page.get_by_text(f"{name} is now a reader").wait_for()
 
     await bob.goto(f"{service.url}/settings")
     assert not await bob.get_by_role("button", name="Reveal").count()
