@@ -82,10 +82,11 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
 
 
 def is_json(body: bytes) -> bool:
-    """Whether it is one whole JSON value in UTF-8, without decoding it."""
+    """Whether it is one whole JSON value in UTF-8, without decoding it; `check_extent` has let it pass."""
     try:
         _skipper.decode(body)
-        body.decode()
+        if len(body) <= LONG:  # a longer one was seen to be UTF-8 there
+            body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
