@@ -18,10 +18,11 @@ from tocsin.storage.postgres.secrets import Vault
 
 @action("attached integration")
 async def attach(
-    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
+    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, integration: str
 ) -> tuple[tuple[Integration, bool], Change | None]:
-    """The integration, and whether it was not attached before. `resource` is a public identifier."""
+    """The integration, and whether it was not attached before. `resource` and `integration` are public identifiers."""
     resource_id = await locked_resource(tx, actor.project_id, kind, resource)
+    key = ids.key_of(ids.INTEGRATION, integration)
     found = await locked(tx, actor, vault, key)
     if not await stored.attach(tx, resource_id, key):
         return (found, False), None
@@ -30,10 +31,11 @@ async def attach(
 
 @action("detached integration")
 async def detach(
-    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, key: UUID
+    tx: Tx, actor: Actor, vault: Vault, kind: Resource, resource: str, integration: str
 ) -> tuple[tuple[Integration, bool], Change | None]:
     """The integration, and whether it was attached."""
     resource_id = await locked_resource(tx, actor.project_id, kind, resource)
+    key = ids.key_of(ids.INTEGRATION, integration)
     found = existing(await stored.one(tx, vault, actor.project_id, key))
     if not await stored.detach(tx, actor.project_id, resource_id, key):
         return (found, False), None

@@ -36,6 +36,7 @@ INSTALLATION = UUID(int=0)
 READERS_ONLY_READ = "You may read this project, but not change it; ask its owner for another role"
 OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
 OPERATORS_ONLY = "That is for whoever runs this installation"
+PEOPLE_ONLY = "Only a user can do that, not a token of a project"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +67,11 @@ class Actor:
 def operator(project_id: UUID = INSTALLATION) -> Actor:
     """The operator, through a command."""
     return Actor(project_id, "operator", audit.OPERATOR)
+
+
+def person(user_id: UUID) -> Actor:
+    """A user in a matter of their own."""
+    return Actor(INSTALLATION, "person", user_id, user_id=user_id)
 
 
 def anybody() -> Actor:
@@ -132,7 +138,8 @@ def action(recorded: str, *, by: frozenset[Role] = MEMBERS) -> Callable[[Do[P, R
 def unrecorded(
     because: str, *, by: frozenset[Role] = MEMBERS
 ) -> Callable[[Callable[Concatenate[Way, Actor, P], Awaitable[R]]], Callable[Concatenate[Way, Actor, P], Awaitable[R]]]:
-    """Decorates a coroutine that writes no entry; `because` says why."""
+    """Decorates a coroutine that writes no entry; `because` says why. What owners alone may do is always recorded."""
+    assert by != OWNERS
 
     def decorate(
         do: Callable[Concatenate[Way, Actor, P], Awaitable[R]]
@@ -149,6 +156,13 @@ def unrecorded(
     return decorate
 
 
+def own(actor: Actor) -> UUID:
+    """The user that the actor is, for what people may do to their own account only. Raises `Refused` (403)."""
+    if actor.user_id is None:
+        raise Refused(403, "forbidden", PEOPLE_ONLY)
+    return actor.user_id
+
+
 def require(actor: Actor, roles: Collection[Role]) -> None:
     """Raises `Refused` (403) if the actor's role is none of these."""
     if actor.role not in roles:
@@ -158,8 +172,10 @@ def require(actor: Actor, roles: Collection[Role]) -> None:
 
 async def _allow(tx: Tx, actor: Actor, roles: frozenset[Role]) -> None:
     require(actor, roles)
-    if roles is OWNERS and actor.user_id is not None:
-        await members.require_owner(tx, actor.project_id, actor.user_id)  # the current role, locked
+    if roles != OWNERS or actor.user_id is None:
+        return
+    if not await members.holds_as_owner(tx, actor.project_id, actor.user_id):  # the current role, locked
+        raise Refused(403, "forbidden", OWNERS_ONLY)
 
 
 def _register(do: Callable[..., Any], roles: frozenset[Role], recorded: str | None, because: str = "") -> None:

@@ -41,7 +41,8 @@ class New:
 def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
     """Raises `Refused` (422), naming each field that cannot be accepted."""
     kind = base.of(type_name)
-    return New(kind, checked_name(name), given, kind.parse(given))
+    settings = kind.parse(given)
+    return New(kind, checked_name(name), given, settings)
 
 
 def without_masked(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,13 +99,18 @@ async def unsubscribe(tx: Tx, actor: Actor, key: UUID) -> tuple[bool, Change | N
 @action("changed integration")
 async def change(
     tx: Tx, actor: Actor, vault: Vault, key: UUID, given: Mapping[str, Any], *, name: str | None, renamed: bool
-) -> tuple[Integration, Change]:
-    """Change the settings that are `given`, and the name where it is `renamed` (None: the type's own name for it)."""
+) -> tuple[Integration, Change | None]:
+    """Change the settings that are `given`, and the name if `renamed` (None: the type's own name for it)."""
     found, kind = await _changeable(tx, actor, vault, key)
     settings = kind.parse(given, found.settings) if given else found.settings
     named = checked_name(name) if renamed else found.name
+    fields = [field for field in given if settings.get(field) != found.settings.get(field)]
+    if named != found.name:
+        fields.append("name")
+    if not fields and settings == found.settings:
+        return found, None
     made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret_settings)
-    return made, changed(made, fields=[*given, *(["name"] if renamed else [])])
+    return made, changed(made, fields=fields)
 
 
 @action("deleted integration")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tocsin.actions.base import EVERYBODY, OPERATOR, Actor, unrecorded
+from tocsin.actions.base import EVERYBODY, Actor, unrecorded
 from tocsin.domain.errors import Refused, too_many
 from tocsin.storage.accounts import throttle
 from tocsin.storage.accounts.throttle import Limit
@@ -22,12 +22,6 @@ async def take(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> 
 async def allows(tx: Tx, actor: Actor, subject: str, limit: Limit) -> bool:
     """As `take`, for what is skipped rather than refused."""
     return not await throttle.take(tx, subject, limit)
-
-
-@unrecorded("a trial changes nothing", by=OPERATOR)
-async def take_trial(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:
-    """As `take`, for tests of the operator: whether mail, SMS and Slack are set up correctly."""
-    await take(tx, actor, subject, limit, words)
 
 
 def _refused(words: str, wait: float) -> Refused:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.actions import limits
-from tocsin.actions.base import OWNERS, PEOPLE, READERS, Actor, Change, action
+from tocsin.actions.base import OWNERS, PEOPLE, READERS, Actor, Change, action, own
 from tocsin.domain.errors import forbidden_state
+from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts import members as stored
 from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.accounts.members import Invitation, Member
@@ -23,14 +24,14 @@ ENOUGH_TODAY = "The daily limit is reached: at most {what} a day (UTC)"
 
 
 @action("invited member", by=OWNERS)
-async def invite(
-    tx: Tx, actor: Actor, email: str, role: Role, *, by: UUID, verified: bool
-) -> tuple[Invitation, Change]:
+async def invite(tx: Tx, actor: Actor, email: str, role: Role) -> tuple[Invitation, Change]:
     """Invite the owner of the address, for a week; the caller sends the mail. Inviters must be `verified`.
 
     Raises `Refused`: 422 if they are a member already or the daily mail limit is reached, 429.
     """
-    if not verified:
+    by = own(actor)
+    inviting = await accounts.user_by_id(tx, by)
+    if inviting is None or not (inviting.verified or inviting.operator):
         raise forbidden_state(VERIFY_FIRST)
     made = await stored.invite(tx, actor.project_id, email, role, by=by)
     await limits.take(tx, actor, f"invitations by {by}", INVITATIONS, TOO_MANY)
@@ -47,12 +48,12 @@ async def withdraw(tx: Tx, actor: Actor, invitation_id: UUID) -> tuple[str, Chan
 
 
 @action("joined project", by=PEOPLE)
-async def join(tx: Tx, actor: Actor, invitation: Invitation, user_id: UUID) -> tuple[None, Change]:
+async def join(tx: Tx, actor: Actor, invitation: Invitation) -> tuple[None, Change]:
     """The project becomes the user's current one, and the invitation is used up.
 
     The caller has verified that the invited address is the user's.
     """
-    await stored.accept(tx, invitation, user_id)
+    await stored.accept(tx, invitation, own(actor))
     return None, Change(invitation.project_name, project_id=invitation.project_id)
 
 
@@ -71,7 +72,7 @@ async def remove(tx: Tx, actor: Actor, user_id: UUID) -> tuple[Member, Change]:
 
 
 @action("left project", by=READERS)
-async def leave(tx: Tx, actor: Actor, user_id: UUID, project_name: str) -> tuple[None, Change]:
+async def leave(tx: Tx, actor: Actor, project_name: str) -> tuple[None, Change]:
     """Everybody may leave. Raises `Refused` (422) if the project would have no owner left."""
-    await stored.remove(tx, actor.project_id, user_id)
+    await stored.remove(tx, actor.project_id, own(actor))
     return None, Change(project_name)

@@ -63,7 +63,10 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
         confirmations=_or(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
         paused=_or(given.paused, start.paused, False),
     )
-    if wrong := domain.check_numbers(made, least_interval(production=production)):
+    wrong = domain.check_numbers(made, least_interval(production=production))
+    if stored_ is not None:  # rules may have become stricter for what stays as it is
+        wrong = [detail for detail in wrong if getattr(given, detail.field) is not UNSET]
+    if wrong:
         raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
     return made
 
@@ -111,18 +114,19 @@ async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Ch
 @action("changed network monitor")
 async def change(
     tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
-) -> tuple[Monitor, Change]:
+) -> tuple[Monitor, Change | None]:
     """Change what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
     before = await stored.changing(tx, actor.project_id, key)
     if before is None:
         raise not_found("network_monitor")
     after = wanted(given, before, production=production)
-    await stored.change(tx, actor.project_id, key, before, after)
+    differing = _differing(before, after)
+    if differing:
+        await stored.change(tx, actor.project_id, key, before, after)
     found = await stored.one(tx, actor.project_id, key)
     assert found is not None
-    return found, Change(
-        before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": _differing(before, after)}
-    )
+    change_ = Change(before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": differing})
+    return found, change_ if differing else None
 
 
 @action("deleted network monitor")

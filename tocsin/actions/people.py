@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tocsin.actions import integrations, limits, monitors, projects, tokens
-from tocsin.actions.base import EVERYBODY, OPERATOR, PEOPLE, SYSTEM, Actor, system, unrecorded
+from tocsin.actions.base import EVERYBODY, OPERATOR, PEOPLE, SYSTEM, Actor, own, person, system, unrecorded
 from tocsin.domain import names
 from tocsin.domain.accounts import same_address
+from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.monitors import MonitorConfig
 from tocsin.storage.accounts import accounts, operator, sessions, sign_ins, throttle
 from tocsin.storage.accounts.accounts import User
@@ -41,25 +42,33 @@ class Registered:
     known: User | None = None
 
 
+def require_open(registration: str) -> None:
+    """Raises `Refused` (403) unless strangers may register here."""
+    if registration != "open":
+        raise Refused(403, "forbidden", "Registration is by invitation; ask the operator of this installation")
+
+
 @unrecorded("the project that comes with it is on record", by=EVERYBODY)
-async def register(tx: Tx, actor: Actor, vault: Vault, new: NewAccount, plan: str) -> Registered:
+async def register(
+    tx: Tx, actor: Actor, vault: Vault, new: NewAccount, plan: str, *, registration: str
+) -> Registered:
     """An account with a first project."""
+    require_open(registration)
     user = await accounts.create_user(tx, new.email, new.name, new.password_hash)
     if user is None:
         known = await accounts.user_by_email(tx, new.email)
         notified = known and await limits.allows(tx, actor, f"letters about {known.id}", LETTERS_ABOUT_ONE)
         return Registered(None, known if notified else None)
-    person = Actor(actor.project_id, "person", user.id, plan, user.id)
     name = names.cut(f"{user.name or user.email}'s project", names.MAX_LENGTH)
-    project = await projects.create(tx, person, vault, name, plan, user)
+    project = await projects.create(tx, person(user.id), vault, name, plan, registration=registration)
     if new.site:
         await monitors.create(tx, Actor(project.id, "owner", user.id, plan, user.id), new.site)
     return Registered(user)
 
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
-async def rename(tx: Tx, actor: Actor, user_id: UUID, name: str) -> None:
-    await accounts.set_name(tx, user_id, name)
+async def rename(tx: Tx, actor: Actor, name: str) -> None:
+    await accounts.set_name(tx, own(actor), name)
 
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
@@ -69,6 +78,8 @@ async def change_password(
     """Another password in place of the one that was checked: all other sessions end, and the limit of the subject
     `tries` is reset. False if the password has changed meanwhile, or the session has ended.
     """
+    if checked.id != own(actor):
+        raise not_found("user")
     if not await accounts.hold(tx, checked) or not await sessions.lives(tx, checked.id, session_id):
         return False
     await accounts.set_password(tx, checked.id, password_hash)
@@ -80,6 +91,8 @@ async def change_password(
 @unrecorded("it concerns nobody else", by=PEOPLE)
 async def verify(tx: Tx, actor: Actor, user: User) -> None:
     """The signed-in user of the account has opened the link from its mail."""
+    if user.id != own(actor):
+        raise not_found("user")
     await accounts.verify(tx, user.id, user.email)
 
 
@@ -120,7 +133,8 @@ async def take_over_invited(
     if user is None or settled(user):
         return None
     claimed = await take_over(tx, actor, vault, user.id, email, password_hash)
-    await accounts.set_name(tx, user.id, name)
+    if claimed is not None:
+        await accounts.set_name(tx, user.id, name)
     return claimed
 
 

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.actions.base import OPERATOR, OWNERS, PEOPLE, SYSTEM, Actor, Change, action, unrecorded
-from tocsin.domain.errors import not_found
+from tocsin.actions import limits
+from tocsin.actions.base import OPERATOR, OWNERS, PEOPLE, SYSTEM, Actor, Change, action, own, unrecorded
+from tocsin.domain.errors import Refused, not_found
 from tocsin.storage.accounts import accounts, operator
-from tocsin.storage.accounts.accounts import NewProject, User
+from tocsin.storage.accounts.accounts import NewProject
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 
 NO_PROJECTS = "New projects are created by the operator of this installation"
+TOO_MANY = "Too many attempts. Try again in {minutes} min"
 PER_PERSON = Limit(10, 86_400)
 """Maximum projects of one person who is not the operator: each has limits of its own."""
 
 
+def may_create(actor: Actor, registration: str) -> bool:
+    """Whether the actor may create projects of their own."""
+    return actor.role == "operator" or registration == "open"
+
+
 @action("made project", by=PEOPLE)
 async def create(
-    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, owner: User
+    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, *, registration: str
 ) -> tuple[NewProject, Change]:
-    """A project for the user, which becomes the current one."""
-    made_by = None if actor.role == "operator" else owner.id
+    """A project of the actor's own, which becomes their current one.
+
+    The operator's are paid, and without limit; others may create some if `registration` is open. Raises `Refused`
+    (403, 429).
+    """
+    owner = await accounts.user_by_id(tx, own(actor))
+    assert owner is not None
+    if actor.role == "operator":
+        plan, made_by = "paid", None
+    elif may_create(actor, registration):
+        await limits.take(tx, actor, f"projects of {owner.id}", PER_PERSON, TOO_MANY)
+        made_by = owner.id
+    else:
+        raise Refused(403, "forbidden", NO_PROJECTS)
     made = await accounts.create_project_of(tx, vault, name, plan, owner, made_by=made_by)
     await accounts.switch(tx, owner.id, made.id)
     return made, Change(name, {"plan": plan}, made.id)
@@ -62,7 +81,7 @@ async def set_plan(tx: Tx, actor: Actor, plan: str) -> tuple[str, Change]:
 
 
 @unrecorded("it concerns nobody else", by=PEOPLE)
-async def switch(tx: Tx, actor: Actor, user_id: UUID, project_id: UUID | None) -> None:
-    """From now on the user acts on that project. Raises `Refused` (404) if they are not a member."""
-    if project_id is None or not await accounts.switch(tx, user_id, project_id):
+async def switch(tx: Tx, actor: Actor, project_id: UUID | None) -> None:
+    """From now on the actor acts on that project. Raises `Refused` (404) if they are not a member."""
+    if project_id is None or not await accounts.switch(tx, own(actor), project_id):
         raise not_found("project")

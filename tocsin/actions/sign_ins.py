@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.actions.base import EVERYBODY, PEOPLE, Actor, unrecorded
+from tocsin.actions.base import EVERYBODY, PEOPLE, Actor, own, unrecorded
 from tocsin.storage.accounts import accounts, sessions
 from tocsin.storage.accounts import sign_ins as stored
 from tocsin.storage.accounts.accounts import User
@@ -58,12 +58,12 @@ async def end_token(tx: Tx, actor: Actor, vault: Vault, token: str) -> bool:
 
 
 @unrecorded(OWN, by=PEOPLE)
-async def end(tx: Tx, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+async def end(tx: Tx, actor: Actor, session_id: UUID) -> None:
     """End one of the user's own sessions."""
-    await sessions.end(tx, user_id, session_id)
+    await sessions.end(tx, own(actor), session_id)
 
 
 @unrecorded(OWN, by=PEOPLE)
-async def end_others(tx: Tx, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+async def end_others(tx: Tx, actor: Actor, session_id: UUID) -> None:
     """End all of the user's sessions but this one."""
-    await sessions.end_others(tx, user_id, session_id)
+    await sessions.end_others(tx, own(actor), session_id)

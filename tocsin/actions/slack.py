@@ -61,7 +61,7 @@ async def begin(
     """
     if app is None:
         raise Refused(503, "slack_unavailable", OFF)
-    state = await stored.begin(tx, vault, actor.project_id, actor.name, session_id)
+    state = await stored.begin(tx, vault, actor.project_id, actor.user_id or actor.name, session_id)
     redirect_uri = redirect_uri_of(public_url, actor.project_id)
     consent = Consent(authorize_url(app, state, redirect_uri), state, redirect_uri)
     return consent, Change("Slack", {"through": _through(session_id)})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from tocsin.actions.base import MEMBERS, OWNERS, Actor, Change, action
+from tocsin.actions.base import MEMBERS, OWNERS, Actor, Change, action, own
 from tocsin.domain.errors import Refused, not_found
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts.accounts import NewProject
@@ -13,9 +11,9 @@ from tocsin.storage.postgres.secrets import Vault
 
 
 @action("looked at the API token", by=MEMBERS)
-async def reveal(tx: Tx, actor: Actor, vault: Vault, user_id: UUID) -> tuple[str, Change]:
+async def reveal(tx: Tx, actor: Actor, vault: Vault) -> tuple[str, Change]:
     """The token in clear; the look is recorded."""
-    found = await accounts.projects_of(tx, vault, user_id)
+    found = await accounts.projects_of(tx, vault, own(actor))
     project = next((each for each in found if each.id == actor.project_id), None)
     if project is None or project.api_token is None:
         raise Refused(403, "forbidden", "Only members of the project may see its token")

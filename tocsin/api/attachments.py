@@ -10,7 +10,6 @@ from tocsin.actions import attachments
 from tocsin.actions.base import Actor
 from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
-from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage.channels import integrations
@@ -33,16 +32,14 @@ async def _attached(service: Service, caller: Actor, kind: Resource, uuid: str) 
 async def _attach(
     service: Service, caller: Actor, kind: Resource, uuid: str, integration_id: str
 ) -> Response[IntegrationShown]:
-    key = ids.key_of(ids.INTEGRATION, integration_id)
     async with transaction(service.pool) as tx:
-        found, new = await attachments.attach(tx, caller, service.vault, kind, uuid, key)
+        found, new = await attachments.attach(tx, caller, service.vault, kind, uuid, integration_id)
     return Response(shown(found, reveal=reveals(caller, service)), status_code=201 if new else 200)
 
 
 async def _detach(service: Service, caller: Actor, kind: Resource, uuid: str, integration_id: str) -> None:
-    key = ids.key_of(ids.INTEGRATION, integration_id)
     async with transaction(service.pool) as tx:
-        _, was_attached = await attachments.detach(tx, caller, service.vault, kind, uuid, key)
+        _, was_attached = await attachments.detach(tx, caller, service.vault, kind, uuid, integration_id)
     if not was_attached:
         raise not_found("integration")
 

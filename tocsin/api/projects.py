@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 
 from tocsin.actions import projects as actions
-from tocsin.actions.base import INSTALLATION, Actor
+from tocsin.actions.base import person
 from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
 from tocsin.domain import ids
@@ -41,9 +41,8 @@ async def list_(user_id: UUID, service: Service) -> list[ProjectShape]:
 async def switch(uuid: str, user_id: UUID, service: Service) -> ProjectShape:
     """From now on the user's tokens act on this project."""
     project_id = ids.parse(ids.PROJECT, uuid)
-    person = Actor(INSTALLATION, "person", user_id, user_id=user_id)
     async with transaction(service.pool) as tx:
-        await actions.switch(tx, person, user_id, project_id)
+        await actions.switch(tx, person(user_id), project_id)
         found = await accounts.projects_of(tx, service.vault, user_id)
     return next(_shape(project) for project in found if project.id == project_id)
 

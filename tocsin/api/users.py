@@ -79,8 +79,7 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
 
     An address that has an account already gets the same response, and its owner is notified by mail.
     """
-    if service.settings.registration != "open":
-        raise Refused(403, "forbidden", "Registration is by invitation; ask the operator of this installation")
+    people.require_open(service.settings.registration)
     given = data.user
     site = _first_site(given.first_website.strip(), service) if given.first_website else None
     email = rules.address("email", given.email)
@@ -96,7 +95,10 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password_hash = None if password is None else await passwords.hash_of(password, requester)
     newcomer = NewAccount(email, name, password_hash, site)
     async with transaction(service.pool) as tx:
-        made = await people.register(tx, anybody(), service.vault, newcomer, service.settings.default_plan)
+        made = await people.register(
+            tx, anybody(), service.vault, newcomer, service.settings.default_plan,
+            registration=service.settings.registration,
+        )  # fmt: skip
     now, user = seconds(datetime.now(UTC)), made.user
     task = BackgroundTask(account_mail.send_verification, service, user) if user else None
     if made.known:

@@ -60,6 +60,7 @@ class User:
     name: str
     password_hash: str | None
     verified: bool
+    operator: bool
     created_at: datetime
     updated_at: datetime
 
@@ -253,7 +254,10 @@ async def sign_out(tx: Tx, vault: Vault, token: str) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------ users
 
-USER_COLUMNS = "id, email, name, password_hash, email_verified_at IS NOT NULL AS verified, created_at, updated_at"
+USER_COLUMNS = (
+    "id, email, name, password_hash, email_verified_at IS NOT NULL AS verified, operator, "
+    "created_at, updated_at"
+)
 
 USER_BY_EMAIL = f"""
 SELECT {USER_COLUMNS} FROM users WHERE {folded("email")} = {folded("$1::text")}
@@ -369,6 +373,7 @@ def _user(row: asyncpg.Record) -> User:
         name=row["name"],
         password_hash=row["password_hash"],
         verified=row["verified"],
+        operator=row["operator"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from itsdangerous import BadData
 
-from tocsin.domain.errors import Refused, forbidden_state, not_found
+from tocsin.domain.errors import forbidden_state, not_found
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.postgres.database import Tx, folded, key
@@ -81,16 +81,13 @@ REMOVE = "DELETE FROM members WHERE project_id = $1 AND user_id = $2 RETURNING t
 OTHER_OWNERS = "SELECT EXISTS (SELECT FROM members WHERE project_id = $1 AND user_id <> $2 AND role = 'owner')"
 ONE_MEMBER = f"{MEMBERS.partition('ORDER BY')[0]} AND u.id = $2"
 
-
-OWNERS_ONLY = "Only owners of the project may do that; ask one of them"
 IS_OWNER = "SELECT true FROM members WHERE project_id = $1 AND user_id = $2 AND role = 'owner'"
 
 
-async def require_owner(tx: Tx, project_id: UUID, user_id: UUID) -> None:
-    """Raises `Refused` (403) if the user does not own the project; locks the project until the transaction ends."""
+async def holds_as_owner(tx: Tx, project_id: UUID, user_id: UUID) -> bool:
+    """Whether the user owns the project, which stays so until the transaction ends."""
     await tx.execute(LOCK, project_id)
-    if not await tx.fetchval(IS_OWNER, project_id, user_id):
-        raise Refused(403, "forbidden", OWNERS_ONLY)
+    return bool(await tx.fetchval(IS_OWNER, project_id, user_id))
 
 
 async def members(tx: Tx, project_id: UUID) -> list[Member]:

@@ -41,7 +41,7 @@ async def rename(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     except Refused as refused:
         return await _page(viewer, service, {each.field: each.message for each in refused.details})
     async with transaction(service.pool) as tx:
-        await people.rename(tx, viewer.actor, viewer.user_id, name)
+        await people.rename(tx, viewer.actor, name)
     return redirect(PAGE, messages.NAME_SET)
 
 
@@ -76,10 +76,10 @@ async def end_sessions(request: AnyRequest, person: Person, service: Service) ->
     name = form.get("session", "")
     async with transaction(service.pool) as tx:
         if name == "others":
-            await sign_ins.end_others(tx, person.actor, person.user_id, person.session_id)
+            await sign_ins.end_others(tx, person.actor, person.session_id)
         for each in await sessions.of_user(tx, person.user_id):
             if each.id.hex == name:
-                await sign_ins.end(tx, person.actor, person.user_id, each.id)
+                await sign_ins.end(tx, person.actor, each.id)
     return redirect(PAGE, messages.SESSION_ENDED)
 
 

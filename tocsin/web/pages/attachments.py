@@ -54,17 +54,17 @@ async def _change(
 ) -> Response[str]:
     """`do` is `attach`, `attach_all` (including future ones) or `detach`."""
     form = await fields(request, viewer)
-    key, wanted = ids.key_of(ids.INTEGRATION, form.get("integration", "")), form.get("do", "")
+    integration, wanted = form.get("integration", ""), form.get("do", "")
     async with transaction(service.pool) as tx:
         await actions.locked_resource(tx, viewer.project_id, kind, uuid)
         if wanted == "attach_all":
-            found = await actions.attach_all(tx, viewer.actor, service.vault, key)
+            found = await actions.attach_all(tx, viewer.actor, service.vault, ids.key_of(ids.INTEGRATION, integration))
             message = "is now notified about all servers and monitors, including future ones."
         elif wanted == "detach":
-            found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, key)
+            found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, integration)
             message = "will no longer be notified."
         else:
-            found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, key)
+            found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, integration)
             message = "will be notified."
     return redirect(f"{kind.path}/{uuid}#recipients", f"{base.display_name(found)} {message}")
 

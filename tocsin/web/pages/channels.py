@@ -10,6 +10,7 @@ from typing import Literal
 from litestar import Response, post
 
 from tocsin.actions import limits
+from tocsin.actions.base import OPERATOR, require
 from tocsin.domain import account_mail, phones
 from tocsin.integrations.slack import CALLBACK, redirect_uri_of
 from tocsin.settings import Settings
@@ -117,6 +118,7 @@ def _slack(settings: Settings, public_url: str) -> Channel:
 async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """An email to the operator's own address."""
     await fields(request, viewer, readers=True)
+    require(viewer.person, OPERATOR)
     await _limit(service, viewer, "trials by mail", TRIALS)
     settings = service.settings
     mailer = Mailer(settings.smtp, settings.email_from, settings.outbox)
@@ -136,6 +138,7 @@ async def try_mail(request: AnyRequest, viewer: Viewer, service: Service) -> Res
 async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """A text message to a number that was typed in."""
     form = await fields(request, viewer, readers=True)
+    require(viewer.person, OPERATOR)
     number = "".join(form.get("number", "").split())
     if problem := phones.problem(number):
         return redirect(PAGE, f"No text message was sent: the number {problem}.", good=False)
@@ -158,6 +161,7 @@ async def try_sms(request: AnyRequest, viewer: Viewer, service: Service) -> Resp
 async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Whether Slack knows the app, tested with a code that it never issued."""
     await fields(request, viewer, readers=True)
+    require(viewer.person, OPERATOR)
     if service.settings.slack is None:
         return redirect(PAGE, "Nothing was tested: Slack is not set up.", good=False)
     await _limit(service, viewer, "trials of Slack", TRIALS)
@@ -178,7 +182,7 @@ async def try_slack(request: AnyRequest, viewer: Viewer, service: Service) -> Re
 
 async def _limit(service: Service, viewer: Viewer, what: str, limit: Limit) -> None:
     async with transaction(service.pool) as tx:
-        await limits.take_trial(tx, viewer.person, what, limit, messages.RATE_LIMITED)
+        await limits.take(tx, viewer.person, what, limit, messages.RATE_LIMITED)
 
 
 routes = [try_mail, try_sms, try_slack]

@@ -84,7 +84,6 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     try:
         given = integration_form.given(kind, form, changing=True)
         warning = await actions.reachable(kind, kind.parse(given, before.settings), service.settings.allow_networks)
-        given = {field: value for field, value in given.items() if value != before.settings.get(field)}
         name = form.get("name", "").strip() or None
         async with transaction(service.pool) as tx:
             await actions.change(
@@ -122,10 +121,10 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
                 await placing.stop_attach_all(tx, viewer.actor, service.vault, key)
                 message = messages.STOPPED_ATTACH_ALL
             case "detach":
-                await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
+                await placing.detach(tx, viewer.actor, service.vault, of_uuid(place), place, uuid)
                 message = messages.DETACHED
             case _:
-                await placing.attach(tx, viewer.actor, service.vault, of_uuid(place), place, key)
+                await placing.attach(tx, viewer.actor, service.vault, of_uuid(place), place, uuid)
                 message = messages.ATTACHED
     return redirect(f"/integrations/{uuid}#places", message)
 

@@ -53,9 +53,7 @@ async def invite(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     try:
         email, role = rules.address("email", form.get("email", "")), _role(form)
         async with transaction(service.pool) as tx:
-            made = await actions.invite(
-                tx, viewer.actor, email, role, by=viewer.user_id, verified=viewer.verified or viewer.operator
-            )
+            made = await actions.invite(tx, viewer.actor, email, role)
     except Refused as refused:
         if refused.status != 422:
             raise
@@ -94,7 +92,7 @@ async def remove(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     try:
         async with transaction(service.pool) as tx:
             if user_id == viewer.user_id:
-                await actions.leave(tx, viewer.actor, user_id, viewer.project_name)
+                await actions.leave(tx, viewer.actor, viewer.project_name)
                 return redirect("/projects", messages.LEFT.format(name=viewer.project_name))
             member = await actions.remove(tx, viewer.actor, user_id)
     except Refused as refused:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from litestar import Response, get, post
 
-from tocsin.actions import limits, people
 from tocsin.actions import members as joining
+from tocsin.actions import people
 from tocsin.actions import projects as actions
+from tocsin.actions.base import person as as_person
 from tocsin.actions.base import system
 from tocsin.actions.people import settled
-from tocsin.actions.projects import PER_PERSON
 from tocsin.domain import accounts as rules
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
@@ -34,7 +34,7 @@ async def _page(request: AnyRequest, person: Person, service: Service, error: st
     viewer = Viewer(person, person.current, person.csrf, request) if person.current else person
     return page(
         "projects.html", viewer, title="Projects", status_code=422 if error else 200, invited=invited, error=error,
-        makes=_makes(service, person),
+        makes=actions.may_create(person.actor, service.settings.registration),
     )
 
 
@@ -42,24 +42,14 @@ async def _page(request: AnyRequest, person: Person, service: Service, error: st
 async def make(request: AnyRequest, person: Person, service: Service) -> Response[str]:
     """Creates a project: for the operator, and for everybody if registration is open."""
     form = await fields(request, person)
-    if not _makes(service, person):
-        raise Refused(403, "forbidden", messages.NO_PROJECTS)
     try:
         name = names.checked("name", form.get("name", ""))
     except Refused as refused:
         return await _page(request, person, service, refused.details[0].message)
-    plan = "paid" if person.operator else service.settings.default_plan
+    plan, registration = service.settings.default_plan, service.settings.registration
     async with transaction(service.pool) as tx:
-        if not person.operator:
-            await limits.take(tx, person.actor, f"projects of {person.user_id}", PER_PERSON, messages.RATE_LIMITED)
-        owner = await accounts.user_by_id(tx, person.user_id)
-        assert owner is not None
-        await actions.create(tx, person.actor, service.vault, name, plan, owner)
+        await actions.create(tx, person.actor, service.vault, name, plan, registration=registration)
     return redirect("/integrations", messages.PROJECT_MADE.format(name=name))
-
-
-def _makes(service: Service, person: Person) -> bool:
-    return person.operator or service.settings.registration == "open"
 
 
 # ------------------------------------------------------------------------------------------------------ invitations
@@ -74,7 +64,7 @@ async def join(request: AnyRequest, person: Person, service: Service) -> Respons
         invitation = next((each for each in invited if each.id.hex == form.get("invitation")), None)
         if invitation is None:
             return _over()
-        await joining.join(tx, person.actor, invitation, person.user_id)
+        await joining.join(tx, person.actor, invitation)
     return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
 
 
@@ -106,7 +96,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
     if person and user and person.user_id == user.id and user.password_hash is not None:
         async with transaction(service.pool) as tx:
             await people.verify(tx, person.actor, user)
-            await joining.join(tx, person.actor, invitation, user.id)
+            await joining.join(tx, person.actor, invitation)
         return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
     if settled(user):
         return _invitation(invitation, token, person, user)
@@ -121,7 +111,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         found = await people.take_over_invited(tx, system(), service.vault, invitation.email, name, password_hash)
         if found is None:
             return _invitation(invitation, token, person, await accounts.user_by_email(tx, invitation.email))
-        await joining.join(tx, system(name=found.id), invitation, found.id)
+        await joining.join(tx, as_person(found.id), invitation)
     return await begin(request, service, found, "/incidents") or redirect("/sign-in")
 
 

@@ -58,7 +58,7 @@ async def reveal(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     """The token in clear, in this response only, for those who can read it through the API; goes to the audit log."""
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
-        token = await tokens.reveal(tx, viewer.actor, service.vault, viewer.user_id)
+        token = await tokens.reveal(tx, viewer.actor, service.vault)
     return await _page(viewer, service, token=token)
 
 

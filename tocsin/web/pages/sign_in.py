@@ -92,7 +92,7 @@ async def sign_out(request: AnyRequest, person: Person, service: Service) -> Res
     """Then redirects to the page in `next`, such as an invitation for somebody else."""
     form = await fields(request, person)
     async with transaction(service.pool) as tx:
-        await sign_ins.end(tx, person.actor, person.user_id, person.session_id)
+        await sign_ins.end(tx, person.actor, person.session_id)
     return redirect(form.get("next") or "/sign-in?done=out", cookies=[no_session(service)])
 
 
@@ -101,7 +101,7 @@ async def switch(request: AnyRequest, person: Person, service: Service) -> Respo
     form = await fields(request, person)
     project_id = ids.parse(ids.PROJECT, form.get("project", ""))
     async with transaction(service.pool) as tx:
-        await projects.switch(tx, person.actor, person.user_id, project_id)
+        await projects.switch(tx, person.actor, project_id)
     return redirect(FIRST_PAGE)
 
 

@@ -87,7 +87,9 @@ async def callback(
             made = await actions.connect(
                 tx, system(begun.project_id, begun.who), service.vault, begun, kind.granted(grant), service.public_url
             )
-    except Refused:
+    except Refused as refused:
+        if refused.status != 404:
+            raise
         return _back("Slack was not connected: the project no longer exists.")
     name = base.display_name(made)
     if not joined:

@@ -27,7 +27,11 @@ ALTER TABLE text_reports RENAME TO sms_reports;
 ALTER TABLE sms_reports RENAME COLUMN said TO status_text;
 ALTER INDEX text_reports_old RENAME TO sms_reports_old;
 
+UPDATE audit SET who = 'a recipient of its emails' WHERE who = 'a reader of its mails';
+
 -- migrate: rollback
+
+UPDATE audit SET who = 'a reader of its mails' WHERE who = 'a recipient of its emails';
 
 ALTER INDEX sms_reports_old RENAME TO text_reports_old;
 ALTER TABLE sms_reports RENAME COLUMN status_text TO said;
