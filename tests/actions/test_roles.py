@@ -250,38 +250,33 @@ async def test_what_an_owner_or_operator_does_is_done_and_on_record(
     assert (said, who) == (ACTIONS[name].recorded, "ann@example.com")
 
 
-@pytest.mark.parametrize("role", COLUMNS)
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_role_may_do_what_the_table_says_and_nothing_else(
-    name: str, role: Any, house: House, pool: asyncpg.Pool
+    name: str, house: House, pool: asyncpg.Pool
 ) -> None:
-    allowed = role in table()[name][1]
-    refused = None
-    try:
-        async with transaction(pool) as tx:
-            await CALLS[name](tx, acting(house, role), house)
-            raise Undone
-    except Undone:
-        pass
-    except Refused as refusal:
-        refused = refusal
-    assert (refused is None) is allowed, refused
+    for role in COLUMNS:
+        refused = None
+        try:
+            async with transaction(pool) as tx:
+                await CALLS[name](tx, acting(house, role), house)
+                raise Undone
+        except Undone:
+            pass
+        except Refused as refusal:
+            refused = refusal
+        assert (refused is None) is (role in table()[name][1]), (role, refused)
 
 
-@pytest.mark.parametrize("role", COLUMNS)
 @pytest.mark.parametrize("name", sorted(ACTIONS.keys() - CALLS.keys()))
-async def test_what_the_table_does_not_allow_is_refused_before_anything_is_looked_at(name: str, role: Any) -> None:
-    if role in table()[name][1]:
-        return
+async def test_what_the_table_does_not_allow_is_refused_before_anything_is_looked_at(name: str) -> None:
     module, _, verb = name.partition(".")
     do = getattr(importlib.import_module(f"tocsin.actions.{module}"), verb)
-    named = {
-        each.name: None for each in inspect.signature(do).parameters.values() if each.kind is each.KEYWORD_ONLY
-    }
-    others = len(inspect.signature(do).parameters) - len(named) - 2
-    with pytest.raises(Refused) as refusal:
-        await do(None, Actor(INSTALLATION, role, "x@example.com"), *[None] * others, **named)
-    assert refusal.value.status == 403
+    given = list(inspect.signature(do).parameters.values())[2:]
+    named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
+    for role in set(COLUMNS) - table()[name][1]:
+        with pytest.raises(Refused) as refusal:
+            await do(None, Actor(INSTALLATION, role, "x@example.com"), *[None] * (len(given) - len(named)), **named)
+        assert refusal.value.status == 403
 
 
 class Undone(Exception):

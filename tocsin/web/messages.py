@@ -56,7 +56,6 @@ PASSWORD_SET = "Your password was changed, and all other sessions have ended."  
 OLD_PASSWORD = "is not your current password"  # noqa: S105
 SESSION_ENDED = "The session has ended."
 
-NO_PROJECTS = "Only whoever runs this installation can create projects"
 PROJECT_MADE = "Project {name} created. Next, choose where its notifications go."
 INVITED = "You are invited"
 INVITATION_OVER = "It was used or withdrawn, or is older than a week. Ask whoever invited you to invite you again."
