@@ -49,7 +49,7 @@ async def attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Int
     return found, changed(found)
 
 
-@action("keeps integration from what is to come")
+@action("stopped attaching integration to new resources")
 async def stop_attach_all(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """Existing attachments stay; servers and monitors created later are no longer attached."""
     found = await locked(tx, actor, vault, key)

@@ -107,7 +107,7 @@ async def try_out(uuid: str, request: AnyRequest, viewer: Viewer, service: Servi
 
 @post("/integrations/{uuid:str}/attach", include_in_schema=False)
 async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
-    """`do` is `attach_all` (including future ones), `spare_new_ones` (which excludes future ones), or `attach` or
+    """`do` is `attach_all` (including future ones), `stop_attach_all` (which excludes future ones), or `attach` or
     `detach` with `place`, a server's or monitor's uuid.
     """
     form = await fields(request, viewer)
@@ -117,7 +117,7 @@ async def attach(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             case "attach_all":
                 await placing.attach_all(tx, viewer.actor, service.vault, key)
                 message = messages.ATTACHED_TO_ALL
-            case "spare_new_ones":
+            case "stop_attach_all":
                 await placing.stop_attach_all(tx, viewer.actor, service.vault, key)
                 message = messages.STOPPED_ATTACH_ALL
             case "detach":

@@ -28,9 +28,13 @@ ALTER TABLE sms_reports RENAME COLUMN said TO status_text;
 ALTER INDEX text_reports_old RENAME TO sms_reports_old;
 
 UPDATE audit SET who = 'a recipient of its emails' WHERE who = 'a reader of its mails';
+UPDATE audit SET action = 'stopped attaching integration to new resources'
+WHERE action = 'keeps integration from what is to come';
 
 -- migrate: rollback
 
+UPDATE audit SET action = 'keeps integration from what is to come'
+WHERE action = 'stopped attaching integration to new resources';
 UPDATE audit SET who = 'a reader of its mails' WHERE who = 'a recipient of its emails';
 
 ALTER INDEX sms_reports_old RENAME TO text_reports_old;
