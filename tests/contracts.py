@@ -20,12 +20,16 @@ from importlinter import Contract, ContractCheck, fields, output
 
 CHANGES = re.compile(r"\b(?:INSERT\s+INTO|DELETE\s+FROM|pg_notify)\b|(?<!FOR )(?<!KEY )\bUPDATE\s+\w", re.IGNORECASE)
 
+STATEMENT = re.compile(r"\s*(?:WITH\b.*\b)?(?:INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET)\b", re.DOTALL)
+
 Verb = tuple[str, str]
 """A function by its module and name."""
 
 
 class ChangesGoByActions(Contract):
-    """Modules in `packages` call no verb of `storage` that changes anything."""
+    """Modules in `packages` change nothing: they call no function of `storage` that does, hold no such statement of
+    their own, and call no group commit (`….batches.<name>`), which actions are given.
+    """
 
     type_name = "changes_go_by_actions"
 
@@ -36,13 +40,12 @@ class ChangesGoByActions(Contract):
     def check(self, graph: Any, verbose: bool) -> ContractCheck:
         free = {tuple(verb.rsplit(".", 1)) for verb in self.but or ()}  # type: ignore[attr-defined]
         changing = changing_verbs(str(self.storage)) - free
+        names = [name for package in self.packages for name in module_names(package)]  # type: ignore[attr-defined]
         found = [
             f"{name}:{line} calls {'.'.join(verb)}"
-            for package in self.packages  # type: ignore[attr-defined]
-            for name in module_names(package)
-            for line, verb in calls(name)
-            if verb in changing
-        ]
+            for name in names for line, verb in calls(name) if verb in changing
+        ]  # fmt: skip
+        found += [f"{name}:{line} {what}" for name in names for line, what in changes(name)]
         return ContractCheck(kept=not found, metadata={"found": found})
 
     def render_broken_contract(self, check: ContractCheck) -> None:
@@ -95,6 +98,17 @@ def calls(name: str) -> Iterator[tuple[int, Verb]]:
             yield getattr(node, "lineno", 0), verb
 
 
+def changes(name: str) -> Iterator[tuple[int, str]]:
+    """What a module changes by itself."""
+    for node in ast.walk(_parsed(name)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.match(node.value):
+            yield node.lineno, "holds a statement that changes something"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            group = node.func.value
+            if isinstance(group, ast.Attribute) and group.attr == "batches":
+                yield node.lineno, "calls a group commit itself"
+
+
 def _verbs(node: ast.AST, name: str, imported: dict[str, str]) -> Iterator[Verb]:
     for inner in ast.walk(node):
         yield from _verb_of(inner, name, imported)
@@ -110,11 +124,11 @@ def _verb_of(node: ast.AST, name: str, imported: dict[str, str]) -> Iterator[Ver
 
 def _imported(name: str) -> dict[str, str]:
     """What each imported name stands for, as a path with dots."""
-    return {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(_parsed(name)) if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    }  # fmt: skip
+    nodes = list(ast.walk(_parsed(name)))
+    froms = [(node.module, each) for node in nodes if isinstance(node, ast.ImportFrom) for each in node.names]
+    whole = [each for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    assert not [each.name for each in whole if each.name.startswith("tocsin.")], f"{name}: use from … import …"
+    return {each.asname or each.name: f"{module}.{each.name}" for module, each in froms if module}
 
 
 @cache

@@ -57,7 +57,7 @@ class CheckRunner:
     def __init__(self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters) -> None:
         self._pool = pool
         self._context = context
-        self._tallies = counters
+        self._counters = counters
         self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,7 +112,7 @@ class CheckRunner:
         try:
             result = await run_check(due.target, self._context)
             await self._record(CompletedCheck(due, result))
-            self._tallies.count("checks", due.target.check_type, "ok" if result.ok else "failed")
+            self._counters.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:
             # Either this machine lacks resources or the database is unavailable: this says nothing about the site.
             log.warning(

@@ -55,9 +55,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
-        "watch": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
-        "returns": lambda: reboot_watch.run(pool, vault, ssh, stop),
-        "silence": lambda: downtime.run(pool, public_url, stop),
+        "monitor_checks": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
+        "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
+        "downtime": lambda: downtime.run(pool, public_url, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

@@ -89,9 +89,9 @@ class Field:
 
 
 class IntegrationType(ABC):
-    """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
+    """One type of integration. Settings are plain JSON values; those named in `secret_settings` are encrypted at rest.
 
-    `settings` given to `send`, `default_name` and `public_settings` always result from an earlier `parse` (or `begin`).
+    `settings` given to `send`, `default_name` and `public_settings` always result from an earlier `parse`.
     """
 
     type: ClassVar[str]
@@ -143,7 +143,7 @@ class IntegrationType(ABC):
     ) -> Outcome:
         """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""
 
-    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
+    async def before_create(self, tx: Tx, vault: Vault, creator: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
         """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""
 
     def needs_permit(self, to: Sendable) -> bool:

@@ -53,18 +53,18 @@ class SmsIntegration(IntegrationType):
     def default_name(self, settings: Mapping[str, Any]) -> str:
         return f"SMS {settings['phone_number']}"
 
-    async def before_create(self, tx: Tx, vault: Vault, maker: Creator, given: Mapping[str, Any]) -> None:
+    async def before_create(self, tx: Tx, vault: Vault, creator: Creator, given: Mapping[str, Any]) -> None:
         """A paid plan, and in production the code that was sent to this number for this project."""
-        if maker.plan != "paid":
+        if creator.plan != "paid":
             raise paid_plan_required()
-        if not maker.production:
+        if not creator.production:
             return
         code = given.get("verification_code")
         if code is None or code == "":
             raise invalid_field(CODE, "is required; POST /api/v1/integrations/sms/send_verification_code sends it")
         if not isinstance(code, str):
             raise invalid_field(CODE, "must be a string")
-        match await phones.redeem(tx, vault, maker.project_id, given["phone_number"], code.strip()):
+        match await phones.redeem(tx, vault, creator.project_id, given["phone_number"], code.strip()):
             case "wrong":
                 raise _bad_code("is not the code that was sent last")
             case "none":

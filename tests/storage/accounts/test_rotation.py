@@ -110,7 +110,7 @@ async def test_secrets_are_rotated_while_the_service_runs(
         own.start()
         ran = await tocsin("secrets", "rotate", environ=keys)
         assert ran.code == 0, ran.err
-        assert ran.out.startswith("2 secrets were encrypted anew")
+        assert ran.out.startswith("2 secrets were re-encrypted")
 
         own.stop()
         for process in (own.api, own.engine):

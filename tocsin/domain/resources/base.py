@@ -28,6 +28,8 @@ class Resource:
     table: str
     name: str
     """SQL: the display name of this one."""
+    rank: int
+    """Its place among the kinds, where all of them are named."""
     url: str | None = None
     """SQL: the address that its notifications name; None for its page."""
 
@@ -51,7 +53,7 @@ def kinds() -> Mapping[str, Resource]:
     """Every kind that a file next to this one defines as `RESOURCE`, by its `type`."""
     modules = discovery.modules(__name__.rpartition(".")[0])
     found = [module.RESOURCE for module in modules if hasattr(module, "RESOURCE")]
-    return {each.type: each for each in sorted(found, key=lambda each: each.prefix, reverse=True)}
+    return {each.type: each for each in sorted(found, key=lambda each: each.rank)}
 
 
 def of_uuid(uuid: str) -> Resource:

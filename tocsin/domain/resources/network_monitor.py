@@ -10,6 +10,7 @@ RESOURCE = Resource(
     label="network monitor",
     path="/network_monitors",
     table="network_monitors",
+    rank=2,
     name="r.name",
     url="r.url",
 )

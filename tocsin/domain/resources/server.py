@@ -10,5 +10,6 @@ RESOURCE = Resource(
     label="server",
     path="/servers",
     table="servers",
+    rank=1,
     name="coalesce(nullif(r.hostname, ''), r.motherboard_id)",
 )

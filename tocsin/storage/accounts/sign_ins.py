@@ -45,7 +45,7 @@ DELETE FROM known_networks WHERE user_id = $1 AND (
 class SignInAttempt:
     """One attempt: the account, if it exists; the seconds to `wait`, 0 if it is allowed; whether the
     account has been signed in to from that network before (`known`), else it counts for the account from everywhere;
-    and whether to warn the account's owner (`tell`).
+    and whether to warn the account's owner (`warn`).
     """
 
     user: User | None
@@ -67,10 +67,10 @@ async def begin(tx: Tx, vault: Vault, address: str, network: str) -> SignInAttem
     known = bool(user and await tx.fetchval(KNOWN, user.id, _hashes(vault, user, network)))
     if not wait and not known:
         wait = await throttle.take(tx, _at(account), PER_ACCOUNT)
-    tell = bool(wait and user and user.verified) and not await throttle.take(
+    warn = bool(wait and user and user.verified) and not await throttle.take(
         tx, f"told of tries at {account}", WARNING_LIMIT
     )
-    return SignInAttempt(user, account, network, wait, known, tell)
+    return SignInAttempt(user, account, network, wait, known, warn)
 
 
 async def succeed(tx: Tx, vault: Vault, good: SignInAttempt) -> None:

@@ -165,11 +165,12 @@ UPDATE integrations i SET attach_all = true, updated_at = now() WHERE project_id
 
 UNMARK_ALL = "UPDATE integrations SET attach_all = false, updated_at = now() WHERE project_id = $1 AND id = $2"
 
-ATTACH_EXISTING = """
+EXISTING = " UNION ALL ".join(
+    f"SELECT id, $2::uuid FROM {kind.table} WHERE project_id = $1" for kind in kinds().values()
+)
+ATTACH_EXISTING = f"""
 INSERT INTO attachments (resource_id, integration_id)
-SELECT id, $2::uuid FROM servers WHERE project_id = $1
-UNION ALL
-SELECT id, $2::uuid FROM network_monitors WHERE project_id = $1
+{EXISTING}
 ON CONFLICT DO NOTHING
 """
 
@@ -253,7 +254,7 @@ async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | Non
     status: Literal["ok", "failing", "disabled"] = "ok"
     reason = None
     if row["disabled_at"]:
-        status, reason = "disabled", row["disabled_reason"] or "by hand"
+        status, reason = "disabled", row["disabled_reason"] or "manually"
     elif row["failing_since"]:
         status, reason = "failing", row["last_failure"]
     elif blocked := _blocked(row, row["email"]):

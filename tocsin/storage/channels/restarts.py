@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery.queue import LASTING, Job
 from tocsin.storage.postgres.database import Tx, key
 
@@ -86,9 +87,9 @@ UPDATE finished SET reason = CASE WHEN reason IS NULL THEN $2 ELSE reason || '; 
 """
 
 # Reports of the incident's own server after it was seen unreachable.
-REPORTED = """
+REPORTED = f"""
 SELECT EXISTS (SELECT FROM incidents i JOIN server_states s ON s.server_id = i.resource_id
-               WHERE i.id = $1 AND i.resource_type = 'Server' AND s.seen_at > $2)
+               WHERE i.id = $1 AND i.resource_type = '{SERVER.type}' AND s.seen_at > $2)
 """
 
 PIN = """

@@ -71,7 +71,7 @@ WITH engine AS MATERIALIZED (
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
-           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled,
+           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
            i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
     FROM opened b
     JOIN found f ON f.id = b.incident_id

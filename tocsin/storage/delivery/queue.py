@@ -51,7 +51,7 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
 
 RECIPIENT = """i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable,
     i.failing_since IS NOT NULL AS failing,
-    CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'by hand') END AS disabled_reason"""
+    CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled_reason"""
 
 RECIPIENTS = f"SELECT {RECIPIENT} FROM integrations i WHERE id = ANY($1::uuid[])"
 

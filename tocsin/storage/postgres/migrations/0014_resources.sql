@@ -6,3 +6,6 @@
 ALTER TABLE incidents DROP CONSTRAINT incidents_resource_type_check;
 
 -- migrate: rollback
+
+ALTER TABLE incidents ADD CONSTRAINT incidents_resource_type_check
+    CHECK (resource_type IN ('Server', 'NetworkMonitor')) NOT VALID;
