@@ -60,7 +60,7 @@ async def register(
         notified = known and await limits.allows(tx, actor, f"letters about {known.id}", LETTERS_ABOUT_ONE)
         return Registered(None, known if notified else None)
     name = names.cut(f"{user.name or user.email}'s project", names.MAX_LENGTH)
-    project = await projects.create(tx, person(user.id), vault, name, plan, registration=registration)
+    project = await projects.create(tx, person(user.id), vault, name, plan, registration=registration, first=True)
     if new.site:
         await monitors.create(tx, Actor(project.id, "owner", user.id, plan, user.id), new.site)
     return Registered(user)

@@ -26,19 +26,20 @@ def may_create(actor: Actor, registration: str) -> bool:
 
 @action("made project", by=PEOPLE)
 async def create(
-    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, *, registration: str
+    tx: Tx, actor: Actor, vault: Vault, name: str, plan: str, *, registration: str, first: bool = False
 ) -> tuple[NewProject, Change]:
     """A project of the actor's own, which becomes their current one.
 
-    The operator's are paid, and without limit; others may create some if `registration` is open. Raises `Refused`
-    (403, 429).
+    The operator's are paid, and without limit; others may create some beside their `first` if `registration` is open.
+    Raises `Refused` (403, 429).
     """
     owner = await accounts.user_by_id(tx, own(actor))
     assert owner is not None
     if actor.role == "operator":
         plan, made_by = "paid", None
     elif may_create(actor, registration):
-        await limits.take(tx, actor, f"projects of {owner.id}", PER_PERSON, TOO_MANY)
+        if not first:
+            await limits.take(tx, actor, f"projects of {owner.id}", PER_PERSON, TOO_MANY)
         made_by = owner.id
     else:
         raise Refused(403, "forbidden", NO_PROJECTS)
