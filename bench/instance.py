@@ -18,7 +18,7 @@ import psutil
 
 from bench import load
 from bench.processes import Program
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 COMMAND = Path(sys.executable).parent / "tocsin"
 API, ENGINE, POSTGRES, SUPERVISOR = "API", "engine", "PostgreSQL", "supervisor"

@@ -13,7 +13,7 @@ import msgspec
 
 from bench import load
 from bench.processes import Program, listening
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 ALERTMANAGER, BLACKBOX = "prometheus-alertmanager", "prometheus-blackbox-exporter"
 

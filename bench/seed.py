@@ -12,8 +12,9 @@ import click
 
 from tocsin import settings as configuration
 from tocsin.domain import ids
-from tocsin.storage import accounts, database, embedded, retention, sessions
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres import database, embedded, retention
+from tocsin.storage.postgres.secrets import Vault
 
 OTHER_PROJECTS = 1_000
 OWN_SHARE = 10
@@ -101,7 +102,7 @@ CROSS JOIN (SELECT * FROM servers WHERE project_id = $1 AND motherboard_id = 'bo
 ON CONFLICT DO NOTHING
 """
 STATES = """
-INSERT INTO server_states (server_id, seen_at, silent_at)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at)
 SELECT id, now(), 'infinity' FROM servers
 ON CONFLICT DO NOTHING
 """

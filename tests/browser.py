@@ -8,10 +8,16 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, Literal
 
+import asyncpg
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.needed import program
+from tests.service import Service
+from tocsin import settings as configuration
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.secrets import Vault
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -71,3 +77,28 @@ def _axe() -> str:
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as running:
         yield running
+
+
+async def signed_in(service: Service, browser: Browser, **options: Any) -> Page:
+    """A page of somebody who owns the test's project."""
+    settings = configuration.load(environ=service.environ)
+    pool: asyncpg.Pool = await storage.pool(service.database, size=1, name="tests")
+    vault = Vault(settings.secret_keys)
+    try:
+        async with pool.acquire() as tx, tx.transaction():
+            user = await accounts.ensure_user(tx, "ann@example.com")
+            await tx.execute(f"{accounts.INSERT_MEMBER} ON CONFLICT DO NOTHING", service.project.id, user.id, "owner")
+            await accounts.switch(tx, user.id, service.project.id)
+            token = await sessions.begin(tx, vault, user, "Chrome on Linux")
+    finally:
+        await pool.close()
+    context = await browser.new_context(**options)
+    await context.add_cookies([{"name": "tocsin", "value": token, "url": service.url}])
+    return await context.new_page()
+
+
+async def demote(service: Service) -> None:
+    """From now on everybody in the test's project may only read it."""
+    connection = await asyncpg.connect(service.database)
+    await connection.execute("UPDATE members SET role = 'reader' WHERE project_id = $1", service.project.id)
+    await connection.close()

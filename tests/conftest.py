@@ -1,18 +1,15 @@
-"""The test house: one real PostgreSQL, a fresh copy of a migrated database per test, real processes, real far ends."""
+"""What tests are given: a fresh copy of a migrated database each, the service, real far ends."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -20,39 +17,40 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
-from tests.processes import Process, wait_ready
+from tests.postgres import TEMPLATE, Postgres, of_database
 from tests.receivers import Mailbox, Receiver
-from tests.slack_server import SlackServer, Workspace
+from tests.service import (
+    KEY,
+    PUBLIC_URL,
+    QUICK,
+    Service,
+    authorized,
+    mail_by,
+    new_project,
+    running,
+    service_on,
+    shared_service,
+    started,
+)
+from tests.slack_server import SlackServer
+from tests.slack_workspace import Workspace
 from tests.sshd import Machine, Relay, machine
 from tests.twilio import Twilio
-from tests.waiting import PATIENCE
 from tocsin import settings as configuration
-from tocsin.cli.listening import free_port
 from tocsin.settings import Settings
-from tocsin.storage import accounts, embedded
-from tocsin.storage import database as storage
-from tocsin.storage.migrate import migrate
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres import embedded
+from tocsin.storage.postgres.migrate import migrate
+from tocsin.storage.postgres.secrets import Vault
 
-KEY = "dGVzdHMgb25seTogMzIgYnl0ZXMgb2Ygbm8gc2VjcmU="
-"""The key that test databases are sealed with."""
-
-PUBLIC_URL = "http://tocsin.test"
-"""Where the API in this process is."""
-
-QUICK = "0.2,0.3,0.4,0.5,0.5,0.5,0.5,0.5,0.5,0.5"
-"""A retry schedule that a test can wait for."""
-
-TEMPLATE = "tocsin_template"
 ROOM = 4 << 30
 
 LONG = (
-    "test_promises", "test_fuzz", "test_ssh_kill", "test_demo", "test_console_pages", "test_leaks", "test_bad_input",
-    "test_up", "test_ssh_guard_rails", "test_ssh_restart", "test_slack", "test_deliver", "test_house", "test_http",
+    "promises", "test_fuzz", "cli/test_demo", "web/test_pages", "test_leaks", "api/test_bad_input", "cli/test_up",
+    "integrations/test_ssh_guard_rails", "integrations/test_ssh_server_restart", "integrations/test_slack",
+    "integrations/test_slack_troubles", "engine/test_deliver", "test_house", "transports/test_http",
 )  # fmt: skip
-"""Modules whose tests take seconds. They come first, so that no worker is alone with one at the end."""
-
-_numbers = itertools.count(1)
+"""Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
 # How long an example takes says something about the machine, and nothing about what is tested.
 hypothesis.settings.register_profile("tocsin", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -60,40 +58,15 @@ hypothesis.settings.load_profile("tocsin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(Path(__file__).parent).with_suffix("")
+    return next((place for place, name in enumerate(LONG) if path.is_relative_to(name)), len(LONG))
 
 
 # ------------------------------------------------------------------------------------------------------- PostgreSQL
-
-
-def of_database(dsn: str, name: str) -> str:
-    """The same server's database `name`."""
-    address = urlsplit(dsn)
-    return f"{address.scheme}://{address.netloc}/{name}" + (f"?{address.query}" if address.query else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Postgres:
-    """A server of the tests' own. `clone` makes a migrated, empty database in a few dozen milliseconds."""
-
-    dsn: str
-
-    async def clone(self) -> str:
-        name = f"test_{next(_numbers)}"
-        await self.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        return of_database(self.dsn, name)
-
-    async def drop(self, dsn: str) -> None:
-        await self.run(f"DROP DATABASE IF EXISTS {urlsplit(dsn).path[1:]} WITH (FORCE)")
-
-    async def run(self, *statements: str) -> None:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -175,38 +148,7 @@ async def project(pool: asyncpg.Pool, vault: Vault) -> Any:
     return await new_project(pool, vault)
 
 
-async def new_project(pool: asyncpg.Pool, vault: Vault, plan: str = "paid", owner_email: str | None = None) -> Any:
-    async with pool.acquire() as tx, tx.transaction():
-        return await accounts.create_project(tx, vault, f"Project {next(_numbers)}", plan, owner_email)
-
-
 # ------------------------------------------------------------------------------------------------- API in the process
-
-
-@asynccontextmanager
-async def running(app: Any) -> AsyncIterator[None]:
-    """An ASGI application between its startup and its shutdown, as a server would run it."""
-    incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
-    task = asyncio.create_task(app(scope, incoming.get, outgoing.put))
-
-    async def say(event: str) -> None:
-        await incoming.put({"type": f"lifespan.{event}"})
-        answer = asyncio.create_task(outgoing.get())
-        await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            await task
-            raise AssertionError(f"the application ended at {event}")
-        assert answer.result()["type"] == f"lifespan.{event}.complete", answer.result()
-
-    await say("startup")
-    try:
-        yield
-    finally:
-        await say("shutdown")
-        await task
 
 
 @pytest_asyncio.fixture
@@ -222,7 +164,7 @@ async def application(settings: Settings) -> AsyncIterator[httpx.ASGITransport]:
 @pytest_asyncio.fixture
 async def app_client(application: httpx.ASGITransport, project: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of it, signed in as `project`."""
-    async with _client(PUBLIC_URL, project.api_token, transport=application) as client:
+    async with authorized(PUBLIC_URL, project.api_token, transport=application) as client:
         yield client
 
 
@@ -233,120 +175,7 @@ async def visitor(application: httpx.ASGITransport) -> AsyncIterator[httpx.Async
         yield client
 
 
-def _client(url: str, token: str, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE, trust_env=False, **options
-    )
-
-
 # ------------------------------------------------------------------------------------------------------ real processes
-
-
-@dataclass
-class Service:
-    """An API and an engine as real processes on a database of their own.
-
-    `token` and `project` are of a project made for the test; `start`, `api`, `engine` are for tests that own the
-    service (`own_service`), the shared one must be left running.
-    """
-
-    url: str
-    environ: dict[str, str]
-    folder: Path
-    api: Process
-    engine: Process
-    project: Any = None
-    more_engines: list[Process] = field(default_factory=list)
-
-    @property
-    def token(self) -> str:
-        return str(self.project.api_token)
-
-    @property
-    def database(self) -> str:
-        return self.environ["TOCSIN_DATABASE_URL"]
-
-    def client(self, token: str | None = None) -> httpx.AsyncClient:
-        return _client(self.url, token or self.token)
-
-    async def new_project(self, plan: str = "paid", owner_email: str | None = None) -> Any:
-        keys = configuration.load(environ=self.environ).secret_keys
-        pool = await storage.pool(self.database, size=1, name="tests")
-        try:
-            return await new_project(pool, Vault(keys), plan, owner_email)
-        finally:
-            await pool.close()
-
-    def add_engine(self, **environ: str) -> Process:
-        """One more engine on the same database."""
-        number = len(self.more_engines) + 2
-        log = self.folder / f"engine{number}.log"
-        engine = Process("engine", environ={**self.environ, **environ}, log=log).start()
-        self.more_engines.append(engine)
-        return engine
-
-    def start(self) -> None:
-        """Start what does not run, and wait until it works."""
-        for process in (self.api, self.engine):
-            if not process.alive:
-                process.start()
-        wait_ready(self.url, process=self.api)
-
-    def stop(self) -> None:
-        for process in (self.api, self.engine, *self.more_engines):
-            try:
-                process.stop()
-            finally:
-                process.kill()
-
-
-def service_on(database: str, folder: Path, **environ: str) -> Service:
-    """A service that is not started yet. `environ` are settings to add or to change."""
-    port = free_port()
-    settings = {
-        "TOCSIN_ENV": "development",
-        "TOCSIN_DATABASE_URL": database,
-        "TOCSIN_DATA_DIR": str(folder / "data"),
-        "TOCSIN_SECRET_KEYS": KEY,
-        "TOCSIN_RETRY_SCHEDULE": QUICK,
-        **environ,
-    }
-    return Service(
-        url=f"http://127.0.0.1:{port}",
-        environ=settings,
-        folder=folder,
-        api=Process("serve", "--port", str(port), environ=settings, log=folder / "api.log"),
-        engine=Process("engine", environ=settings, log=folder / "engine.log"),
-    )
-
-
-@contextmanager
-def shared_service(postgres: Postgres, folder: Path, mailbox: Mailbox, **environ: str) -> Iterator[Service]:
-    """A service that runs for more than one test."""
-    database = asyncio.run(postgres.clone())
-    service = service_on(database, folder, **mail_by(mailbox), **environ)
-    try:
-        service.start()
-        yield service
-    finally:
-        service.stop()
-        asyncio.run(postgres.drop(database))
-
-
-@asynccontextmanager
-async def started(service: Service) -> AsyncIterator[Service]:
-    """The service runs in here, with a project of the test's own."""
-    try:
-        service.start()
-        service.project = await service.new_project()
-        yield service
-    finally:
-        service.stop()
-
-
-def mail_by(mailbox: Mailbox) -> dict[str, str]:
-    """The settings that hand mail to it."""
-    return {"TOCSIN_SMTP_URL": mailbox.url, "TOCSIN_EMAIL_FROM": "tocsin@example.com"}
 
 
 @pytest.fixture(scope="session")

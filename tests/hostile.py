@@ -250,7 +250,7 @@ class Hostile:
     def silent(self) -> Case:
         return Case("silent", (self.chance.choice([b"", b"\r\n", b"G", b"\x16\x03\x01"]),), 1)
 
-    def crowd(self) -> Case:
+    def limiter(self) -> Case:
         """Half a request, over and over: whoever else comes must be let in."""
         chance = self.chance
         path, length = chance.choice(WRITE), b"Content-Length: %d" % chance.choice([5, 8000, 60_000, 300_000])
@@ -271,5 +271,12 @@ class Hostile:
 KINDS: list[Callable[[Hostile], Case]] = [
     Hostile.valid, Hostile.valid, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.long,
     Hostile.drops, Hostile.half, Hostile.smuggled, Hostile.smuggled, Hostile.chunked, Hostile.deep, Hostile.pipelined,
-    Hostile.unread, Hostile.silent, Hostile.crowd,
+    Hostile.unread, Hostile.silent, Hostile.limiter,
+]  # fmt: skip
+
+NO_BODIES = [
+    b"", b"{", b"nonsense", b"a=1&b=2", b"null", b"5", b'"text"', b"[]", b"[[]]", b"{}", b"{} {}",
+    b"\xff\xfe{\x00}\x00", b'{"a": "\xff"}', b'{"a": NaN}', b'{"' + b"a" * 500_000, b"[" * 200_000, b'{"a":' * 100_000,
+    b"\x00", b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b'{"a": 1e999}',
+    b'{"a": ' + b"9" * 5000 + b"}",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ import psutil
 
 from tests.processes import Process, wait_ready
 from tests.waiting import poll
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 Part = Literal["engine", "api", "postgres", "everything"]
 

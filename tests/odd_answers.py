@@ -1,14 +1,25 @@
-"""Answers that no standard asks for and that servers give all the same, and a server that gives them byte for byte."""
+"""Answers that no standard asks for and that servers give all the same, who gives them, and how they are read."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import shutil
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
+
+import pytest
+import pytest_asyncio
+
+from tocsin.checks.base import CheckContext, run_check
+from tocsin.domain.monitors import Result, Target
+from tocsin.transports.dial import Dialer
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Answer, Http, Unreachable
 
 How = Literal["close", "hang", "reset", "at once"]
 
@@ -181,3 +192,41 @@ class Oddity:
             pass
         finally:
             writer.transport.abort()
+
+
+GUARD = Guard([ipaddress.ip_network("127.0.0.0/8")])
+WIRES = CheckContext(Dialer(GUARD), "Tocsin/test")
+MEBIBYTE = 1 << 20
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[Http]:
+    http = Http(GUARD)
+    yield http
+    await http.close()
+
+
+async def look(url: str, *, status: int = 200, timeout: float = 20, keyword: str | None = None) -> Result:
+    return await run_check(Target(url, "http", timeout, expected_status=[status], keyword=keyword), WIRES)
+
+
+async def posted(http: Http, url: str) -> Answer | str:
+    """The answer, or why there is none."""
+    try:
+        return await http.post(url, b"{}", {})
+    except Unreachable as error:
+        return str(error)
+
+
+async def curl(url: str, *more: str) -> tuple[int, int]:
+    """The status that curl read, 0 for none, and its exit code."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("curl is not installed")
+    running = await asyncio.create_subprocess_exec(
+        program, "-s", "-o", "/dev/null", "--noproxy", "*", "--max-time", "15", "-w", "%{http_code}", *more, url,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, _ = await running.communicate()
+    assert running.returncode is not None
+    return int(printed), running.returncode

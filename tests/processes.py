@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 
 from tests.waiting import PATIENCE, poll
-from tocsin.storage.embedded import die_with_parent
+from tocsin.storage.postgres.children import die_with_parent
 
 
 class Process:
@@ -130,3 +132,21 @@ def _says(process: psutil.Process, name: str) -> bool:
 
 def _tail(process: Process | None) -> str:
     return process.said()[-3000:] if process else ""
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    code: int
+    out: str
+    err: str
+
+
+async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> CommandResult:
+    """Runs the command to its end, without any setting but those given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tocsin", *arguments,
+        env={**clean, **(environ or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return CommandResult(process.returncode or 0, out.decode(), err.decode())

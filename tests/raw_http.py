@@ -8,6 +8,9 @@ import re
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
+
+from tests.service import Service
 
 HEAD = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) [ -~]*\r\n((?:[!#$%&'*+.^_`|~\w-]+: ?[\t -~]*\r\n)*)\r\n")
 INTERIM = 200
@@ -138,3 +141,33 @@ async def ask(
         return answers(await wire.rest(), *methods)
     finally:
         wire.close()
+
+
+LIVE = b"/health/live"
+INCIDENTS = b"/api/v1/incidents"
+GET = b"GET %b HTTP/1.1\r\nHost: tocsin.example.com\r\n\r\n"
+LAST = b"GET /health/live HTTP/1.1\r\nHost: tocsin.example.com\r\nConnection: close\r\n\r\n"
+
+
+def port_of(service: Service) -> int:
+    port = urlsplit(service.url).port
+    assert port
+    return port
+
+
+def post(
+    *headers: bytes, body: bytes = b"", path: bytes = INCIDENTS, host: bytes = b"Host: tocsin.example.com"
+) -> bytes:
+    return b"\r\n".join([b"POST %b HTTP/1.1" % path, host, *headers, b"", b""]) + body
+
+
+def is_refusal(answer: Answer, status: int) -> bool:
+    said = answer.json
+    return (
+        answer.status == status
+        and answer.headers["content-type"] == "application/json"
+        and answer.headers["connection"] == "close"
+        and set(said) == {"error", "message", "details"}
+        and bool(said["message"])
+        and said["details"] == []
+    )

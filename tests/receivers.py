@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.waiting import PATIENCE, poll
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,16 +22,18 @@ import httpx
 from playwright.async_api import Browser, Page
 
 from tests.browser import chromium
-from tests.conftest import Service, of_database, service_on
+from tests.postgres import of_database
 from tests.receivers import Answer, Mailbox, Receiver
+from tests.service import Service, service_on
 from tests.slack_server import SlackServer
 from tests.waiting import until
 from tocsin import settings as configuration
 from tocsin.domain import ids
-from tocsin.storage import accounts, embedded, sessions
-from tocsin.storage import database as storage
-from tocsin.storage.migrate import migrate
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres import embedded
+from tocsin.storage.postgres.migrate import migrate
+from tocsin.storage.postgres.secrets import Vault
 
 TO = Path(__file__).parent.parent / "docs" / "screenshots"
 LARGEST = 120 * 1024

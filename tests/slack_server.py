@@ -13,16 +13,16 @@ import hashlib
 import hmac
 import itertools
 import json
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
+from tests.slack_blocks import complaint
+from tests.slack_workspace import Fault, Posted, Workspace
 from tests.waiting import poll
 
 CLIENT_ID = "3336676.569200954261"
@@ -37,56 +37,6 @@ Said = tuple[int, dict[str, Any], Mapping[str, str]]
 """An answer: status, body, more headers."""
 
 _numbers = itertools.count(1)
-
-
-@dataclass
-class Workspace:
-    """One workspace that has the app, and the channel that its person chose."""
-
-    id: str
-    name: str
-    channel_id: str
-    channel: str
-    bot_token: str
-    user_token: str
-    bot_user_id: str
-    members: set[str] = field(default_factory=set)
-    trouble: str | None = None
-    """What calls with its tokens are told: `token_revoked`, `account_inactive`."""
-    archived: bool = False
-    private: bool = False
-
-
-@dataclass
-class Posted:
-    """One message as it stands, and how often it was written."""
-
-    workspace: Workspace
-    ts: str
-    text: str
-    blocks: list[dict[str, Any]]
-    writes: int = 1
-
-    @property
-    def words(self) -> str:
-        """Everything that a reader can see."""
-        return json.dumps(self.blocks, ensure_ascii=False)
-
-    @property
-    def button(self) -> dict[str, Any] | None:
-        found = [each for block in self.blocks for each in block.get("elements", []) if each["type"] == "button"]
-        return found[0] if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What the next call of a method gets in the place of its answer. With `done`, it is carried out all the same."""
-
-    method: str
-    status: int
-    body: dict[str, Any]
-    headers: Mapping[str, str]
-    done: bool = False
 
 
 class SlackServer:
@@ -339,7 +289,7 @@ class SlackServer:
         workspace, arguments = found
         if workspace.bot_user_id not in workspace.members:
             return _no("not_in_channel")
-        if problem := _problem(arguments):
+        if problem := complaint(arguments):
             return self._wrong(problem)
         ts = f"{int(time.time())}.{next(_numbers):06d}"
         self.messages.append(Posted(workspace, ts, arguments["text"], arguments["blocks"]))
@@ -355,7 +305,7 @@ class SlackServer:
         message = next((each for each in self.messages if each.ts == arguments["ts"]), None)
         if message is None or message.workspace is not workspace:
             return _no("message_not_found")
-        if problem := _problem(arguments):
+        if problem := complaint(arguments):
             return self._wrong(problem)
         message.text, message.blocks, message.writes = arguments["text"], arguments["blocks"], message.writes + 1
         return self._written(workspace, message.ts, arguments)
@@ -409,52 +359,3 @@ class SlackServer:
 
 def _no(error: str) -> Said:
     return 200, {"ok": False, "error": error}, {}
-
-
-def _problem(arguments: Mapping[str, Any]) -> str | None:
-    """What Slack would say of a message's text and blocks."""
-    text, blocks = arguments.get("text"), arguments.get("blocks")
-    if not isinstance(text, str) or not text:
-        return "no_text"
-    if len(text) > 40_000:
-        return "msg_too_long"
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 50:
-        return "invalid_blocks_format"
-    fine = all(
-        isinstance(block, dict) and block.get("type") in BLOCKS and BLOCKS[block["type"]](block) for block in blocks
-    )
-    return None if fine else "invalid_blocks"
-
-
-def _section(block: Mapping[str, Any]) -> bool:
-    return block.keys() <= {"type", "text", "block_id", "fields"} and _text(block["text"], 3000)
-
-
-def _context(block: Mapping[str, Any]) -> bool:
-    elements = block["elements"]
-    return block.keys() <= {"type", "elements", "block_id"} and 1 <= len(elements) <= 10 and all(
-        _text(each, 3000) for each in elements
-    )
-
-
-def _actions(block: Mapping[str, Any]) -> bool:
-    elements = block["elements"]
-    return block.keys() <= {"type", "elements", "block_id"} and 1 <= len(elements) <= 25 and all(
-        each["type"] == "button" and each.keys() <= {"type", "text", "action_id", "value", "style", "url", "confirm"}
-        and each["text"]["type"] == "plain_text" and 1 <= len(each["text"]["text"]) <= 75
-        and 1 <= len(each["action_id"]) <= 255 and 1 <= len(each.get("value", "-")) <= 2000
-        and each.get("style", "primary") in ("primary", "danger")
-        for each in elements
-    )
-
-
-def _text(text: Mapping[str, Any], most: int) -> bool:
-    """Characters that Slack reads as its own must be escaped, or be part of a link or a date."""
-    if text.keys() > {"type", "text", "verbatim", "emoji"} or text["type"] not in ("mrkdwn", "plain_text"):
-        return False
-    plain = re.sub(r"<(https?://[^<>|\s]+\|[^<>]*|!date\^\d+\^[^<>^|]+\|[^<>|]+)>", "", text["text"])
-    bare = re.sub(r"&(amp|lt|gt);", "", plain)
-    return 1 <= len(text["text"]) <= most and not set("<>&") & set(bare)
-
-
-BLOCKS = {"section": _section, "context": _context, "actions": _actions}

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
+from tests.calls import alarm, new_server
 from tests.sshd import PASSWORD, USER
-from tests.test_incidents_api import alarm, new_server
 from tests.waiting import PATIENCE, until
 
 TYPE = "Integrations::SshServerRestartIntegration"

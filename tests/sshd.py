@@ -21,8 +21,8 @@ from typing import Literal
 
 from tests.needed import missing, program
 from tests.waiting import poll
-from tocsin.cli.listening import free_port
-from tocsin.storage.embedded import die_with_parent
+from tocsin.cli.sockets import free_port
+from tocsin.storage.postgres.children import die_with_parent
 
 USER, PASSWORD = "admin", "hunter2-$'\"-secret"
 UID = 10_001

@@ -19,27 +19,27 @@ import httpx
 import tocsin
 from tests.odd_answers import PLAIN, serving
 from tests.waiting import until
-from tocsin.api import caller
-from tocsin.domain.remembered import Remembered
-from tocsin.engine.deliver import KNOWN, Deliverer
+from tocsin.api import authentication
+from tocsin.domain.ttl_cache import TTLCache
+from tocsin.engine.deliver import CACHE_SIZE, Deliverer
 from tocsin.engine.destinations import Destination
-from tocsin.integrations.base import Wires
-from tocsin.storage import queue
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
+from tocsin.integrations.base import Transports
+from tocsin.storage.delivery import queue
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import interfaces
+from tocsin.transports.endpoint import MAX_REMEMBERED_LENGTH, _remembered, endpoint
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
-from tocsin.transports.place import LONGEST_REMEMBERED, _remembered, place
 from tocsin.transports.smtp import Mailer
 
 FIXED = {
-    "tocsin.api.docs.describe", "tocsin.web.pages._content", "tocsin.web.render._environment",
+    "tocsin.api.docs.describe", "tocsin.web.assets._content", "tocsin.web.render._environment",
     "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types", "tocsin.checks.base.types",
-    "tocsin.api.server.build.<locals>.<lambda>",
+    "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
 }  # fmt: skip
 """Caches without a bound of their own, of what is in the package: nothing that anybody sends is a key of them."""
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 
 
 def modules() -> list[Any]:
@@ -55,7 +55,7 @@ def test_every_cache_of_a_function_has_a_bound() -> None:
     unbounded = {name for name, each in ours.items() if each.cache_parameters()["maxsize"] is None}
     assert unbounded <= FIXED
     for name, each in ours.items():
-        assert (each.cache_parameters()["maxsize"] or 0) <= MOST_ENTRIES, name
+        assert (each.cache_parameters()["maxsize"] or 0) <= MAX_ENTRIES, name
 
 
 def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
@@ -63,22 +63,26 @@ def test_what_modules_remember_is_bounded_in_number_and_time() -> None:
         f"{module.__name__}.{name}": value
         for module in modules()
         for name, value in vars(module).items()
-        if isinstance(value, Remembered)
+        if isinstance(value, TTLCache)
     }
-    expected = {"tocsin.api.caller._remembered", "tocsin.web.live._seen", "tocsin.transports.place._remembered"}
+    expected = {
+        "tocsin.api.authentication._token_cache",
+        "tocsin.web.live._seen",
+        "tocsin.transports.endpoint._remembered",
+    }
     assert expected <= kept.keys()
     for name, value in kept.items():
-        assert (value.most <= MOST_ENTRIES, value.seconds <= 60) == (True, True), name
+        assert (value.max_size <= MAX_ENTRIES, value.seconds <= 60) == (True, True), name
 
 
 def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
-    known: Remembered[int, int] = Remembered(3, 60)
+    known: TTLCache[int, int] = TTLCache(3, 60)
     for number in range(5):
         known.put(number, number, time.monotonic())
     assert [known.get(number) for number in range(5)] == [None, None, 2, 3, 4]
     known.put(9, 9, time.monotonic() - 61)
     assert known.get(9) is None
-    old: Remembered[int, int] = Remembered(3, 0.0)
+    old: TTLCache[int, int] = TTLCache(3, 0.0)
     for number in range(3):
         old.put(number, number, time.monotonic())
     assert len(old) == 0, "what is over is forgotten without being asked for"
@@ -90,23 +94,23 @@ def test_the_oldest_is_given_up_first_and_nothing_outlives_its_time() -> None:
 async def test_an_engine_knows_the_settings_and_fortunes_of_so_many_integrations(
     pool: asyncpg.Pool, vault: Vault, project: Any
 ) -> None:
-    wires = Wires(Http(Guard()), Mailer(None, "tocsin@example.com", Path("nowhere")), "http://tocsin.test")
+    wires = Transports(Http(Guard()), Mailer(None, "tocsin@example.com", Path("nowhere")), "http://tocsin.test")
     deliverer = Deliverer(pool, vault, wires, [1.0])
     rows = await pool.fetch(
         """INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable, system, attach_all)
            SELECT gen_random_uuid(), $1, 'Integrations::WebhookIntegration', '{}', false, true, false, false
            FROM generate_series(1, $2) RETURNING id""",
-        project.id, KNOWN + 50,
+        project.id, CACHE_SIZE + 50,
     )  # fmt: skip
     said = queue.test_content("http://tocsin.test", datetime.now(UTC))
     jobs = [Job(row["id"], project.id, row["id"], 1, False, "test", 1, 0, False, said.started_at, said) for row in rows]
     loaded = await asyncio.gather(*map(deliverer._sendable, jobs))
     assert None not in loaded
-    assert len(deliverer._kept) == KNOWN
+    assert len(deliverer._settings_cache) == CACHE_SIZE
     for job in jobs:
         deliverer._destinations[job.integration_id] = Destination(job.integration_id)
-    await deliverer._give_back()
-    assert len(deliverer._destinations) == KNOWN
+    await deliverer._return_expired()
+    assert len(deliverer._destinations) == CACHE_SIZE
 
 
 async def test_connections_are_kept_for_the_next_time_up_to_a_number_and_for_a_few_seconds() -> None:
@@ -132,7 +136,7 @@ async def test_connections_are_kept_for_the_next_time_up_to_a_number_and_for_a_f
 
 
 def test_the_addresses_of_this_machine_are_looked_at_anew_and_are_so_many() -> None:
-    assert len(interfaces.addresses()) <= interfaces.MOST <= MOST_ENTRIES
+    assert len(interfaces.addresses()) <= interfaces.MOST <= MAX_ENTRIES
     assert interfaces.LOOKED_AT_EVERY <= 60
 
 
@@ -142,13 +146,13 @@ def test_the_addresses_of_this_machine_are_looked_at_anew_and_are_so_many() -> N
 async def test_a_token_with_a_megabyte_of_blanks_before_it_is_good_and_not_remembered(
     app_client: httpx.AsyncClient, project: Any
 ) -> None:
-    before = len(caller._remembered)
+    before = len(authentication._token_cache)
     for blanks in (1_000_000, 999_999):
         answer = await app_client.get(
             "/api/v1/integrations", headers={"Authorization": " " * blanks + project.api_token}
         )
         assert answer.status_code == 200
-    assert len(caller._remembered) == before
+    assert len(authentication._token_cache) == before
 
 
 async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client: httpx.AsyncClient) -> None:
@@ -168,10 +172,10 @@ async def test_no_cookie_is_remembered_and_no_query_beyond_its_bound(app_client:
 
 async def test_a_secret_or_a_long_address_is_remembered_by_nobody() -> None:
     before = len(_remembered)
-    place("http://example.com/" + "a" * LONGEST_REMEMBERED)
-    place("http://example.com/\N{SNOWMAN}")
+    endpoint("http://example.com/" + "a" * MAX_REMEMBERED_LENGTH)
+    endpoint("http://example.com/\N{SNOWMAN}")
     assert len(_remembered) == before
-    assert all(len(address) <= LONGEST_REMEMBERED for address, _ in _remembered._known)
+    assert all(len(address) <= MAX_REMEMBERED_LENGTH for address, _ in _remembered._known)
     modules()
     caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
     assert not [each.__qualname__ for each in caches if each.__module__ == "tocsin.integrations.webhook"]

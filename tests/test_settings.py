@@ -35,3 +35,17 @@ def test_a_file_of_keys_without_one_is_refused(tmp_path: Path) -> None:
 def test_a_short_retention_is_one_of_samples_too(tmp_path: Path) -> None:
     loaded = settings.load(tmp_path, {"TOCSIN_RETENTION": "7", "TOCSIN_SMS_COUNTRIES": "at, GB"})
     assert (loaded.retention_raw, loaded.retention, loaded.sms_countries) == (7, 7, ("AT", "GB"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_CONNECTIONS", "0"), ("MAX_CONNECTIONS", "many"), ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
+        ("MAX_HEAD_BYTES", "100"), ("MAX_HEAD_BYTES", "9" * 5000), ("MAX_HEADERS", "3"), ("HEAD_TIMEOUT", "0"),
+        ("HEAD_TIMEOUT", "nan"), ("IDLE_TIMEOUT", "-1"), ("TRANSFER_GRACE", "inf"), ("TRANSFER_RATE", "0"),
+    ],
+)  # fmt: skip
+def test_a_limit_that_cannot_be_kept_is_named(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match=f"^TOCSIN_{name}: ") as refused:
+        settings.load(tmp_path, {f"TOCSIN_{name}": value})
+    assert "\n" not in str(refused.value)

@@ -22,14 +22,14 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from tests import worst
-from tests.conftest import Service, running
+from tests.service import Service, running
 from tocsin import app
 from tocsin.api import body
 from tocsin.api.examples import REQUESTS
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, sessions
-from tocsin.storage.secrets import Vault
+from tocsin.storage.accounts import accounts, sessions
+from tocsin.storage.postgres.secrets import Vault
 
 MOST = 0.020
 NO_PARAMETERS = frozenset({"request", "service", "data", "caller", "user_id", "viewer", "person"})

@@ -10,15 +10,14 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.test_accounts import bearer
-from tests.test_user_tokens import token_of
-from tocsin.storage.secrets import Vault
+from tests.users import bearer, token_of
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import agent
 
 ROOT = Path(__file__).parent.parent
 SHOWN = [
     ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "tocsin/web/templates").glob("*.html"),
-    *(ROOT / "tocsin/web/static").glob("*"), *(ROOT / "tocsin/cli").glob("*.py"), *(ROOT / "tocsin/web").glob("*.py"),
+    *(ROOT / "tocsin/web/static").glob("*"), *(ROOT / "tocsin/cli").glob("*.py"), *(ROOT / "tocsin/web").rglob("*.py"),
     *(ROOT / "tocsin/api").glob("docs.*"),
 ]  # fmt: skip
 ON_A_LINE = (

@@ -1,3 +1,3 @@
-"""Tocsin watches servers and sites, and loses no notification when something happens to them."""
+"""Tocsin monitors servers and websites, and never loses a notification."""
 
 __version__ = "0.1.0"

@@ -9,49 +9,49 @@ from typing import TYPE_CHECKING
 
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
-from tocsin.storage import embedded
+from tocsin.storage.postgres import embedded
 
 if TYPE_CHECKING:
     from tocsin.api.server import Front
     from tocsin.api.service import Service
 
 API_CONNECTIONS = 8
-"""Of each API process: more gain nothing, because callers share commits."""
+"""Connections per API process: more gain nothing, because callers share commits."""
 
 URL_FILE = "url"
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 
 def dsn(settings: Settings) -> str:
-    """Where the database is: the user's own, or the embedded one of the data folder, whoever started it."""
+    """The address of the database: the user's own, or the embedded one of the data folder, whoever started it."""
     return settings.database_url or embedded.dsn_of(settings.data_dir)
 
 
 def public_url(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> str:
-    """What links start with, without a slash at the end."""
+    """The prefix of links, without a slash at the end."""
     found = settings.found_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
     return settings.public_url or found
 
 
 def note_url(settings: Settings, url: str) -> None:
-    """Remember where `tocsin up` answers, for commands that put links into mails beside it."""
+    """Store the URL of `tocsin up`, for other commands that put links into mails."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.data_dir / URL_FILE).write_text(f"{url}\n", encoding="utf-8")
 
 
 def noted_url(settings: Settings) -> str:
-    """What links start with, for a process that answers no requests itself."""
+    """The prefix of links, for a process that serves no requests itself."""
     file = settings.data_dir / URL_FILE
     return settings.public_url or (file.read_text(encoding="utf-8").strip() if file.exists() else public_url(settings))
 
 
 def require_keys(settings: Settings) -> None:
-    """Raises `Unusable` where there is no key to seal secrets with."""
+    """Raises `Unusable` if there is no key to encrypt secrets with."""
     if settings.secret_keys:
         return
     if settings.database_url:
         raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")
-    raise Unusable("TOCSIN_SECRET_KEYS", f"is not set, and {settings.keys_file} is made by: tocsin up")
+    raise Unusable("TOCSIN_SECRET_KEYS", f"is not set, and {settings.keys_file} is created by: tocsin up")
 
 
 def api_app(settings: Settings, public_url: str) -> Front:
@@ -66,14 +66,14 @@ def api_app(settings: Settings, public_url: str) -> Front:
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
-        from tocsin.api import service
-        from tocsin.storage import database
-        from tocsin.storage.secrets import Vault
+        from tocsin.api.service import Service
+        from tocsin.storage.postgres import database
+        from tocsin.storage.postgres.secrets import Vault
 
         vault = Vault(settings.secret_keys)
         pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
         try:
-            yield service.of(pool, settings, vault, public_url)
+            yield Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
         finally:
             pool.terminate()
 
@@ -83,7 +83,7 @@ def api_app(settings: Settings, public_url: str) -> Front:
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event) -> None:
-    """An engine, until `stop` is set; it hands back what is in flight before it returns. Raises `Unusable`."""
+    """An engine, until `stop` is set; it returns what is in flight to the queue first. Raises `Unusable`."""
     from tocsin.engine import run
 
     require_keys(settings)

@@ -16,7 +16,7 @@ import platformdirs
 from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
-from tocsin.domain.greeting import is_greeting
+from tocsin.domain.helo import is_helo_name
 from tocsin.domain.settings import (
     DAY,
     Network,
@@ -37,9 +37,9 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """Where mail is handed in. `tls` is from the first byte (smtps); `starttls` is `auto`, `always` or `never`.
+    """The mail server. `tls` is from the first byte (smtps); `starttls` is `auto`, `always` or `never`.
 
-    `helo` is what we call ourselves there; where it is None, the connection shows what is right.
+    `helo` is our name there; if None, it follows from the connection.
     """
 
     host: str
@@ -52,18 +52,18 @@ class Smtp:
 
     @property
     def exposure(self) -> str | None:
-        """Why mail may go in clear over a network, and what to do, in one sentence; None where it may not, or shall."""
+        """Why mail may be sent in clear over a network, and what to do, in a sentence; None if it cannot, or is to."""
         if self.tls or self.starttls != "auto" or _is_here(self.host):
             return None
         return (
-            "TOCSIN_SMTP_URL leaves encryption to the server, so whoever stands between could have mail sent in clear: "
+            "TOCSIN_SMTP_URL leaves encryption to the server, so an attacker in between could have mail sent in clear: "
             "add ?starttls=always to it, or starttls=never where that network is to be trusted"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Twilio:
-    """How SMS is handed to Twilio. `sender` is a number, or the SID (`MG…`) of a messaging service."""
+    """How SMS is sent through Twilio. `sender` is a number, or the SID (`MG…`) of a messaging service."""
 
     account_sid: str
     auth_token: str = field(repr=False)
@@ -84,12 +84,12 @@ class Slack:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one API process takes from whoever connects, before it knows who that is.
+    """What one API process accepts from unauthenticated clients.
 
-    `idle_timeout` is longer than what proxies use, so that they end a connection and not we. An IPv6 address counts by
-    its /64; a trusted proxy's has no limit of its own. Of a body something must come every `transfer_grace`,
-    and after the first of these `transfer_rate` bytes a second on average; an answer may rest for `idle_timeout` before
-    it must be taken at that rate.
+    `idle_timeout` is longer than what proxies use, so that they close connections, not we. An IPv6 address counts by
+    its /64; a trusted proxy's has no limit of its own. Some of a body must arrive every `transfer_grace`, and after
+    the first of these `transfer_rate` bytes a second on average; a response may stall for `idle_timeout` before it must
+    be read at that rate.
     """
 
     connections: int
@@ -104,7 +104,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked; seconds, and days of retention. `tocsin up` tells its processes the `found_url`."""
+    """Every setting, checked; seconds, and days of retention. `tocsin up` passes the `found_url` to its processes."""
 
     env: Literal["production", "development", "test"]
     data_dir: Path
@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def outbox(self) -> Path:
-        """Where mail goes while no SMTP server is set, and SMS where the provider is `outbox`."""
+        """Where mail is written while no SMTP server is set, and SMS if the provider is `outbox`."""
         return self.data_dir / "outbox"
 
     @property
@@ -152,7 +152,7 @@ LOCAL_NETWORKS = tuple(
 def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from the environment, then from `.env` in the data folder.
 
-    Raises `Unusable` for the first setting that cannot be used; unknown names are not looked at.
+    Raises `Unusable` for the first setting that cannot be used; unknown names are ignored.
     """
     folder = Path(data_dir or environ.get("TOCSIN_DATA_DIR") or platformdirs.user_data_path("tocsin"))
     folder = folder.expanduser().absolute()
@@ -199,7 +199,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
 
 
 def debugging(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether TOCSIN_DEBUG asks for tracebacks and for everything that can be logged."""
+    """Whether TOCSIN_DEBUG enables tracebacks and debug logs."""
     return environ.get("TOCSIN_DEBUG", "").strip().lower() in ("1", "true", "yes")
 
 
@@ -257,7 +257,7 @@ def _secret_keys(value: str, file: Path) -> tuple[bytes, ...]:
 
 
 Text = Callable[..., str]
-"""A setting's value by its name, or what else it is."""
+"""A setting's value by its name, or a default."""
 
 
 def _limits(text: Text) -> Limits:
@@ -309,7 +309,7 @@ def _slack(text: Text) -> Slack | None:
     authorize_url = _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize"))
     if not any(map(text, needed)):
         return None
-    _all_or_none(text, needed, "another of Slack's settings is there")
+    _all_or_none(text, needed, "another of Slack's settings is set")
     client_id, client_secret, signing_secret = map(text, needed)
     return Slack(client_id, client_secret, signing_secret, api_url, authorize_url)
 
@@ -344,7 +344,7 @@ def _is_here(host: str) -> bool:
 
 
 def _helo(value: str) -> str | None:
-    if value and not is_greeting(value):
+    if value and not is_helo_name(value):
         raise Unusable(
             "TOCSIN_SMTP_HELO",
             f"is {value!r}, but must be a full host name such as tocsin.example.com, or an address such as [192.0.2.1]",

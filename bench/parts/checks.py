@@ -14,7 +14,7 @@ from bench.figures import Figure, at_least_of_peer, median
 from bench.instance import Tocsin
 from bench.peers import Blackbox
 from bench.workshop import Workshop, per_1000, shares
-from tocsin.storage import embedded
+from tocsin.storage.postgres import embedded
 
 COUNT = "SELECT count(*), count(*) FILTER (WHERE ok), clock_timestamp() FROM checks"
 PROBES_A_SECOND = 1_000

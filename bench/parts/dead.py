@@ -9,7 +9,7 @@ from bench.figures import Figure, at_most_of_peer, percentile
 from bench.instance import Tocsin
 from bench.parts.latency import RATE, paced, warm_up
 from bench.workshop import Workshop
-from tocsin.cli.listening import free_port
+from tocsin.cli.sockets import free_port
 
 ROUNDS = 3
 SETTLE = 11

@@ -1,1 +1,1 @@
-"""The HTTP API: a file a noun."""
+"""The HTTP API: one file per noun."""

@@ -1,23 +1,19 @@
-"""Which integrations are told of a server's or a monitor's incidents."""
+"""Which integrations are notified of a resource's incidents."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import msgspec
 from litestar import Response, delete, get, post
+from litestar.handlers import HTTPRouteHandler
 
-from tocsin.api.caller import Caller
+from tocsin.actions import attachments
+from tocsin.actions.base import Actor
 from tocsin.api.integrations import IntegrationShown, reveals, shown
 from tocsin.api.service import Service
-from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.integrations import keeping
-from tocsin.storage import integrations
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Resource
-
-PREFIX: dict[Resource, str] = {"server": ids.SERVER, "network_monitor": ids.MONITOR}
+from tocsin.domain.resources.base import Resource, kinds
+from tocsin.storage.channels import integrations
+from tocsin.storage.postgres.database import transaction
 
 
 class ToAttach(msgspec.Struct):
@@ -26,84 +22,54 @@ class ToAttach(msgspec.Struct):
     integration_id: str
 
 
-async def _attached(service: Service, caller: Caller, kind: Resource, uuid: str) -> list[IntegrationShown]:
-    async with service.pool.acquire() as tx, tx.transaction():
-        resource = await _held(tx, caller, kind, uuid)
+async def _attached(service: Service, caller: Actor, kind: Resource, uuid: str) -> list[IntegrationShown]:
+    async with transaction(service.pool) as tx:
+        resource = await attachments.locked_resource(tx, caller.project_id, kind, uuid)
         found = await integrations.attached(tx, service.vault, caller.project_id, resource)
     return [shown(each, reveal=reveals(caller, service)) for each in found]
 
 
 async def _attach(
-    service: Service, caller: Caller, kind: Resource, uuid: str, integration_id: str
+    service: Service, caller: Actor, kind: Resource, uuid: str, integration_id: str
 ) -> Response[IntegrationShown]:
-    async with service.pool.acquire() as tx, tx.transaction():
-        resource = await _held(tx, caller, kind, uuid)
-        key = ids.key_of(ids.INTEGRATION, integration_id)
-        found = await keeping.held(tx, service.vault, caller.project_id, key)
-        new = await keeping.attach(tx, caller.who, found, resource, uuid)
+    async with transaction(service.pool) as tx:
+        found, new = await attachments.attach(tx, caller, service.vault, kind, uuid, integration_id)
     return Response(shown(found, reveal=reveals(caller, service)), status_code=201 if new else 200)
 
 
-async def _detach(service: Service, caller: Caller, kind: Resource, uuid: str, integration_id: str) -> None:
-    async with service.pool.acquire() as tx, tx.transaction():
-        resource = await _held(tx, caller, kind, uuid)
-        key = ids.key_of(ids.INTEGRATION, integration_id)
-        found = await integrations.one(tx, service.vault, caller.project_id, key)
-        if found is None or not await keeping.detach(tx, caller.who, found, resource, uuid):
-            raise not_found("integration")
+async def _detach(service: Service, caller: Actor, kind: Resource, uuid: str, integration_id: str) -> None:
+    async with transaction(service.pool) as tx:
+        _, was_attached = await attachments.detach(tx, caller, service.vault, kind, uuid, integration_id)
+    if not was_attached:
+        raise not_found("integration")
 
 
-async def _held(tx: Tx, caller: Caller, kind: Resource, uuid: str) -> UUID:
-    key = ids.parse(PREFIX[kind], uuid)
-    if key is None or not await integrations.hold_resource(tx, caller.project_id, kind, key):
-        raise not_found(kind)
-    return key
+def _routes(kind: Resource) -> list[HTTPRouteHandler]:
+    """The calls below one kind of resource."""
+    path = f"/api/v1{kind.path}/{{uuid:str}}/integrations"
+
+    @get(path, summary=f"List integrations on a {kind.label}", operation_id=f"list_integrations_of_{kind.noun}")
+    async def list_(uuid: str, caller: Actor, service: Service) -> list[IntegrationShown]:
+        """All that are notified of its incidents."""
+        return await _attached(service, caller, kind, uuid)
+
+    @post(
+        path, status_code=201, summary=f"Attach an integration to a {kind.label}",
+        operation_id=f"attach_integration_to_{kind.noun}",
+    )  # fmt: skip
+    async def attach(uuid: str, data: ToAttach, caller: Actor, service: Service) -> Response[IntegrationShown]:
+        """200 if it was attached before."""
+        return await _attach(service, caller, kind, uuid, data.integration_id)
+
+    @delete(
+        f"{path}/{{integration_id:str}}", status_code=204, summary=f"Detach an integration from a {kind.label}",
+        operation_id=f"detach_integration_from_{kind.noun}",
+    )  # fmt: skip
+    async def detach(uuid: str, integration_id: str, caller: Actor, service: Service) -> None:
+        """Incidents are no longer sent there."""
+        await _detach(service, caller, kind, uuid, integration_id)
+
+    return [list_, attach, detach]
 
 
-@get("/api/v1/servers/{uuid:str}/integrations")
-async def of_server(uuid: str, caller: Caller, service: Service) -> list[IntegrationShown]:
-    """List integrations on a server"""
-    return await _attached(service, caller, "server", uuid)
-
-
-@post("/api/v1/servers/{uuid:str}/integrations", status_code=201)
-async def attach_to_server(
-    uuid: str, data: ToAttach, caller: Caller, service: Service
-) -> Response[IntegrationShown]:
-    """Attach an integration to a server
-
-    200 where it was attached before.
-    """
-    return await _attach(service, caller, "server", uuid, data.integration_id)
-
-
-@delete("/api/v1/servers/{uuid:str}/integrations/{integration_id:str}", status_code=204)
-async def detach_from_server(uuid: str, integration_id: str, caller: Caller, service: Service) -> None:
-    """Detach an integration from a server"""
-    await _detach(service, caller, "server", uuid, integration_id)
-
-
-@get("/api/v1/network_monitors/{uuid:str}/integrations")
-async def of_monitor(uuid: str, caller: Caller, service: Service) -> list[IntegrationShown]:
-    """List integrations on a network monitor"""
-    return await _attached(service, caller, "network_monitor", uuid)
-
-
-@post("/api/v1/network_monitors/{uuid:str}/integrations", status_code=201)
-async def attach_to_monitor(
-    uuid: str, data: ToAttach, caller: Caller, service: Service
-) -> Response[IntegrationShown]:
-    """Attach an integration to a network monitor
-
-    200 where it was attached before.
-    """
-    return await _attach(service, caller, "network_monitor", uuid, data.integration_id)
-
-
-@delete("/api/v1/network_monitors/{uuid:str}/integrations/{integration_id:str}", status_code=204)
-async def detach_from_monitor(uuid: str, integration_id: str, caller: Caller, service: Service) -> None:
-    """Detach an integration from a network monitor"""
-    await _detach(service, caller, "network_monitor", uuid, integration_id)
-
-
-routes = [of_server, attach_to_server, detach_from_server, of_monitor, attach_to_monitor, detach_from_monitor]
+routes = [route for kind in kinds().values() for route in _routes(kind)]

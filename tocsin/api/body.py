@@ -1,4 +1,4 @@
-"""Reading bodies: JSON whatever the content type says, into a handler's own shape, or refused in words."""
+"""Reading bodies: JSON whatever the content type says, into a handler's own shape, or an error."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from litestar.types import Empty
 from litestar.typing import FieldDefinition
 from msgspec import inspect
 
-from tocsin.api.plain import check_extent, fault, is_json, parse, says_nul
-from tocsin.api.wording import body_needed, field, refusal, wrong
+from tocsin.api.bounded_json import check_extent, fault, is_json, parse, says_nul
+from tocsin.api.validation_messages import body_needed, field, refusal, wrong
 
 OPEN_LIMIT = 8 * 1024
-"""Bytes of a body that are read from anybody, where a route does not say otherwise."""
+"""Maximum bytes of a body from anybody, unless the route sets another limit."""
 LIMIT = 64 * 1024
-"""And from who is known."""
+"""The same for authenticated callers."""
 LONG_LIMIT = 1024 * 1024
-"""And on routes where much is said at once."""
+"""The same on routes for bulk data."""
 BATCH_LIMIT = 9 * 256 * 1024
-"""Of a batch: 1,000 incidents, each told at the greatest length, and what else belongs to them."""
+"""Of a batch: 1,000 incidents, each with the longest message, and the rest of their fields."""
 
 KNOWN = frozenset({"caller", "user_id", "viewer", "person"})
-"""What a handler names that has to know whom it acts for. All of them are asked for before the body is read."""
+"""Parameters of handlers that need authentication. They are resolved before the body is read."""
 
 Reader = Callable[[bytes], Any]
 
 
 def bounded(handler: HTTPRouteHandler) -> HTTPRouteHandler:
-    """The handler, with the most bytes of a body that suit it."""
+    """The handler, with the body limit that suits it."""
     if handler.request_max_body_size is Empty:
         known = KNOWN & signature(handler.fn).parameters.keys()
         handler.request_max_body_size = LIMIT if known else OPEN_LIMIT
@@ -44,10 +44,10 @@ def bounded(handler: HTTPRouteHandler) -> HTTPRouteHandler:
 def reader(shape: Any) -> Reader:
     """A function that reads a body into `shape`, a `msgspec.Struct` or an optional one; unknown fields are ignored.
 
-    It raises `Refused`: 400 where the body is no JSON or its root object is missing or something else, 413 where it is
-    too much, 422 with the field's path (root object left out) for values of the wrong type, numbers beyond 64 bits and
-    strings with a NUL. A shape's `LOOSE` names what its handler judges piece by piece, so that one bad piece does not
-    spoil the whole: there, numbers that nothing can hold are infinite, and halves of surrogate pairs are U+FFFD.
+    It raises `Refused`: 400 if the body is not JSON or its root object is missing or something else, 413 if it is
+    too large, 422 with the field's path (root object left out) for values of the wrong type, numbers beyond 64 bits and
+    strings with a NUL. A shape's `LOOSE` names what its handler validates item by item, so that one bad item does not
+    fail the whole: there, numbers out of range are infinite, and lone surrogates are U+FFFD.
     """
     struct = _struct(shape)
     decoder, textual = msgspec.json.Decoder(struct), _textual(inspect.type_info(struct))
@@ -61,7 +61,7 @@ def reader(shape: Any) -> Reader:
             try:
                 return decoder.decode(body)
             except msgspec.ValidationError as error:
-                if is_json(body):  # also behind the value that does not fit
+                if is_json(body):  # also after the value that does not fit
                     raise refusal(str(error), roots, struct) from None
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
@@ -77,13 +77,13 @@ def reader(shape: Any) -> Reader:
 
 
 def _struct(shape: Any) -> Any:
-    """What a body must be where there is one: `null` is no object."""
+    """The type of a present body: `null` is no object."""
     kinds = [shape, *getattr(shape, "__args__", ())]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), shape)
 
 
 def _roots(struct: Any) -> frozenset[str]:
-    """The names of the object that wraps a body's fields: its `ROOTS`, or its only field where that is an object."""
+    """The names of the object that wraps a body's fields: its `ROOTS`, or its only field if that is an object."""
     if hasattr(struct, "ROOTS"):
         return frozenset(struct.ROOTS)
     known = inspect.type_info(struct)
@@ -93,7 +93,7 @@ def _roots(struct: Any) -> frozenset[str]:
 
 
 def _textual(kind: inspect.Type) -> bool:
-    """Whether a shape is of text alone: then no number can be beyond it, and it can be filled in one go."""
+    """Whether a shape has only text: then no number can be out of range, and it can be decoded in one pass."""
     match kind:
         case inspect.StructType():
             return all(_textual(each.type) for each in kind.fields)
@@ -113,11 +113,11 @@ def _without(plain: object, names: Collection[str]) -> object:
 
 
 class JsonBody(AbstractDTO[Any]):
-    """Puts `reader` in the place of Litestar's own reading, which is lax about types and minds the content type."""
+    """Replaces Litestar's own decoding, which is lax about types and depends on the content type, by `reader`."""
 
     config = DTOConfig()
     model_type = object
-    readers: dict[str, Reader] = {}  # noqa: RUF012  (of the class by intention: one for each handler)
+    readers: dict[str, Reader] = {}  # noqa: RUF012  (on the class by intention: one for each handler)
 
     def decode_bytes(self, value: bytes) -> Any:
         return self.readers[self.asgi_connection.route_handler.handler_id](value)

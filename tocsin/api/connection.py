@@ -1,7 +1,7 @@
-"""A connection of the server: what it takes from a client that nobody knows yet, in bytes, in time and in number.
+"""A connection of the server, with limits for unauthenticated clients: in bytes, in time and in number.
 
-uvicorn's protocol with bounds. A request that cannot be read, or comes too slowly, is refused in the words of all other
-refusals and ends the connection: nothing behind it is taken for a request. It is answered in its turn, and once.
+uvicorn's protocol with limits. A request that cannot be read, or comes too slowly, gets an error like any other and
+ends the connection: nothing after it is parsed as a request. It is answered in its turn, and once.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import msgspec
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tocsin.api import heads, refusals
-from tocsin.api.crowd import Crowd, Party
+from tocsin.api import errors, request_head
+from tocsin.api.connection_limits import ConnectionLimiter, Group
 from tocsin.domain.errors import Refused
 from tocsin.settings import Limits
 
 SLICE = 8 << 10
-"""Bytes that are parsed at once: what is pipelined behind them waits, unread, until there is an answer."""
+"""Bytes that are parsed at once: what is pipelined after them waits, unread, until there is a response."""
 LINGER = 5.0
-"""Seconds that we go on reading (and forgetting) after a refusal, so that it can be read (RFC 9112, 9.6)."""
+"""Seconds to go on reading (and discarding) after an error response, so that the client can read it (RFC 9112, 9.6)."""
 FRAMING = 8
-"""Bytes that may come for each byte of a body in chunks, beside as many as a head may have."""
+"""Bytes allowed for each byte of a chunked body, besides as many as a head may have."""
 
 BETWEEN, HEAD, BODY = range(3)
-"""What the parser is in: no request, or one of its parts."""
+"""The parser's state: no request, or one of its parts."""
 
 
 class Flow(FlowControl):
-    """Reading may be held back whatever the application wants."""
+    """Reading may be paused whatever the application wants."""
 
     held = False
 
@@ -43,7 +43,7 @@ class Flow(FlowControl):
 
 
 class Outlet:
-    """What the framework's answers leave by: a transport that does not end in the face of a client that still sends."""
+    """The transport for the framework's responses: it does not close while the client is still sending."""
 
     def __init__(self, connection: Connection) -> None:
         self.close = connection.end
@@ -52,11 +52,11 @@ class Outlet:
 
 
 class Connection(HttpToolsProtocol):
-    """One of the crowd. Its deadline is the moment at which the client is too late."""
+    """One connection. Its deadline is when the client times out."""
 
-    crowd: ClassVar[Crowd]
+    limiter: ClassVar[ConnectionLimiter]
     limits: Limits
-    party: Party
+    group: Group
     flow: Flow
 
     _deadline = math.inf
@@ -66,44 +66,44 @@ class Connection(HttpToolsProtocol):
     _head = 0
     """Bytes of an unfinished head."""
     _body = _raw = 0
-    """Bytes of a body, and of all that came for it after the first slice, which began to count at `_since`."""
+    """Bytes of a body, and of all that came for it after the first slice, counted from `_since`."""
     _since: float | None = None
     _held: memoryview | None = None
     _running: Any = None
-    """The exchange that is being answered, or was so last; `cycle` is the one that came last."""
-    _last_word: bytes | None = None
-    """The refusal that ends the connection, when all before it is answered."""
-    _deaf = False
-    """What comes is thrown away."""
+    """The cycle that is being answered, or was last; `cycle` is the one that arrived last."""
+    _final_refusal: bytes | None = None
+    """The error response that ends the connection, once all requests before it are answered."""
+    _discarding = False
+    """Input is discarded."""
     _stalled: tuple[float, int] | None = None
-    """Since when nothing more is taken of our answers, and how much waited then."""
+    """Since when the client reads no more of our responses, and how much was buffered then."""
 
     version = "1.1"
 
     def begin_exchange(self) -> None:
-        """A head is there, and in order."""
+        """A valid head has arrived."""
         url, headers, expected = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()  # the scope, which only the framework needs
         self.url, self.headers, self.expect_100_continue = url, headers, expected
         self.scope["headers"] = headers
         super().on_headers_complete()
-        self.cycle.transport = Outlet(self)  # type: ignore[assignment]  # all that is used of one
+        self.cycle.transport = Outlet(self)  # type: ignore[assignment]  # the part of it that is used
 
     # ------------------------------------------------------------------------------------------------------- reading
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.limits = self.crowd.limits
+        self.limits = self.limiter.limits
         self.flow = Flow(transport)
-        if self.crowd.join(self, self.client[0] if self.client else ""):
+        if self.limiter.join(self, self.client[0] if self.client else ""):
             self._deadline = self.loop.time() + self.limits.head_timeout
         else:
-            self._deaf = True
-            transport.write(self._refusal(heads.no_room()))
+            self._discarding = True
+            transport.write(self._refusal(request_head.no_room()))
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         if len(data) <= SLICE and self._held is None and not self.pipeline:
             self._feed(data)
@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Parse what is held back, as far as it is its turn, and read on when nothing is."""
+        """Parse what is held back, as far as its turn has come; resume reading when nothing is left."""
         while self._held is not None and not self.pipeline:
             part, rest = self._held[:SLICE], self._held[SLICE:]
             self._held = rest if rest else None
@@ -135,14 +135,14 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__
             if isinstance(cause, Refused):
                 self._refuse(cause)
-            elif not self._deaf:
-                self._refuse(heads.malformed())
-        if self._deaf:
+            elif not self._discarding:
+                self._refuse(request_head.malformed())
+        if self._discarding:
             return
         if self._part == HEAD:
             self._head = 0 if self._ended else self._head + len(data)
             if self._head > self.limits.head_bytes or len(self.headers) > self.limits.headers:
-                self._refuse(heads.too_long())
+                self._refuse(request_head.too_long())
             elif not self._answering:
                 self._await_head()
         elif self._part == BODY:
@@ -155,17 +155,17 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _take_place(self) -> None:
-        """Busy with a complete request, or waiting for its rest, or for the client to take of an answer."""
+        """Set the state: busy with a complete request, waiting for its rest, or for the client to read a response."""
         running = self._running
         answered = running is None or running.response_complete
         if answered or (running is self.cycle and self._part == BODY) or self.flow.write_paused:
-            self.crowd.waiting(self)
+            self.limiter.waiting(self)
         else:
-            self.crowd.busy(self)
+            self.limiter.busy(self)
 
     def _await_head(self) -> None:
-        if self not in self.party.waiting:
-            self.crowd.waiting(self)
+        if self not in self.group.waiting:
+            self.limiter.waiting(self)
             self._deadline = self.loop.time() + self.limits.head_timeout
 
     def _await_body(self, came: int) -> None:
@@ -176,24 +176,24 @@ class Connection(HttpToolsProtocol):
         else:
             self._raw += came
             if self._raw > limits.head_bytes + FRAMING * self._body:
-                self._refuse(heads.unreadable("there is more around its chunks than in them"))
+                self._refuse(request_head.unreadable("there is more around its chunks than in them"))
                 return
         if self._answering:
-            # What came fast is no credit for silence.
+            # Fast data earns no credit for a later pause.
             self._deadline = limits.transfer_grace + min(self._since + self._raw / limits.transfer_rate, now)
         self._take_place()
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
         try:
             method, version = self.parser.get_method(), self.parser.get_http_version()
-            head = heads.without_upgrade(method, self.url, version, self.headers)
+            head = request_head.without_upgrade(method, self.url, version, self.headers)
         except Refused as refusal:
             self._refuse(refusal)
             return
         self.parser = httptools.HttpRequestParser(self)
         self._part = BETWEEN
         self._feed(head)
-        if rest and not self._deaf:
+        if rest and not self._discarding:
             self._feed(rest)
 
     # ------------------------------------------------------------------------------------------------ what is parsed
@@ -205,23 +205,23 @@ class Connection(HttpToolsProtocol):
         parser, headers, limits = self.parser, self.headers, self.limits
         if parser.should_upgrade():
             return
-        if self.cycle is not None and not self.cycle.keep_alive:  # said to be the last
-            self._deaf, self._held = True, None
+        if self.cycle is not None and not self.cycle.keep_alive:  # announced as the last
+            self._discarding, self._held = True, None
             return
         if len(headers) > limits.headers or (
-            self._head and heads.size(parser.get_method(), self.url, headers) > limits.head_bytes
+            self._head and request_head.size(parser.get_method(), self.url, headers) > limits.head_bytes
         ):
-            raise heads.too_long()
+            raise request_head.too_long()
         self.version = parser.get_http_version()
-        heads.check(self.version, headers)
+        request_head.check(self.version, headers)
         if not self.url.startswith(b"/"):
-            self.url = heads.origin_form(parser.get_method(), self.url, headers)
+            self.url = request_head.origin_form(parser.get_method(), self.url, headers)
         self.begin_exchange()
         self._part, self._head, self._body, self._since, self._deadline = BODY, 0, 0, None, math.inf
-        self.headers = []  # for trailers, which nobody asks for
+        self.headers = []  # for trailers, which are ignored
 
     def on_body(self, body: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         self._body += len(body)
         if self.cycle.response_complete:
@@ -232,7 +232,7 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self._part != BODY:  # the head of an upgrade, which is read once more
+        if self._part != BODY:  # the head of an upgrade, which is parsed again
             return
         self._part, self._ended = BETWEEN, True
         if self.cycle.response_complete:
@@ -259,34 +259,34 @@ class Connection(HttpToolsProtocol):
             if not self.pipeline:
                 self._go_on()
                 self.flow.resume_reading()
-        elif self._last_word is not None:
-            self._say_last_word()
+        elif self._final_refusal is not None:
+            self._send_final_refusal()
         else:
             if self._held is not None:
                 self._go_on()
-            if not self._deaf and not self._answering:
+            if not self._discarding and not self._answering:
                 self._rest()
 
     def _rest(self) -> None:
-        """All is answered: until when the client may do the next thing."""
+        """All is answered: set the deadline for the next request."""
         if self.flow.read_paused:
             self.flow.resume_reading()
         if self._part == BETWEEN:
-            self.crowd.idle(self)
+            self.limiter.idle(self)
             self._deadline = self.loop.time() + self.limits.idle_timeout
         elif self._part == BODY:
             self._deadline = self.loop.time() + self.limits.transfer_grace
         else:
-            self.crowd.idle(self)
+            self.limiter.idle(self)
             self._await_head()
 
     def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
-        """An answer as it travels. What refusals say in `headers` is the service's own, never a caller's."""
+        """A response as it is sent. The `headers` of errors come from the service, never from a caller."""
         parts = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
             parts += name, b": ", value, b"\r\n"
-        for named, said in headers.items():
-            parts.append(f"{named.lower()}: {said}\r\n".encode("latin-1"))
+        for named, text in headers.items():
+            parts.append(f"{named.lower()}: {text}\r\n".encode("latin-1"))
         if close:
             parts.append(b"connection: close\r\n")
         parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content))
@@ -294,52 +294,52 @@ class Connection(HttpToolsProtocol):
         return b"".join(parts)
 
     def _refusal(self, refusal: Refused) -> bytes:
-        whole = self.whole(refusal.status, msgspec.json.encode(refusals.body(refusal)), refusal.headers, close=True)
+        whole = self.whole(refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers, close=True)
         to_head = self._part != BETWEEN and self.url and self.parser.get_method() == b"HEAD"
         return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else whole
 
     def _refuse(self, refusal: Refused) -> None:
-        """The answer to the request that is being read."""
-        self._deaf, self._held, self._last_word = True, None, self._refusal(refusal)
+        """Set the error response to the request that is being read."""
+        self._discarding, self._held, self._final_refusal = True, None, self._refusal(refusal)
         if self._part == BODY:
             cycle = self.cycle
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             else:
                 if cycle.response_complete or getattr(cycle, "response_started", False):
-                    self._last_word = b""
+                    self._final_refusal = b""
                 cycle.disconnected, cycle.waiting_for_100_continue = True, False
                 cycle.message_event.set()
-                self._say_last_word()
+                self._send_final_refusal()
                 return
         if self._running is None or self._running.response_complete:
-            self._say_last_word()
+            self._send_final_refusal()
 
     def end(self) -> None:
-        """The last answer is given. Who still sends a body gets the time to read it."""
+        """The last response is sent. A client that is still sending a body gets time to read it."""
         if self._part == BODY:
-            self._deaf, self._held = True, None
-            self._say_last_word()
+            self._discarding, self._held = True, None
+            self._send_final_refusal()
         else:
-            self.crowd.waiting(self)
+            self.limiter.waiting(self)
             self.transport.close()
 
-    def _say_last_word(self) -> None:
+    def _send_final_refusal(self) -> None:
         if self.transport.is_closing():
             return
-        if self._last_word:
-            self.transport.write(self._last_word)
+        if self._final_refusal:
+            self.transport.write(self._final_refusal)
         self.transport.write_eof()
         self.flow.held = False
         self.flow.resume_reading()
         self._deadline = self.loop.time() + LINGER
-        self.crowd.idle(self)
+        self.limiter.idle(self)
 
     # -------------------------------------------------------------------------------------------------------- ending
 
     def look(self, now: float) -> None:
         if now >= self._deadline:
-            self._be_late(now)
+            self._time_out(now)
         if self.flow.write_paused or self.transport.is_closing():
             left = self.transport.get_write_buffer_size()
             since, once = self._stalled = self._stalled or (now, left)
@@ -348,19 +348,19 @@ class Connection(HttpToolsProtocol):
         else:
             self._stalled = None
 
-    def _be_late(self, now: float) -> None:
+    def _time_out(self, now: float) -> None:
         limits = self.limits
-        if self._deaf:
+        if self._discarding:
             self.transport.abort()
         elif self._part == HEAD:
-            self._refuse(_late(f"its head was not complete after {limits.head_timeout:g} s"))
+            self._refuse(_timed_out(f"its head was not complete after {limits.head_timeout:g} s"))
         elif self._part == BODY and self._answering:
             if self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False):
-                self._deadline = now + limits.transfer_grace  # it is we who let it wait
+                self._deadline = now + limits.transfer_grace  # we paused reading it
             else:
                 grace, rate = limits.transfer_grace, limits.transfer_rate
                 why = f"no part of its body came for {grace:g} s, or it came at less than {rate:,} bytes a second"
-                self._refuse(_late(why))
+                self._refuse(_timed_out(why))
         else:
             self.transport.close()
 
@@ -375,23 +375,23 @@ class Connection(HttpToolsProtocol):
             self._take_place()
 
     def give_up(self) -> None:
-        self._deaf = True
+        self._discarding = True
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.crowd.leave(self)
-        self._deaf, self._held = True, None
+        self.limiter.leave(self)
+        self._discarding, self._held = True, None
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
-        self.cycle = self._running = None  # type: ignore[assignment]  # they hold each other
+        self.cycle = self._running = None  # type: ignore[assignment]  # reference cycle
 
 
-def _late(why: str) -> Refused:
+def _timed_out(why: str) -> Refused:
     return Refused(408, "request_timeout", f"The request came too slowly: {why}")

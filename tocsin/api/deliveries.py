@@ -1,4 +1,4 @@
-"""Deliveries: what was sent to whom, when, with what result; and sending one again."""
+"""Deliveries: what was sent to whom, when, with what result; and redelivery."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import msgspec
 from litestar import get, post
 from litestar.params import Parameter
 
-from tocsin.api.caller import Caller
+from tocsin.actions import deliveries as actions
+from tocsin.actions.base import Actor
+from tocsin.api.schemas import Listed, Page, millis
 from tocsin.api.service import Service
-from tocsin.api.shapes import Listed, Page, millis
 from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.storage import deliveries, incidents, integrations, redeliveries
-from tocsin.storage.deliveries import Delivery
-from tocsin.storage.leases import Try
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import deliveries, incidents
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery.leases import Attempt
+from tocsin.storage.postgres.database import transaction
 
-Only = Annotated[rules.Status | None, Parameter(description="Only those of this status.")]
+Only = Annotated[rules.Status | None, Parameter(description="Only those with this status.")]
 
 
 Event = Annotated[
     rules.Event,
     msgspec.Meta(
-        description="What it is for. `opened`: an incident began. `reminder`: it still lasts, now that its snooze is "
-        "over. `resolved`: it ended. `test`: somebody asked for a test. `notice`: what Tocsin itself tells a project's "
-        "people, such as that an integration was disabled, or that a machine did not come back from a restart; it has "
-        "no incident, and machines do not get it."
+        description="What it is for. `opened`: an incident opened. `reminder`: it is still ongoing after its snooze. "
+        "`resolved`: it was resolved. `test`: somebody asked for a test. `notice`: a message of Tocsin itself to a "
+        "project's people, such as that an integration was disabled, or that a machine did not come back from a "
+        "restart; it has no incident, and machines do not get it."
     ),
 ]
 
@@ -52,13 +55,13 @@ class DeliveryShown(msgspec.Struct):
 
 
 class Redelivery(msgspec.Struct):
-    """`confirm` is needed where sending means restarting a server."""
+    """`confirm` is required if sending means restarting a server."""
 
     confirm: bool = False
 
 
 class AttemptShown(msgspec.Struct):
-    """One try. `lost` is one whose engine died; `sending` is under way."""
+    """One attempt. `lost`: its engine died; `sending`: in progress."""
 
     number: int
     started_at: str
@@ -70,7 +73,7 @@ class AttemptShown(msgspec.Struct):
 
 
 class DeliveryWithAttempts(DeliveryShown):
-    """A delivery with every try of it, newest last."""
+    """A delivery with all its attempts, newest last."""
 
     attempts: list[AttemptShown]
 
@@ -98,12 +101,12 @@ def shown(delivery: Delivery) -> DeliveryShown:
 
 
 def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
-    """A delivery with its tries, the one under way included."""
+    """A delivery with its attempts, the one in progress included."""
     attempts = [
         AttemptShown(
             number, millis(each.started_at), each.duration_ms, each.outcome, each.status_code, each.response, each.error
         )
-        for number, each in enumerate(msgspec.convert(delivery.attempts, list[Try]), 1)
+        for number, each in enumerate(msgspec.convert(delivery.attempts, list[Attempt]), 1)
     ]
     if delivery.status == "sending" and delivery.started_at is not None:
         started_at = millis(delivery.started_at)
@@ -113,14 +116,14 @@ def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
 
 @get("/api/v1/integrations/{uuid:str}/deliveries")
 async def of_integration(
-    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+    uuid: str, caller: Actor, service: Service, asked: Page, status: Only = None
 ) -> Listed[DeliveryShown]:
     """List an integration's deliveries
 
     Newest first.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         if await integrations.one(tx, service.vault, caller.project_id, key) is None:
             raise not_found("integration")
         found, total = await deliveries.of_integration(
@@ -131,14 +134,14 @@ async def of_integration(
 
 @get("/api/v1/incidents/{uuid:str}/deliveries")
 async def of_incident(
-    uuid: str, caller: Caller, service: Service, asked: Page, status: Only = None
+    uuid: str, caller: Actor, service: Service, asked: Page, status: Only = None
 ) -> Listed[DeliveryShown]:
     """List an incident's deliveries
 
     Newest first.
     """
     key = ids.key_of(ids.INCIDENT, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         if await incidents.one(tx, caller.project_id, key) is None:
             raise not_found("incident")
         found, total = await deliveries.of_incident(
@@ -148,7 +151,7 @@ async def of_incident(
 
 
 @get("/api/v1/deliveries/{uuid:str}")
-async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttempts:
+async def read(uuid: str, caller: Actor, service: Service) -> DeliveryWithAttempts:
     """Read one delivery with every attempt"""
     async with service.pool.acquire() as tx:
         delivery = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
@@ -159,18 +162,17 @@ async def read(uuid: str, caller: Caller, service: Service) -> DeliveryWithAttem
 
 @post("/api/v1/deliveries/{uuid:str}/redeliver", status_code=202)
 async def redeliver(
-    uuid: str, caller: Caller, service: Service, data: Redelivery | None = None
+    uuid: str, caller: Actor, service: Service, data: Redelivery | None = None
 ) -> DeliveryShown:
     """Send a finished delivery again
 
-    As a new delivery that names the old one and has an identifier of its own. A server restart is ordered anew by this:
-    it needs `{"confirm": true}` and an incident that lasts.
+    As a new delivery that names the old one and has an identifier of its own. This orders a server restart again:
+    it needs `{"confirm": true}` and an ongoing incident.
     """
     key = ids.key_of(ids.DELIVERY, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        made = await redeliveries.order(
-            tx, caller.project_id, caller.who, key, service.public_url, confirmed=data is not None and data.confirm
-        )
+    confirmed = data is not None and data.confirm
+    async with transaction(service.pool) as tx:
+        made = await actions.redeliver(tx, caller, key, service.public_url, confirmed=confirmed)
     return shown(made)
 
 

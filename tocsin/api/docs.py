@@ -1,4 +1,4 @@
-"""The API described: OpenAPI 3.1 with every example, and a page to try it that needs no other host."""
+"""The API described: OpenAPI 3.1 with every example, and a page to try it out that needs no other host."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
 from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations import base
 
-ABOUT = """Tocsin watches servers and sites, and loses no notification when something happens to them.
+ABOUT = """Tocsin monitors servers and websites, and never loses a notification.
 
 Send a project's token as `Authorization: Bearer TOKEN` (the word `Bearer` may be left out). Calls about users and their
 projects need a user's token instead, which also acts on the user's current project. Errors have one shape: `error` is a
 code, `message` says what is wrong and what to do, `details` names the fields."""
 
 STATUSES = {
-    400: "The body is no JSON, or lacks its root object",
-    401: "The token is missing or not good",
+    400: "The body is not JSON, or lacks its root object",
+    401: "The token is missing or invalid",
     403: "The token may not do this",
     404: "It does not exist, or belongs to another project",
     413: TOO_LARGE,
-    422: "A value cannot be accepted, or the state of the thing forbids it",
-    429: "Too many requests; `Retry-After` says when to come back",
-    503: "The database is away for a moment; `Retry-After` says when to come back",
+    422: "A value cannot be accepted, or the state of the object forbids it",
+    429: "Too many requests; `Retry-After` says when to retry",
+    503: "The database is temporarily unavailable; `Retry-After` says when to retry",
 }
 CODE = ("POST", "/api/v1/integrations/sms/send_verification_code")
 THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in"), CODE}
@@ -50,14 +50,14 @@ SMS_REFUSAL = {
         {"$ref": "#/components/schemas/Error"},
     ]
 }  # fmt: skip
-"""What the specification prints for SMS, beside the usual."""
+"""What the specification prints for SMS, in addition to the usual."""
 ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
 
 WEBHOOK: dict[str, Any] = {
-    "summary": "What a webhook receives when an incident begins and when it ends",
-    "description": "And once more, as it began, when its snooze is over and it lasts (the delivery's `reminder`). "
-    "With the headers of Standard Webhooks: `webhook-id` is the same on every try of one delivery, and "
-    "`webhook-signature` is made with the secret that creation answered in `Tocsin-Webhook-Secret`.",
+    "summary": "What a webhook receives when an incident opens and when it is resolved",
+    "description": "And the opening again when its snooze is over and it is still ongoing (the delivery's `reminder`). "
+    "With the headers of Standard Webhooks: `webhook-id` is the same for every attempt of one delivery, and "
+    "`webhook-signature` is made with the secret that creation returned in `Tocsin-Webhook-Secret`.",
     "requestBody": {
         "content": {
             "application/json": {
@@ -67,7 +67,7 @@ WEBHOOK: dict[str, Any] = {
                         **{name: {"type": "string"} for name in PAYLOAD},
                         "incident_status": {"enum": ["ongoing", "resolved"]},
                         "incident_duration": {
-                            "type": ["integer", "null"], "description": "Whole seconds; null while it lasts."
+                            "type": ["integer", "null"], "description": "Whole seconds; null while it is ongoing."
                         },
                     },
                     "required": [*PAYLOAD],
@@ -77,7 +77,7 @@ WEBHOOK: dict[str, Any] = {
             }
         }
     },
-    "responses": {"2XX": {"description": "Received; anything else is tried again"}},
+    "responses": {"2XX": {"description": "Received; anything else is retried"}},
 }
 
 PAGE_HEADERS = {
@@ -96,7 +96,7 @@ def config() -> OpenAPIConfig:
 
 
 def describe(app: Litestar) -> bytes:
-    """The description of an application's API, as JSON: what the framework knows, with what it does not."""
+    """The description of an application's API, as JSON: the framework's, completed."""
     document = app.openapi_schema.to_schema()
     for (method, path), handler in _operations(app).items():
         _complete(document["paths"][path][method.lower()], (method, path), handler)
@@ -119,7 +119,7 @@ def describe(app: Litestar) -> bytes:
     document["webhooks"] = {"incident": {"post": WEBHOOK}}
     del document["servers"]
     text = msgspec.json.encode(document).decode()
-    # The framework's names of generic shapes hold a module; its `oneOf` would refuse 5 as both integer and number.
+    # The framework's names of generic shapes contain a module; its `oneOf` would refuse 5 as both integer and number.
     text = re.sub(r"Listed_tocsin\.api\.\w+\.(\w+)_", r"Listed\1", text)
     return re.sub(r'"oneOf":\[\{(?!"required")', r'"anyOf":[{', text).encode()
 
@@ -168,7 +168,7 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
 
 
 def _errors(operation: Operation, described: dict[str, Any], *, public: bool) -> list[int]:
-    """Which of the errors a call can be answered with."""
+    """The errors that a call can return."""
     method, path = operation
     body, changes = "requestBody" in described, method != "GET"
     possible = {
@@ -200,7 +200,7 @@ def _exemplify(described: dict[str, Any], named: dict[str, Any]) -> None:
 
 
 def _available(value: Any) -> bool:
-    """Whether an example speaks of a type of integration that there is."""
+    """Whether an example is of an existing type of integration."""
     shown = value.get("integration", value) if isinstance(value, dict) else {}
     kind = str(shown.get("type", ""))
     return not kind.startswith("Integrations::") or kind in base.types()
@@ -219,7 +219,7 @@ def _file(name: str) -> bytes:
 
 @get(["/api/docs", "/api/docs/{name:str}"], include_in_schema=False, sync_to_thread=False)
 def page(name: str = "docs.html") -> Response[bytes]:
-    """The page to try it, and what it consists of."""
+    """The page to try it out, and its files."""
     if name not in FILES:
         raise NotFoundException
     return Response(_file(name), media_type=FILES[name], headers=PAGE_HEADERS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.domain.errors import TOO_LARGE
-from tocsin.integrations.sms_code import NOT_VERIFIED
 
 Operation = tuple[str, str]
 """Method and path, as the description names them."""
@@ -297,6 +297,6 @@ ERRORS: dict[int, Named] = {
         "message": "settings.webhook_url is required",
         "details": [{"field": "settings.webhook_url", "message": "is required"}],
     },
-    429: {"error": "too_many_requests", "message": "Too many requests; come back later", "details": []},
+    429: {"error": "too_many_requests", "message": "Too many requests; try again later", "details": []},
     503: {"error": "unavailable", "message": "The database cannot be reached at present", "details": []},
 }

@@ -1,4 +1,4 @@
-"""Whether the service runs, for those that start and restart it."""
+"""Whether the service runs, for supervisors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from litestar import get
 
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.storage.postgres.database import UNAVAILABLE
 
 PATIENCE = 3.0
-"""Seconds after which a database that has not answered counts as away."""
+"""Seconds after which a database that has not answered counts as unavailable."""
 
 ENGINE_LIVES = "SELECT EXISTS (SELECT FROM engines WHERE seen_at > now() - interval '10 s')"
 
@@ -24,13 +24,13 @@ class Health(msgspec.Struct):
 
 @get("/health/live", security=[])
 async def live() -> Health:
-    """Tell whether this process runs"""
+    """Check whether this process runs"""
     return Health()
 
 
 @get("/health/ready", security=[])
 async def ready(service: Service) -> Health:
-    """Tell whether database and engine both work
+    """Check whether database and engine both work
 
     503 with the reason otherwise.
     """

@@ -1,11 +1,11 @@
-"""Incidents: reading them, opening and resolving them from outside, snoozing."""
+"""Incidents: reading them, opening and resolving them by API, snoozing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,28 +13,38 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
+from tocsin.actions import incidents as actions
+from tocsin.actions.base import Actor
 from tocsin.api.body import BATCH_LIMIT
-from tocsin.api.caller import Caller
+from tocsin.api.schemas import CODE, VISIBLE, Listed, Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import CODE, VISIBLE, Listed, Page, seconds
-from tocsin.api.wording import missing_root
+from tocsin.api.validation_messages import missing_root
 from tocsin.domain import ids
-from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid, invalid_field, not_found
-from tocsin.domain.incidents import NETWORK_MONITOR, SERVER, Closing, Incident, Missing, Opened, Opening, told
-from tocsin.storage import incidents
+from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
+from tocsin.domain.incidents import (
+    AT_ONCE,
+    Incident,
+    Opened,
+    OpenRequest,
+    ResolveRequest,
+    ResourceNotFound,
+    truncated_message,
+)
+from tocsin.domain.resources.base import kinds
+from tocsin.storage.delivery import incidents
+from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
-AT_ONCE = 250
-"""Incidents after which the event loop gets a turn."""
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 BY_API = "API"
 
-PREFIX = {SERVER: ids.SERVER, NETWORK_MONITOR: ids.MONITOR}
-
-ResourceType = Literal["Server", "NetworkMonitor"]
+if TYPE_CHECKING:
+    ResourceType = str
+else:
+    ResourceType = Literal[tuple(kinds())]
 IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
 Message = Annotated[
-    str, Meta(min_length=1, pattern=VISIBLE, description="What is over 2,000 characters is cut, with an ellipsis.")
+    str, Meta(min_length=1, pattern=VISIBLE, description="Truncated to 2,000 characters, with an ellipsis.")
 ]
 
 
@@ -109,7 +119,7 @@ class ResolvedMeta(msgspec.Struct):
 
 
 class ResolvedBatch(msgspec.Struct):
-    """What was resolved, and which of the wishes found nothing ongoing."""
+    """What was resolved, and which of the requests found nothing ongoing."""
 
     data: list[IncidentShown]
     not_ongoing: list[NotOngoing]
@@ -121,7 +131,7 @@ class Snooze(msgspec.Struct):
 
 
 def shown(incident: Incident) -> IncidentShown:
-    """An incident as every answer shows it."""
+    """An incident as every response shows it."""
     return IncidentShown(
         uuid=ids.public(ids.INCIDENT, incident.id),
         status="ongoing" if incident.closed_at is None else "resolved",
@@ -129,8 +139,8 @@ def shown(incident: Incident) -> IncidentShown:
         closed_at=seconds(incident.closed_at),
         snoozed_at=seconds(incident.snoozed_at),
         snooze_until=seconds(incident.snooze_until),
-        monitorable_type=incident.resource_type,  # type: ignore[arg-type]
-        monitorable_uuid=ids.public(PREFIX[incident.resource_type], incident.resource_id),
+        monitorable_type=incident.resource_type,
+        monitorable_uuid=kinds()[incident.resource_type].public(incident.resource_id),
         monitorable_name=incident.resource_name,
         incident_type=incident.type,
         request=incident.request,
@@ -142,19 +152,21 @@ def shown(incident: Incident) -> IncidentShown:
     )
 
 
-async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
-    """Open what is asked for, all or none: 201 where anything was opened, 200 where all of it was ongoing."""
-    wishes = _wishes(data.incident, data.incidents)
+async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tuple[int, IncidentShown | OpenedBatch]:
+    """Open what is requested, all or none: 201 if anything was opened, 200 if all of it was ongoing."""
+    requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
-    unit = [
-        Opening(caller.project_id, wish.resource_type, key, wish.incident_type, told(wish.message))
-        for wish, key in zip(wishes, _keys(wishes, single), strict=True)
+    batch = [
+        OpenRequest(
+            caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message)
+        )
+        for request, key in zip(requests, _keys(requests, single), strict=True)
     ]
-    answers = await service.open_incidents(unit)
+    answers = await actions.open(service.batches.open, caller, batch)
     opened = [answer for answer in answers if isinstance(answer, Opened)]
-    if len(opened) < len(unit):
-        missing = [index for index, answer in enumerate(answers) if isinstance(answer, Missing)]
-        raise _unknown(wishes, missing, single)
+    if len(opened) < len(batch):
+        missing = [index for index, answer in enumerate(answers) if isinstance(answer, ResourceNotFound)]
+        raise _unknown(requests, missing, single)
     new = sum(answer.new for answer in opened)
     status = 201 if new else 200
     if single:
@@ -163,18 +175,18 @@ async def open_all(service: Service, caller: Caller, data: OpenIncidents) -> tup
     return status, OpenedBatch(await _all_shown([answer.incident for answer in opened]), meta)
 
 
-async def resolve_all(service: Service, caller: Caller, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
-    """Resolve what is ongoing of what is named: always 200."""
-    wishes = _wishes(data.incident, data.incidents)
-    unit = [
-        Closing(caller.project_id, key, wish.incident_type, BY_API)
-        for wish, key in zip(wishes, _keys(wishes, not isinstance(data.incident, UnsetType)), strict=True)
+async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
+    """Resolve those that are ongoing: always 200."""
+    requests = _requests(data.incident, data.incidents)
+    batch = [
+        ResolveRequest(caller.project_id, key, request.incident_type, BY_API)
+        for request, key in zip(requests, _keys(requests, not isinstance(data.incident, UnsetType)), strict=True)
     ]
-    ended = await service.resolve_incidents(unit)
+    ended = await actions.resolve_ongoing(service.batches.resolve, caller, batch)
     resolved = {incident.id: incident for found in ended for incident in found}
     not_ongoing = [
-        NotOngoing(wish.resource_type, wish.resource_uuid, wish.incident_type)
-        for wish, found in zip(wishes, ended, strict=True)
+        NotOngoing(request.resource_type, request.resource_uuid, request.incident_type)
+        for request, found in zip(requests, ended, strict=True)
         if not found
     ]
     meta = ResolvedMeta(resolved=len(resolved), not_ongoing=len(not_ongoing))
@@ -190,35 +202,36 @@ async def _all_shown(found: Sequence[Incident]) -> list[IncidentShown]:
     return answers
 
 
-Wish = TypeVar("Wish", IncidentToOpen, IncidentToResolve)
+RequestType = TypeVar("RequestType", IncidentToOpen, IncidentToResolve)
 
 
-def _wishes(one: Wish | UnsetType, many: list[Wish] | UnsetType) -> list[Wish]:
+def _requests(one: RequestType | UnsetType, many: list[RequestType] | UnsetType) -> list[RequestType]:
     if isinstance(one, UnsetType):
         if isinstance(many, UnsetType):
             raise missing_root("incident", "incidents")
         return many
     if not isinstance(many, UnsetType):
-        raise invalid_field("incidents", "cannot stand beside incident; give one of the two")
+        raise invalid_field("incidents", "cannot be combined with incident; give one of the two")
     return [one]
 
 
-def _keys(wishes: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
-    keys = [ids.parse(PREFIX[wish.resource_type], wish.resource_uuid) for wish in wishes]
+def _keys(requests: Sequence[IncidentToOpen | IncidentToResolve], single: bool) -> list[UUID]:
+    known_kinds = kinds()
+    keys = [ids.parse(known_kinds[request.resource_type].prefix, request.resource_uuid) for request in requests]
     known = [key for key in keys if key is not None]
     if len(known) < len(keys):
-        raise _unknown(wishes, [index for index, key in enumerate(keys) if key is None], single)
+        raise _unknown(requests, [index for index, key in enumerate(keys) if key is None], single)
     return known
 
 
 def _unknown(
-    wishes: Sequence[IncidentToOpen | IncidentToResolve], indexes: Sequence[int], single: bool
+    requests: Sequence[IncidentToOpen | IncidentToResolve], indexes: Sequence[int], single: bool
 ) -> Refused:
     """422: these name no resource of the project."""
     details = [
         Detail(
             "resource_uuid" if single else f"incidents[{index}].resource_uuid",
-            f"is not the uuid of a {wishes[index].resource_type} of this project",
+            f"is not the uuid of a {requests[index].resource_type} of this project",
         )
         for index in indexes
     ]
@@ -228,7 +241,7 @@ def _unknown(
 
 @get("/api/v1/incidents")
 async def list_(
-    caller: Caller,
+    caller: Actor,
     service: Service,
     asked: Page,
     status: Annotated[Literal["ongoing", "resolved"] | None, Parameter(description="Only these.")] = None,
@@ -237,7 +250,7 @@ async def list_(
 
     Ongoing ones first, then the newest.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
+    async with transaction(service.pool) as tx:
         found, total = await incidents.list_(
             tx,
             caller.project_id,
@@ -249,31 +262,31 @@ async def list_(
 
 
 @post("/api/v1/incidents", status_code=201, request_max_body_size=BATCH_LIMIT, opt={"hot": open_all})
-async def open_(data: OpenIncidents, caller: Caller, service: Service) -> Response[IncidentShown | OpenedBatch]:
+async def open_(data: OpenIncidents, caller: Actor, service: Service) -> Response[IncidentShown | OpenedBatch]:
     """Open an incident, or a batch of them
 
-    201; one that is already ongoing for the same resource and type is answered with 200 and not opened twice. Of a
+    201; one that is already ongoing for the same resource and type returns 200 and is not opened twice. Of a
     batch, all are opened or none.
 
     The types `cpu`, `ram`, `disk`, `downtime` and `clock` of servers are Tocsin's own: an incident of such a type that
-    was opened here, too, ends by the server's next good report.
+    was opened here, too, is resolved by the server's next good report.
     """
     status, answer = await open_all(service, caller, data)
     return Response(answer, status_code=status)
 
 
 @post("/api/v1/incidents/resolve", status_code=200, request_max_body_size=BATCH_LIMIT, opt={"hot": resolve_all})
-async def resolve(data: ResolveIncidents, caller: Caller, service: Service) -> ResolvedBatch:
+async def resolve(data: ResolveIncidents, caller: Actor, service: Service) -> ResolvedBatch:
     """Resolve what is ongoing for a resource and type
 
-    For callers that do not know the incident's uuid. What was not ongoing is said in the answer.
+    For callers that do not know the incident's uuid. The response lists what was not ongoing.
     """
     _, answer = await resolve_all(service, caller, data)
     return answer
 
 
 @get("/api/v1/incidents/{uuid:str}")
-async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+async def read(uuid: str, caller: Actor, service: Service) -> IncidentShown:
     """Read one incident"""
     async with service.pool.acquire() as tx:
         incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
@@ -283,38 +296,25 @@ async def read(uuid: str, caller: Caller, service: Service) -> IncidentShown:
 
 
 @post("/api/v1/incidents/{uuid:str}/resolve", status_code=200)
-async def resolve_one(uuid: str, caller: Caller, service: Service) -> IncidentShown:
+async def resolve_one(uuid: str, caller: Actor, service: Service) -> IncidentShown:
     """Resolve one incident
 
-    One that is resolved already is answered as it is.
+    One that is resolved already is returned as it is.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
-        if incident is None:
-            raise not_found("incident")
-        if incident.closed_at is None:
-            incident = await incidents.resolve_by_hand(tx, incident, BY_API, caller.who)
-    return shown(incident)
+    async with transaction(service.pool) as tx:
+        return shown(await actions.resolve(tx, caller, ids.key_of(ids.INCIDENT, uuid), by=BY_API))
 
 
 @post("/api/v1/incidents/{uuid:str}/snooze", status_code=200)
-async def snooze(uuid: str, data: Snooze, caller: Caller, service: Service) -> IncidentShown:
+async def snooze(uuid: str, data: Snooze, caller: Actor, service: Service) -> IncidentShown:
     """Snooze one incident
 
-    It sends nothing until then; still ongoing then, it reminds.
+    No notifications are sent until then; if it is still ongoing then, a reminder is sent.
     """
     if not datetime.now(UTC) < data.until < LAST_MOMENT:
-        raise invalid_field("until", "must be a moment that is to come, such as 2099-01-01T08:00:00Z")
-    async with service.pool.acquire() as tx, tx.transaction():
-        snoozed = await incidents.snooze(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid), data.until)
-        if snoozed is None:
-            if await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid)) is None:
-                raise not_found("incident")
-            raise forbidden_state("The incident is resolved already; only an ongoing one can be snoozed")
-        await incidents.note(
-            tx, snoozed, caller.who, "snoozed incident", {"until": seconds(snoozed.snooze_until)}
-        )
-    return shown(snoozed)
+        raise invalid_field("until", "must be a time in the future, such as 2099-01-01T08:00:00Z")
+    async with transaction(service.pool) as tx:
+        return shown(await actions.snooze(tx, caller, ids.key_of(ids.INCIDENT, uuid), data.until))
 
 
 routes = [list_, open_, resolve, read, resolve_one, snooze]

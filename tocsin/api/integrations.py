@@ -1,8 +1,7 @@
-"""Integrations: making, reading, changing, deleting and testing them."""
+"""Integrations: creating, reading, changing, deleting and testing them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,22 +9,24 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from msgspec import UNSET, UnsetType
 
+from tocsin.actions import attachments
+from tocsin.actions import integrations as actions
+from tocsin.actions.base import Actor
 from tocsin.api import deliveries
-from tocsin.api.caller import Caller
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
-from tocsin.integrations import base, keeping
-from tocsin.integrations.base import MASK, IntegrationType, Maker
-from tocsin.storage import health as fitness
-from tocsin.storage import integrations
-from tocsin.storage.integrations import Integration
+from tocsin.integrations import base
+from tocsin.integrations.base import IntegrationType
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.postgres.database import transaction
 
 SECRET_HEADER = "Tocsin-Webhook-Secret"  # noqa: S105  (the header's name)
 WARNING_HEADER = "Tocsin-Warning"
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=keeping.LONGEST_NAME)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=actions.MAX_NAME_LENGTH)]
 
 
 class IntegrationShown(msgspec.Struct):
@@ -40,7 +41,7 @@ class IntegrationShown(msgspec.Struct):
 
 
 class NewIntegration(msgspec.Struct):
-    """`settings` are those of the type; what it does not know is ignored."""
+    """`settings` are those of the type; unknown ones are ignored."""
 
     type: str
     settings: dict[str, Any]
@@ -52,7 +53,7 @@ class IntegrationToCreate(msgspec.Struct):
 
 
 class IntegrationChange(msgspec.Struct):
-    """What is left out stays. A `name` of null is the type's own name for it again."""
+    """What is left out stays. A `name` of null restores the default name."""
 
     name: Name | UnsetType | None = UNSET
     settings: dict[str, Any] | UnsetType = UNSET
@@ -74,21 +75,21 @@ class HealthShown(msgspec.Struct):
     outstanding: int
 
 
-def reveals(caller: Caller, service: Service) -> bool:
-    """Whether answers show stored secrets in clear: where the operator said so, and never to readers."""
+def reveals(caller: Actor, service: Service) -> bool:
+    """Whether responses show stored secrets in clear: only if the operator enabled it, and never to readers."""
     return service.settings.reveal_secrets and caller.role != "reader"
 
 
 def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | None = None) -> IntegrationShown:
-    """An integration as answers show it: secrets masked, but for those that this very call has `sent`."""
+    """An integration as responses show it: secrets masked, but for those that this very call has `sent`."""
     kind = base.of(integration.type)
-    settings = kind.shown(integration.settings, reveal=reveal)
-    for name in (kind.secret & settings.keys() & (sent or {}).keys()) - kind.internal:
+    settings = kind.public_settings(integration.settings, reveal=reveal)
+    for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal_settings:
         settings[name] = integration.settings[name]
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),
         type=integration.type,
-        name=base.called(integration),
+        name=base.display_name(integration),
         settings=settings,
         editable=not integration.system and kind.editable,
         deletable=not integration.system,
@@ -98,7 +99,7 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
 
 
 @get("/api/v1/integrations")
-async def list_(caller: Caller, service: Service) -> list[IntegrationShown]:
+async def list_(caller: Actor, service: Service) -> list[IntegrationShown]:
     """List integrations
 
     All of the project's, oldest first.
@@ -109,119 +110,102 @@ async def list_(caller: Caller, service: Service) -> list[IntegrationShown]:
 
 
 @post("/api/v1/integrations", status_code=201)
-async def create(data: IntegrationToCreate, caller: Caller, service: Service) -> Response[IntegrationShown]:
+async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> Response[IntegrationShown]:
     """Create an integration
 
-    A webhook's signing secret is in the response header `Tocsin-Webhook-Secret`, this once. Where what it names cannot
+    A webhook's signing secret is in the response header `Tocsin-Webhook-Secret`, this once. If its destination cannot
     be reached at present, the header `Tocsin-Warning` says why.
     """
     given = data.integration
-    kind = base.of(given.type)
-    settings, name = kind.parse(given.settings), keeping.checked_name(given.name)
-    headers = await _warning(service, kind, settings)
-    maker = Maker(caller.project_id, caller.plan, service.settings.production)
-    async with service.pool.acquire() as connection:
-        made = await keeping.create(
-            connection, service.vault, maker, caller.who, kind, given.settings, settings, name
-        )
-    if kind.signing:
-        headers[SECRET_HEADER] = made.settings[kind.signing]
+    wanted = actions.new(given.type, given.settings, given.name)
+    headers = await _warning(service, wanted.kind, wanted.settings)
+    async with transaction(service.pool) as tx:
+        made = await actions.create(tx, caller, service.vault, wanted, production=service.settings.production)
+    if wanted.kind.signing_setting:
+        headers[SECRET_HEADER] = made.settings[wanted.kind.signing_setting]
     answer = shown(made, reveal=reveals(caller, service), sent=given.settings)
     return Response(answer, status_code=201, headers=headers)
 
 
 @get("/api/v1/integrations/{uuid:str}")
-async def read(uuid: str, caller: Caller, service: Service) -> IntegrationShown:
+async def read(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
     """Read one integration"""
     async with service.pool.acquire() as tx:
         found = await integrations.one(tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
-    return shown(keeping.there(found), reveal=reveals(caller, service))
+    return shown(actions.existing(found), reveal=reveals(caller, service))
 
 
 @patch("/api/v1/integrations/{uuid:str}")
 async def change(
-    uuid: str, data: IntegrationToChange, caller: Caller, service: Service
+    uuid: str, data: IntegrationToChange, caller: Actor, service: Service
 ) -> Response[IntegrationShown]:
     """Change an integration's name or settings
 
-    A secret that is sent as it is shown, masked, stays as it is.
+    A secret that is sent masked, as it is shown, stays as it is.
     """
-    wished = data.integration
+    requested = data.integration
     headers: dict[str, str] = {}
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
-        before = keeping.there(await integrations.one(tx, service.vault, caller.project_id, key))
-    given: dict[str, Any] = {}
-    if not before.system and base.of(before.type).editable and not isinstance(wished.settings, UnsetType):
-        kind = base.of(before.type)
-        given = {name: value for name, value in wished.settings.items() if not (name in kind.secret and value == MASK)}
-        # Looked up before the transaction: no row is held while a name server thinks.
+        before = actions.existing(await integrations.one(tx, service.vault, caller.project_id, key))
+    kind, given = base.of(before.type), dict[str, Any]()
+    if not before.system and kind.editable and not isinstance(requested.settings, UnsetType):
+        given = actions.without_masked(kind, requested.settings)
         headers = await _warning(service, kind, kind.parse(given, before.settings))
-    async with service.pool.acquire() as tx, tx.transaction():
-        stored = await keeping.changeable(tx, service.vault, caller.project_id, key)
-        named = not isinstance(wished.name, UnsetType)
-        name = wished.name if not isinstance(wished.name, UnsetType) else stored.name
-        fields = [*given, *(["name"] if named else [])]
-        changed = await keeping.change(tx, service.vault, caller.who, stored, given, name, fields)
+    renamed = not isinstance(requested.name, UnsetType)
+    name = None if isinstance(requested.name, UnsetType) else requested.name
+    async with transaction(service.pool) as tx:
+        changed = await actions.change(tx, caller, service.vault, key, given, name=name, renamed=renamed)
     return Response(shown(changed, reveal=reveals(caller, service), sent=given), headers=headers)
 
 
 @delete("/api/v1/integrations/{uuid:str}", status_code=204)
-async def delete_(uuid: str, caller: Caller, service: Service) -> None:
+async def delete_(uuid: str, caller: Actor, service: Service) -> None:
     """Delete an integration
 
     What is outstanding for it is suppressed.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await keeping.delete(tx, service.vault, caller.project_id, caller.who, key)
+    async with transaction(service.pool) as tx:
+        await actions.delete(tx, caller, service.vault, key)
 
 
 @post("/api/v1/integrations/{uuid:str}/test", status_code=202)
-async def test(uuid: str, caller: Caller, service: Service) -> deliveries.DeliveryShown:
+async def test(uuid: str, caller: Actor, service: Service) -> deliveries.DeliveryShown:
     """Send a test notification
 
-    Through the real path; the answer is the delivery, to be followed by its own address.
+    Through the real path; returns the delivery, which can be polled at its own address.
     """
     key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        made = await keeping.try_out(tx, service.vault, caller.project_id, caller.who, key, service.public_url)
+    async with transaction(service.pool) as tx:
+        made = await actions.test(tx, caller, service.vault, key, service.public_url)
     return deliveries.shown(made)
 
 
 @post("/api/v1/integrations/{uuid:str}/rotate_secret", status_code=200)
-async def rotate_secret(uuid: str, caller: Caller, service: Service) -> Secret:
+async def rotate_secret(uuid: str, caller: Actor, service: Service) -> Secret:
     """Give a webhook a new signing secret
 
     For 24 hours deliveries carry the signatures of both, so that receivers can change over.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        stored = await keeping.changeable(
-            tx, service.vault, caller.project_id, ids.key_of(ids.INTEGRATION, uuid)
-        )
-        kind = base.of(stored.type)
-        settings = kind.rotated(stored.settings, time.time())
-        await integrations.update(tx, service.vault, stored, name=stored.name, settings=settings, secret=kind.secret)
-        await keeping.note(tx, caller.who, "rotated the signing secret", stored)
-    assert kind.signing is not None
-    return Secret(settings[kind.signing])
+    async with transaction(service.pool) as tx:
+        return Secret(await actions.rotate_secret(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid)))
 
 
 @post("/api/v1/integrations/{uuid:str}/attach_all", status_code=200)
-async def attach_all(uuid: str, caller: Caller, service: Service) -> IntegrationShown:
+async def attach_all(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
     """Attach an integration to all servers and monitors
 
-    Those that are made later are attached too.
+    Those that are created later are attached too.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        key = ids.key_of(ids.INTEGRATION, uuid)
-        found = await keeping.attach_all(tx, service.vault, caller.project_id, caller.who, key)
+    async with transaction(service.pool) as tx:
+        found = await attachments.attach_all(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid))
     return shown(found, reveal=reveals(caller, service))
 
 
 @get("/api/v1/integrations/{uuid:str}/health")
-async def health(uuid: str, caller: Caller, service: Service) -> HealthShown:
-    """See how an integration fares"""
+async def health(uuid: str, caller: Actor, service: Service) -> HealthShown:
+    """Get an integration's health"""
     async with service.pool.acquire() as tx:
         found = await integrations.health(tx, caller.project_id, ids.key_of(ids.INTEGRATION, uuid))
     if found is None:
@@ -232,21 +216,18 @@ async def health(uuid: str, caller: Caller, service: Service) -> HealthShown:
 
 
 @post("/api/v1/integrations/{uuid:str}/enable", status_code=200)
-async def enable(uuid: str, caller: Caller, service: Service) -> IntegrationShown:
+async def enable(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
     """Enable an integration that was disabled
 
-    Its past failures are forgotten.
+    Its past failures are reset.
     """
-    key = ids.key_of(ids.INTEGRATION, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        await fitness.enable(tx, caller.project_id, key)
-        found = keeping.there(await integrations.one(tx, service.vault, caller.project_id, key))
-        await keeping.note(tx, caller.who, "enabled integration", found)
+    async with transaction(service.pool) as tx:
+        found = await actions.enable(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid))
     return shown(found, reveal=reveals(caller, service))
 
 
 async def _warning(service: Service, kind: IntegrationType, settings: Mapping[str, Any]) -> dict[str, str]:
-    warning = await keeping.reachable(kind, settings, service.settings.allow_networks)
+    warning = await actions.reachable(kind, settings, service.settings.allow_networks)
     return {} if warning is None else {WARNING_HEADER: warning}
 
 

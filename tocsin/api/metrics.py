@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus: what all engines counted together, and how the queue stands; nothing of a project.
+"""`/metrics` for Prometheus: totals of all engines, and the state of the queue; nothing about single projects.
 
-Everything is there from the start, with 0: a rate over what appears with its first event misses that event.
+Everything exists from the start, as 0: a rate over a series that appears with its first event misses that event.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from prometheus_client.registry import Collector
 from tocsin import __version__
 from tocsin.api.service import Service
 from tocsin.checks import base as checks
-from tocsin.domain.tallies import COUNTS, HISTOGRAMS, SUM, Histogram, Tally
+from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, HistogramSpec
 from tocsin.integrations.base import types
-from tocsin.storage import tallies
-from tocsin.storage.database import Tx
+from tocsin.storage.delivery import counters
+from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
 SELECT integration_type AS type, status, count(*) AS depth,
@@ -35,23 +35,23 @@ SELECT (SELECT count(*) FROM ongoing) AS incidents,
 """
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
-"""Litestar adds the charset itself."""
+"""Without charset: Litestar adds it."""
 
 
 @get("/metrics", media_type=CONTENT_TYPE)
 async def metrics(service: Service) -> Response[bytes]:
     """Read the metrics
 
-    In the text format of Prometheus: what all engines counted together, and how the queue stands.
+    In the text format of Prometheus: totals of all engines, and the state of the queue.
     """
     async with service.pool.acquire() as tx, tx.transaction():
         families = await _families(tx)
     registry = CollectorRegistry()
-    registry.register(_Gathered(families))
+    registry.register(_StaticCollector(families))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
 
-class _Gathered(Collector):
+class _StaticCollector(Collector):
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
@@ -60,11 +60,11 @@ class _Gathered(Collector):
 
 
 async def _families(tx: Tx) -> list[Metric]:
-    build = GaugeMetricFamily("tocsin_build_info", "Which version this is", labels=["version"])
+    build = GaugeMetricFamily("tocsin_build_info", "Version", labels=["version"])
     build.add_metric([__version__], 1)
-    depth = GaugeMetricFamily("tocsin_queue_depth", "Deliveries that have not ended", labels=["type", "status"])
+    depth = GaugeMetricFamily("tocsin_queue_depth", "Unfinished deliveries", labels=["type", "status"])
     oldest = GaugeMetricFamily(
-        "tocsin_queue_oldest_age_seconds", "Age of the oldest that has not ended", labels=["type", "status"]
+        "tocsin_queue_oldest_age_seconds", "Age of the oldest unfinished delivery", labels=["type", "status"]
     )
     empty = {(each, status): (0, 0.0) for each in types() for status in ("pending", "sending")}
     waiting = {(row["type"], row["status"]): (row["depth"], row["oldest"]) for row in await tx.fetch(QUEUE)}
@@ -72,14 +72,14 @@ async def _families(tx: Tx) -> list[Metric]:
         depth.add_metric(labels, count)
         oldest.add_metric(labels, age)
     standing = await tx.fetchrow(STANDING)
-    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Incidents that last", value=standing["incidents"])
-    engines = GaugeMetricFamily("tocsin_engines", "Engines that live", value=standing["engines"])
-    totals = await tallies.all_(tx)
+    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=standing["incidents"])
+    engines = GaugeMetricFamily("tocsin_engines", "Running engines", value=standing["engines"])
+    totals = await counters.all_(tx)
     return [build, depth, oldest, ongoing, engines, *_counts(totals), *_histograms(totals)]
 
 
-def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
-    for name, what in COUNTS.items():
+def _counts(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
+    for name, what in COUNTERS.items():
         family = CounterMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
         kinds = checks.types() if name == "checks" else types()
         nothing: dict[tuple[str, ...], float] = dict.fromkeys(product(kinds, what.outcomes), 0.0)
@@ -89,7 +89,7 @@ def _counts(totals: Mapping[Tally, float]) -> Iterator[Metric]:
         yield family
 
 
-def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
+def _histograms(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:
     for name, what in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"tocsin_{name}", what.help, labels=what.labels)
         counted = {labels[:-1] for counted, labels in totals if counted == name}
@@ -99,9 +99,9 @@ def _histograms(totals: Mapping[Tally, float]) -> Iterator[Metric]:
 
 
 def _buckets(
-    totals: Mapping[Tally, float], name: str, labels: tuple[str, ...], what: Histogram
+    totals: Mapping[CounterKey, float], name: str, labels: tuple[str, ...], what: HistogramSpec
 ) -> list[tuple[str, float]]:
-    """Stored is how many fell between two bounds; shown is how many were at most as long as each."""
+    """Stored counts are per bucket; exported ones are cumulative."""
     bounds = what.buckets
     return list(zip(bounds, accumulate(totals.get((name, (*labels, bound)), 0.0) for bound in bounds), strict=True))
 

@@ -1,4 +1,4 @@
-"""Network monitors: making, reading, changing, pausing and deleting them."""
+"""Network monitors: creating, reading, changing, pausing and deleting them."""
 
 from __future__ import annotations
 
@@ -7,47 +7,23 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from tocsin.api.caller import Caller
+from tocsin.actions import monitors as actions
+from tocsin.actions.base import Actor
+from tocsin.actions.monitors import MonitorFields, Number, StatusToExpect
 from tocsin.api.integrations import WARNING_HEADER
+from tocsin.api.schemas import Meta, Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import Meta, Page, seconds
-from tocsin.checks import base
-from tocsin.domain import ids, names
-from tocsin.domain import monitors as domain
-from tocsin.domain.errors import invalid, invalid_field, not_found
-from tocsin.domain.monitors import Target, Wanted
-from tocsin.settings import Settings
-from tocsin.storage import audit, monitors
-from tocsin.storage.monitors import Monitor
-from tocsin.transports.guard import Guard
+from tocsin.domain import ids
+from tocsin.domain.errors import not_found
+from tocsin.domain.monitors import MonitorConfig
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring.monitors import Monitor
+from tocsin.storage.postgres.database import transaction
 
-LONGEST_SEARCH = 200
-OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
-"""Fields that are judged anew where one of them is given, and not otherwise: rules may have become stricter."""
-
-Number = int | float
-StatusToExpect = int | str | list[int | str]
-
-
-class MonitorFields(msgspec.Struct):
-    """What can be said about a monitor. Left out or null: the default; on a change, left out stays as it is.
-
-    `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
-    `keyword` is looked for in the first MiB of the page, in the page's own charset and with its HTML entities read. Up
-    to 5 redirects are followed, unless `expected_status` names theirs.
-    """
-
-    name: str | UnsetType | None = UNSET
-    url: str | UnsetType = UNSET
-    check_type: str | UnsetType | None = UNSET
-    interval: Number | UnsetType | None = UNSET
-    timeout: Number | UnsetType | None = UNSET
-    confirmations: int | UnsetType | None = UNSET
-    expected_status: StatusToExpect | UnsetType | None = UNSET
-    keyword: str | UnsetType | None = UNSET
-    paused: bool | UnsetType | None = UNSET
+MAX_SEARCH_LENGTH = 200
 
 
 class MonitorGiven(msgspec.Struct):
@@ -55,7 +31,7 @@ class MonitorGiven(msgspec.Struct):
 
 
 class MonitorListed(msgspec.Struct):
-    """A monitor and how it fares: `uptime` is percent over 30 days, `response_time` milliseconds at the last check."""
+    """A monitor and its status: `uptime` is percent over 30 days, `response_time` milliseconds at the last check."""
 
     id: int
     uuid: str
@@ -71,7 +47,7 @@ class MonitorListed(msgspec.Struct):
 
 
 class MonitorShown(MonitorListed):
-    """A monitor with its settings. `expected_status` and `keyword` are null where the check knows no such thing."""
+    """A monitor with its settings. `expected_status` and `keyword` are null if the check type has no such setting."""
 
     interval: Number
     timeout: Number
@@ -95,7 +71,7 @@ class Monitors(msgspec.Struct):
 
 @get("/api/v1/network_monitors", summary="List network monitors")
 async def list_(
-    caller: Caller,
+    caller: Actor,
     service: Service,
     asked: Page,
     sort: Annotated[
@@ -103,10 +79,10 @@ async def list_(
         Parameter(description="`status`: with incidents, then successful, then paused; `created_at`: newest first."),
     ] = "status",
     search: Annotated[
-        str, Parameter(max_length=LONGEST_SEARCH, description="A part of name or URL, in whatever case.")
+        str, Parameter(max_length=MAX_SEARCH_LENGTH, description="A part of name or URL, case-insensitive.")
     ] = "",
 ) -> Monitors:
-    """The project's monitors, a page at a time."""
+    """The project's monitors, paginated."""
     async with service.pool.acquire() as tx:
         found, total = await monitors.list_(
             tx, caller.project_id, search=search, sort=sort, limit=asked.per_page, offset=asked.offset
@@ -119,123 +95,51 @@ async def list_(
 
 
 @post("/api/v1/network_monitors", summary="Create a network monitor", status_code=201)
-async def create(data: MonitorGiven, caller: Caller, service: Service) -> Response[MonitorShown]:
-    """Begins to watch a URL; the first check follows at once.
+async def create(data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
+    """Starts to monitor a URL; the first check follows at once.
 
-    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. Where the URL cannot be
+    Only `url` is needed. Up to 5 redirects are followed, unless `expected_status` names theirs. If the URL cannot be
     reached at present, the header `Tocsin-Warning` says why.
     """
-    given = data.network_monitor
-    if given.url is UNSET:
-        raise invalid_field("url", "is required")
-    wanted = _wanted(given, None, service.settings)
+    wanted = actions.wanted(data.network_monitor, None, production=service.settings.production)
     headers = await _reachable(service, wanted)
-    async with service.pool.acquire() as tx, tx.transaction():
-        new = await monitors.create(tx, caller.project_id, wanted)
-        made = await monitors.one(tx, caller.project_id, new)
-        uuid = ids.public(ids.MONITOR, new)
-        await audit.note(tx, caller.project_id, caller.who, "made network monitor", wanted.name, {"uuid": uuid})
+    async with transaction(service.pool) as tx:
+        made = await actions.create(tx, caller, wanted)
     return Response(_shown(made), status_code=201, headers=headers)
 
 
 @get("/api/v1/network_monitors/{uuid:str}", summary="Get a network monitor")
-async def one(uuid: str, caller: Caller, service: Service) -> MonitorShown:
+async def one(uuid: str, caller: Actor, service: Service) -> MonitorShown:
     """One monitor with its settings."""
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, caller.project_id, ids.key_of(ids.MONITOR, uuid))
+        found = await monitors.one(tx, caller.project_id, NETWORK_MONITOR.key_of(uuid))
     return _shown(found)
 
 
 @patch("/api/v1/network_monitors/{uuid:str}", summary="Change or pause a network monitor")
-async def change(uuid: str, data: MonitorGiven, caller: Caller, service: Service) -> Response[MonitorShown]:
-    """Changes what is given. What concerns the checks starts them anew, at once; pausing resolves its incidents."""
-    given, key = data.network_monitor, ids.key_of(ids.MONITOR, uuid)
-    headers: dict[str, str] = {}
-    if not isinstance(given.url, UnsetType):
+async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service) -> Response[MonitorShown]:
+    """Changes what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
+    given, key = data.network_monitor, NETWORK_MONITOR.key_of(uuid)
+    production, headers = service.settings.production, dict[str, str]()
+    if given.url is not UNSET:
         async with service.pool.acquire() as tx:
             before = _shown_wanted(await monitors.one(tx, caller.project_id, key))
-        # Looked up before the transaction: no row is held while a name server thinks.
-        headers = await _reachable(service, _wanted(given, before, service.settings))
-    async with service.pool.acquire() as tx, tx.transaction():
-        stored = await monitors.changing(tx, caller.project_id, key)
-        if stored is None:
-            raise not_found("network_monitor")
-        await monitors.change(tx, caller.project_id, key, stored, _wanted(given, stored, service.settings))
-        fields = [name for name in given.__struct_fields__ if getattr(given, name) is not UNSET]
-        await audit.note(
-            tx, caller.project_id, caller.who, "changed network monitor", stored.name, {"uuid": uuid, "fields": fields}
-        )
-        changed = await monitors.one(tx, caller.project_id, key)
+        headers = await _reachable(service, actions.wanted(given, before, production=production))
+    async with transaction(service.pool) as tx:
+        changed = await actions.change(tx, caller, key, given, production=production)
     return Response(_shown(changed), headers=headers)
 
 
 @delete("/api/v1/network_monitors/{uuid:str}", summary="Delete a network monitor")
-async def remove(uuid: str, caller: Caller, service: Service) -> None:
+async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Deletes a monitor and resolves its incidents."""
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await monitors.one(tx, caller.project_id, ids.key_of(ids.MONITOR, uuid))
-        if found is None or not await monitors.delete(tx, caller.project_id, found.id):
-            raise not_found("network_monitor")
-        await audit.note(
-            tx, caller.project_id, caller.who, "deleted network monitor", found.wanted.name, {"uuid": uuid}
-        )
+    async with transaction(service.pool) as tx:
+        await actions.delete(tx, caller, NETWORK_MONITOR.key_of(uuid))
 
 
-def _wanted(given: MonitorFields, stored: Wanted | None, settings: Settings) -> Wanted:
-    """What is to be watched from now on. Raises `Refused` (422), naming each field that cannot be accepted."""
-    start = stored or _default(str(given.url))
-    target = start.target
-    if stored is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
-        target = _target(given, start, stored)
-    wanted = Wanted(
-        name=_name(given.name, target.url, start),
-        target=target,
-        interval=_said(given.interval, start.interval, domain.DEFAULT_INTERVAL),
-        confirmations=_said(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
-        paused=_said(given.paused, start.paused, False),
-    )
-    least = domain.LEAST_INTERVAL if settings.production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
-    if wrong := domain.check_numbers(wanted, least):
-        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
-    return wanted
-
-
-def _target(given: MonitorFields, start: Wanted, stored: Wanted | None) -> Target:
-    url = _said(given.url, start.target.url, None)
-    named = _said(given.check_type, start.target.check_type if stored else None, None)
-    kind = base.of(named, url)
-    same_kind = stored is not None and kind.check_type == start.target.check_type
-    return kind.validate(
-        Target(
-            url=url,
-            check_type=kind.check_type,
-            timeout=_said(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
-            expected_status=_said(given.expected_status, start.target.expected_status if same_kind else None, None),
-            keyword=_said(given.keyword, start.target.keyword if same_kind else None, None),
-        )
-    )
-
-
-def _default(url: str) -> Wanted:
-    return Wanted(url, Target(url, "", domain.DEFAULT_TIMEOUT))
-
-
-def _said(given: Any, stored: Any, default: Any) -> Any:
-    return stored if given is UNSET else default if given is None else given
-
-
-def _name(given: str | UnsetType | None, url: str, start: Wanted) -> str:
-    """The name, which is the URL unless its owner chose another."""
-    if isinstance(given, UnsetType):
-        return url if start.name == start.target.url else start.name
-    return names.checked("name", given) if given and given.strip() else url
-
-
-async def _reachable(service: Service, wanted: Wanted) -> dict[str, str]:
-    """Refuse a host that can never be looked at; for one that cannot be at present, the header that says so."""
-    guard, host = Guard(service.settings.allow_networks), base.host_of(wanted.target.url)
-    guard.check_given(host, "url")
-    warning = await guard.warning(host)
+async def _reachable(service: Service, wanted: MonitorConfig) -> dict[str, str]:
+    """Refuse a host that can never be checked; for one that cannot be reached at present, return the header."""
+    warning = await actions.reachable(wanted, service.settings.allow_networks)
     return {} if warning is None else {WARNING_HEADER: warning}
 
 
@@ -243,7 +147,7 @@ def _figures(monitor: Monitor) -> dict[str, Any]:
     target = monitor.wanted.target
     return {
         "id": monitor.number,
-        "uuid": ids.public(ids.MONITOR, monitor.id),
+        "uuid": NETWORK_MONITOR.public(monitor.id),
         "name": monitor.wanted.name,
         "url": target.url,
         "check_type": target.check_type,
@@ -256,7 +160,7 @@ def _figures(monitor: Monitor) -> dict[str, Any]:
     }
 
 
-def _shown_wanted(monitor: Monitor | None) -> Wanted:
+def _shown_wanted(monitor: Monitor | None) -> MonitorConfig:
     if monitor is None:
         raise not_found("network_monitor")
     return monitor.wanted

@@ -7,16 +7,18 @@ from uuid import UUID
 import msgspec
 from litestar import get, post
 
+from tocsin.actions import projects as actions
+from tocsin.actions.base import person
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.domain import ids
-from tocsin.domain.errors import not_found
-from tocsin.storage import accounts
-from tocsin.storage.accounts import OwnProject
+from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts.accounts import OwnProject
+from tocsin.storage.postgres.database import transaction
 
 
 class ProjectShape(msgspec.Struct):
-    """`api_token` is null for those who may only read the project: the token may do everything."""
+    """`api_token` is null for readers of the project: the token may do everything."""
 
     uuid: str
     name: str
@@ -29,7 +31,7 @@ class ProjectShape(msgspec.Struct):
 
 @get("/api/v1/projects", summary="List projects")
 async def list_(user_id: UUID, service: Service) -> list[ProjectShape]:
-    """The projects of the user whose token it is, in the order of joining."""
+    """The projects of the token's user, in the order of joining."""
     async with service.pool.acquire() as tx:
         found = await accounts.projects_of(tx, service.vault, user_id)
     return [_shape(project) for project in found]
@@ -39,9 +41,8 @@ async def list_(user_id: UUID, service: Service) -> list[ProjectShape]:
 async def switch(uuid: str, user_id: UUID, service: Service) -> ProjectShape:
     """From now on the user's tokens act on this project."""
     project_id = ids.parse(ids.PROJECT, uuid)
-    async with service.pool.acquire() as tx, tx.transaction():
-        if project_id is None or not await accounts.switch(tx, user_id, project_id):
-            raise not_found("project")
+    async with transaction(service.pool) as tx:
+        await actions.switch(tx, person(user_id), project_id)
         found = await accounts.projects_of(tx, service.vault, user_id)
     return next(_shape(project) for project in found if project.id == project_id)
 

@@ -1,10 +1,8 @@
-"""The API as one ASGI application: every noun beside this file, one way to read, one way to refuse."""
+"""The API as one ASGI application: every noun next to this file, one way to parse, one way to reject."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
@@ -17,8 +15,9 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import body, caller, docs, refusals, server_metrics, shapes
+from tocsin.api import authentication, body, docs, errors, schemas, server_metrics
 from tocsin.api.service import Service
+from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
@@ -32,9 +31,9 @@ def build(
     dependencies: Mapping[str, Provide] | None = None,
     as_page: AsPage | None = None,
 ) -> Front:
-    """The application. `open_service` is entered when the server starts and left when it has stopped; `extra_routes`
-    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` where they name them, and further
-    `dependencies`. `as_page` answers a refused request with a page, or with None where the caller wants JSON.
+    """The application. `open_service` is entered when the server starts and exited when it has stopped; `extra_routes`
+    (pages, say) get the same dependencies: `service`, and `caller` or `user_id` if they name them, and further
+    `dependencies`. `as_page` answers a refused request with a page, or None if the caller wants JSON.
     """
 
     @asynccontextmanager
@@ -49,11 +48,11 @@ def build(
                 await asyncio.wait({heartbeat})
 
     def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-        shown = as_page(request, error, refusals.refused_request) if as_page else None
-        return shown or refusals.answer(request, error)
+        shown = as_page(request, error, errors.refused_request) if as_page else None
+        return shown or errors.answer(request, error)
 
     app = application([*nouns(), *extra_routes], dependencies, answer, lifespan=[lifespan])
-    # Described by an application of its own, when somebody asks: it costs a second, which a start should not.
+    # Described by a separate application, on demand: it takes a second, which a start should not.
     app.state.description = cache(lambda: docs.describe(application([*nouns()], openapi_config=docs.config())))
     return Front(app)
 
@@ -61,7 +60,7 @@ def build(
 def application(
     routes: Sequence[ControllerRouterHandler],
     dependencies: Mapping[str, Provide] | None = None,
-    answer: Callable[[Request[Any, Any, Any], Exception], Response[Any]] = refusals.answer,
+    answer: Callable[[Request[Any, Any, Any], Exception], Response[Any]] = errors.answer,
     **options: Any,
 ) -> Litestar:
     return Litestar(
@@ -70,7 +69,7 @@ def application(
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
             "user_id": Provide(_user_id, sync_to_thread=False),
-            "asked": Provide(shapes.asked_page, sync_to_thread=False),
+            "asked": Provide(schemas.asked_page, sync_to_thread=False),
             **(dependencies or {}),
         },
         guards=[identify],
@@ -88,7 +87,7 @@ def _bounded(handler: ControllerRouterHandler) -> ControllerRouterHandler:
 
 
 def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler]:
-    """Handlers that say which methods an address knows; the framework's own know only the first that it was given."""
+    """Handlers that list the methods of an address; the framework's own list only the first one registered."""
     methods: dict[str, set[str]] = {}
     for handler in routes:
         if isinstance(handler, HTTPRouteHandler):
@@ -107,21 +106,20 @@ def _options(routes: Sequence[ControllerRouterHandler]) -> list[HTTPRouteHandler
 
 
 def nouns() -> Iterator[ControllerRouterHandler]:
-    """The routes of every file in this folder that has some."""
-    package = __name__.rpartition(".")[0]
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        yield from getattr(importlib.import_module(f"{package}.{found.name}"), "routes", ())
+    """The routes of every file in this folder that has routes."""
+    for module in discovery.modules(__name__.rpartition(".")[0]):
+        yield from getattr(module, "routes", ())
 
 
 async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Ask who calls before a body is read, where a handler wants to know."""
+    """Authenticate before a body is read, if the handler needs it."""
     wanted = handler.parsed_fn_signature.parameters
     authorization, service = connection.headers.get("authorization"), connection.app.state.service
     if "caller" in wanted:
-        reading = connection.scope.get("method") in caller.READING
-        connection.state.caller = await caller.caller_of(authorization, service, reading=reading)
+        reading = connection.scope.get("method") in authentication.READING
+        connection.state.caller = await authentication.caller_of(authorization, service, reading=reading)
     if "user_id" in wanted:
-        connection.state.user_id = await caller.user_of(authorization, service)
+        connection.state.user_id = await authentication.user_of(authorization, service)
 
 
 def _service(request: Request[Any, Any, Any]) -> Any:
@@ -136,14 +134,14 @@ def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
 
 
-LONGEST_PATH, LONGEST_QUERY = 16 * 1024, 8 * 1024
-"""RFC 9110, 4.1, wants 8,000 bytes at least."""
-MOST_PARAMETERS = 100
-"""The framework remembers 1,024 queries by what they were and as it took them apart: both need a bound."""
+MAX_PATH_LENGTH, MAX_QUERY_LENGTH = 16 * 1024, 8 * 1024
+"""RFC 9110, 4.1, requires at least 8,000 bytes."""
+MAX_PARAMETERS = 100
+"""The framework caches 1,024 queries, raw and parsed: both need a bound."""
 
 
 class Front:
-    """What every request meets first: HEAD is GET without the body, and no address is too long or has a NUL in it."""
+    """The outermost layer for every request: HEAD is GET without the body, and addresses are short and without NUL."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
@@ -151,12 +149,12 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
-                await refusals.send(send, invalid("The address must not contain a NUL character"))
+                await errors.send(send, invalid("The address must not contain a NUL character"))
                 return
             query = scope["query_string"]
-            too_long = len(scope["path"]) > LONGEST_PATH or len(query) > LONGEST_QUERY
-            if too_long or query.count(b"&") >= MOST_PARAMETERS:
-                await refusals.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
+            too_long = len(scope["path"]) > MAX_PATH_LENGTH or len(query) > MAX_QUERY_LENGTH
+            if too_long or query.count(b"&") >= MAX_PARAMETERS:
+                await errors.send(send, Refused(414, "uri_too_long", "The address is too long; send less in it"))
                 return
             if scope["method"] == "HEAD":
                 scope, send = cast(HTTPScope, {**scope, "method": "GET"}), _without_body(send)

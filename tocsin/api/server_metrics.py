@@ -1,4 +1,4 @@
-"""What agents send: one report of a server's samples, in the form of the public agent."""
+"""Reports of agents: one report of a server's samples, in the form of the public agent."""
 
 from __future__ import annotations
 
@@ -16,41 +16,39 @@ import structlog
 from litestar import Request, post
 from msgspec import UNSET, UnsetType
 
+from tocsin.actions import servers
+from tocsin.actions.base import Actor, system
 from tocsin.api.body import LONG_LIMIT
-from tocsin.api.caller import Caller
+from tocsin.api.schemas import Detail
 from tocsin.api.service import Service
-from tocsin.api.shapes import Detail
 from tocsin.domain import clocks, names
 from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.reports import Refusal
-from tocsin.storage import silence
-from tocsin.storage.database import UNAVAILABLE
-from tocsin.storage.servers import NUMBERS, TEXTS, Report
+from tocsin.storage.monitoring.servers import AT_ONCE, NUMBERS, TEXTS, Report
+from tocsin.storage.postgres.database import UNAVAILABLE, transaction
 
 log = structlog.get_logger()
 
-MOST_SAMPLES = 5_000
-MOST_AT_ONCE = 500
-"""Samples that are read on the event loop, in a few milliseconds."""
-MOST_ERRORS = 100
-LONGEST_TEXT = 255
+MAX_SAMPLES = 5_000
+MAX_ERRORS = 100
+MAX_TEXT_LENGTH = 255
 HEARTBEAT = 1.0
 IN_UNITS = "Go-http-client/"
-"""How the public agent, which sends CPU figures in units, calls itself."""
+"""The user agent of the public agent, which sends CPU values in units."""
 
 _LARGEST = {"cpu_cores": 2**31 - 1, "disk_total_bytes": 2**63 - 1, "memory_total_bytes": 2**63 - 1}
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 Loose = Any
-"""Agents are not all strict about types: a number may come as text and the other way round."""
+"""Agents are not all strict about types: a number may come as text and vice versa."""
 
 Indexed = tuple[int, domain.Sample]
 
 
 class Attributes(msgspec.Struct):
-    """What the server is. Only its identity is required; what is null, left out or no such thing stays as it was."""
+    """Attributes of the server. Only its identity is required; what is null, omitted or invalid stays as it was."""
 
     motherboard_id: Loose = None
     mac_address: Loose = None
@@ -68,7 +66,7 @@ class Attributes(msgspec.Struct):
 
 
 class ReportShape(msgspec.Struct):
-    """`metrics` are objects with `metric`, `value` and `timestamp`; each stands for itself, so one may fail alone."""
+    """`metrics` are objects with `metric`, `value` and `timestamp`; each may fail alone."""
 
     LOOSE: ClassVar = ("metrics",)
     attributes: Attributes
@@ -77,9 +75,9 @@ class ReportShape(msgspec.Struct):
 
 
 class ReportAnswer(msgspec.Struct):
-    """How many samples were taken. `errors` is there only where some were not, and names at most 100 of them.
+    """How many samples were stored. `errors` is present only if some were not, and lists at most 100 of them.
 
-    `warnings` is there only where something is wrong that the samples did not fail by, such as the machine's clock.
+    `warnings` is present only for problems that did not reject samples, such as the machine's clock.
     """
 
     success_count: int
@@ -90,14 +88,14 @@ class ReportAnswer(msgspec.Struct):
 
 
 async def take(
-    service: Service, caller: Caller, data: ReportShape, user_agent: str | None
+    service: Service, caller: Actor, data: ReportShape, user_agent: str | None
 ) -> tuple[int, ReportAnswer]:
-    """Store what of a report can be stored: always 201."""
-    if len(data.metrics) <= MOST_AT_ONCE:
+    """Store the valid part of a report: always 201."""
+    if len(data.metrics) <= AT_ONCE:
         received, samples, errors = parse(data, caller.project_id, user_agent)
     else:
         received, samples, errors = await asyncio.to_thread(parse, data, caller.project_id, user_agent)
-    recorded = await service.report(received)
+    recorded = await servers.report(service.batches.report, caller, received)
     count = len(samples)
     if recorded.refused:
         late = _refused(samples, recorded.refused)
@@ -105,23 +103,23 @@ async def take(
         errors = sorted(errors + late)
     warnings: list[str] | UnsetType = UNSET
     if recorded.skew:
-        warnings = [f"This machine's clock is {clocks.said(recorded.skew)}. {clocks.CONSEQUENCE}"]
+        warnings = [f"This machine's clock is {clocks.describe(recorded.skew)}. {clocks.CONSEQUENCE}"]
     if not errors:
         return 201, ReportAnswer(count, 0, "All metrics were successfully created", warnings=warnings)
     message = "Some metrics could not be created" if count else "No metrics could be created"
-    told = [Detail(f"metrics[{index}]", what) for index, what in errors[:MOST_ERRORS]]
-    return 201, ReportAnswer(count, len(errors), message, told, warnings)
+    details = [Detail(f"metrics[{index}]", what) for index, what in errors[:MAX_ERRORS]]
+    return 201, ReportAnswer(count, len(errors), message, details, warnings)
 
 
 @post(
     "/api/v1/server_metrics", summary="Report a server's metrics", request_max_body_size=LONG_LIMIT,
     opt={"hot": take, "hot_header": b"user-agent"},
 )  # fmt: skip
-async def report(data: ReportShape, caller: Caller, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
-    """Stores a server's samples, judges them and opens or resolves what follows. The first report makes the server.
+async def report(data: ReportShape, caller: Actor, service: Service, request: Request[Any, Any, Any]) -> ReportAnswer:
+    """Stores a server's samples, judges them and opens or resolves incidents. The first report creates the server.
 
-    Of more than 5,000 samples the newest 5,000 are taken. `cpu_used` is percent where `attributes.cpu_unit` says
-    `percent`; where nothing is said, too, but for agents in Go, whose figures are units of 1,024 for each core, as are
+    Of more than 5,000 samples the newest 5,000 are stored. `cpu_used` is percent if `attributes.cpu_unit` is
+    `percent`; if absent, too, except for agents in Go, whose values are units of 1,024 for each core, as are
     those of a server that has once sent more than 100.
     """
     _, answer = await take(service, caller, data, request.headers.get("user-agent"))
@@ -131,14 +129,14 @@ async def report(data: ReportShape, caller: Caller, service: Service, request: R
 def parse(
     data: ReportShape, project_id: UUID, user_agent: str | None
 ) -> tuple[Report, list[Indexed], list[tuple[int, str]]]:
-    """The report, its samples as they were numbered, and what is wrong with the others. Raises `Refused` (422)."""
+    """The report, its valid samples with their index, and what is wrong with the others. Raises `Refused` (422)."""
     given = data.attributes
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
     for name in TEXTS:
-        text = names.line(_text(getattr(given, name))[: 4 * LONGEST_TEXT])
+        text = names.line(_text(getattr(given, name))[: 4 * MAX_TEXT_LENGTH])
         if not names.is_blank(text):
-            attributes[name] = names.cut(text, LONGEST_TEXT)
+            attributes[name] = names.cut(text, MAX_TEXT_LENGTH)
     for name in NUMBERS:
         number = _whole(getattr(given, name))
         if number is not None and 0 <= number <= _LARGEST[name]:
@@ -157,27 +155,27 @@ def parse(
     return Report(project_id, motherboard_id, attributes, sorted(rows.items()), unit), samples, errors
 
 
-def _cpu_unit(said: Loose, user_agent: str | None) -> Unit | None:
-    if said == "percent":
+def _cpu_unit(declared: Loose, user_agent: str | None) -> Unit | None:
+    if declared == "percent":
         return "percent"
     return "units" if user_agent is not None and user_agent.startswith(IN_UNITS) else None
 
 
 def _refused(samples: Iterable[Indexed], refused: Iterable[Refusal]) -> list[tuple[int, str]]:
     what = {(at, metric): words for at, metric, words in refused}
-    said = ((index, what.get((each.at, each.metric)) or what.get((each.at, None))) for index, each in samples)
-    return [(index, words) for index, words in said if words is not None]
+    problems = ((index, what.get((each.at, each.metric)) or what.get((each.at, None))) for index, each in samples)
+    return [(index, words) for index, words in problems if words is not None]
 
 
 def _newest(metrics: Sequence[Any]) -> Sequence[tuple[int, Any]]:
     numbered = list(enumerate(metrics))
-    if len(numbered) <= MOST_SAMPLES:
+    if len(numbered) <= MAX_SAMPLES:
         return numbered
 
     def taken(pair: tuple[int, Any]) -> datetime:
         return (domain.moment(pair[1].get("timestamp")) if isinstance(pair[1], dict) else None) or _EARLIEST
 
-    return sorted(heapq.nlargest(MOST_SAMPLES, numbered, key=taken))
+    return sorted(heapq.nlargest(MAX_SAMPLES, numbered, key=taken))
 
 
 def _identity(field: str, given: Loose) -> str:
@@ -186,8 +184,8 @@ def _identity(field: str, given: Loose) -> str:
         raise invalid_field(field, "is required")
     if text.lower() == "unknown":
         raise invalid_field(field, 'must not be "unknown"')
-    if len(text) > LONGEST_TEXT:
-        raise invalid_field(field, f"must have at most {LONGEST_TEXT} characters")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise invalid_field(field, f"must have at most {MAX_TEXT_LENGTH} characters")
     return text
 
 
@@ -203,13 +201,13 @@ def _whole(given: Loose) -> int | None:
 
 
 async def heartbeat(pool: asyncpg.Pool) -> None:
-    """Say once a second that reports are accepted here, until cancelled: without it, no server counts as silent."""
+    """Record every second that reports are accepted here, until cancelled: without it, no server counts as down."""
     while True:
         try:
-            async with pool.acquire() as tx, tx.transaction():
-                await silence.keep_listening(tx)
+            async with transaction(pool) as tx:
+                await servers.record_api_alive(tx, system())
         except UNAVAILABLE:
-            pass  # While the database is away nobody can report; the break is seen when it is back.
+            pass  # While the database is unavailable nobody can report; the break is noticed afterwards.
         except asyncpg.PostgresError as error:
             log.warning("heartbeat failed", error=type(error).__name__)
         await asyncio.sleep(HEARTBEAT)

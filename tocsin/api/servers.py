@@ -10,20 +10,22 @@ from litestar import delete, get, patch
 from litestar.params import Parameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
-from tocsin.api.caller import Caller
+from tocsin.actions import servers as actions
+from tocsin.actions.base import Actor
+from tocsin.api.schemas import Page, seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import Page, seconds
-from tocsin.domain import ids
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
-from tocsin.storage import audit, samples, servers
-from tocsin.storage.servers import Server
+from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.storage.monitoring import samples, servers
+from tocsin.storage.monitoring.servers import Server
+from tocsin.storage.postgres.database import transaction
 
-MOST_POINTS = 1_000
-MOST_POINTS_ASKED = 10_000
+MAX_POINTS = 1_000
+MAX_POINTS_ASKED = 10_000
 DAY = 86_400
-LONGEST_RANGE = timedelta(days=3660)
-LONGEST_RESOLUTION = 31 * DAY
+MAX_RANGE = timedelta(days=3660)
+MAX_RESOLUTION = 31 * DAY
 RESOLUTIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY)
 
 
@@ -35,7 +37,7 @@ class LastMetric(msgspec.Struct):
 
 
 class ServerShape(msgspec.Struct):
-    """A server. `alerts` are the thresholds it is judged by; null is switched off."""
+    """A server. `alerts` are the thresholds it is judged by; null means off."""
 
     uuid: str
     hostname: str | None
@@ -57,7 +59,7 @@ class ServerShape(msgspec.Struct):
 
 
 class ThresholdChange(msgspec.Struct):
-    """Percent from which on a value is over, and the seconds that it must stay there before an incident opens."""
+    """Percent from which a value is over, and the seconds that it must stay there before an incident opens."""
 
     threshold: float | UnsetType = UNSET
     for_: float | UnsetType = msgspec.field(name="for", default=UNSET)
@@ -95,7 +97,7 @@ class MetricPoint(msgspec.Struct):
 
 
 class SeriesMeta(msgspec.Struct, rename={"from_": "from"}):
-    """The range that was looked at, and the seconds that one point stands for."""
+    """The range, and the seconds that one point covers."""
 
     from_: str
     to: str
@@ -108,7 +110,7 @@ class Series(msgspec.Struct):
 
 
 @get("/api/v1/servers", summary="List servers")
-async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerShape]:
+async def list_(caller: Actor, service: Service, asked: Page) -> list[ServerShape]:
     """The project's servers, oldest first."""
     async with service.pool.acquire() as tx:
         found = await servers.list_(tx, caller.project_id, limit=asked.per_page, offset=asked.offset)
@@ -116,42 +118,32 @@ async def list_(caller: Caller, service: Service, asked: Page) -> list[ServerSha
 
 
 @get("/api/v1/servers/{uuid:str}", summary="Get a server")
-async def one(uuid: str, caller: Caller, service: Service) -> ServerShape:
+async def one(uuid: str, caller: Actor, service: Service) -> ServerShape:
     """One server with the latest value of each of its metrics."""
     async with service.pool.acquire() as tx:
-        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
+        found = await servers.one(tx, caller.project_id, SERVER.key_of(uuid))
     return _shape(_existing(found))
 
 
 @patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts")
-async def change(uuid: str, data: ServerChange, caller: Caller, service: Service) -> ServerShape:
-    """Changes when the server's readings, or its silence, open an incident."""
+async def change(uuid: str, data: ServerChange, caller: Actor, service: Service) -> ServerShape:
+    """Changes when the server's samples, or its downtime, open an incident."""
     given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = _existing(await servers.change_alerts(tx, caller.project_id, ids.key_of(ids.SERVER, uuid), given))
-        await audit.note(
-            tx, caller.project_id, caller.who, "changed server", found.hostname or uuid,
-            {"uuid": uuid, "alerts": given},
-        )  # fmt: skip
-    return _shape(found)
+    async with transaction(service.pool) as tx:
+        return _shape(await actions.change_alerts(tx, caller, SERVER.key_of(uuid), given))
 
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
-async def remove(uuid: str, caller: Caller, service: Service) -> None:
-    """Deletes a server and resolves its incidents. An agent that goes on reporting makes it anew."""
-    async with service.pool.acquire() as tx, tx.transaction():
-        found = await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid))
-        if found is None or not await servers.delete(tx, caller.project_id, found.id):
-            raise not_found("server")
-        await audit.note(
-            tx, caller.project_id, caller.who, "deleted server", found.hostname or uuid, {"uuid": uuid}
-        )
+async def remove(uuid: str, caller: Actor, service: Service) -> None:
+    """Deletes a server and resolves its incidents. An agent that goes on reporting creates it again."""
+    async with transaction(service.pool) as tx:
+        await actions.delete(tx, caller, SERVER.key_of(uuid))
 
 
 @get("/api/v1/servers/{uuid:str}/metrics", summary="Get a server's time series")
 async def series(
     uuid: str,
-    caller: Caller,
+    caller: Actor,
     service: Service,
     start: Annotated[
         str | None, QueryParameter(name="from", description="ISO 8601; 24 hours before `to` unless given.")
@@ -162,7 +154,7 @@ async def series(
     ] = None,
     resolution: Annotated[
         int | None,
-        Parameter(ge=1, le=LONGEST_RESOLUTION, description="Seconds for each point; chosen by the range unless given."),
+        Parameter(ge=1, le=MAX_RESOLUTION, description="Seconds for each point; chosen by the range unless given."),
     ] = None,
 ) -> Series:
     """Averages over buckets of `resolution` seconds, oldest first; at most 1,000 for each metric unless given."""
@@ -171,19 +163,19 @@ async def series(
     since = _moment("from", start) if start else max(until, _FIRST + _ONE_DAY) - _ONE_DAY
     if since >= until:
         raise invalid_field("from", "must be before to")
-    if until - since > LONGEST_RANGE:
-        raise invalid_field("from", f"must be at most {LONGEST_RANGE.days} days before to")
+    if until - since > MAX_RANGE:
+        raise invalid_field("from", f"must be at most {MAX_RANGE.days} days before to")
     span = (until - since).total_seconds()
     metrics = _metrics(metric)
     step = resolution or fitting_resolution(span)
-    if span / step > MOST_POINTS_ASKED:
+    if span / step > MAX_POINTS_ASKED:
         raise invalid_field(
             "resolution",
-            f"gives more than {MOST_POINTS_ASKED} points; for this range, {-(-int(span) // MOST_POINTS_ASKED)} is fine",
+            f"gives more than {MAX_POINTS_ASKED} points; for this range, {-(-int(span) // MAX_POINTS_ASKED)} is fine",
         )
     raw_since = (now - timedelta(days=service.settings.retention_raw)).replace(minute=0, second=0, microsecond=0)
     async with service.pool.acquire() as tx:
-        server = _existing(await servers.one(tx, caller.project_id, ids.key_of(ids.SERVER, uuid)))
+        server = _existing(await servers.one(tx, caller.project_id, SERVER.key_of(uuid)))
         points = await samples.series(
             tx, server.id, since, until, metrics=metrics, resolution=step, raw_since=raw_since
         )
@@ -196,8 +188,8 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 def fitting_resolution(span: float) -> int:
-    """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they begin."""
-    least = span / (MOST_POINTS - 1)
+    """The finest usual number of seconds that cuts `span` seconds into at most 1,000 buckets, wherever they start."""
+    least = span / (MAX_POINTS - 1)
     for resolution in RESOLUTIONS:
         if resolution >= least:
             return resolution
@@ -205,7 +197,7 @@ def fitting_resolution(span: float) -> int:
 
 
 def _moment(field: str, text: str) -> datetime:
-    # A plus sign in an address arrives as a space.
+    # A plus sign in a URL arrives as a space.
     at = domain.moment(text.replace(" ", "+") if "T" in text.upper() else f"{text}T00:00:00")
     if at is None:
         raise invalid_field(field, "must be a time such as 2025-05-01T10:00:00Z")
@@ -233,7 +225,7 @@ def _shape(server: Server) -> ServerShape:
     return ServerShape(
         **same,
         alerts=_in_order(server.alerts),
-        uuid=ids.public(ids.SERVER, server.id),
+        uuid=SERVER.public(server.id),
         last_metrics={
             metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))
             for metric, (value, taken) in server.last_metrics.items()
@@ -244,7 +236,7 @@ def _shape(server: Server) -> ServerShape:
 
 
 def _in_order(alerts: Any) -> Any:
-    """Alerts as they are documented: the database keeps the names of an object in an order of its own."""
+    """Alerts as they are documented: the database stores the names of an object in its own order."""
     names = ("threshold", "for", "after")
     return {kind: alert and {name: alert[name] for name in names if name in alert} for kind, alert in alerts.items()}
 

@@ -1,9 +1,8 @@
-"""Slack: beginning to connect a channel, and presses of the Resolve button."""
+"""Slack: starting to connect a channel, and presses of the Resolve button."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,24 +12,22 @@ from litestar import Request, Response, post
 from litestar.background_tasks import BackgroundTask
 
 from tocsin import settings as configuration
-from tocsin.api.caller import Caller
+from tocsin.actions import slack as actions
+from tocsin.actions.base import Actor, system
+from tocsin.actions.slack import ButtonPress
 from tocsin.api.service import Service
-from tocsin.domain import ids, names
+from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Incident
-from tocsin.integrations import slack as kind
 from tocsin.integrations.slack import OFF, RESOLVE, escaped
-from tocsin.storage import incidents, slack
-from tocsin.storage.database import Tx
-from tocsin.storage.queue import content
-from tocsin.storage.slack import Message
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Slack, SlackRefused
 
 log = structlog.get_logger(__name__)
 
-LONGEST_NAME = 100
-LONGEST_BODY = 128 * 1024
-"""A press comes with the whole message that it was on; until its signature is looked at, it comes from anybody."""
+MAX_NAME_LENGTH = 100
+MAX_BODY_LENGTH = 128 * 1024
+"""A press includes the whole message; until its signature is checked, it may come from anybody."""
 
 
 class SlackInitiated(msgspec.Struct):
@@ -40,33 +37,19 @@ class SlackInitiated(msgspec.Struct):
 
 
 @post("/api/v1/integrations/slack/initiate", status_code=200)
-async def initiate(caller: Caller, service: Service) -> SlackInitiated:
-    """Begin to connect a Slack channel
+async def initiate(caller: Actor, service: Service) -> SlackInitiated:
+    """Start to connect a Slack channel
 
-    Open `oauth_url` in a browser within 10 minutes; the integration is there when Slack has sent that browser back.
+    Open `oauth_url` in a browser within 10 minutes; the integration exists once Slack has sent that browser back.
     """
-    async with service.pool.acquire() as tx, tx.transaction():
-        way = await kind.begin(
-            tx, service.vault, service.settings.slack, service.public_url, caller.project_id, caller.who
-        )
-    return SlackInitiated(way.oauth_url, way.state, way.redirect_uri)
+    async with transaction(service.pool) as tx:
+        consent = await actions.begin(tx, caller, service.vault, service.settings.slack, service.public_url)
+    return SlackInitiated(consent.oauth_url, consent.state, consent.redirect_uri)
 
 
-@dataclass(frozen=True, slots=True)
-class Press:
-    """One press of the button: in which workspace, on which message, by whom, for which incident (`INC…`)."""
-
-    team_id: str
-    channel_id: str
-    ts: str
-    person: str
-    incident: str
-    response_url: str
-
-
-@post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=LONGEST_BODY)
+@post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=MAX_BODY_LENGTH)
 async def interactions(request: Request[Any, Any, Any], service: Service) -> Response[str]:
-    """A press resolves its incident. Slack is answered at once; the message is changed by the delivery that follows.
+    """A press resolves its incident. Slack gets a response at once; the delivery that follows updates the message.
 
     https://docs.slack.dev/interactivity/handling-user-interaction,
     https://docs.slack.dev/reference/interaction-payloads/block_actions-payload
@@ -76,12 +59,13 @@ async def interactions(request: Request[Any, Any, Any], service: Service) -> Res
         raise Refused(503, "slack_unavailable", OFF)
     body = await request.body()
     if not _signed(app, body, request):
-        raise Refused(401, "unauthorized", "This is not signed by the Slack app that is set up here, or too old")
+        raise Refused(401, "unauthorized", "The signature is not of the Slack app that is set up here, or too old")
     pressed = press(body)
     if pressed is None:
         return Response("", media_type="text/plain")
-    async with service.pool.acquire() as tx, tx.transaction():
-        words = await _resolve(tx, pressed)
+    async with transaction(service.pool) as tx:
+        found = await actions.press(tx, system(), pressed)
+    words = _was_first(found) if isinstance(found, Incident) else found
     task = BackgroundTask(_tell, app, pressed, words) if words else None
     return Response("", media_type="text/plain", background=task)
 
@@ -100,48 +84,27 @@ def _signed(app: configuration.Slack, body: bytes, request: Request[Any, Any, An
         return False
 
 
-def press(body: bytes) -> Press | None:
-    """The press that a signed body tells of; None for whatever else Slack reports."""
+def press(body: bytes) -> ButtonPress | None:
+    """The press in a signed body; None for any other payload of Slack."""
     try:
-        said = json.loads(parse_qs(body.decode())["payload"][0])
-        [action] = [each for each in said["actions"] if each["action_id"] == RESOLVE]
-        if said["type"] != "block_actions":
+        payload = json.loads(parse_qs(body.decode())["payload"][0])
+        [action] = [each for each in payload["actions"] if each["action_id"] == RESOLVE]
+        if payload["type"] != "block_actions":
             return None
-        user, team_id = said["user"], said["team"]["id"]
+        user, team_id = payload["user"], payload["team"]["id"]
         person = user.get("name") or user.get("username") or user["id"]
-        found = Press(
-            team_id, said["container"]["channel_id"], said["container"]["message_ts"],
-            names.cut(names.line(str(person)[: 4 * LONGEST_NAME]), LONGEST_NAME), action["value"],
-            said.get("response_url") or "",
+        found = ButtonPress(
+            team_id, payload["container"]["channel_id"], payload["container"]["message_ts"],
+            names.cut(names.line(str(person)[: 4 * MAX_NAME_LENGTH]), MAX_NAME_LENGTH), action["value"],
+            payload.get("response_url") or "",
         )  # fmt: skip
-        # In a channel that two workspaces share, people of the other see the button, too.
+        # In a channel that two workspaces share, users of the other one see the button, too.
         if user.get("team_id", team_id) != team_id:
             return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     values = (found.team_id, found.channel_id, found.ts, found.incident, found.response_url)
     return found if all(isinstance(value, str) and "\0" not in value for value in values) else None
-
-
-async def _resolve(tx: Tx, pressed: Press) -> str:
-    """Do what was wished; what its presser is to be told, where the message itself will not say it."""
-    incident_id = ids.parse(ids.INCIDENT, pressed.incident)
-    place = incident_id and await slack.of_workspace(tx, incident_id, pressed.team_id, pressed.channel_id)
-    if incident_id is None or not place:
-        return "This incident is not known any more, or this workspace is not connected to its project any more."
-    integration_id, project_id = place
-    lasts = await slack.hold(tx, incident_id)
-    incident = await incidents.one(tx, project_id, incident_id)
-    if incident is None:
-        return "This incident is not known any more."
-    # The message may be one that nobody remembers: its engine died between posting it and saying so.
-    closed = await slack.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
-    if lasts:
-        by = f"{pressed.person} in Slack"
-        incident = await incidents.resolve_by_hand(tx, incident, by, by)
-    if not closed:
-        await slack.correct(tx, integration_id, incident_id, content(incident))
-    return "" if lasts else _was_first(incident)
 
 
 def _was_first(incident: Incident) -> str:
@@ -151,16 +114,16 @@ def _was_first(incident: Incident) -> str:
     return f"This incident was resolved already: by {by}, {when}."
 
 
-async def _tell(app: configuration.Slack, pressed: Press, words: str) -> None:
-    """After the answer, and only to whoever pressed."""
+async def _tell(app: configuration.Slack, pressed: ButtonPress, words: str) -> None:
+    """After the response, and only to the user who pressed."""
     if not pressed.response_url:
         return
     client = Slack(app)
     try:
-        said = {"response_type": "ephemeral", "replace_original": False, "text": words}
-        await client.respond(pressed.response_url, said)
+        payload = {"response_type": "ephemeral", "replace_original": False, "text": words}
+        await client.respond(pressed.response_url, payload)
     except SlackRefused as refusal:
-        log.warning("the presser of a button could not be told", error=str(refusal))
+        log.warning("could not reply to the Slack user who pressed the button", error=str(refusal))
     finally:
         await client.close()
 

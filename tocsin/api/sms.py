@@ -1,4 +1,4 @@
-"""SMS: the code that verifies a number, and what the provider reports of messages that it had taken."""
+"""SMS: the code that verifies a number, and the provider's delivery reports."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from litestar import Request, post
 
-from tocsin.api.caller import Caller
+from tocsin.actions import deliveries, phone_codes
+from tocsin.actions.base import Actor, system
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.integrations.base import Maker
-from tocsin.integrations.sms_code import send_code
-from tocsin.storage import phones
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports import sms
-from tocsin.transports.sms import REPORT_PATH, Forged
+from tocsin.transports.sms import REPORT_PATH, InvalidSignature
 
 
 class CodeWanted(msgspec.Struct):
-    """Which number shall be verified. Judged by the handler, because the specification prints its own refusals."""
+    """The number to verify. Validated by the handler, because the specification prints its own errors."""
 
     LOOSE: ClassVar = ("phone_number",)
     phone_number: Annotated[Any, msgspec.Meta(extra_json_schema={"type": "string"})] = None
@@ -32,38 +31,38 @@ class CodeSent(msgspec.Struct):
 
 @post("/api/v1/integrations/sms/send_verification_code", status_code=200)
 async def send_verification_code(
-    caller: Caller, service: Service, data: CodeWanted | None = None
+    caller: Actor, service: Service, data: CodeWanted | None = None
 ) -> CodeSent:
     """Send a verification code
 
-    Six digits by SMS, valid for 10 minutes, 5 tries and one integration of this project. A number gets 5 an hour, a
-    project sends 20 a day. All refusals have one shape: `paid_plan_required` and `address_not_verified` (whoever made
+    Six digits by SMS, valid for 10 minutes, 5 attempts and one integration of this project. A number gets 5 an hour, a
+    project sends 20 a day. All errors have one shape: `paid_plan_required` and `address_not_verified` (whoever created
     the project for themselves has not verified their mail address) 403, `phone_number_required` and
     `phone_number_invalid` 422, `too_many_codes` 429, `sms_unavailable` 503.
-    Only in production is the code checked: elsewhere an integration is made with any.
+    Only in production is the code checked: elsewhere any code is accepted.
     """
-    maker = Maker(caller.project_id, caller.plan, service.settings.production)
-    await send_code(service.pool, service.vault, service.settings, maker, None if data is None else data.phone_number)
+    number = None if data is None else data.phone_number
+    await phone_codes.send(service.pool, caller, service.vault, service.settings, number)
     return CodeSent(True, "Verification code sent successfully")
 
 
 @post(f"{REPORT_PATH}/{{delivery:str}}", status_code=204, include_in_schema=False)
 async def report(request: Request[Any, Any, Any], delivery: str, service: Service) -> None:
-    """What the provider says of a message that it had taken goes on the delivery's record."""
-    texting, delivery_id = sms.texting(service.settings), ids.parse(ids.DELIVERY, delivery)
-    if texting is None or texting.report_url is None or delivery_id is None:
+    """Record the provider's report on a message with its delivery."""
+    sms_sender, delivery_id = sms.sms_sender(service.settings), ids.parse(ids.DELIVERY, delivery)
+    if sms_sender is None or sms_sender.report_url is None or delivery_id is None:
         raise _forged()
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.scope["query_string"].decode("latin-1")
-    url = f"{texting.report_url}/{delivery}" + (f"?{query}" if query else "")
+    url = f"{sms_sender.report_url}/{delivery}" + (f"?{query}" if query else "")
     try:
-        said = texting.provider.report(url, headers, await request.body())
-    except Forged:
+        status = sms_sender.provider.report(url, headers, await request.body())
+    except InvalidSignature:
         raise _forged() from None
-    if said is None:
+    if status is None:
         return
-    async with service.pool.acquire() as tx, tx.transaction():
-        await phones.reported(tx, said.id, delivery_id, said.said, said.error)
+    async with transaction(service.pool) as tx:
+        await deliveries.report(tx, system(), status.id, delivery_id, status.response, status.error)
 
 
 def _forged() -> Refused:

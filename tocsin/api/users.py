@@ -10,30 +10,31 @@ import msgspec
 from litestar import Request, Response, delete, post
 from litestar.background_tasks import BackgroundTask
 
-from tocsin.api.caller import token_in, unauthorized
+from tocsin.actions import account_mail, limits, people, sign_ins
+from tocsin.actions.base import anybody
+from tocsin.actions.people import NewAccount
+from tocsin.api.authentication import token_in, unauthorized
+from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
-from tocsin.api.shapes import seconds
 from tocsin.checks import base
 from tocsin.domain import accounts as rules
 from tocsin.domain import clients, names
 from tocsin.domain.errors import Refused, invalid_field, too_many
-from tocsin.domain.monitors import DEFAULT_TIMEOUT, Target, Wanted
-from tocsin.integrations import post as letters
-from tocsin.storage import accounts, audit, monitors, passwords, sessions, sign_ins, throttle
-from tocsin.storage.accounts import User
-from tocsin.storage.database import Tx
-from tocsin.storage.passwords import Asker
-from tocsin.storage.throttle import Limit
+from tocsin.domain.monitors import DEFAULT_TIMEOUT, MonitorConfig, Target
+from tocsin.storage.accounts import passwords
+from tocsin.storage.accounts.accounts import User
+from tocsin.storage.accounts.passwords import Requester
+from tocsin.storage.accounts.throttle import Limit
+from tocsin.storage.postgres.database import transaction
 from tocsin.transports.guard import Guard
 
 REGISTRATIONS_PER_NETWORK = Limit(20, 3600)
+TOO_MANY = "Too many attempts to register; try again in {seconds} s"
 NOT_KNOWN = "The address or the password is wrong"
-LETTERS_ABOUT_ONE = Limit(3, 86_400)
-"""To the owner of an address that others register with."""
 
 
 class NewUser(msgspec.Struct):
-    """Who registers. An address alone is enough; a password can then be chosen with the link that is sent to it."""
+    """Who registers. An address alone is enough; a password can then be chosen through the link that is sent to it."""
 
     email: str
     name: str = ""
@@ -74,12 +75,11 @@ class SignedIn(msgspec.Struct):
 
 @post("/api/v1/users", summary="Register", security=[])
 async def register(request: Request[Any, Any, Any], data: Registration, service: Service) -> Response[Registered]:
-    """Make an account with a first project, and send a link that verifies the address
+    """Create an account with a first project, and send a link that verifies the address
 
-    An address that has an account already is answered alike, and its owner is told by mail.
+    An address that has an account already gets the same response, and its owner is notified by mail.
     """
-    if service.settings.registration != "open":
-        raise Refused(403, "forbidden", "Registration is by invitation; ask whoever runs this installation")
+    people.require_open(service.settings.registration)
     given = data.user
     site = _first_site(given.first_website.strip(), service) if given.first_website else None
     email = rules.address("email", given.email)
@@ -87,40 +87,28 @@ async def register(request: Request[Any, Any, Any], data: Registration, service:
     password = given.password
     if password is not None:
         rules.password("password", password, given.password_confirmation)
-    asker = Asker(_network(request, service), False, request.receive)
-    async with service.pool.acquire() as tx, tx.transaction():
-        wait = await throttle.take(tx, f"register from {asker.network}", REGISTRATIONS_PER_NETWORK)
-        if password is not None and not wait:
-            passwords.expect_room(asker)
-    if wait:
-        raise _too_many("registering", wait)
-    password_hash = None if password is None else await passwords.hash_of(password, asker)
-    async with service.pool.acquire() as tx, tx.transaction():
-        user = await accounts.create_user(tx, email, name, password_hash)
-        if user is not None:
-            await _first_project(tx, service, user, site)
-        known = None if user else await accounts.user_by_email(tx, email)
-        if known and await throttle.take(tx, f"letters about {known.id}", LETTERS_ABOUT_ONE):
-            known = None
-    now = seconds(datetime.now(UTC))
-    told = BackgroundTask(letters.send_verification, service, user) if user else None
-    if known:
-        told = BackgroundTask(letters.send_taken, service, known)
+    requester = Requester(_network(request, service), False, request.receive)
+    async with transaction(service.pool) as tx:
+        await limits.take(tx, anybody(), f"register from {requester.network}", REGISTRATIONS_PER_NETWORK, TOO_MANY)
+        if password is not None:
+            passwords.expect_room(requester)
+    password_hash = None if password is None else await passwords.hash_of(password, requester)
+    newcomer = NewAccount(email, name, password_hash, site)
+    async with transaction(service.pool) as tx:
+        made = await people.register(
+            tx, anybody(), service.vault, newcomer, service.settings.default_plan,
+            registration=service.settings.registration,
+        )  # fmt: skip
+    now, user = seconds(datetime.now(UTC)), made.user
+    task = BackgroundTask(account_mail.send_verification, service, user) if user else None
+    if made.known:
+        task = BackgroundTask(account_mail.send_already_registered, service, made.known)
     shown = _shape(user) if user else UserShape(email, name, now, now)
-    return Response(Registered("User created successfully", shown), status_code=201, background=told)
+    return Response(Registered("User created successfully", shown), status_code=201, background=task)
 
 
-async def _first_project(tx: Tx, service: Service, user: User, site: Wanted | None) -> None:
-    name = names.cut(f"{user.name or user.email}'s project", names.LONGEST)
-    plan = service.settings.default_plan
-    project = await accounts.create_project_of(tx, service.vault, name, plan, user, made_by=user.id)
-    if site:
-        await monitors.create(tx, project.id, site)
-    await audit.note(tx, project.id, user.id, "made project", project.name, {"plan": project.plan})
-
-
-def _first_site(url: str, service: Service) -> Wanted | None:
-    """What to watch from the first day on; people may leave `https://` out. Raises `Refused` (422)."""
+def _first_site(url: str, service: Service) -> MonitorConfig | None:
+    """The first monitor; people may omit `https://`. Raises `Refused` (422)."""
     if not url:
         return None
     if "://" not in url:
@@ -130,47 +118,43 @@ def _first_site(url: str, service: Service) -> Wanted | None:
         target = kind.validate(Target(url, kind.check_type, DEFAULT_TIMEOUT))
         Guard(service.settings.allow_networks).check_given(base.host_of(target.url), "url")
     except Refused as refusal:
-        said = refusal.details[0].message if refusal.details else refusal.message
-        raise invalid_field("first_website", said) from None
-    return Wanted(target.url, target)
+        message = refusal.details[0].message if refusal.details else refusal.message
+        raise invalid_field("first_website", message) from None
+    return MonitorConfig(target.url, target)
 
 
 @post("/api/v1/users/sign_in", summary="Sign in", status_code=200, security=[])
 async def sign_in(request: Request[Any, Any, Any], data: SignIn, service: Service) -> SignedIn:
-    """A token to act with on the user's current project, good for 30 days."""
+    """A token that acts on the user's current project, valid for 30 days."""
     given = data.user
-    async with service.pool.acquire() as tx, tx.transaction():
-        trying = await sign_ins.begin(tx, service.vault, given.email, _network(request, service))
-        asker = Asker(trying.network, trying.known, request.receive)
-        if not trying.wait:
-            passwords.expect_room(asker)
-    if trying.wait:
-        if trying.tell and trying.user:
-            letters.later(letters.send_tries(service, trying.user))
-        raise _too_many("signing in", trying.wait)
+    async with transaction(service.pool) as tx:
+        attempt = await sign_ins.begin(tx, anybody(), service.vault, given.email, _network(request, service))
+        requester = Requester(attempt.network, attempt.known, request.receive)
+        if not attempt.wait:
+            passwords.expect_room(requester)
+    if attempt.wait:
+        if attempt.warn and attempt.user:
+            account_mail.later(account_mail.send_failed_sign_ins(service, attempt.user))
+        seconds_left = math.ceil(attempt.wait)
+        raise too_many(f"Too many attempts to sign in; try again in {seconds_left} s", attempt.wait)
     # No connection is held while the password is computed.
-    user = trying.user
-    if not await passwords.matches(user.password_hash if user else None, given.password, asker) or user is None:
+    user = attempt.user
+    if not await passwords.matches(user.password_hash if user else None, given.password, requester) or user is None:
         raise unauthorized(NOT_KNOWN)
-    async with service.pool.acquire() as tx, tx.transaction():
-        token = await sessions.begin(tx, service.vault, user)
-        if token is None:
-            raise unauthorized(NOT_KNOWN)
-        await sign_ins.succeed(tx, service.vault, trying)
+    async with transaction(service.pool) as tx:
+        token = await sign_ins.create_token(tx, anybody(), service.vault, attempt)
+    if token is None:
+        raise unauthorized(NOT_KNOWN)
     return SignedIn(token, _shape(user))
 
 
 @delete("/api/v1/users/sign_out", summary="Sign out")
 async def sign_out(request: Request[Any, Any, Any], service: Service) -> None:
-    """The token that this is called with is worth nothing from now on."""
+    """Revokes the token that authenticates this call."""
     token = token_in(request.headers.get("authorization"))
-    async with service.pool.acquire() as tx, tx.transaction():
-        if token is None or not await accounts.sign_out(tx, service.vault, token):
+    async with transaction(service.pool) as tx:
+        if token is None or not await sign_ins.end_token(tx, anybody(), service.vault, token):
             raise unauthorized("Send the token that you got when signing in: Authorization: Bearer TOKEN")
-
-
-def _too_many(what: str, wait: float) -> Refused:
-    return too_many(f"Too many tries at {what}; try again in {math.ceil(wait)} s", wait)
 
 
 def _network(request: Request[Any, Any, Any], service: Service) -> str:

@@ -1,15 +1,13 @@
-"""What a check type is: the smallest contract that the API and the engine need. One file beside this is one type.
+"""What a check type is: the smallest contract that the API and the engine need. Each file next to this one is one type.
 
-A type never sees the database, and the engine never sees what it looks at.
+A type never sees the database, and the engine never sees what it checks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import os
-import pkgutil
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import ClassVar
 
-from tocsin.domain import names, urls
+from tocsin.domain import discovery, names, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.hosts import Unreadable
 from tocsin.domain.incidents import Evidence
@@ -27,77 +25,79 @@ from tocsin.transports.guard import Blocked
 from tocsin.transports.resolver import Unresolved
 
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""Failures that say something about this machine and nothing about the site."""
+"""Errors of this machine, not of the site."""
 
-LONGEST_PLACE = 200
+MAX_PLACE_LENGTH = 200
 """Characters of an address in a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wires:
-    """What a type may speak over, and as whom. `way` are the addresses that one check was redirected to so far."""
+class CheckContext:
+    """How a check connects, and its user agent. `redirects` are the addresses that it was redirected to so far."""
 
     dialer: Dialer
     user_agent: str
-    way: list[str] = field(default_factory=list)
+    redirects: list[str] = field(default_factory=list)
 
 
 class CheckType(ABC):
-    """One way to look at a site."""
+    """One type of check."""
 
     check_type: ClassVar[str]
     """Its name in the API, such as `http`."""
     schemes: ClassVar[frozenset[str]]
-    """The schemes of the addresses that it can look at."""
+    """The schemes of the addresses that it can check."""
 
     @abstractmethod
     def validate(self, target: Target) -> Target:
         """The target as it is to be stored. Raises `Refused` (422), naming the field."""
 
     @abstractmethod
-    async def check(self, target: Target, wires: Wires) -> Result:
-        """Look once. `OSError` and `Unresolved` may pass through: they mean the same for every type."""
+    async def check(self, target: Target, context: CheckContext) -> Result:
+        """Check once. `OSError` and `Unresolved` may propagate: they mean the same for every type."""
 
-    def evidence(self, target: Target, wires: Wires) -> Evidence:
-        """What is asked, for when nothing came back."""
+    def evidence(self, target: Target, context: CheckContext) -> Evidence:
+        """The request, for when there was no response."""
         return Evidence(request=target.url)
 
 
-async def perform(target: Target, wires: Wires) -> Result:
-    """One check, whatever its type. Ends within the target's time-out.
+async def run_check(target: Target, context: CheckContext) -> Result:
+    """One check, whatever its type. Ends within the target's timeout.
 
-    Raises `OSError` where this machine itself lacks the means (open files, memory), and whatever is a surprise.
+    Raises `OSError` if this machine lacks resources (open files, memory), and unexpected errors.
     """
-    kind, wires = types()[target.check_type], Wires(wires.dialer, wires.user_agent)
+    kind, context = types()[target.check_type], CheckContext(context.dialer, context.user_agent)
     limit = asyncio.timeout(target.timeout)
     try:
         async with limit:
-            return await kind.check(target, wires)
+            return await kind.check(target, context)
     except TimeoutError:
-        said = f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        problem_text = (
+            f"Request timeout after {_seconds(target.timeout)}" if limit.expired() else "Connection timed out"
+        )
         problem: Problem = "timeout"
     except Unresolved as error:
-        problem, said = "dns_error", str(error)
+        problem, problem_text = "dns_error", str(error)
     except Unreadable as error:  # it was stored by an older version
-        problem, said = "connection_error", f"The address cannot be used: {error}"
+        problem, problem_text = "connection_error", f"The address cannot be used: {error}"
     except Blocked as error:
-        problem, said = "connection_error", str(error)
+        problem, problem_text = "connection_error", str(error)
     except ssl.SSLError as error:
-        problem, said = "tls_error", f"TLS error: {_tls_reason(error)}"
+        problem, problem_text = "tls_error", f"TLS error: {_tls_reason(error)}"
     except OSError as error:
         if error.errno in OUR_OWN_LIMITS:
             raise
-        problem, said = "connection_error", _reason(error)
-    asked = replace(target, url=wires.way[-1]) if wires.way else target
-    return Result(problem, after(wires.way, said), evidence=kind.evidence(asked, wires))
+        problem, problem_text = "connection_error", _reason(error)
+    asked = replace(target, url=context.redirects[-1]) if context.redirects else target
+    return Result(problem, after_redirects(context.redirects, problem_text), evidence=kind.evidence(asked, context))
 
 
-def after(way: Sequence[str], said: str) -> str:
-    """What went wrong, with where it did after redirects. Without the query, which may hold what is secret."""
-    if not way:
-        return said
-    rest = said if said[:2].isupper() else said[:1].lower() + said[1:]
-    return f"Redirected to {names.cut(way[-1].partition('?')[0], LONGEST_PLACE)}: {rest}"
+def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
+    """The problem, and after redirects where it occurred. Without the query, which may contain secrets."""
+    if not redirects:
+        return problem_text
+    rest = problem_text if problem_text[:2].isupper() else problem_text[:1].lower() + problem_text[1:]
+    return f"Redirected to {names.cut(redirects[-1].partition('?')[0], MAX_PLACE_LENGTH)}: {rest}"
 
 
 def _seconds(value: float) -> str:
@@ -125,22 +125,13 @@ def _tls_reason(error: ssl.SSLError) -> str:
 
 @cache
 def types() -> Mapping[str, CheckType]:
-    """Every type beside this file, by its name: a new file is a new type, nothing else to edit."""
-    package = __name__.rpartition(".")[0]
-    folder = importlib.import_module(package).__path__
-    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
-    found = (
-        cls()
-        for module in modules
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, CheckType) and cls.__module__ == module.__name__
-        and cls is not CheckType
-    )  # fmt: skip
+    """Every type next to this file, by its name: a new file is a new type, nothing else to edit."""
+    found = discovery.kinds(__name__.rpartition(".")[0], CheckType)  # type: ignore[type-abstract]
     return {each.check_type: each for each in sorted(found, key=lambda each: each.check_type)}
 
 
 def of(check_type: str | None, url: str) -> CheckType:
-    """The type of that name; where none is named, the one for the URL's scheme, else `http`. 422 for unknown names."""
+    """The type of that name; if none is named, the one for the URL's scheme, else `http`. 422 for unknown names."""
     known = types()
     if check_type is None:
         scheme = url.partition(":")[0].lower()

@@ -1,6 +1,6 @@
-"""`http`: a GET is answered with a good status, to its end, and, where asked for, with a keyword. Plain or over TLS.
+"""`http`: a GET is answered with an expected status, completely, and, if set, with a keyword. Plain or over TLS.
 
-Each check opens a connection of its own: one that is kept would not notice that new ones are refused. The client is as
+Each check opens a new connection: a keep-alive one would not notice that new ones are refused. The client is as
 small as a check needs, because checks are the largest part of what an engine does.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from tocsin.checks.base import CheckType, Wires, after
-from tocsin.domain import pages, urls
+from tocsin.checks.base import CheckContext, CheckType, after_redirects
+from tocsin.domain import page_text, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import (
@@ -25,21 +25,21 @@ from tocsin.domain.monitors import (
     parse_expected,
     worded,
 )
-from tocsin.transports.coding import Undecodable, codings, decoded
+from tocsin.transports.content_encoding import Undecodable, codings, decoded
 from tocsin.transports.cookies import Cookies
-from tocsin.transports.place import Place, place
+from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.response import Response, Unreadable
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BODY_LIMIT = 1 << 20
-"""Bytes of the body that are read, and in which the keyword is looked for."""
+"""Bytes of the body that are read and searched for the keyword."""
 QUICKLY_SEARCHED = 32 << 10
-"""Bytes of a body that are searched at once; a longer one is in a thread, as is what must be unpacked."""
+"""Bytes of a body that are searched on the event loop; a longer or compressed one is searched in a thread."""
 STREAM_PATIENCE = 1.0
-"""Seconds after which a body that does not say how long it is may be a stream, which never ends and is well."""
+"""Seconds after which a body of undeclared length counts as a stream, which never ends and is fine."""
 HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
-LONGEST_URL, LONGEST_KEYWORD = 2_000, 500
+MAX_URL_LENGTH, MAX_KEYWORD_LENGTH = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
 
 
@@ -49,65 +49,65 @@ class Http(CheckType):
 
     def validate(self, target: Target) -> Target:
         expected = DEFAULT_EXPECTED if target.expected_status is None else parse_expected(target.expected_status)
-        if target.keyword is not None and not 1 <= len(target.keyword) <= LONGEST_KEYWORD:
-            raise invalid_field("keyword", f"must have from 1 to {LONGEST_KEYWORD} characters, or be null")
+        if target.keyword is not None and not 1 <= len(target.keyword) <= MAX_KEYWORD_LENGTH:
+            raise invalid_field("keyword", f"must have from 1 to {MAX_KEYWORD_LENGTH} characters, or be null")
         shape = "must be a full address such as https://example.com/health"
-        if len(target.url) > LONGEST_URL:
-            raise invalid_field("url", f"must have at most {LONGEST_URL} characters")
+        if len(target.url) > MAX_URL_LENGTH:
+            raise invalid_field("url", f"must have at most {MAX_URL_LENGTH} characters")
         try:
-            place(target.url, "GET")
+            endpoint(target.url, "GET")
         except ValueError as error:
             raise invalid_field("url", f"{shape}: {error}") from None
         if urls.read(target.url).has_login:
             raise invalid_field("url", "must not contain a user name or password: it is shown in every notification")
         return replace(target, expected_status=expected)
 
-    async def check(self, target: Target, wires: Wires) -> Result:
+    async def check(self, target: Target, context: CheckContext) -> Result:
         began = perf_counter()
         expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        visit = await _follow(target.url, expected, target.keyword, wires)
+        visit = await _follow(target.url, expected, target.keyword, context)
         took = ((visit.answered_at if target.keyword is None else 0.0) or perf_counter()) - began
-        found = visit.problem or await _problem(visit, expected, target.keyword, wires.way)
+        found = visit.problem or await _problem(visit, expected, target.keyword, context.redirects)
         status = visit.response.status
         if found is None:
             return Result(response_ms=took * 1000, status_code=status)
         problem, message = found
-        url = wires.way[-1] if wires.way else target.url
-        evidence = Evidence(f"GET {url}", _headers_sent(wires), visit.status_line, visit.headers_kept)
+        url = context.redirects[-1] if context.redirects else target.url
+        evidence = Evidence(f"GET {url}", _headers_sent(context), visit.status_line, visit.headers_kept)
         return Result(problem, message, took * 1000 if status else None, status or None, evidence)
 
-    def evidence(self, target: Target, wires: Wires) -> Evidence:
-        return Evidence(f"GET {target.url}", _headers_sent(wires))
+    def evidence(self, target: Target, context: CheckContext) -> Evidence:
+        return Evidence(f"GET {target.url}", _headers_sent(context))
 
 
-def _headers_sent(wires: Wires) -> dict[str, str]:
-    return {"User-Agent": wires.user_agent, "Accept": "*/*"}
+def _headers_sent(context: CheckContext) -> dict[str, str]:
+    return {"User-Agent": context.user_agent, "Accept": "*/*"}
 
 
-async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
-    """What is answered at the end of the redirects, `wires.way`. A redirect that is expected is an end.
+async def _follow(url: str, expected: Expected, keyword: str | None, context: CheckContext) -> _Visit:
+    """Follow redirects (`context.redirects`) to the final response. An expected redirect is final.
 
-    What is set by cookies on the way goes on the way, and is forgotten at its end.
+    Cookies that are set on the way are sent on the way, and dropped afterwards.
     """
     cookies: Cookies | None = None
-    for redirects_left in range(MOST_REDIRECTS, -1, -1):
-        there = place(url, "GET")
+    for redirects_left in range(MAX_REDIRECTS, -1, -1):
+        there = endpoint(url, "GET")
         sent = b"" if cookies is None else cookies.header(there.host, _path(there), tls=there.tls)
-        visit = await _exchange(there, sent, expected, keyword, wires)
+        visit = await _exchange(there, sent, expected, keyword, context)
         if visit.problem:
-            visit.problem = visit.problem[0], after(wires.way, visit.problem[1])
+            visit.problem = visit.problem[0], after_redirects(context.redirects, visit.problem[1])
         response = visit.response
         location = response.header(b"location") if response.status in REDIRECTS else None
         if visit.problem or location is None or is_expected(response.status, expected):
             break
         if not redirects_left:
             visit.problem = (
-                "http_status", f"HTTP status {response.status}, redirected more than {MOST_REDIRECTS} times",
+                "http_status", f"HTTP status {response.status}, redirected more than {MAX_REDIRECTS} times",
             )  # fmt: skip
             break
         try:
             following = urls.follow(url, location)
-            place(following, "GET")
+            endpoint(following, "GET")
         except ValueError:
             shown = location.decode("utf-8", "replace")[:200]
             visit.problem = "connection_error", f"Redirected to {shown}, which cannot be followed"
@@ -116,22 +116,22 @@ async def _follow(url: str, expected: Expected, keyword: str | None, wires: Wire
             cookies = cookies or Cookies()
             cookies.take(set_now, there.host, _path(there))
         url = following
-        wires.way.append(url)
+        context.redirects.append(url)
     return visit
 
 
-def _path(there: Place) -> str:
-    """The path as it is asked for."""
+def _path(there: Endpoint) -> str:
+    """The path as it is requested."""
     return there.start.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
 
 
 async def _problem(
-    visit: _Visit, expected: Expected, keyword: str | None, way: Sequence[str]
+    visit: _Visit, expected: Expected, keyword: str | None, redirects: Sequence[str]
 ) -> tuple[Problem, str] | None:
-    """What is wrong with an answer that could be read."""
+    """What is wrong with a response that could be read."""
     response = visit.response
     if not is_expected(response.status, expected):
-        return "http_status", after(way, f"HTTP status {response.status}, expected {worded(expected)}")
+        return "http_status", after_redirects(redirects, f"HTTP status {response.status}, expected {worded(expected)}")
     packed = response.codings
     if keyword is not None:
         packed += codings(*response.all_of(b"content-encoding"))
@@ -141,18 +141,18 @@ async def _problem(
         found = await asyncio.to_thread(_missing, response, packed, keyword)
     else:
         found = _missing(response, packed, keyword)
-    return found and (found[0], after(way, found[1]))
+    return found and (found[0], after_redirects(redirects, found[1]))
 
 
 def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None) -> tuple[Problem, str] | None:
-    """What is wrong with the words of a page."""
+    """What is wrong with a page's keyword."""
     try:
         page, whole = decoded(bytes(response.body), packed, BODY_LIMIT)
     except Undecodable as error:
         if keyword is None:
             return "connection_error", f"The answer cannot be read: {error}"
         return "keyword", f"Keyword {keyword!r} not found: {error}"
-    if keyword is None or pages.says(page, response.header(b"content-type") or b"", keyword):
+    if keyword is None or page_text.contains(page, response.header(b"content-type") or b"", keyword):
         return None
     where = ""
     if response.full or len(page) >= BODY_LIMIT:
@@ -162,11 +162,13 @@ def _missing(response: Response, packed: tuple[bytes, ...], keyword: str | None)
     return "keyword", f"Keyword {keyword!r} not found{where}"
 
 
-async def _exchange(there: Place, cookies: bytes, expected: Expected, keyword: str | None, wires: Wires) -> _Visit:
-    """Ask once. The answer is read no further than the check needs."""
-    head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, wires.user_agent.encode("ascii"), HEADERS)
+async def _exchange(
+    there: Endpoint, cookies: bytes, expected: Expected, keyword: str | None, context: CheckContext
+) -> _Visit:
+    """Make one request. The response is read no further than the check needs."""
+    head = b"%b%bUser-Agent: %b\r\n%b" % (there.start, cookies, context.user_agent.encode("ascii"), HEADERS)
     visit = _Visit(head, expected, keyword, asyncio.get_running_loop())
-    transport, _ = await wires.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
+    transport, _ = await context.dialer.connect(lambda: visit, there.host, there.port, tls=there.tls)
     try:
         await visit.ended
     finally:
@@ -179,9 +181,9 @@ async def _exchange(there: Place, cookies: bytes, expected: Expected, keyword: s
 
 
 class _Visit(asyncio.Protocol):
-    """One question and its answer. `ended` is done when enough of that has come, or no more will.
+    """One request and its response. `ended` is done when enough of it has arrived, or no more will.
 
-    `problem` is what kept it from being read; `answered_at` is when its status was known, by `perf_counter`.
+    `problem` is why it could not be read; `answered_at` is when its status was known, by `perf_counter`.
     """
 
     def __init__(
@@ -212,7 +214,7 @@ class _Visit(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
 
-    # What the connection says.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.write(self._head)  # type: ignore[attr-defined]  # uvloop's is no asyncio.WriteTransport
@@ -228,7 +230,7 @@ class _Visit(asyncio.Protocol):
             unreadable = str(error)
         if response.status and not self.answered_at:
             self.answered_at = perf_counter()
-            if not is_expected(response.status, self._expected):  # what follows makes it no better
+            if not is_expected(response.status, self._expected):  # the rest cannot improve it
                 self._end()
                 return
         if unreadable is not None:
@@ -249,11 +251,11 @@ class _Visit(asyncio.Protocol):
             self._end("connection_error", "Connection closed before the answer was complete")
 
     def _look(self) -> None:
-        """A stream is well as it is, or as soon as it has said the keyword."""
+        """A stream is fine as it is, or as soon as it has sent the keyword."""
         response = self.response
         content_type = response.header(b"content-type") or b""
         body = bytes(response.body)
-        if self._keyword is None or pages.spelled(self._keyword, body, content_type) in body:
+        if self._keyword is None or page_text.spelled(self._keyword, body, content_type) in body:
             self._end()
         else:
             self._timer = self._loop.call_later(STREAM_PATIENCE, self._look)

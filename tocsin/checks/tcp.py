@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from time import perf_counter
 
-from tocsin.checks.base import CheckType, Wires
+from tocsin.checks.base import CheckContext, CheckType
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -33,12 +33,12 @@ class Tcp(CheckType):
             raise invalid_field("expected_status", "is for http checks only: a tcp check reads nothing")
         return replace(target, url=f"tcp://{authority}")
 
-    async def check(self, target: Target, wires: Wires) -> Result:
+    async def check(self, target: Target, context: CheckContext) -> Result:
         url = urls.read(target.url)
         began = perf_counter()
-        transport, _ = await wires.dialer.connect(asyncio.Protocol, url.host, url.port)
+        transport, _ = await context.dialer.connect(asyncio.Protocol, url.host, url.port)
         transport.close()
         return Result(response_ms=(perf_counter() - began) * 1000)
 
-    def evidence(self, target: Target, wires: Wires) -> Evidence:
+    def evidence(self, target: Target, context: CheckContext) -> Evidence:
         return Evidence(request=f"CONNECT {target.url}")

@@ -1,7 +1,7 @@
-"""`tocsin demo`: the main job on real input. A site goes down, a CPU burns, and people hear of it.
+"""`tocsin demo`: a site goes down, a CPU is overloaded, and every integration is notified.
 
-The service as `tocsin up` starts it, the agent, a site, the far ends of a webhook and of mail, stand-ins for Twilio and
-Slack, and an OpenSSH server for a dry run all run on this machine, in a folder that is gone afterwards.
+The service as `tocsin up` starts it, the agent, a site, receivers of webhooks and email, stand-ins for Twilio and
+Slack, and an OpenSSH server for a dry run all run on this machine, in a folder that is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ import psutil
 from rich.console import Console
 
 from tocsin.cli import ssh_host
-from tocsin.cli.far_ends import PATIENCE, Failed, FarEnds, Site, Status, Where
-from tocsin.cli.listening import free_port
-from tocsin.storage.embedded import die_with_parent
+from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
+from tocsin.cli.sockets import free_port
+from tocsin.storage.postgres.children import die_with_parent
 
 START = 30.0
-"""Seconds that the service may take until it is ready."""
+"""Seconds that the service may take to become ready."""
 BASELINE = 1.5
 """Seconds over which the machine's own load is measured."""
 BUSY = 85.0
-"""Percent of CPU from which on burning more of it would show nothing; memory is filled then instead."""
+"""At this percent of CPU or more, overloading it would show nothing; memory is filled instead."""
 SUSTAINED = 3
 """Seconds that the server must be over its threshold."""
 HEADROOM = 8.0
-"""Percentage points of memory that are filled; more than the margin in which a verdict does not change."""
+"""Percentage points of memory that are filled; more than the hysteresis of a threshold."""
 MAILBOX = "on-call@example.com"
 PHONE = "+1234567890"
 KINDS: dict[Where, str] = {
@@ -51,13 +51,13 @@ KINDS: dict[Where, str] = {
 
 
 class Demo:
-    """One run: `run` does it all, saying what happens; raises `Failed` where something does not."""
+    """One run: `run` does everything and prints what happens; raises `Failed` if something fails."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.folder = folder
         self.console = console
         self.began = time.monotonic()
-        self.far_ends = FarEnds()
+        self.receivers = DemoReceivers()
         self.site = Site()
         self.url = f"http://127.0.0.1:{free_port()}"
         self.children: list[subprocess.Popen[bytes]] = []
@@ -71,7 +71,7 @@ class Demo:
 
     async def run(self) -> None:
         try:
-            async with self.far_ends.open():
+            async with self.receivers.open():
                 token = await self._start_service()
                 headers = {"Authorization": f"Bearer {token}"}
                 async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False) as self.http:
@@ -91,9 +91,9 @@ class Demo:
         await self._dry_run()
         await self._site_goes_down_and_comes_back()
         await self._server_strains_and_recovers(server, threshold, strain)
-        self.say("everything arrived; stopping everything", "bold green")
+        self.say("all notifications arrived; stopping", "bold green")
 
-    # ------------------------------------------------------------------------------------------------------ the cast
+    # -------------------------------------------------------------------------------------------------------- setup
 
     async def _start_service(self) -> str:
         self.say(f"starting Tocsin in development mode, on an embedded PostgreSQL, in {self.folder}")
@@ -101,7 +101,7 @@ class Demo:
             **{name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
             "TOCSIN_ENV": "development",
             "TOCSIN_DATA_DIR": str(self.folder),
-            **self.far_ends.environ,
+            **self.receivers.environ,
         }
         port = self.url.rpartition(":")[2]
         service = self._start_child("up", "--port", port)
@@ -109,26 +109,26 @@ class Demo:
         async with httpx.AsyncClient(trust_env=False) as http:
             while not await _ready(http, self.url):
                 if service.poll() is not None or time.monotonic() > deadline:
-                    raise Failed(f"the service did not start: {self._last_words()}")
+                    raise Failed(f"the service did not start: {self._last_log_line()}")
                 await asyncio.sleep(0.05)
         made = await asyncio.create_subprocess_exec(
             *_tocsin("project", "create", "Demo", "--plan", "paid", "--json"), env=self.environ, stdout=subprocess.PIPE
         )
         output, _ = await made.communicate()
         if made.returncode:
-            raise Failed("no project could be made")
-        self.say(f"ready at {self.url}; a project is there")
+            raise Failed("no project could be created")
+        self.say(f"ready at {self.url}; project created")
         return str(json.loads(output)["api_token"])
 
     async def _register(self, token: str) -> tuple[str, float, str]:
-        """This machine, with its real figures. Returns its identifier, a threshold to cross, and by what."""
+        """Registers this machine with its real figures. Returns its identifier, a threshold to exceed, and of what."""
         self.environ["TOCSIN_TOKEN"] = token
         self._start_child("agent", "--url", self.url, "--interval", "1")
         baseline = await asyncio.to_thread(psutil.cpu_percent, BASELINE)
         deadline = time.monotonic() + PATIENCE
         while not (servers := await self._ask("GET", "/api/v1/servers")):
             if time.monotonic() > deadline:
-                raise Failed(f"the agent's report did not arrive: {self._last_words()}")
+                raise Failed(f"the agent's report did not arrive: {self._last_log_line()}")
             await asyncio.sleep(0.1)
         server = servers[0]
         latest = {name: each["value"] for name, each in server["last_metrics"].items()}
@@ -153,37 +153,37 @@ class Demo:
         await self.site.start()
         monitor = {"name": "Demo site", "url": self.site.url, "check_type": "http", "interval": 1, "timeout": 10}
         made = await self._ask("POST", "/api/v1/network_monitors", {"network_monitor": monitor})
-        self.say(f"a small site at {self.site.url} is watched, once a second")
+        self.say(f"a small site at {self.site.url} is checked once a second")
         return str(made["uuid"])
 
     async def _create(self, kind: str, settings: dict[str, Any]) -> Any:
         return await self._ask("POST", "/api/v1/integrations", {"integration": {"type": kind, "settings": settings}})
 
     async def _webhook(self) -> Any:
-        hook = f"http://127.0.0.1:{self.far_ends.webhook_port}/hook"
+        hook = f"http://127.0.0.1:{self.receivers.webhook_port}/hook"
         return await self._create(KINDS["webhook"], {"webhook_url": hook})
 
     async def _sms(self) -> Any:
-        """In the specification's two steps: the code is read from the SMS that it comes with."""
+        """In two steps, as specified: the verification code is read from the SMS."""
         await self._ask("POST", "/api/v1/integrations/sms/send_verification_code", {"phone_number": PHONE})
-        arrival = await self.far_ends.wait_for("sms", None)
+        arrival = await self.receivers.wait_for("sms", None)
         self.say(f"  sms     {arrival.text}", "cyan")
         code = arrival.text.split()[0]
         return await self._create(KINDS["sms"], {"phone_number": PHONE, "verification_code": code})
 
     async def _slack(self) -> Any:
-        """By consent. The stand-in has no page to press Allow on, so the demo comes back from it at once."""
-        way = await self._ask("POST", "/api/v1/integrations/slack/initiate")
-        back = {"code": "of-the-demo", "state": way["state"]}
+        """By consent. The stand-in has no page with an Allow button, so the demo returns from it at once."""
+        consent = await self._ask("POST", "/api/v1/integrations/slack/initiate")
+        back = {"code": "of-the-demo", "state": consent["state"]}
         async with httpx.AsyncClient(trust_env=False) as browser:
-            answer = await browser.get(httpx.URL(way["redirect_uri"]).copy_merge_params(back))
+            answer = await browser.get(httpx.URL(consent["redirect_uri"]).copy_merge_params(back))
         if answer.status_code != httpx.codes.SEE_OTHER:
-            raise Failed(f"the way back from Slack ended with {answer.status_code}: {answer.text}")
+            raise Failed(f"the redirect from Slack was answered with {answer.status_code}: {answer.text}")
         integrations = await self._ask("GET", "/api/v1/integrations")
         made = [each for each in integrations if each["type"] == KINDS["slack"]]
         if not made:
-            raise Failed("the consent made no Slack integration")
-        arrival = await self.far_ends.wait_for("slack", None)
+            raise Failed("no Slack integration was created")
+        arrival = await self.receivers.wait_for("slack", None)
         self.say(f"  slack   {arrival.text}", "cyan")
         return made[0]
 
@@ -205,71 +205,71 @@ class Demo:
             kind,
             {"ip": "127.0.0.1", "port": machine.port, "username": machine.username, "private_key": machine.private_key},
         )
-        self.say(f"{kind} to {made['name']}, attached to nothing: a dry run")
+        self.say(f"{kind} to {made['name']}, not attached: a dry run")
         delivery = await self._ask("POST", f"/api/v1/integrations/{made['uuid']}/test")
         deadline = time.monotonic() + PATIENCE
         while not delivery["finished_at"]:
             if time.monotonic() > deadline:
-                raise Failed("the dry run did not end")
+                raise Failed("the dry run did not finish")
             await asyncio.sleep(0.05)
             delivery = await self._ask("GET", f"/api/v1/deliveries/{delivery['uuid']}")
         [attempt] = delivery["attempts"]
-        # A machine's own rules may let nobody in this way: that is no failure of what is shown here.
+        # A machine's own configuration may not allow this login: that is not a failure of the demo.
         if delivery["status"] != "delivered":
             self.say(f"  ssh     the OpenSSH server here did not let the demo in: {attempt['error']}", "yellow")
             return
         self.say(f"  ssh     {attempt['response']}", "cyan")
 
-    # ------------------------------------------------------------------------------------------------------ the play
+    # ------------------------------------------------------------------------------------------------------ scenario
 
     async def _site_goes_down_and_comes_back(self) -> None:
         await self._checked_once()
         self.say("the site goes down", "bold red")
         await self.site.stop()
-        await self._told("ongoing", "Demo site", time.time(), "it went down")
+        await self._notified("ongoing", "Demo site", time.time(), "it went down")
         self.say("the site comes back", "bold green")
         await self.site.start()
-        await self._told("resolved", "Demo site", time.time(), "it came back")
+        await self._notified("resolved", "Demo site", time.time(), "it came back")
 
     async def _checked_once(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while (await self._ask("GET", "/api/v1/network_monitors"))["data"][0]["status"] != "success":
             if time.monotonic() > deadline:
-                raise Failed("the site was not found to be up")
+                raise Failed("the site was not reported as up")
             await asyncio.sleep(0.1)
-        self.say("it is up")
+        self.say("the site is up")
 
     async def _server_strains_and_recovers(self, server: str, threshold: float, alert: str) -> None:
         name = socket.gethostname()[:60]
-        effort = "burning CPU on every core" if alert == "cpu" else f"filling {HEADROOM:.0f} % of memory"
+        effort = "loading every CPU core" if alert == "cpu" else f"filling {HEADROOM:.0f} % of memory"
         self.say(f"{effort}, until it has been over {threshold:.0f} % for {SUSTAINED} s", "bold red")
         since = time.time()
         strain = _burn() if alert == "cpu" else _fill()
         try:
-            await self._told("ongoing", name, since, "the first second of it")
+            await self._notified("ongoing", name, since, "it started")
         finally:
             for process in strain:
                 process.kill()
                 process.wait()
-        self.say("letting go", "bold green")
-        raised = asyncio.create_task(self._give_way(server, threshold, alert))
+        self.say("stopping the load", "bold green")
+        raised = asyncio.create_task(self._raise_threshold(server, threshold, alert))
         try:
-            await self._told("resolved", name, time.time(), "it was let go")
+            await self._notified("resolved", name, time.time(), "the load stopped")
         finally:
             raised.cancel()
 
-    async def _give_way(self, server: str, threshold: float, alert: str) -> None:
-        """Where other work has come to this machine meanwhile, what counts as recovered gives way to it."""
+    async def _raise_threshold(self, server: str, threshold: float, alert: str) -> None:
+        """Raises the threshold if other work on this machine keeps it from recovering."""
         while threshold < 100:
             await asyncio.sleep(8)
             threshold = min(100.0, threshold + 10)
-            self.say(f"the machine has other work now: its threshold becomes {threshold:.0f} %")
+            self.say(f"the machine is busy with other work: its threshold is raised to {threshold:.0f} %")
             changed = {"server": {"alerts": {alert: {"threshold": threshold, "for": SUSTAINED}}}}
             await self._ask("PATCH", f"/api/v1/servers/{server}", changed)
 
-    async def _told(self, status: Status, name: str, since: float, fact: str) -> None:
-        """Every far end must hear of it; says when they did, after the fact and after the commit."""
-        arrivals = await asyncio.gather(*(self.far_ends.wait_for(where, status, name) for where in KINDS))
+    async def _notified(self, status: Status, name: str, since: float, fact: str) -> None:
+        """Every receiver must be notified; prints when it was, since the event and since the commit."""
+        arrivals = await asyncio.gather(*(self.receivers.wait_for(where, status, name) for where in KINDS))
         committed = await self._committed(status, name)
         for arrival in arrivals:
             fact_to_arrival = 1000 * (arrival.at - since)
@@ -278,7 +278,7 @@ class Demo:
             self.say(f"  {arrival.where:7} {arrival.text}  [{after}]", "cyan")
 
     async def _committed(self, status: Status, name: str) -> dict[str, float]:
-        """When the deliveries to each type were put on record."""
+        """When the deliveries to each type were committed."""
         event = {"ongoing": "opened", "resolved": "resolved"}[status]
         listed = (await self._ask("GET", "/api/v1/incidents"))["data"]
         incident = next(each for each in listed if each["monitorable_name"] == name)
@@ -289,7 +289,7 @@ class Demo:
             if each["event"] == event
         }
 
-    # ----------------------------------------------------------------------------------------------------- the props
+    # -------------------------------------------------------------------------------------------------------- helpers
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self.http.request(method, path, json=body, timeout=PATIENCE)
@@ -306,10 +306,10 @@ class Demo:
         self.children.append(child)
         return child
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         logs = sorted(self.folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
         lines = logs[-1].read_text(errors="replace").strip().splitlines() if logs else []
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "no output"
 
     def _stop_children(self) -> None:
         for child in reversed(self.children):
@@ -330,13 +330,13 @@ def _burn() -> list[subprocess.Popen[bytes]]:
 
 
 def _fill() -> list[subprocess.Popen[bytes]]:
-    """A process that really touches that much memory, page by page."""
+    """A process that really uses that much memory."""
     size = int(psutil.virtual_memory().total * HEADROOM / 100)
     return [_python(f"import time; held = b'x' * {size}; time.sleep(600)")]
 
 
 def _python(program: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - programs of this file alone
+    return subprocess.Popen(  # noqa: S603 - only programs of this file
         [sys.executable, "-c", program], preexec_fn=die_with_parent(signal.SIGKILL)
     )
 
@@ -350,9 +350,9 @@ async def _ready(http: httpx.AsyncClient, url: str) -> bool:
 
 
 @click.command()
-@click.option("--data-dir", hidden=True, help="Taken by every command; the demo has a folder of its own.")
+@click.option("--data-dir", hidden=True, help="Accepted by every command; the demo uses its own folder.")
 def demo(data_dir: str | None) -> None:
-    """Show the main job on real input, in under 30 s: a site goes down, a CPU burns, and who is told hears of it."""
+    """Demonstrate Tocsin in under 30 s: a site goes down, a CPU is overloaded, and every integration is notified."""
     console = Console()
     with tempfile.TemporaryDirectory(prefix="tocsin-demo-") as folder:
         show = Demo(Path(folder), console)
@@ -361,7 +361,7 @@ def demo(data_dir: str | None) -> None:
 
 
 async def _interruptible(work: Any) -> None:
-    """SIGTERM and Ctrl-C end it with everything stopped, also where a shell had it begin with SIGINT ignored."""
+    """SIGTERM and Ctrl-C stop everything, even if a shell started the demo with SIGINT ignored."""
     task = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

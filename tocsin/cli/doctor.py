@@ -1,4 +1,4 @@
-"""`tocsin doctor`: looks at everything that an installation depends on, and says in plain words what is wrong."""
+"""`tocsin doctor`: checks everything that an installation depends on, and reports what is wrong."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings, load
-from tocsin.storage import accounts, database, migrate
-from tocsin.storage.secrets import Unopenable, Vault
+from tocsin.storage.accounts import accounts
+from tocsin.storage.postgres import database, migrate
+from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import sms
 from tocsin.transports.slack import Slack, SlackRefused
 from tocsin.transports.smtp_session import session
 
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
-"""Seconds that this machine's clock may be away from the database's."""
+"""Seconds by which this machine's clock may differ from the database's."""
 
 ENGINES = "SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s'"
 A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
@@ -35,7 +36,7 @@ CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. Only a `fail` is wrong; a `warn` is for a person to decide."""
+    """One line of the report. Only `fail` is an error; `warn` is for a person to decide."""
 
     verdict: Literal["ok", "warn", "fail"]
     what: str
@@ -56,7 +57,7 @@ async def doctor(data_dir: Path | None) -> None:
 
 
 async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
-    """Everything, one finding after the other. Sends no mail and changes nothing."""
+    """All findings, one after the other. Sends no email and changes nothing."""
     try:
         settings = load(data_dir)
     except Unusable as error:
@@ -74,13 +75,13 @@ async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
 def _configuration(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "configuration", f"{settings.env}, data in {settings.data_dir}")
     if settings.public_url is None and settings.production:
-        yield Finding("warn", "public address", "TOCSIN_PUBLIC_URL is not set: links in mails lead to this machine")
+        yield Finding("warn", "public address", "TOCSIN_PUBLIC_URL is not set: links in emails point to this machine")
     if (settings.public_url or "").startswith("https://") and not settings.trusted_proxies:
-        words = "TOCSIN_TRUSTED_PROXIES is not set: all who come through the proxy that ends TLS count as one network"
+        words = "TOCSIN_TRUSTED_PROXIES is not set: all clients of the proxy that terminates TLS count as one network"
         yield Finding("warn", "proxies", words)
     if not settings.secret_keys:
         yield Finding(
-            "fail", "secret keys", "there are none: tocsin up makes them on its first start, or set TOCSIN_SECRET_KEYS"
+            "fail", "secret keys", "none: tocsin up creates them on its first start, or set TOCSIN_SECRET_KEYS"
         )
     elif settings.keys_file.exists() and stat.S_IMODE(settings.keys_file.stat().st_mode) & 0o077:
         yield Finding("warn", "secret keys", f"others can read {settings.keys_file}; run: chmod 600 on it")
@@ -107,9 +108,9 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("fail", "migrations", refusal.message)
             return
         if not current:
-            yield Finding("fail", "migrations", "the database is not at this version; run: tocsin migrate")
+            yield Finding("fail", "migrations", "migrations are pending; run: tocsin migrate")
             return
-        yield Finding("ok", "migrations", "the database is at this version")
+        yield Finding("ok", "migrations", "up to date")
         yield await _sealed(connection, settings)
         yield await _engines(connection)
         yield await _clock(connection)
@@ -120,12 +121,12 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 async def _sealed(connection: asyncpg.Connection, settings: Settings) -> Finding:
     row = await connection.fetchrow(A_SEALED_TOKEN)
     if row is None or not settings.secret_keys:
-        return Finding("ok", "stored secrets", "none to try the keys on")
+        return Finding("ok", "stored secrets", "none to test the keys with")
     try:
         Vault(settings.secret_keys).open(row["id"], row["id"], accounts.TOKEN_FIELD, row["token_sealed"])
     except Unopenable as error:
         return Finding("fail", "stored secrets", str(error))
-    return Finding("ok", "stored secrets", "the keys open them")
+    return Finding("ok", "stored secrets", "the keys decrypt them")
 
 
 async def _engines(connection: asyncpg.Connection) -> Finding:
@@ -142,40 +143,41 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
     away = max(before - theirs, theirs - after, 0.0)
     words = f"{away:.1f} s between this machine's clock and the database's"
     if away > CLOCK_FAIL:
-        return Finding("fail", "clock", f"{words}; let both follow a time server")
+        return Finding("fail", "clock", f"{words}; synchronize both with a time server")
     return Finding("warn" if away > CLOCK_WARN else "ok", "clock", words)
 
 
 async def _mail(settings: Settings) -> Finding:
     if settings.smtp is None:
         verdict: Literal["ok", "warn"] = "warn" if settings.production else "ok"
-        return Finding(verdict, "mail", f"TOCSIN_SMTP_URL is not set: mail is written to {settings.outbox}")
+        return Finding(verdict, "mail", f"TOCSIN_SMTP_URL is not set: email is written to {settings.outbox}")
     smtp = settings.smtp
     try:
         async with session(smtp, CONNECT_TIMEOUT) as client:
             await client.noop()
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
         words = " ".join(str(error).split()) or type(error).__name__
-        return Finding("fail", "mail", f"{smtp.host}:{smtp.port} does not take our mail: {words}")
+        return Finding("fail", "mail", f"{smtp.host}:{smtp.port} does not accept our email: {words}")
     words = f"{smtp.host}:{smtp.port} answers{' and accepts the password' if smtp.username else ''}"
     return Finding("warn", "mail", f"{words}; {smtp.exposure}") if smtp.exposure else Finding("ok", "mail", words)
 
 
 async def _sms(settings: Settings) -> Finding:
-    if (texting := sms.texting(settings)) is None:
-        return Finding("ok", "sms", "off; TOCSIN_SMS_PROVIDER turns it on")
+    if (sms_sender := sms.sms_sender(settings)) is None:
+        return Finding("ok", "sms", "off; set TOCSIN_SMS_PROVIDER to enable it")
     try:
-        words = await texting.provider.check()
-    except sms.TextRefused as error:
+        words = await sms_sender.provider.check()
+    except sms.SmsRefused as error:
         return Finding("fail", "sms", str(error))
     finally:
-        await texting.close()
+        await sms_sender.close()
     return Finding("warn" if settings.sms == "outbox" and settings.production else "ok", "sms", words)
 
 
 async def _slack(settings: Settings) -> Finding:
     if settings.slack is None:
-        return Finding("ok", "slack", "off; TOCSIN_SLACK_CLIENT_ID and its fellows turn it on")
+        names = "TOCSIN_SLACK_CLIENT_ID, TOCSIN_SLACK_CLIENT_SECRET and TOCSIN_SLACK_SIGNING_SECRET"
+        return Finding("ok", "slack", f"off; set {names} to enable it")
     client = Slack(settings.slack)
     try:
         words = await client.check()
@@ -184,5 +186,5 @@ async def _slack(settings: Settings) -> Finding:
     finally:
         await client.close()
     if not (settings.public_url or "").startswith("https:") and settings.production:
-        return Finding("warn", "slack", f"{words}; it sends people back to https only, so set TOCSIN_PUBLIC_URL")
+        return Finding("warn", "slack", f"{words}; it only redirects to https, so set TOCSIN_PUBLIC_URL to https")
     return Finding("ok", "slack", words)

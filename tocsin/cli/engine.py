@@ -1,4 +1,4 @@
-"""`tocsin engine`: delivers, watches, sweeps; one process of any number."""
+"""`tocsin engine`: delivers, checks and sweeps; any number of these processes may run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from tocsin.cli import files, lean
+from tocsin.cli import files, memory
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -14,29 +14,29 @@ from tocsin.settings import Settings
 @click.command()
 @settings_option
 def command(settings: Settings) -> None:
-    """Deliver notifications and watch what is to be watched, on the database that `tocsin migrate` has prepared."""
-    lean.leave_out()
+    """Run an engine: deliver notifications and run checks. Needs a database prepared by `tocsin migrate`."""
+    memory.block_imports()
     files.allow_many()
     import uvloop
 
     from tocsin import app
     from tocsin.cli import logs
     from tocsin.cli.serve import stop_on_signals
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
     logs.set_up("engine")
 
     async def run() -> None:
-        told, stop = stop_on_signals(), asyncio.Event()
-        told.add_done_callback(lambda _: stop.set())
+        stopping, stop = stop_on_signals(), asyncio.Event()
+        stopping.add_done_callback(lambda _: stop.set())
         current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
-        await asyncio.wait({current, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({current, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not current.done():
             current.cancel()
             return
         current.result()
-        lean.collect_seldom()
+        memory.freeze_gc()
         await app.run_engine(settings, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

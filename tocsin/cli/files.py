@@ -1,4 +1,4 @@
-"""How many files this process may open, of which each connection is one."""
+"""The limit of open files, which includes connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def allow_many() -> int:
-    """Raise the limit as far as the system lets us; what it is then."""
+    """Raise the limit as far as the system allows; returns the new limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

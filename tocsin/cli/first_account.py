@@ -1,4 +1,4 @@
-"""The first start: an operator account and a first project, and how the operator learns of them."""
+"""The first start: creates an operator account and a first project, and tells the operator how to sign in."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 import asyncpg
 import click
 
+from tocsin.actions import people, projects
+from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import accounts, database, operator
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 PROJECT = "First project"
 
@@ -20,13 +22,13 @@ ALREADY = "SELECT EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM projects)"
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('tocsin first account'))"
 
 WORDS = """\
-First start: an operator account and a first project were made.
+First start: an operator account and a first project were created.
 
   sign in    {link}
-             (set your account up there: within an hour, once; tocsin operator link makes another)
+             (to set up your account; valid once, for one hour; tocsin operator link prints another)
   project    {name} ({uuid}), plan {plan}
   API token  {token}
-  try        {url}/api/docs, or (curl reads the token from its standard input, where nobody else sees it):
+  try        {url}/api/docs, or this (curl reads the token from standard input, where nobody else can see it):
 
 curl -H @- {url}/api/v1/integrations <<END
 Authorization: Bearer {token}
@@ -35,7 +37,7 @@ END
 
 
 async def make(settings: Settings, dsn: str, url: str) -> None:
-    """Make both on an installation that has neither. Secrets go to a terminal, else into a file of mode 0600."""
+    """Create both if the installation has neither. Secrets go to a terminal, else to a file with mode 0600."""
     connection = await asyncpg.connect(dsn)
     try:
         await database.prepare(connection)
@@ -44,14 +46,14 @@ async def make(settings: Settings, dsn: str, url: str) -> None:
         vault = Vault(settings.secret_keys)
         async with connection.transaction():
             await connection.execute(ONE_AT_A_TIME)
-            made = await accounts.create_operator(connection, vault, operator.UNSET, None, PROJECT)
-            if made is None:  # another machine was quicker
+            made = await projects.create_first(connection, system(), vault, PROJECT)
+            if made is None:  # another machine was faster
                 return
             words = WORDS.format(
-                link=await operator.new_link(connection, vault, url), url=url, name=made.name,
+                link=await people.operator_link(connection, system(), vault, url), url=url, name=made.name,
                 uuid=ids.public(ids.PROJECT, made.id), plan=made.plan, token=made.api_token,
             )
-            # Before the commit: what is made must not be lost, should this process end in between.
+            # Before the commit: the token must not be lost if this process ends in between.
             file = _keep(settings.data_dir, words)
     finally:
         connection.terminate()

@@ -1,4 +1,4 @@
-"""What a command that works beside a running installation needs: its database and its keys."""
+"""What a command needs to work on an installation, running or not: its database and its keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tocsin import app
 from tocsin.cli import logs
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage import database
-from tocsin.storage.secrets import Vault
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.secrets import Vault
 
 Arguments = ParamSpec("Arguments")
 
@@ -25,7 +25,7 @@ CONNECT_TIMEOUT = 10.0
 
 
 def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable[Arguments, None]:
-    """Lets a command be a coroutine. Its log goes to standard error, so that it prints nothing but its answer."""
+    """Lets a command be a coroutine. Logs go to standard error, so that standard output has only the result."""
 
     @wraps(command)
     def run(*args: Arguments.args, **options: Arguments.kwargs) -> None:
@@ -46,13 +46,13 @@ async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
         await database.prepare(connection)
         yield connection
     except asyncpg.UndefinedTableError as error:
-        raise click.ClickException("The database is not at this version yet; run: tocsin migrate") from error
+        raise click.ClickException("Migrations of the database are pending; run: tocsin migrate") from error
     finally:
         await connection.close()
 
 
 def unreachable(settings: Settings, error: BaseException) -> str:
-    """Why there is no database, and what to do, in one line."""
+    """Why the database cannot be reached, and what to do, in one line."""
     if settings.database_url is None:
         return f"The database in {settings.data_dir} is not running; start it with: tocsin up"
     words = " ".join(str(error).split()) or type(error).__name__
@@ -60,7 +60,7 @@ def unreachable(settings: Settings, error: BaseException) -> str:
 
 
 def vault(settings: Settings) -> Vault:
-    """Raises `Unusable` where there are no keys yet."""
+    """Raises `Unusable` if there are no keys yet."""
     app.require_keys(settings)
     return Vault(settings.secret_keys)
 
@@ -74,4 +74,4 @@ def project_id(uuid: str) -> UUID:
 
 
 def no_project(uuid: str) -> str:
-    return f"There is no project {uuid}; tocsin project list shows those that exist"
+    return f"There is no project {uuid}; list them with: tocsin project list"

@@ -1,4 +1,4 @@
-"""Where logs go: to standard error, in colour for a person at a terminal, else one JSON object a line."""
+"""Logging to standard error: coloured text on a terminal, else one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.settings import debugging
 
 
 def set_up(process: str) -> None:
-    """For this process, whose name each line bears. Other libraries' warnings come the same way."""
+    """Configure logging for this process; its name is on each line. Includes warnings of other libraries."""
     level = logging.DEBUG if debugging() else logging.INFO
 
     def name(_logger: Any, _method: str, event: EventDict) -> EventDict:

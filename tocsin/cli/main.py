@@ -1,4 +1,4 @@
-"""The command `tocsin`. One file beside this is one command; it is loaded when it is called."""
+"""The command `tocsin`. Each command is a module in this folder and is imported when it is called."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 class Commands(click.Group):
-    """The commands beside this file: each is called `command` there, or as its file is."""
+    """The commands in this folder: in each module, `command` or the function named like the module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = (each.name for each in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__))
@@ -49,15 +49,15 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="tocsin")
 def tocsin() -> None:
-    """Watches servers and sites, and loses no notification when something happens to them."""
+    """Monitors servers and websites, and never loses a notification."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command. What goes wrong is one line on standard error: exit 2 for bad usage, 1 for a failure."""
+    """Run one command. Errors are one line on standard error: exit 2 for bad usage, 1 for a failure."""
     try:
         ended: Any = tocsin.main(args=arguments, prog_name="tocsin", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        _end(BAD_USAGE, f"a command is needed; use one of: {_choices(error.ctx)}")
+        _end(BAD_USAGE, f"no command given; use one of: {_choices(error.ctx)}")
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tocsin"
         _end(BAD_USAGE, f"{error.format_message()} (see: {path} --help)")

@@ -1,4 +1,4 @@
-"""`tocsin migrate`: brings the database to this version."""
+"""`tocsin migrate`: applies pending database migrations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PATIENCE = 60.0
 
 
 @click.command()
-@click.option("--first-start", metavar="URL", hidden=True, help="Make the first account too; where it can sign in.")
+@click.option("--first-start", metavar="URL", hidden=True, help="Also create the first account, which signs in here.")
 @settings_option
 def command(first_start: str | None, settings: Settings) -> None:
-    """Bring the database to this version. May run on several machines at once."""
+    """Apply pending database migrations. Safe to run on several machines at once."""
     from tocsin import app
     from tocsin.cli import logs
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     logs.set_up("migrate")
     dsn = app.dsn(settings)
@@ -40,8 +40,8 @@ def command(first_start: str | None, settings: Settings) -> None:
     except Refused as refused:
         if refused.code == migrate.UNREACHABLE and settings.database_url is None and not first_start:
             raise click.ClickException(
-                f"the database in {settings.data_dir} is not running; tocsin up starts it, and migrates it too"
+                f"the database in {settings.data_dir} is not running; tocsin up starts it and applies migrations"
             ) from refused
         raise
     if not first_start:
-        click.echo(f"Applied: {', '.join(applied)}" if applied else "The database is at this version already")
+        click.echo(f"Applied: {', '.join(applied)}" if applied else "No pending migrations")

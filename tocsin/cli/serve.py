@@ -1,4 +1,4 @@
-"""`tocsin serve`: API and pages, one process of any number."""
+"""`tocsin serve`: the API and the web console; any number of these processes may run."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tocsin.cli import files, lean
-from tocsin.cli.listening import bind, url_of
+from tocsin.cli import files, memory
 from tocsin.cli.options import host_option, port_option, settings_option
+from tocsin.cli.sockets import bind, url_of
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
     from tocsin.api.server import Front
 
 FINISH = 5
-"""Seconds that requests under way are given at the end."""
+"""Seconds that running requests have to finish on shutdown."""
 
 
 @click.command()
 @host_option
 @port_option
-@click.option("--fd", type=int, hidden=True, help="A socket that listens already, handed down by `tocsin up`.")
+@click.option("--fd", type=int, hidden=True, help="A socket that already listens, passed by `tocsin up`.")
 @settings_option
 def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
-    """Answer the API and the pages, on the database that `tocsin migrate` has prepared."""
+    """Serve the API and the web console. Needs a database prepared by `tocsin migrate`."""
     listening = socket.socket(fileno=fd) if fd is not None else bind(host, port)
-    lean.leave_out()
+    memory.block_imports()
     import uvloop
 
     from tocsin import app
     from tocsin.cli import logs
-    from tocsin.storage import migrate
+    from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
     logs.set_up("serve")
@@ -63,7 +63,7 @@ def stop_on_signals() -> asyncio.Future[None]:
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
 
-    def told(signum: signal.Signals) -> None:
+    def on_signal(signum: signal.Signals) -> None:
         if not stop.done():
             stop.set_result(None)
             return
@@ -71,14 +71,14 @@ def stop_on_signals() -> asyncio.Future[None]:
         signal.raise_signal(signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, told, signum)
+        loop.add_signal_handler(signum, on_signal, signum)
     return stop
 
 
 async def _answer(
     application: Front, settings: Settings, listening: socket.socket, stop: asyncio.Future[None]
 ) -> bool:
-    """Serve until `stop`; False where the application could not start."""
+    """Serve until `stop`; returns False if the application could not start."""
     import uvicorn
 
     from tocsin.api import hot
@@ -87,7 +87,7 @@ async def _answer(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            lean.collect_seldom()
+            memory.freeze_gc()
             if self.started:
                 click.echo(f"ready {url_of(listening)}")
 
@@ -103,7 +103,7 @@ async def _answer(
                 application.app, settings.limits, files.allow_many(), settings.trusted_proxies
             ),
             lifespan="on",
-            proxy_headers=False,  # domain/clients.py reads them, as far as they are believed
+            proxy_headers=False,  # domain/clients.py reads them, as far as they are trusted
             timeout_graceful_shutdown=FINISH,
             **options,
         )

@@ -1,7 +1,7 @@
-"""The demo's machine to restart: a real OpenSSH server on loopback that runs nothing of what it is told.
+"""The demo's machine to restart: a real OpenSSH server on loopback that runs no command it is given.
 
-Whoever logs in gets one program of the demo's own (sshd_config(5), `ForceCommand`), which answers the two questions of
-a dry run and refuses all else. No account's password or key of this machine opens it, only the demo's own key.
+Every login gets one program of the demo (sshd_config(5), `ForceCommand`), which answers the two commands of a dry run
+and refuses everything else. Only the demo's own key can log in; passwords and keys of this machine's accounts cannot.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tocsin.cli.listening import free_port
-from tocsin.storage.embedded import die_with_parent
+from tocsin.cli.sockets import free_port
+from tocsin.storage.postgres.children import die_with_parent
 
 FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))
-"""Where they are; the PATH of people who are not root lacks what only root starts, as a rule."""
+"""Where they are; the PATH of ordinary users usually lacks the folders of system programs."""
 SEPARATION = Path("/run/sshd")
-"""Where Debian's sshd puts its unprivileged half; the package's service makes it at its start, and sshd does not."""
+"""The privilege separation directory of Debian's sshd; its service creates it at start, sshd itself does not."""
 PATIENCE = 5.0
 
 SESSION = """#!/bin/sh
@@ -33,7 +33,7 @@ case "$SSH_ORIGINAL_COMMAND" in
     mark=$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed -n 's/.*; echo \\([0-9a-f]*\\).$/\\1/p')
     printf '%s\\n' "$mark" 00000000-0000-4000-8000-000000000001 "$mark" ;;
 "sudo -n -l reboot") echo /usr/sbin/reboot ;;
-*) echo "the demo's machine runs nothing" >&2; exit 126 ;;
+*) echo "the demo's machine runs no commands" >&2; exit 126 ;;
 esac
 """
 
@@ -53,7 +53,7 @@ ForceCommand {folder}/session
 
 
 class Unavailable(Exception):
-    """There is no such machine here; the text says why, in one line."""
+    """The machine cannot be provided; the text says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Host:
 
 @contextmanager
 def host(folder: Path) -> Iterator[Host]:
-    """The machine, for as long as the block lasts, with its files in `folder`. Raises `Unavailable`."""
+    """The machine, running while the block runs, with its files in `folder`. Raises `Unavailable`."""
     sshd, keygen = (shutil.which(name, path=FOLDERS) for name in ("sshd", "ssh-keygen"))
     if sshd is None or keygen is None:
         raise Unavailable("OpenSSH's server is not installed (on Debian and Ubuntu: apt install openssh-server)")
@@ -107,5 +107,5 @@ def _wait(running: subprocess.Popen[bytes], port: int, log: Path) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
     raise Unavailable(f"OpenSSH's server does not start here: {lines[-1]}")

@@ -6,16 +6,18 @@ import asyncio
 
 import click
 
-from tocsin.api.caller import REMEMBERED
+from tocsin.actions import tokens
+from tocsin.actions.base import operator
+from tocsin.api.authentication import TOKEN_CACHE_SECONDS
 from tocsin.cli import installation
 from tocsin.cli.installation import asynchronous, connected
 from tocsin.cli.options import settings_option
 from tocsin.cli.project import as_object
+from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import accounts, audit
 
 CLOCKS = 0.1
-"""Seconds by which two processes' timers may differ over one second, and more."""
+"""Seconds, more than two processes' timers may differ over one second."""
 
 
 @click.group()
@@ -29,15 +31,14 @@ def token() -> None:
 @settings_option
 @asynchronous
 async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
-    """Give a project a new API token. The old one is worth nothing when the new one is printed."""
+    """Replace a project's API token. The old one stops working before the new one is printed."""
     project_id = installation.project_id(uuid)
     vault = installation.vault(settings)
-    async with connected(settings) as tx, tx.transaction():
-        made = await accounts.rotate_token(tx, vault, project_id)
-        if made is not None:
-            await audit.note(tx, project_id, audit.OPERATOR, "rotated the API token", made.name)
-    if made is None:
-        raise click.ClickException(installation.no_project(uuid))
-    # The API's processes go by what they know for a moment.
-    await asyncio.sleep(REMEMBERED + CLOCKS)
+    try:
+        async with connected(settings) as tx, tx.transaction():
+            made = await tokens.rotate(tx, operator(project_id), vault)
+    except Refused:
+        raise click.ClickException(installation.no_project(uuid)) from None
+    # API processes cache tokens for a moment.
+    await asyncio.sleep(TOKEN_CACHE_SECONDS + CLOCKS)
     click.echo(as_object(made) if as_json else made.api_token)

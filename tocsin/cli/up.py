@@ -1,4 +1,4 @@
-"""`tocsin up`: everything in one. This process only starts, watches and ends the others, so it stays small."""
+"""`tocsin up`: everything in one. This process only starts, supervises and stops the others, so it stays small."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from base64 import urlsafe_b64encode
 import click
 
 from tocsin import __version__
-from tocsin.cli import lean
-from tocsin.cli.listening import bind
+from tocsin.cli import memory
 from tocsin.cli.options import host_option, port_option, settings_option
+from tocsin.cli.sockets import bind
 from tocsin.domain.settings import Unusable
 from tocsin.settings import KEY_BYTES, Settings
 
@@ -18,16 +18,16 @@ from tocsin.settings import KEY_BYTES, Settings
 @click.command()
 @host_option
 @port_option
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many API processes.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of API processes.")
 @settings_option
 def command(host: str, port: int, workers: int, settings: Settings) -> None:
-    """Run everything: the embedded PostgreSQL (unless TOCSIN_DATABASE_URL is set), API and pages, engine."""
-    lean.leave_out()
+    """Run everything: the embedded PostgreSQL (unless TOCSIN_DATABASE_URL is set), API, web console and engine."""
+    memory.block_imports()
     import structlog
 
     from tocsin.cli import logs
-    from tocsin.cli.running import Installation
-    from tocsin.storage.embedded import Server
+    from tocsin.cli.supervisor import Supervisor
+    from tocsin.storage.postgres.embedded import Server
 
     listening = bind(host, port)
     if settings.database_url and not settings.secret_keys:
@@ -35,21 +35,21 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
     server = None if settings.database_url else Server(settings.data_dir)
     logs.set_up("up")
     log = structlog.get_logger(__name__)
-    log.info(f"Tocsin {__version__} starts in {settings.env} mode", data=str(settings.data_dir))
+    log.info(f"Tocsin {__version__} is starting in {settings.env} mode", data=str(settings.data_dir))
     if not settings.secret_keys:
         _make_keys(settings)
-    status = Installation(settings, listening, server, workers).run()
+    status = Supervisor(settings, listening, server, workers).run()
     if status:
         raise click.exceptions.Exit(status)
 
 
 def _make_keys(settings: Settings) -> None:
-    """The key of a new installation. Never beside a database that was sealed with another."""
+    """Creates the key of a new installation, but never for a database that was encrypted with another."""
     if (settings.data_dir / "postgres" / "PG_VERSION").exists():
         raise Unusable(
             "TOCSIN_SECRET_KEYS",
-            f"is not set and {settings.keys_file} is gone, but there is a database whose secrets were sealed with it; "
-            "bring the key back",
+            f"is not set and {settings.keys_file} is gone, but the secrets in the database were encrypted with it; "
+            "restore the key",
         )
     new = settings.keys_file.with_suffix(".new")
     try:

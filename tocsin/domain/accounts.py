@@ -1,4 +1,4 @@
-"""What addresses and passwords are accepted."""
+"""Which addresses and passwords are accepted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from email_validator import EmailNotValidError, validate_email
 
 from tocsin.domain.errors import invalid_field
 
-SHORTEST_PASSWORD = 6
-LONGEST_PASSWORD = 1_000
-LONGEST_ADDRESS = 254
+MIN_PASSWORD_LENGTH = 6
+MAX_PASSWORD_LENGTH = 1_000
+MAX_ADDRESS_LENGTH = 254
 """Characters of a mail address (RFC 5321, 4.5.3.1, with RFC 3696's erratum 1690)."""
 
-# Names inside one's own network: whether they are good is for the operator's mail server to say. What reads addresses
-# knows such a rule for `.test` alone, so it is shown a name of the same length that is nothing special.
+# Names inside one's own network: the operator's mail server decides whether they are valid. The
+# validator has an exception for `.test` only, so it is given an ordinary name of the same length.
 _LOCAL, _STAND_IN = ".local", ".lokal"
 _is_local = re.compile(rf"{re.escape(_LOCAL)}\Z", re.IGNORECASE)
 
@@ -28,8 +28,8 @@ def address(field: str, text: str) -> str:
     Raises `Refused` (422) naming `field`.
     """
     text = text.strip(" \t")
-    if len(text) > LONGEST_ADDRESS:  # asked first: what looks into an address takes time by its length
-        raise invalid_field(field, f"is not a mail address: it has more than {LONGEST_ADDRESS} characters")
+    if len(text) > MAX_ADDRESS_LENGTH:  # checked first: the cost of validation grows with the length
+        raise invalid_field(field, f"is not a mail address: it has more than {MAX_ADDRESS_LENGTH} characters")
     try:
         usual, _ = _forms(text)
     except (EmailNotValidError, UnicodeError) as error:
@@ -60,18 +60,18 @@ def _forms(text: str) -> tuple[str, str]:
 
 
 def same_address(text: str) -> str:
-    """What an address is compared by: without regard to the case of A to Z, and to no other difference.
+    """The form in which addresses are compared: A to Z without regard to case, and no other change.
 
-    Whatever else looks alike is another address: a mail server may give it to somebody else. In SQL the same is
-    `lower(email COLLATE "C")`.
+    Anything else that looks alike is a different address: its mailbox may belong to somebody else. In SQL the same is
+    `storage.postgres.database.folded`.
     """
     return unicodedata.normalize("NFC", text.strip()).translate(_LOWER)
 
 
 def password(field: str, text: str, confirmation: str | None) -> str:
     """A password as it was given. Raises `Refused` (422) naming `field`, never the password."""
-    if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD:
-        raise invalid_field(field, f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+    if not MIN_PASSWORD_LENGTH <= len(text) <= MAX_PASSWORD_LENGTH:
+        raise invalid_field(field, f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
     if confirmation is not None and confirmation != text:
         raise invalid_field(f"{field}_confirmation", "does not match the password")
     return text

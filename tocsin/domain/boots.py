@@ -1,4 +1,4 @@
-"""What tells one run of a machine from the next: Linux's boot id, or the moment of the start elsewhere. Pure."""
+"""Tells one boot of a machine from the next: by Linux's boot id, or elsewhere by the time of the start. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ COMMAND = (
     "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime 2>/dev/null"
     " || uptime -s 2>/dev/null || who -b"
 )
-"""What a machine is asked: random(4) on Linux, else sysctl(8) on BSD and macOS, uptime(1), who(1)."""
+"""The command that a machine runs: random(4) on Linux, else sysctl(8) on BSD and macOS, uptime(1), who(1)."""
 
 SAME = 30.0
-"""Seconds that two readings of one start may differ by: some systems move it as they set their clock."""
+"""Maximum difference in seconds between two readings of one boot: some systems shift it when they set their clock."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECONDS = re.compile(r"\{ sec = (\d{1,12}), usec = \d{1,6} \}.*")
@@ -24,13 +24,13 @@ _FORMS = (
 
 
 def question(mark: str) -> str:
-    """The command, with a mark before and after its answer, in the words that every login shell understands."""
+    """The command, with a mark before and after its answer, in syntax that every login shell understands."""
     return f"sh -c 'LC_ALL=C; export LC_ALL; echo {mark}; {COMMAND}; echo {mark}'"
 
 
-def answered(said: str, mark: str) -> str | None:
-    """The boot that was named between the marks, on a line of its own; None where there is no such thing."""
-    lines = [line.strip() for line in said.splitlines()]
+def parse_output(output: str, mark: str) -> str | None:
+    """The boot that is printed between the marks, on a line of its own; None if there is none."""
+    lines = [line.strip() for line in output.splitlines()]
     if lines.count(mark) != 2:
         return None
     begin = lines.index(mark)
@@ -38,7 +38,7 @@ def answered(said: str, mark: str) -> str | None:
 
 
 def named(text: str) -> str | None:
-    """A boot in one way of writing: an id, or `at` and seconds; None for what is neither."""
+    """A boot in canonical form: an id, or `at` and seconds; None for what is neither."""
     text = text.strip()
     if _UUID.fullmatch(text.lower()):
         return text.lower()
@@ -55,8 +55,8 @@ def named(text: str) -> str | None:
     return None
 
 
-def another(before: str | None, after: str | None) -> bool | None:
-    """Whether a machine was started between the two; None where that cannot be told."""
+def rebooted(before: str | None, after: str | None) -> bool | None:
+    """Whether a machine rebooted between the two; None if that cannot be known."""
     first, then = (named(each) or _kept(each) if each else None for each in (before, after))
     if first is None or then is None or first.startswith("at ") != then.startswith("at "):
         return None
@@ -66,5 +66,5 @@ def another(before: str | None, after: str | None) -> bool | None:
 
 
 def _kept(text: str) -> str | None:
-    """One that is in our own writing already."""
+    """The text itself if it is in canonical form already."""
     return text if re.fullmatch(r"at -?\d{1,12}", text) else None

@@ -1,4 +1,4 @@
-"""Where a request comes from: the network that limits are counted by, seen through proxies that are trusted."""
+"""Where a request comes from: the network that rate limits count by, seen through trusted proxies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NOWHERE = "nowhere"
 """The network of a client without an address, as over a Unix socket."""
 ONE_CUSTOMER = 64
 """Bits of an IPv6 address that a provider gives to one customer, who may use all of the others (RFC 6177)."""
-LONGEST_ENTRY = 64
-MOST_PROXIES = 20
+MAX_ENTRY_LENGTH = 64
+MAX_PROXIES = 20
 
 
 def network_of(scope: Mapping[str, Any], trusted: Sequence[Network]) -> str:
@@ -28,12 +28,12 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
 
     `peer` is the other end of the connection, `forwarded` are the values of `X-Forwarded-For` in their order. Only
     what a trusted proxy wrote is believed: from the right, the first address that is no trusted proxy's counts. Where
-    an entry is no address, whoever passed it on counts.
+    an entry is no address, the proxy that passed it on counts.
     """
     found = _address(peer or "")
     if found is None:
         return NOWHERE
-    entries = ",".join(forwarded).rsplit(",", MOST_PROXIES) if forwarded else []
+    entries = ",".join(forwarded).rsplit(",", MAX_PROXIES) if forwarded else []
     while _is_of(found, trusted) and entries:
         before = _address(entries.pop())
         if before is None:
@@ -43,7 +43,7 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    """Whether the other end of a connection is such a proxy."""
+    """Whether the other end of a connection is a trusted proxy."""
     found = _address(peer)
     return found is not None and _is_of(found, trusted)
 
@@ -55,7 +55,7 @@ def _is_of(address: Address, networks: Sequence[Network]) -> bool:
 def _address(text: str) -> Address | None:
     """An address with or without a port, as proxies write it; one of IPv4 within IPv6 is that of IPv4."""
     text = text.strip()
-    if len(text) > LONGEST_ENTRY:
+    if len(text) > MAX_ENTRY_LENGTH:
         return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]

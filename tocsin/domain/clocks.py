@@ -1,10 +1,10 @@
-"""Clocks of machines: what is off by the same amount each time is a clock that is wrong, and not a late report.
+"""Clocks of machines. A constant offset means that the clock is wrong, not that the report is late.
 
-An agent that could not send sends what it kept as soon as it can, so that its newest sample is about now. Where the
+An agent that could not send sends its backlog as soon as it can, so that its newest sample is about now. Where the
 newest sample is far from now and keeps its distance while time passes, the machine's clock is wrong: everything that
-it says is then taken by when it arrives. So it is where the newest sample stays the same while reports go on: a report
-that is sent again after an answer was lost does so twice, or for seconds. Samples from the future need no second
-report: nobody can keep those.
+it reports is then dated by when it arrives. The same holds where the newest sample stays the same while reports go
+on: a report that is sent again after a response was lost repeats it only twice, or for seconds. Samples from the
+future need no second report: no backlog can explain those.
 
 Pure: all times are given, in seconds since 1970.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from tocsin.domain.incidents import CLOCK, lasted
+from tocsin.domain.incidents import CLOCK, format_duration
 from tocsin.domain.servers import Verdict
 
 TOLERANCE = 120.0
@@ -22,22 +22,22 @@ TOLERANCE = 120.0
 FUTURE = 300.0
 """Seconds in the future, by the machine's clock as far as it is known, up to which a sample is one."""
 SAME = 30.0
-"""Seconds between two distances that are the same: what reports take on their way differs."""
+"""Seconds by which two equal offsets may differ: the network delay of reports varies."""
 JITTER = 1.0
 STILL_REPORTS, STILL_FOR = 3, 30.0
-"""Reports with the same newest sample, and seconds from the first to the last of them, of a clock that stands still."""
-LASTS = 600.0
-"""Seconds for which a clock must have been wrong before people are told."""
+"""Reports with the same newest sample, and seconds from the first to the last, that show that a clock has stopped."""
+ONGOING_EVENTS = 600.0
+"""Seconds for which a clock must have been wrong before people are notified."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-CONSEQUENCE = "What the server reports is taken by when it arrives."
+CONSEQUENCE = "What the server reports is dated by when it arrives."
 
 
 class Clock(TypedDict):
-    """A clock that is, or may be, wrong; of one that is right nothing is kept.
+    """A clock that is, or may be, wrong; for one that is right nothing is stored.
 
-    `skew` is by how much it is known to be ahead, 0 until that is known. `newest` is the newest sample of the latest
-    report by the machine's own clock, `arrived` when that came first, in so far `reports` reports (1 where that is not
-    said); `since` when the first came that was off like this.
+    `skew` is the number of seconds it is known to be ahead, 0 until that is known. `newest` is the newest sample of the
+    latest report by the machine's own clock, `arrived` when that came first, in so far `reports` reports (1 where
+    absent); `since` when the first one with this offset came.
     """
 
     skew: float
@@ -69,7 +69,7 @@ def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock
     elif steady or possible is None:
         skew = round(off)
     elif known and off < known:
-        skew = known  # older samples, which were kept
+        skew = known  # older samples, from a backlog
     else:
         skew = 0.0
     since = clock["since"] if skew and (known or steady) else arrived
@@ -77,7 +77,7 @@ def follow(clock: Clock | None, times: Sequence[float], arrived: float) -> Clock
 
 
 def _again(clock: Clock, arrived: float) -> Clock:
-    """The same newest sample once more: a report that was sent again, or a clock that stands still."""
+    """The same newest sample once more: a report that was sent again, or a stopped clock."""
     reports = min(clock.get("reports", 1) + 1, STILL_REPORTS)
     counted: Clock = {**clock, "reports": reports}
     if reports < STILL_REPORTS or arrived - clock["arrived"] < STILL_FOR:
@@ -86,26 +86,26 @@ def _again(clock: Clock, arrived: float) -> Clock:
 
 
 def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tuple[Clock | None, list[Verdict]]:
-    """Whether people are to be told that the clock of `name` is wrong, or right again; `lasting`: they were told so.
+    """Whether to notify people that the clock of `name` is wrong, or right again; `lasting`: an incident is ongoing.
 
-    While that lasts the time is not counted, so that it starts anew after it was resolved by hand.
+    While that lasts the time is not counted, so that counting starts over after it was resolved by hand.
     """
     if clock is None:
-        over = [Verdict(CLOCK, "recovered", f"The clock of {name} is right again")] if lasting else []
+        over = [Verdict(CLOCK, "recovered", f"The clock of {name} is correct again")] if lasting else []
         return None, over
     if lasting:
         return {**clock, "since": arrived}, []
-    if clock["skew"] == 0 or arrived - clock["since"] < LASTS:
+    if clock["skew"] == 0 or arrived - clock["since"] < ONGOING_EVENTS:
         return clock, []
-    return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {said(clock['skew'])}. {CONSEQUENCE}")]
+    return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {describe(clock['skew'])}. {CONSEQUENCE}")]
 
 
-def said(skew: float) -> str:
-    """By how much a clock is wrong, in words that are as exact as it is known: "5 h behind", "40 days ahead"."""
+def describe(skew: float) -> str:
+    """By how much a clock is wrong, as exactly as it is known: "5 h behind", "40 days ahead"."""
     off = abs(skew)
     if off > 2 * DAY:
         amount = f"{round(off / DAY)} days"
     else:
         unit = HOUR if off >= DAY else MINUTE
-        amount = lasted(round(off / unit) * unit)
+        amount = format_duration(round(off / unit) * unit)
     return f"{amount} {'ahead' if skew > 0 else 'behind'}"

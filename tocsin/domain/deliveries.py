@@ -1,4 +1,4 @@
-"""What becomes of a delivery: how a try can end, and what follows from it. Pure: no clock, no chance, no wire."""
+"""What happens to a delivery: how an attempt can end, and the next step. Pure: no clock, no randomness, no network."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any, Literal
 import msgspec
 
 Event = Literal["opened", "reminder", "resolved", "test", "notice"]
-"""What a delivery is for: an incident's beginning; that it still lasts after its snooze; its end; a test that somebody
-asked for; or what the service itself tells people, such as that an integration was disabled.
+"""Why a delivery is sent: an incident opened; it is still ongoing after its snooze; it was resolved; a test that
+somebody asked for; or a notice of the service itself to people, such as that an integration was disabled.
 """
 
-LASTS: frozenset[Event] = frozenset({"opened", "reminder"})
-"""Events that say that an incident lasts."""
+ONGOING_EVENTS: frozenset[Event] = frozenset({"opened", "reminder"})
+"""Events of an ongoing incident."""
 
 Status = Literal["pending", "sending", "delivered", "dead", "suppressed"]
 
-TRY_TIMEOUT = 10.0
-"""Seconds that one try may take, connecting included."""
+ATTEMPT_TIMEOUT = 10.0
+"""Maximum seconds for one attempt, connecting included."""
 
 RESPONSE_LIMIT = 2048
-"""Bytes of a destination's answer that are kept on record."""
+"""Bytes of a destination's response that are kept on record."""
 
-LONGEST_RETRY_AFTER = 3600.0
-TRIES_AFTER_REFUSAL = 2
+MAX_RETRY_AFTER = 3600.0
+ATTEMPTS_AFTER_REFUSAL = 2
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """The destination has it. `receipt` is what its type wants to remember of it (`IntegrationType.settle`)."""
+    """The destination has it. `receipt` is what its type wants to keep about it (`IntegrationType.after_attempt`)."""
 
     status_code: int | None = None
     response: str = ""
@@ -38,13 +38,13 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The destination does not have it, as far as is known.
 
-    `cure` says what could help: `wait` (try on by the schedule), `doubt` (the destination refuses it: two more tries),
-    `nothing` (a further try cannot succeed), `gone` (the destination wants no more, ever: disable the integration).
+    `retry` says whether to retry: `scheduled` (by the retry schedule), `twice` (the destination rejected it: two more
+    attempts), `never` (another attempt cannot succeed), `disable` (410 or the like: disable the integration).
     `retry_after` is what the destination asked for, in seconds; `receipt` is as in `Delivered`.
     """
 
     error: str
-    cure: Literal["wait", "doubt", "nothing", "gone"] = "wait"
+    retry: Literal["scheduled", "twice", "never", "disable"] = "scheduled"
     status_code: int | None = None
     response: str = ""
     retry_after: float | None = None
@@ -52,17 +52,17 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Suppressed(msgspec.Struct, frozen=True, gc=False):
-    """It was decided not to send, and why."""
+    """Deliberately not sent, with the reason."""
 
     reason: str
 
 
 class Interrupted(msgspec.Struct, frozen=True, gc=False):
-    """The service itself could not go on with the try: nothing is known of the destination, and it does not count
-    against the schedule. The next try is `wait` seconds later.
+    """The service itself could not complete the attempt: it says nothing about the destination, and does not count
+    against the schedule. The next attempt is `wait` seconds later.
     """
 
-    error: str = "Interrupted: the engine was stopped during this try"
+    error: str = "Interrupted: the engine was stopped during this attempt"
     wait: float = 0.0
 
 
@@ -70,24 +70,24 @@ Outcome = Delivered | Failed | Suppressed | Interrupted
 
 
 class Retry(msgspec.Struct, frozen=True, gc=False):
-    """Try again in `wait` seconds."""
+    """Retry in `wait` seconds."""
 
     wait: float
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):
-    """The end, with its reason; `disable` is why the whole integration shall get nothing more."""
+    """No more attempts, with the reason; `disable` is why the whole integration is to be disabled."""
 
     status: Literal["delivered", "dead", "suppressed"]
     reason: str | None = None
     disable: str | None = None
 
 
-def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: float) -> Retry | Finish:
-    """What follows a try.
+def next_step(outcome: Outcome, failures: int, schedule: Sequence[float], jitter: float) -> Retry | Finish:
+    """The next step after an attempt.
 
-    `failures` counts the failed tries before this one; `chance` is in [0, 1) and spreads the waits by ±20 %. A wait is
-    never shorter than the destination asked for (up to an hour).
+    `failures` counts the failed attempts before this one; `jitter` is in [0, 1) and spreads the waits by ±20 %. A wait
+    is never shorter than the destination asked for (up to an hour).
     """
     match outcome:
         case Delivered():
@@ -96,12 +96,12 @@ def after(outcome: Outcome, failures: int, schedule: Sequence[float], chance: fl
             return Finish("suppressed", reason)
         case Interrupted():
             return Retry(outcome.wait)
-        case Failed(cure="gone"):
+        case Failed(retry="disable"):
             return Finish("dead", outcome.error, disable=outcome.error)
-        case Failed(cure="nothing"):
+        case Failed(retry="never"):
             return Finish("dead", outcome.error)
-    tries = len(schedule) if outcome.cure == "wait" else min(len(schedule), TRIES_AFTER_REFUSAL)
+    tries = len(schedule) if outcome.retry == "scheduled" else min(len(schedule), ATTEMPTS_AFTER_REFUSAL)
     if failures >= tries:
-        return Finish("dead", f"{outcome.error} (after {failures + 1} tries)")
-    wait = schedule[failures] * (0.8 + 0.4 * chance)
-    return Retry(max(wait, min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)))
+        return Finish("dead", f"{outcome.error} (after {failures + 1} attempts)")
+    wait = schedule[failures] * (0.8 + 0.4 * jitter)
+    return Retry(max(wait, min(outcome.retry_after or 0.0, MAX_RETRY_AFTER)))

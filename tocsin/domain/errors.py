@@ -1,4 +1,4 @@
-"""The one error that callers are refused with. Raised anywhere, rendered once: as JSON, as a page, on a terminal."""
+"""The one error for refused requests. Raised anywhere, rendered in one place: as JSON, as a page, on a terminal."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One field that was not accepted: its path (`settings.webhook_url`) and why."""
+    """One field that was rejected: its path (`settings.webhook_url`) and why."""
 
     field: str
     message: str
 
 
 class Refused(Exception):
-    """A request that cannot be granted: what is wrong and what to do, in words for the caller.
+    """A request that cannot be granted: what is wrong and what to do, for the caller.
 
-    `body` replaces the usual error body where the specification prints another. `keep` says that what was put on
-    record on the way to the refusal (a try that was spent) must stay: the transaction is committed all the same.
+    `body` replaces the usual error body where the specification prints another. `keep` says that what was
+    recorded before the refusal (a used attempt) must stay: the transaction is committed all the same.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ def invalid(message: str, *details: Detail) -> Refused:
 
 
 def invalid_field(field: str, message: str) -> Refused:
-    """422 for one field; the message names it, so that it can be read without the details."""
+    """422 for one field; the message names it, so that it makes sense without the details."""
     return invalid(f"{field} {message}", Detail(field, message))
 
 
@@ -57,7 +57,7 @@ TOO_LARGE = "The body is too large: send less at once"
 
 
 def too_large() -> Refused:
-    """413, also where it is not the bytes but what they hold."""
+    """413, also where not the bytes are too many, but what they contain."""
     return Refused(413, "payload_too_large", TOO_LARGE)
 
 
@@ -67,10 +67,10 @@ def not_found(noun: str) -> Refused:
 
 
 def forbidden_state(message: str) -> Refused:
-    """422: the values are fine, but the state of the thing forbids it."""
+    """422: the values are fine, but the state of the object forbids it."""
     return Refused(422, "unprocessable_entity", message)
 
 
 def too_many(message: str, wait: float) -> Refused:
-    """429: more tries than are allowed; one more is in `wait` seconds."""
+    """429: more attempts than are allowed; the next one is allowed in `wait` seconds."""
     return Refused(429, "too_many_requests", message, headers={"Retry-After": str(math.ceil(wait))})

@@ -1,8 +1,8 @@
-"""Hosts as people and sites write them, read into the one way of writing that every call and every word about one uses.
+"""Hosts as people and sites write them, normalized into the one form that is used everywhere.
 
 They are read as browsers read them (https://url.spec.whatwg.org/#host-parsing): names outside ASCII by UTS 46, not
 transitional, with IDNA 2008's rules for joiners and direction, so that `straße.example` is not `strasse.example`, and
-symbols such as `☃` are let through; `2130706433` and `0x7f.1` are IPv4 addresses. What no name server could be asked is
+symbols such as `☃` are allowed; `2130706433` and `0x7f.1` are IPv4 addresses. What DNS cannot look up is
 refused: only letters, digits, hyphens and underscores (RFC 1123, and what is in use), labels of 63 and names of 253
 bytes (RFC 1035), no empty label, no percent-encoding, and no zone of an IPv6 address.
 """
@@ -14,14 +14,14 @@ import re
 
 import idna
 
-LONGEST = 253
-"""Bytes of a name without its trailing dot (RFC 1035), and characters of one that is yet to be written in ASCII."""
+MAX_LENGTH = 253
+"""Bytes of a name without its trailing dot (RFC 1035), and characters of one before its conversion to ASCII."""
 
 _LABEL = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _JOINERS = "\u200c\u200d"
-_LONGEST_UNICODE_LABEL = 59
-"""Characters of a label outside ASCII: each takes a byte at least beside `xn--`."""
+_MAX_UNICODE_LABEL_LENGTH = 59
+"""Characters of a label outside ASCII: each takes at least one byte besides `xn--`."""
 
 
 class Unreadable(ValueError):
@@ -29,20 +29,20 @@ class Unreadable(ValueError):
 
 
 def read(text: str) -> str:
-    """The host that `text` names: an IPv4 address, an IPv6 address without brackets, or a name in small ASCII letters.
+    """The host that `text` names: an IPv4 address, an IPv6 address without brackets, or a name in lower-case ASCII.
 
     A name's trailing dot is kept: to a name server it means that no search list applies. Raises `Unreadable`.
     """
     if not text:
         raise Unreadable("its host is missing")
-    if len(text) > LONGEST + 1:
-        raise Unreadable(f"its host is longer than {LONGEST} characters")
+    if len(text) > MAX_LENGTH + 1:
+        raise Unreadable(f"its host is longer than {MAX_LENGTH} characters")
     if text[0] == "[" or ":" in text:
         return _ipv6(text)
     name = text.lower() if text.isascii() else _in_ascii(text)
     bare = name.removesuffix(".")
     labels = bare.split(".")
-    if len(bare) > LONGEST or not all(map(_LABEL.fullmatch, labels)):
+    if len(bare) > MAX_LENGTH or not all(map(_LABEL.fullmatch, labels)):
         raise Unreadable(
             "its host is not a valid name: each part between dots has 1 to 63 letters, digits, hyphens (not first) or "
             "underscores"
@@ -61,7 +61,7 @@ def _ipv6(text: str) -> str:
 
 
 def _ipv4(labels: list[str]) -> str:
-    """One to four numbers, decimal, octal or hexadecimal, the last of which fills the bytes that are left."""
+    """One to four numbers, decimal, octal or hexadecimal, the last of which fills the bytes that remain."""
     try:
         *first, last = (_number(label) for label in labels)
     except ValueError:
@@ -87,7 +87,7 @@ def _in_ascii(text: str) -> str:
 
 def _ace(label: str) -> str:
     """A label outside ASCII in its ASCII form (RFC 3492). Raises `ValueError` for what UTS 46, 4.1, calls invalid."""
-    if len(label) > _LONGEST_UNICODE_LABEL:
+    if len(label) > _MAX_UNICODE_LABEL_LENGTH:
         raise ValueError(label)
     idna.check_initial_combiner(label)
     idna.check_bidi(label)

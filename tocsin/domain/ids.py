@@ -1,4 +1,4 @@
-"""Identifiers: 128 bits inside, a prefix with 26 upper-case letters and digits outside.
+"""Identifiers: 128 bits internally, a prefix with 26 upper-case letters and digits in public.
 
 A key is a UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds, which keeps new rows together
 and lets history be dropped by range; its 74 random bits make it unguessable. The public form is the same key, bytes
@@ -30,12 +30,12 @@ _SIX = 2**30 - 1
 
 
 def new() -> UUID:
-    """A new key, later than all that this process has made before."""
+    """A new key, later than all that this process has created before."""
     return uuid7()
 
 
 def public(prefix: str, key: UUID) -> str:
-    """What the outside sees of `key`: `public("INT", key)` is `INT` and 26 characters."""
+    """The public form of `key`: `public("INT", key)` is `INT` and 26 characters."""
     number, pair = int.from_bytes(key.int.to_bytes(16, "little")), _PAIRS
     # In steps of six digits: the interpreter is quick with numbers below 2**30, and this is done for every delivery.
     a, b, c, d = number >> 100, number >> 70 & _SIX, number >> 40 & _SIX, number >> 10 & _SIX
@@ -47,7 +47,7 @@ def public(prefix: str, key: UUID) -> str:
 
 
 def parse(prefix: str, text: str) -> UUID | None:
-    """The key behind a public identifier, or None where `text` cannot be one (then nothing has it)."""
+    """The key behind a public identifier, or None where `text` cannot be one (then no object has it)."""
     if len(text) != len(prefix) + _LENGTH or not text.startswith(prefix):
         return None
     digits = text[len(prefix) :]

@@ -1,4 +1,4 @@
-"""Incidents: what is wished, what is known, and what is said about one, to machines and to people."""
+"""Incidents: requests to open and resolve them, their stored state, and the notifications about them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import msgspec
 from tocsin.domain import names
 from tocsin.domain.deliveries import Event
 
-SERVER, NETWORK_MONITOR = "Server", "NetworkMonitor"
-
-LONGEST_MESSAGE = 2000
+MAX_MESSAGE_LENGTH = 2000
 """Characters, the ellipsis included."""
+
+AT_ONCE = 250
+"""Incidents after which the event loop gets a turn: about 10 ms."""
 
 CLOCK = "clock"
 WARNINGS = frozenset({CLOCK})
-"""Types of incident that only warn: nothing has failed that a restart could mend."""
+"""Types of incident that are only warnings: nothing has failed that a restart could fix."""
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a check saw when it opened the incident. What it did not see is left out where it travels as JSON."""
+    """What a check saw when it opened the incident. Absent values are omitted from its JSON."""
 
     request: str | None = None
     request_headers: Mapping[str, str] | None = None
@@ -30,8 +31,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     response_headers: Mapping[str, str] | None = None
 
 
-class Opening(msgspec.Struct, frozen=True, gc=False):
-    """A wish to open an incident of this type for this resource of this project."""
+class OpenRequest(msgspec.Struct, frozen=True, gc=False):
+    """Asks to open an incident of this type for this resource of this project."""
 
     project_id: UUID
     resource_type: str
@@ -41,8 +42,8 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     evidence: Evidence | None = None
 
 
-class Closing(msgspec.Struct, frozen=True, gc=False):
-    """A wish to end what is ongoing for a resource: of one type, or (None) of every type. `by` says who wants it.
+class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
+    """Asks to resolve what is ongoing for a resource: one type, or (None) every type. `by` is who asks.
 
     `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
     """
@@ -55,7 +56,7 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Incident(msgspec.Struct, frozen=True, gc=False):
-    """An incident as it is stored. Name and address of its resource are those of when it began."""
+    """An incident as it is stored. Name and address of its resource are as of when it opened."""
 
     id: UUID
     project_id: UUID
@@ -78,22 +79,22 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """The incident that now lasts; `new` where this call opened it."""
+    """The ongoing incident; `new` if this call opened it."""
 
     incident: Incident
     new: bool
 
 
-class Missing(msgspec.Struct, frozen=True, gc=False):
+class ResourceNotFound(msgspec.Struct, frozen=True, gc=False):
     """The project has no such resource."""
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
-    """What one delivery says. Built from the incident's row; integrations turn it into a body.
+    """The content of one delivery. Built from the incident's row; integrations render it into a payload.
 
-    `delivery_id` (`DLV…`) is the same on every try. `started_at` and `closed_at` bound the incident; `closed_at` is
-    None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening could
-    not be delivered, so that this one must say both. A test has no incident; a notice has none either and says its
+    `delivery_id` (`DLV…`) is the same for every attempt. `started_at` and `closed_at` bound the incident; `closed_at`
+    is None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening
+    could not be delivered, so that this one covers both. A test has no incident; a notice has none either and shows its
     `message` to people only. `unsubscribe_url` is where a mail's reader can stop it.
     """
 
@@ -120,12 +121,12 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
         return None if self.closed_at is None else max(0, int((self.closed_at - self.started_at).total_seconds()))
 
 
-def told(message: str) -> str:
-    """The message as it is stored: told at length, it is cut, since nobody shall miss an incident for that."""
-    return names.cut(message, LONGEST_MESSAGE)
+def truncated_message(message: str) -> str:
+    """The message as it is stored: truncated if it is too long, since no incident may be lost for that."""
+    return names.cut(message, MAX_MESSAGE_LENGTH)
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, in its two largest units: `42 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
     left = max(0, int(seconds))
     parts = []

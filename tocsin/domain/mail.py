@@ -1,7 +1,7 @@
-"""The one way in which mail is written: what its headers may hold, and how its bodies travel.
+"""How mail is composed: what its headers may contain, and how its bodies are encoded.
 
 Values of headers are plain text here. The standard library would take `=?…?=` in them for an encoding (RFC 2047), and
-what it decodes, line breaks included, for headers of its own; so no value reaches its parser, and none has two lines.
+would take line breaks in what it decodes for new headers; so no value reaches its parser, and none has two lines.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 
 from tocsin.domain import names
 
-LONGEST_SUBJECT = 250
-LONGEST_LINE = 998
+MAX_SUBJECT_LENGTH = 250
+MAX_LINE_LENGTH = 998
 """Octets of a line (RFC 5322, 2.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class OutgoingMail:
     """One mail to one address, complete but for its sender.
 
-    `message_id` is the same on every try, so that a mail which came twice can be known as one. What has the same
-    `thread` is shown together by mail programs. At `unsubscribe_url` its reader can stop such mails.
+    `message_id` is the same for every attempt, so that a duplicate can be recognized. Mails with the same
+    `thread` are grouped by mail programs. At `unsubscribe_url` its reader can stop such mails.
     """
 
     to: str
@@ -41,31 +41,31 @@ class Letter:
     unsubscribe_url: str | None = None
 
 
-def composed(letter: Letter, sender: str, *, wide: bool = False) -> bytes:
-    """The mail as it travels, its lines ended by CR and LF.
+def compose(mail: OutgoingMail, sender: str, *, wide: bool = False) -> bytes:
+    """The mail as it is sent, with CRLF line endings.
 
-    All of it is ASCII, but for addresses that are not. `wide`: bodies too may have 8-bit characters, so that people can
-    read them where they lie in a folder.
+    All of it is ASCII, but for addresses that are not. `wide`: bodies may have 8-bit characters as well, so that people
+    can read them as files in a folder.
     """
     message = EmailMessage(policy=_WIDE if wide else _NARROW)
-    for name, value in _values(letter, sender).items():
+    for name, value in _values(mail, sender).items():
         if value:
             message[name] = names.line(value)
-    message.set_content(letter.text, cte=_transfer(letter.text, wide))
-    if letter.html is not None:
-        message.add_alternative(letter.html, subtype="html", cte=_transfer(letter.html, wide))
+    message.set_content(mail.text, cte=_transfer(mail.text, wide))
+    if mail.html is not None:
+        message.add_alternative(mail.html, subtype="html", cte=_transfer(mail.html, wide))
     return message.as_bytes()
 
 
-def _values(letter: Letter, sender: str) -> dict[str, str | None]:
-    unsubscribe = letter.unsubscribe_url
+def _values(mail: OutgoingMail, sender: str) -> dict[str, str | None]:
+    unsubscribe = mail.unsubscribe_url
     return {
         "From": f"Tocsin <{sender}>",
-        "To": letter.to,
-        "Subject": names.cut(names.line(letter.subject), LONGEST_SUBJECT),
-        "Date": format_datetime(letter.at),
-        "Message-ID": f"<{letter.message_id}>",
-        "References": letter.thread and f"<{letter.thread}>",
+        "To": mail.to,
+        "Subject": names.cut(names.line(mail.subject), MAX_SUBJECT_LENGTH),
+        "Date": format_datetime(mail.at),
+        "Message-ID": f"<{mail.message_id}>",
+        "References": mail.thread and f"<{mail.thread}>",
         "Auto-Submitted": "auto-generated",
         "List-Unsubscribe": unsubscribe and f"<{unsubscribe}>",
         "List-Unsubscribe-Post": unsubscribe and "List-Unsubscribe=One-Click",
@@ -73,14 +73,14 @@ def _values(letter: Letter, sender: str) -> dict[str, str | None]:
 
 
 def _transfer(text: str, wide: bool) -> str | None:
-    """As it is, where that can travel; else None, for the standard library to choose an encoding."""
-    if not (wide or text.isascii()) or any(len(line) > LONGEST_LINE for line in text.encode().splitlines()):
+    """`8bit`/`7bit` where the text can be sent as it is; else None: the standard library chooses an encoding."""
+    if not (wide or text.isascii()) or any(len(line) > MAX_LINE_LENGTH for line in text.encode().splitlines()):
         return None
     return "7bit" if text.isascii() else "8bit"
 
 
 class _Plain(UnstructuredHeader, BaseHeader):
-    """A header that is what it was given, in one line: mail programs do not find a link that is folded."""
+    """A header with its value unchanged, in one line: mail programs do not recognize a folded link."""
 
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ class _Plain(UnstructuredHeader, BaseHeader):
 
 
 class _Text(_Plain):
-    """Encoded (RFC 2047) where it is more than plain text, and where it only looks as if it were encoded."""
+    """Encoded (RFC 2047) where it is not plain ASCII, and where it only looks encoded."""
 
     def fold(self, *, policy: Policy) -> str:
         charset = "us-ascii" if self.isascii() and "=?" not in self else "utf-8"
@@ -101,7 +101,7 @@ class _Text(_Plain):
 
 _headers = HeaderRegistry(default_class=_Plain, use_default_map=False)
 _headers.map_to_type("subject", _Text)
-# What only the standard library writes, and reads again in order to do so.
+# Headers that only the standard library writes; it parses them to do so.
 _headers.map_to_type("mime-version", headerregistry.MIMEVersionHeader)  # type: ignore[arg-type]
 _headers.map_to_type("content-type", headerregistry.ContentTypeHeader)  # type: ignore[arg-type]
 _headers.map_to_type("content-transfer-encoding", headerregistry.ContentTransferEncodingHeader)  # type: ignore[arg-type]

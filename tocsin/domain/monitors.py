@@ -1,4 +1,4 @@
-"""Network monitors: what is looked at, what a check can find, and the verdict that follows. Pure."""
+"""Network monitors: what is checked, what a check can find, and the resulting verdict. Pure."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ Problem = Literal["timeout", "connection_error", "dns_error", "tls_error", "http
 PROBLEMS: frozenset[Problem] = frozenset(
     ("timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword")
 )
-"""The types of incidents that checks open. They resolve no others."""
+"""The types of incidents that checks open. They resolve no other types."""
 
 Expected = int | str | list[int | str]
-"""Statuses that are good: 204, "2xx", or a list of such."""
+"""Statuses that count as success: 204, "2xx", or a list of such."""
 
 DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_CONFIRMATIONS = 60.0, 30.0, 2
 DEFAULT_EXPECTED: Expected = "2xx"
-LEAST_INTERVAL, LEAST_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
-LONGEST_INTERVAL = 86_400.0
-LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.1, 120.0
-MOST_CONFIRMATIONS = 100
-MOST_STATUSES = 50
+MIN_INTERVAL, MIN_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
+MAX_INTERVAL = 86_400.0
+MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 120.0
+MAX_CONFIRMATIONS = 100
+MAX_STATUSES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one check looks at, and what is good there. `timeout` is seconds, everything included.
+    """What one check requests, and what counts as success. `timeout` is the total in seconds.
 
-    `expected_status` and `keyword` are None where the check type knows no such thing or the owner did not ask.
+    `expected_status` and `keyword` are None where the check type has no such setting or the owner set none.
     """
 
     url: str
@@ -42,8 +42,8 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What an owner asked for. `interval` is seconds from one check to the next."""
+class MonitorConfig:
+    """What an owner configured. `interval` is seconds from one check to the next."""
 
     name: str
     target: Target
@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check found. `problem`, `message` and `evidence` are None exactly where it is good."""
+    """What one check found. `problem`, `message` and `evidence` are None exactly on success."""
 
     problem: Problem | None = None
     message: str | None = None
@@ -69,14 +69,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An incident of this type begins."""
+    """Open an incident of this type."""
 
     type: str
 
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """The incidents of these types are over."""
+    """Resolve the incidents of these types."""
 
     types: tuple[str, ...]
 
@@ -85,11 +85,11 @@ Verdict = Open | Resolve | None
 
 
 def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: Set[str]) -> Verdict:
-    """What follows from a check.
+    """The verdict that follows from a check.
 
     `failures` counts the failed checks in a row, this one included; `ongoing` are the types of the monitor's incidents
-    that last. One incident at a time: while one lasts that a check opened, failing in another way opens no second.
-    What was opened from outside under a name of its own is no business of checks.
+    that are ongoing. One incident at a time: while one that a check opened is ongoing, another failure opens none.
+    Checks ignore incidents of other types, which were opened through the API.
     """
     ours = PROBLEMS & ongoing
     if problem is None:
@@ -98,7 +98,7 @@ def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: S
 
 
 def status(*, paused: bool, checked: bool, incidents: bool) -> str:
-    """A monitor in one word: `paused`, `error` (an incident lasts), `pending` (no good check yet) or `success`."""
+    """A monitor as one status: `paused`, `error` (ongoing incident), `pending` (none succeeded yet) or `success`."""
     if paused:
         return "paused"
     if incidents:
@@ -107,7 +107,7 @@ def status(*, paused: bool, checked: bool, incidents: bool) -> str:
 
 
 def is_expected(code: int, expected: Expected) -> bool:
-    """Whether a status is good. A class (`2xx`) stands for its hundred."""
+    """Whether a status is expected. A class (`2xx`) means all hundred of it."""
     for each in expected if isinstance(expected, list) else (expected,):
         if each == code or (isinstance(each, str) and int(each[0]) == code // 100):
             return True
@@ -121,9 +121,9 @@ def worded(expected: Expected) -> str:
 
 
 def parse_expected(given: Any) -> Expected:
-    """The caller's `expected_status`, in the form that it was given. Raises `Refused` (422)."""
+    """The caller's `expected_status`, in the form in which it was given. Raises `Refused` (422)."""
     if isinstance(given, list):
-        if not 1 <= len(given) <= MOST_STATUSES:
+        if not 1 <= len(given) <= MAX_STATUSES:
             raise _bad_status()
         return [_one_status(each) for each in given]
     return _one_status(given)
@@ -141,16 +141,16 @@ def _one_status(given: Any) -> int | str:
 
 
 def _bad_status() -> Refused:
-    wanted = f"must be a status such as 200, a class such as 2xx, or a list of up to {MOST_STATUSES} of these"
+    wanted = f"must be a status such as 200, a class such as 2xx, or a list of up to {MAX_STATUSES} of these"
     return invalid_field("expected_status", wanted)
 
 
-def check_numbers(wanted: Wanted, least_interval: float) -> list[Detail]:
+def check_numbers(wanted: MonitorConfig, least_interval: float) -> list[Detail]:
     """What is wrong with a monitor's numbers; empty where nothing is."""
     bounds: Sequence[tuple[str, float, float, float, str]] = (
-        ("interval", wanted.interval, least_interval, LONGEST_INTERVAL, " seconds"),
-        ("timeout", wanted.target.timeout, LEAST_TIMEOUT, LONGEST_TIMEOUT, " seconds"),
-        ("confirmations", wanted.confirmations, 1, MOST_CONFIRMATIONS, ""),
+        ("interval", wanted.interval, least_interval, MAX_INTERVAL, " seconds"),
+        ("timeout", wanted.target.timeout, MIN_TIMEOUT, MAX_TIMEOUT, " seconds"),
+        ("confirmations", wanted.confirmations, 1, MAX_CONFIRMATIONS, ""),
     )
     return [
         Detail(name, f"must be from {least:g} to {most:.0f}{unit}")

@@ -1,7 +1,7 @@
-"""Names, and other text that people or machines have chosen: what a name may be, and how it is shown in one line.
+"""Names, and other text that people or machines have chosen: what a name may contain, and how it is shown in one line.
 
-Names are text of all peoples: joiners, ideographic spaces, emoji and marks of direction belong to it. Only what would
-break a line, or turn the text around it, does not.
+Names may be in any script: joiners, ideographic spaces, emoji and direction marks are allowed. Only what would break a
+line, or reorder the text around it, is not.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import unicodedata
 
 from tocsin.domain.errors import invalid_field
 
-LONGEST = 200
+MAX_LENGTH = 200
 """Characters of a name."""
 
 _TURNING = "\u202a-\u202e\u2066-\u2069"
-"""Bidirectional embeddings, overrides and isolates (UAX #9, 2.1 to 2.5); its marks, such as U+200E, are needed."""
+"""Bidirectional embeddings, overrides and isolates (UAX #9, 2.1 to 2.5); marks such as U+200E are allowed."""
 _BREAKING = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
-"""Control characters, line and paragraph separators, and halves of characters, which nothing can store."""
+"""Control characters, line and paragraph separators, and lone surrogates, which cannot be stored."""
 
 _unfit = re.compile(f"[{_BREAKING}{_TURNING}]")
 _turning = re.compile(f"[{_TURNING}]")
@@ -25,13 +25,13 @@ _breaking = re.compile(f"[{_BREAKING}]+")
 _spaces = re.compile("  +")
 
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters, marks and one symbol of which nothing is seen; spaces and format characters are known by their category."""
+"""Letters, marks and one symbol that are invisible; spaces and format characters are known by their category."""
 _JOINER = "\u200d"
-_LONGEST_CLUSTER = 30
-"""Characters that are taken back at most in order to cut between two (UAX #15 lets 30 marks follow one)."""
+_MAX_CLUSTER_LENGTH = 30
+"""Maximum characters to step back for a cut between two characters (UAX #15 lets 30 marks follow one)."""
 
 
-def checked(field: str, text: str, longest: int = LONGEST) -> str:
+def checked(field: str, text: str, longest: int = MAX_LENGTH) -> str:
     """A name as it is stored: without blanks around it. Raises `Refused` (422) naming `field`."""
     name = text.strip()
     if not 1 <= len(name) <= longest:
@@ -44,8 +44,8 @@ def checked(field: str, text: str, longest: int = LONGEST) -> str:
 
 
 def line(text: str) -> str:
-    """Any text in one line, as people are shown it: breaks become blanks, what turns text around is left out."""
-    if not text.isprintable():  # what is printable has nothing of either
+    """Any text in one line, for display: line breaks become blanks, bidirectional controls are removed."""
+    if not text.isprintable():  # printable text contains neither
         text = _breaking.sub(" ", _turning.sub("", text))
     if "  " in text:
         text = _spaces.sub(" ", text)
@@ -53,33 +53,33 @@ def line(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of it can be seen."""
+    """Whether it is invisible."""
     return all(map(_is_blank, text))
 
 
 def cut(text: str, most: int, mark: str = "…") -> str:
-    """At most so many characters of `text`, its end marked where there were more, no character's parts torn apart."""
+    """At most `most` characters of `text`; a longer text ends in `mark`. No visible character is split."""
     if len(text) <= most:
         return text
     return text[: boundary(text, most - len(mark))].rstrip() + mark
 
 
 def boundary(text: str, end: int) -> int:
-    """The last place up to `end` at which `text` can be cut without tearing what is seen as one character."""
+    """The last place up to `end` at which `text` can be cut without splitting a visible character."""
     at = end
-    while at > max(0, end - _LONGEST_CLUSTER) and at < len(text) and _goes_on(text, at):
+    while at > max(0, end - _MAX_CLUSTER_LENGTH) and at < len(text) and _goes_on(text, at):
         at -= 1
-    return at if at > max(0, end - _LONGEST_CLUSTER) else end
+    return at if at > max(0, end - _MAX_CLUSTER_LENGTH) else end
 
 
 def _goes_on(text: str, at: int) -> bool:
-    """Whether the character at that place belongs to the one before (UAX #29, 3.1, as far as names go)."""
+    """Whether the character at that index continues the one before (UAX #29, 3.1, as far as names go)."""
     before, here = text[at - 1], text[at]
     if _JOINER in (before, here) or unicodedata.category(here)[0] == "M" or "\U0001f3fb" <= here <= "\U0001f3ff":
         return True
     if "\U0001f1e6" <= here <= "\U0001f1ff":  # two of these letters are one flag
         flags = 0
-        while at - flags > 0 and "\U0001f1e6" <= text[at - flags - 1] <= "\U0001f1ff" and flags < _LONGEST_CLUSTER:
+        while at - flags > 0 and "\U0001f1e6" <= text[at - flags - 1] <= "\U0001f1ff" and flags < _MAX_CLUSTER_LENGTH:
             flags += 1
         return flags % 2 == 1
     return "\U000e0020" <= here <= "\U000e007f"  # a flag's tags

@@ -1,4 +1,4 @@
-"""Phone numbers: which are accepted, which country they are of, how people write them."""
+"""Phone numbers: which are accepted, their country, and their format for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORM = "must be a phone number in E.164 format, such as +1234567890"
 
 
 def problem(number: object) -> str | None:
-    """What is wrong with a number by its form (ITU-T E.164: `+` and 7 to 15 digits, the first no 0), or None."""
+    """What is wrong with a number's form (ITU-T E.164: `+` and 7 to 15 digits, the first no 0), or None."""
     if number is None or number == "":
         return "is required"
     if not isinstance(number, str):
@@ -19,8 +19,8 @@ def problem(number: object) -> str | None:
 
 
 def country(number: str) -> str | None:
-    """The two-letter code of the country that a number of good form belongs to; None where it is of none."""
-    import phonenumbers  # its tables are large, and few processes ever ask
+    """The two-letter code of the country of a well-formed number; None if it belongs to none."""
+    import phonenumbers  # its tables are large, and few processes need them
 
     try:
         return phonenumbers.region_code_for_number(phonenumbers.parse(number))
@@ -29,7 +29,7 @@ def country(number: str) -> str | None:
 
 
 def outside(number: str, countries: Sequence[str]) -> str | None:
-    """Why nothing may be sent to a number of good form where only these countries are allowed (none named: all)."""
+    """Why nothing may be sent to a well-formed number, if only these countries are allowed (empty: all)."""
     if not countries:
         return None
     found = country(number)
@@ -40,7 +40,7 @@ def outside(number: str, countries: Sequence[str]) -> str | None:
 
 
 def display(number: str) -> str:
-    """A number of good form as people write it: `+43 1 2345678`; as it is where it is of no country."""
+    """A well-formed number as people write it: `+43 1 2345678`; unchanged if it belongs to no country."""
     import phonenumbers
 
     try:

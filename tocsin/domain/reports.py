@@ -1,4 +1,4 @@
-"""What a report's samples mean by what is known of its server: CPU in percent, times by a right clock. Pure."""
+"""A report's samples, interpreted by what is known about its server: CPU in percent, times by a correct clock. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Refusal = tuple[datetime, str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The rows as they are stored and judged, what is known of the clock now, and samples that cannot be meant."""
+    """The rows to store and judge, the new state of the clock, and the implausible samples that are rejected."""
 
     rows: Sequence[Row]
     clock: Clock | None
@@ -31,15 +31,15 @@ class Read:
 
 
 def sends_units(rows: Sequence[Row], cores: int | None) -> bool:
-    """Whether CPU figures of which nothing is said show by themselves that they are in units."""
+    """Whether CPU values without a declared unit can only be in units."""
     return any(values.get(CPU, 0.0) >= cpu.OVER and cpu.in_units(values[CPU], cores) for _, values in rows)
 
 
 def read(rows: Sequence[Row], unit: Unit, cores: int | None, clock: Clock | None, arrived: datetime) -> Read:
-    """`rows` are by time, as they were sent; `unit` is that of CPU figures, `clock` what was known before."""
+    """`rows` are ordered by time, as they were sent; `unit` is that of CPU values, `clock` the state so far."""
     rows, refused = _in_percent(rows, unit, cores)
     if clock is None and rows and rows[0][0] >= EARLIEST and -_RIGHT <= rows[-1][0] - arrived <= _RIGHT:
-        return Read(rows, None, refused)  # as nearly always
+        return Read(rows, None, refused)  # the usual case
     times = [(at - _EPOCH).total_seconds() for at, _ in rows]
     now = (arrived - _EPOCH).total_seconds()
     clock = clocks.follow(clock, times, now)

@@ -1,4 +1,4 @@
-"""Servers: what a sample must be, which alerts a server has, and what its samples say. Pure: `now` is given.
+"""Servers: valid samples, a server's alerts, and the verdicts on its samples. Pure: `now` is given.
 
 CPU, RAM and disk are judged by the samples' own time. A value at or above the threshold is *over*; an incident opens
 once it has been over without a break for as long as the alert says, and ends with a sample clearly under it. Between
@@ -15,27 +15,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from tocsin.domain.errors import Detail, invalid, invalid_field
-from tocsin.domain.incidents import lasted
+from tocsin.domain.incidents import format_duration
 
 METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""Before this, it is a clock that was never set."""
+"""Before this, the clock was never set."""
 TOO_EARLY = "timestamp must not be before the year 2000"
 TOO_LATE = "timestamp must not be more than 5 minutes in the future"
 FRESH = 300.0
-"""Seconds that the newest sample may be old when it arrives and still open an incident."""
+"""Maximum age in seconds of the newest sample at its arrival for an incident to open."""
 MARGIN = 5.0
 """Percentage points that a value must lie under its threshold to count as recovered."""
-LONGEST_GAP = 300.0
+MAX_GAP = 300.0
 """Seconds between two samples that never break "without a break"; slower agents are allowed twice their usual pace."""
 
 DEFAULT_AFTER = 180
-LONGEST_FOR = 86_400
-LEAST_AFTER = 5
-LONGEST_AFTER = 30 * 86_400
+MAX_FOR = 86_400
+MIN_AFTER = 5
+MAX_AFTER = 30 * 86_400
 
-LONGEST_MOMENT = 64
+MAX_MOMENT_LENGTH = 64
 
 _KNOWN = frozenset(METRICS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,11 +52,11 @@ class Sample:
 
 
 def moment(text: object) -> datetime | None:
-    """The time that an ISO 8601 text names, in UTC, which is also assumed where no zone is given; else None.
+    """The time that an ISO 8601 text gives, in UTC (also the default zone); None if it is none.
 
-    As RFC 3339 (5.6) has them, also with `t`, `z`, a space, and a leap second, which is the second after it.
+    As in RFC 3339 (5.6), also with `t`, `z`, a space, and a leap second, which is the second after it.
     """
-    if not isinstance(text, str) or len(text) > LONGEST_MOMENT or not ("T" in text or " " in text or "t" in text):
+    if not isinstance(text, str) or len(text) > MAX_MOMENT_LENGTH or not ("T" in text or " " in text or "t" in text):
         return None
     try:
         return _utc(datetime.fromisoformat(text))
@@ -75,9 +75,9 @@ def _utc(at: datetime) -> datetime:
 
 
 def validate(sample: object) -> Sample | str:
-    """The sample, or what is wrong with it in words that complete "… is not accepted:".
+    """The sample, or what is wrong with it, to complete "… is not accepted:".
 
-    Whether its time, and a `cpu_used` over 100, can be meant depends on the server: `domain.reports`.
+    Whether its time, and a `cpu_used` over 100, are plausible depends on the server: `domain.reports`.
     """
     if not isinstance(sample, dict):
         return "must be an object with metric, value and timestamp"
@@ -114,7 +114,7 @@ class Downtime(TypedDict):
 
 
 class Alerts(TypedDict):
-    """The alerts of one server, as they are stored and shown; None is switched off."""
+    """The alerts of one server, as they are stored and shown; None means off."""
 
     cpu: Threshold | None
     ram: Threshold | None
@@ -132,7 +132,7 @@ def default_alerts() -> Alerts:
 
 
 def change_alerts(current: Alerts, given: object) -> Alerts:
-    """The alerts after a change. What is not named stays; null switches one off; unknown names are ignored.
+    """The alerts after a change. Alerts that are not named stay; null switches one off; unknown names are ignored.
 
     Raises `Refused` (422) naming each field as `alerts.<type>.<field>`.
     """
@@ -165,8 +165,8 @@ def _whole(value: Any) -> Any:
 
 _RANGES = {
     "threshold": (0, 100, "must be a percentage above 0, at most 100"),
-    "for": (0, LONGEST_FOR, f"must be seconds from 0 to {LONGEST_FOR}"),
-    "after": (LEAST_AFTER, LONGEST_AFTER, f"must be seconds from {LEAST_AFTER} to {LONGEST_AFTER}"),
+    "for": (0, MAX_FOR, f"must be seconds from 0 to {MAX_FOR}"),
+    "after": (MIN_AFTER, MAX_AFTER, f"must be seconds from {MIN_AFTER} to {MAX_AFTER}"),
 }
 
 
@@ -185,7 +185,7 @@ def _problems(kind: str, alert: Mapping[str, object]) -> list[Detail]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a report changes: `over` opens an incident of `type` with that message, `recovered` resolves it."""
+    """What a report leads to: `over` opens an incident of `type` with that message, `recovered` resolves it."""
 
     type: str
     kind: Literal["over", "recovered"]
@@ -193,7 +193,7 @@ class Verdict:
 
 
 class Track(TypedDict, total=False):
-    """How far one alert has been followed: the latest sample judged, the usual seconds between two, over since when.
+    """State of one alert: the latest sample judged, the usual seconds between two, and since when it is over.
 
     Times are seconds since 1970, so that the state is small JSON.
     """
@@ -205,7 +205,7 @@ class Track(TypedDict, total=False):
 
 Watch = dict[str, Track]
 Row = tuple[datetime, Mapping[str, float]]
-"""The values that were taken at one time, by metric."""
+"""The values of one time, by metric."""
 
 _WATCHED = (("cpu", "CPU", "cpu_used"), ("ram", "RAM", "mem_used_b"), ("disk", "Disk", "disk_used_b"))
 
@@ -219,15 +219,15 @@ def judge(
     now: datetime,
     name: str,
 ) -> tuple[Watch, list[Verdict]]:
-    """Follow the samples of one report; the new state, and at most one verdict for each alert.
+    """Judge the samples of one report. Returns the new state, and at most one verdict for each alert.
 
     `samples` are in order of time. `totals` are the bytes that `ram` and `disk` are percent of; without one, that alert
-    is not judged. `ongoing` are the types of incident that last at present, `now` is when the report arrived, and
+    is not judged. `ongoing` are the types of incident that are ongoing, `now` is when the report arrived, and
     `name` is what people call the server.
 
     Samples that are not newer than the latest judged one change nothing, and a report whose newest sample is older than
-    `FRESH` opens nothing. While an incident lasts, the time over the threshold is not counted; after it was resolved by
-    hand the count starts anew.
+    `FRESH` opens nothing. While an incident is ongoing, the time over the threshold is not counted; after it was
+    resolved by hand the count starts over.
     """
     rows = list(samples)
     lasting = frozenset(ongoing)
@@ -273,9 +273,9 @@ def _follow(
             continue
         if at > -math.inf:
             gap = taken - at
-            if gap > max(LONGEST_GAP, 2 * usual):
+            if gap > max(MAX_GAP, 2 * usual):
                 since = None
-            # One long silence must not pass for the usual pace, so that this grows by doubling at most.
+            # One long gap must not count as the usual interval, so this at most doubles.
             usual = min(gap, 2 * usual) if usual else gap
         at, percent = taken, value
         if value < threshold:
@@ -289,7 +289,7 @@ def _follow(
         facts = f"{label} at {round(percent, 1):g} %"
         limit = f" on {name} (threshold {threshold:g} %)"
         if since is not None and overdue and not lasting:
-            stretch = f" for {lasted(at - since)}" if at > since else ""
+            stretch = f" for {format_duration(at - since)}" if at > since else ""
             verdict = Verdict(kind, "over", facts + stretch + limit)
             since = None
         elif lasting and recovered and not overdue:
@@ -303,15 +303,15 @@ def _follow(
 
 
 def recovery_level(threshold: float) -> float:
-    """The highest percentage that counts as recovered. Where no room is left for the margin, half the threshold."""
+    """The highest percentage that counts as recovered. If the margin does not fit, half the threshold."""
     return threshold - MARGIN if threshold > MARGIN else threshold / 2
 
 
 def start_anew(watch: Mapping[str, Track]) -> Watch:
-    """The state without what had been counted by alerts that have changed."""
+    """The state without the counts of alerts that have changed."""
     return {kind: {"at": track["at"], "usual": track.get("usual", 0.0)} for kind, track in watch.items()}
 
 
-def silence_message(after: float) -> str:
-    return f"No report for {lasted(after)}"
+def downtime_message(after: float) -> str:
+    return f"No report for {format_duration(after)}"
 

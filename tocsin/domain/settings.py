@@ -1,4 +1,4 @@
-"""The text of one setting as a value, or `Unusable` in one line. Names are given without `TOCSIN_`."""
+"""Parse the text of one setting into a value, or `Unusable` in one line. Names are given without `TOCSIN_`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""URLs as they were given: taken apart by RFC 3986, appendix B, and never quoted anew.
+"""URLs as they were given: parsed by RFC 3986, appendix B, and never re-quoted.
 
-Path and query go out byte for byte, escapes and all; only what cannot travel in a request is percent-encoded, as UTF-8.
-As in curl and in browsers, `.` and `..` are taken out of paths, and fragments stay at home.
+Path and query are sent byte for byte, escapes included; only what cannot be sent is percent-encoded, as UTF-8.
+As in curl and in browsers, `.` and `..` are removed from paths, and fragments are not sent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tocsin.domain.hosts import Unreadable
 
 PORTS = {"http": 80, "https": 443}
 """The ports that need not be named."""
-LONGEST = 8_192
+MAX_LENGTH = 8_192
 """Characters of any URL, one that a redirect names included."""
 
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL)
 _TRAVELS = re.compile(r"[!-~]*")
 _CANNOT_TRAVEL = re.compile(r"[^!-~]+")
-# Blanks and line ends of every kind, controls, overrides of direction, halves of surrogate pairs.
+# Blanks and line ends of every kind, controls, overrides of direction, lone surrogates.
 _NOT_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -33,7 +33,7 @@ class Url:
     port: int
     target: str
     has_login: bool = False
-    """Whether a user name or password is in it. They are not kept."""
+    """Whether it contains a user name or password. They are not kept."""
 
     @property
     def authority(self) -> str:
@@ -47,8 +47,8 @@ class Url:
 
 def read(text: str) -> Url:
     """A whole URL that somebody gave, with scheme and host. Raises `Unreadable`."""
-    if len(text) > LONGEST:
-        raise Unreadable(f"it is longer than {LONGEST:,} characters")
+    if len(text) > MAX_LENGTH:
+        raise Unreadable(f"it is longer than {MAX_LENGTH:,} characters")
     if _NOT_IN_A_URL.search(text):
         raise Unreadable("it holds spaces or control characters")
     scheme, authority, path, query = _parts(text)
@@ -62,8 +62,8 @@ def follow(base: str, location: bytes) -> str:
 
     Bytes outside ASCII are percent-encoded as they are, as browsers and curl do, whatever charset they were meant in.
     """
-    if len(location) > LONGEST:
-        raise Unreadable(f"it is longer than {LONGEST:,} bytes")
+    if len(location) > MAX_LENGTH:
+        raise Unreadable(f"it is longer than {MAX_LENGTH:,} bytes")
     scheme, authority, path, query = _parts(location.strip(b" \t").decode("utf-8", "surrogateescape"))
     if scheme and authority is None:
         raise Unreadable("it has a scheme but no host")
@@ -79,7 +79,7 @@ def follow(base: str, location: bytes) -> str:
 
 
 def _parts(text: str) -> tuple[str, str | None, str, str | None]:
-    """Scheme in small letters (or ""), authority, path and query; None where there is not even their mark."""
+    """Scheme in lower case (or ""), authority, path and query; None if even the delimiter is missing."""
     found = _PARTS.match(text)
     assert found
     scheme, authority, path, query = found.groups()

@@ -1,7 +1,7 @@
-"""Delivering: claim what is due, or take what is handed over; send; put the end on record.
+"""Delivering: claim what is due, or take what is handed off; send; record the result.
 
 Sending is concurrent, with a cap for each destination that grows with its successes and falls with its failures, so
-that a dead destination holds a few slots and a good one never waits for it. No transaction is open during a send.
+that a dead destination takes few slots and a working one never waits for it. No transaction is open during a send.
 """
 
 from __future__ import annotations
@@ -20,109 +20,93 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from tocsin.domain.counters import Counters
 from tocsin.domain.deliveries import (
-    TRY_TIMEOUT,
+    ATTEMPT_TIMEOUT,
     Delivered,
     Failed,
     Finish,
     Interrupted,
     Outcome,
     Suppressed,
-    after,
+    next_step,
 )
-from tocsin.domain.tallies import Tallies
-from tocsin.engine.admitted import Admitted
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
-from tocsin.integrations.base import Wires, types
-from tocsin.storage import health, leases, links
-from tocsin.storage.database import UNAVAILABLE, GroupCommit, Tx
-from tocsin.storage.integrations import Sendable, sendable
-from tocsin.storage.leases import Lease, Recorded, Tried, Try
-from tocsin.storage.queue import LEASE, Job
-from tocsin.storage.secrets import Vault
+from tocsin.engine.permits import PermittedAttempt
+from tocsin.engine.record import FinishedAttempt, Recorder
+from tocsin.integrations.base import Transports, types
+from tocsin.storage.accounts import links
+from tocsin.storage.channels.integrations import Sendable, sendable
+from tocsin.storage.delivery import health, leases
+from tocsin.storage.delivery.leases import Attempt, AttemptResult, Lease, Recorded
+from tocsin.storage.delivery.queue import LEASE, Job
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
+from tocsin.storage.postgres.secrets import Vault
 
 log = structlog.get_logger(__name__)
 
 SLOTS = 4096
-"""Tries under way at once, over all destinations: enough for hundreds that hang."""
+"""Maximum concurrent attempts over all destinations: enough for hundreds that hang."""
 CLAIM_LIMIT = 500
 POLL = 0.5
-"""Seconds between looks at the queue where no notification came."""
-MUST_START = LEASE - 2 * TRY_TIMEOUT
-"""Seconds after which a leased job that could not be begun is given back, while its lease still covers a try."""
+"""Seconds between polls of the queue while no NOTIFY arrives."""
+START_DEADLINE = LEASE - 2 * ATTEMPT_TIMEOUT
+"""Seconds within which a leased job must start; else it is returned, while its lease still covers an attempt."""
 BACKLOG = 10_000
-"""Jobs waiting in this process above which it asks not to be handed more."""
-KNOWN = 2_000
-"""Destinations, and settings of integrations, that are remembered while nothing goes there."""
-RECORD_PAUSE = 0.01
-"""Seconds between two commits of ends in a burst: what they tell of has happened, so they can wait for company."""
-DATABASE_PAUSE = 0.2
+"""Jobs waiting in this process above which it accepts no more hand-offs."""
+CACHE_SIZE = 2_000
+"""Maximum idle destinations, and settings of integrations, that are cached."""
 REFUSED_PAUSE = 5.0
-"""Seconds until a try is made anew for which the database, although there, did not do what the service needs of it."""
-TRY_GRACE = 0.5
-"""Seconds that a type may take longer than it promised before its try is stopped."""
-UNSPEAKABLE = "What was answered could not be stored"
+"""Seconds until the next attempt after the database was reachable but failed a statement."""
+ATTEMPT_GRACE = 0.5
+"""Seconds of grace beyond `ATTEMPT_TIMEOUT` before an attempt is cancelled."""
 NOBODY = UUID(int=0)
 
 
-class UnderWay(msgspec.Struct, eq=False):
-    """A try from its beginning until its end is on record. `began` is monotonic time."""
+class RunningAttempt(msgspec.Struct, eq=False):
+    """An attempt from its start until its result is recorded. `began` is monotonic time."""
 
     job: Job
     destination: Destination
     began: float
-    admitted: Admitted | None = None
+    permitted: PermittedAttempt | None = None
     sending: bool = True
     overdue: bool = False
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """A try that is to be put on record, with its leave where it had one."""
-
-    tried: Tried
-    outcome: Outcome
-    admitted: Admitted | None
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing follows but the delivery's end."""
-        then = self.tried.then
-        return self.admitted is None and isinstance(then, Finish) and then.disable is None
-
-
 class Deliverer:
-    """One engine's delivering. `run` is its life; `accept` is how jobs come in, from a claim or from a hand-off."""
+    """Delivers for one engine. `claim_forever` is its loop; `accept` takes jobs, from a claim or from a hand-off."""
 
-    def __init__(self, pool: asyncpg.Pool, vault: Vault, wires: Wires, schedule: Sequence[float]) -> None:
+    def __init__(self, pool: asyncpg.Pool, vault: Vault, transports: Transports, schedule: Sequence[float]) -> None:
         self.number: int | None = None
         self.wake = asyncio.Event()
-        self.tallies = Tallies()
+        self.counters = Counters()
         self._pool = pool
         self._vault = vault
-        self._wires = wires
+        self._transports = transports
         self._schedule = schedule
-        self._record = GroupCommit[Ended, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
+        self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
-        self._kept: dict[UUID, Sendable] = {}
+        self._settings_cache: dict[UUID, Sendable] = {}
         self._destinations: dict[UUID, Destination] = {}
-        self._tries: dict[UnderWay, asyncio.Task[None]] = {}  # oldest first
+        self._attempts: dict[RunningAttempt, asyncio.Task[None]] = {}  # oldest first
         self._claiming = asyncio.Lock()
-        self._late: list[Job] = []
-        self._short_of_slots: dict[UUID, Destination] = {}
+        self._expired: list[Job] = []
+        self._waiting_for_slot: dict[UUID, Destination] = {}
         self._backlog = 0
         self._stopping = False
         self._succeeded: dict[UUID, int] = {}
         self._failed: Counter[UUID] = Counter()
 
-    # ---------------------------------------------------------------------------------------------- jobs come in
+    # ---------------------------------------------------------------------------------------------- incoming jobs
 
     def accept_payload(self, payload: str) -> None:
-        """Jobs that came with a notification."""
+        """Jobs that came with a NOTIFY."""
         self.accept(msgspec.json.decode(payload, type=list[Job]))
 
     def accept(self, jobs: Iterable[Job]) -> None:
-        """Take leased jobs; those that cannot be begun in time go back to the queue."""
-        start_by = time.monotonic() + MUST_START
+        """Take leased jobs; those that cannot start in time go back to the queue."""
+        start_by = time.monotonic() + START_DEADLINE
         for job in jobs:
             destination = self._destinations.get(job.integration_id)
             if destination is None:
@@ -134,17 +118,17 @@ class Deliverer:
     def _begin(self, destination: Destination) -> None:
         while destination.waiting and destination.under_way < destination.cap:
             now = time.monotonic()
-            if len(self._tries) >= SLOTS:
-                self._short_of_slots[destination.id] = destination
+            if len(self._attempts) >= SLOTS:
+                self._waiting_for_slot[destination.id] = destination
                 return
             start_by, job = destination.waiting.popleft()
             self._backlog -= 1
             if self._stopping or now > start_by:
-                self._late.append(job)
+                self._expired.append(job)
                 continue
             destination.under_way += 1
-            trying = UnderWay(job, destination, now)
-            self._tries[trying] = asyncio.create_task(self._try(trying))
+            running = RunningAttempt(job, destination, now)
+            self._attempts[running] = asyncio.create_task(self._attempt(running))
 
     @property
     def accepting(self) -> bool:
@@ -153,23 +137,23 @@ class Deliverer:
     @property
     def _holding(self) -> set[Lease]:
         waiting = [job for each in self._destinations.values() for _, job in each.waiting]
-        trying = [each.job for each in self._tries]
-        return {(job.id, job.attempt) for job in [*waiting, *trying, *self._late]}
+        running = [each.job for each in self._attempts]
+        return {(job.id, job.attempt) for job in [*waiting, *running, *self._expired]}
 
-    async def return_forgotten(self, connection: asyncpg.Connection) -> None:
-        """Return what is leased to this engine without its knowing, as after a lost connection."""
+    async def return_unknown_leases(self, connection: asyncpg.Connection) -> None:
+        """Return leases of this engine that it does not know of, as after a lost connection."""
         assert self.number is not None
-        async with self._claiming:  # what is being claimed is not forgotten
+        async with self._claiming:  # what is being claimed is not unknown
             found = await leases.leased(connection, self.number)
-            await asyncio.sleep(0)  # lets the listeners run for what has arrived with it
+            await asyncio.sleep(0)  # lets the listeners handle what has already arrived
             async with connection.transaction():
                 await leases.return_leases(connection, found - self._holding)
 
     async def claim_forever(self, stop: asyncio.Event) -> None:
-        """Claim what is due, whenever woken or in doubt."""
+        """Claim what is due, whenever woken and at each poll."""
         start = NOBODY
         while not stop.is_set():
-            free = SLOTS - len(self._tries)
+            free = SLOTS - len(self._attempts)
             if self.number is not None and free >= SLOTS // 2 and self.accepting:
                 async with self._claiming:
                     jobs = await self._claim(self.number, start)
@@ -178,7 +162,7 @@ class Deliverer:
                     start = max(job.integration_id for job in jobs) if full else NOBODY
                     await asyncio.sleep(0)
                     continue
-            await self._give_back()
+            await self._return_expired()
             self._stop_overdue()
             try:
                 async with asyncio.timeout(POLL):
@@ -195,7 +179,7 @@ class Deliverer:
         async with self._pool.acquire() as tx, tx.transaction():
             jobs = await leases.claim(
                 tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
-                public_url=self._wires.public_url,
+                public_url=self._transports.public_url,
             )  # fmt: skip
         self.accept(jobs)
         claimed = Counter(job.integration_id for job in jobs)
@@ -203,56 +187,56 @@ class Deliverer:
             each.more = len(jobs) >= CLAIM_LIMIT or claimed[each.id] >= busy.get(each.id, DEFAULT_ROOM)
         return jobs
 
-    async def _give_back(self) -> None:
+    async def _return_expired(self) -> None:
         now = time.monotonic()
         for destination in list(self._destinations.values()):
             while destination.waiting and destination.waiting[0][0] < now:
-                self._late.append(destination.waiting.popleft()[1])
+                self._expired.append(destination.waiting.popleft()[1])
                 self._backlog -= 1
-        if len(self._destinations) > KNOWN:
+        if len(self._destinations) > CACHE_SIZE:
             idle = [each.id for each in self._destinations.values() if not each.waiting and not each.under_way]
-            for each in idle[: len(self._destinations) - KNOWN]:
+            for each in idle[: len(self._destinations) - CACHE_SIZE]:
                 del self._destinations[each]
-        if self._late:
-            late, self._late = self._late, []
+        if self._expired:
+            late, self._expired = self._expired, []
             try:
                 async with self._pool.acquire() as tx, tx.transaction():
-                    await leases.give_back(tx, late)
+                    await leases.return_jobs(tx, late)
             except BaseException:
-                self._late += late
+                self._expired += late
                 raise
 
     def _stop_overdue(self) -> None:
-        """End tries that their type did not end in time. One look at all costs less than a timer for each."""
-        latest = time.monotonic() - TRY_TIMEOUT - TRY_GRACE
-        for each, task in self._tries.items():
+        """Cancel attempts that their type did not end in time. One scan of all costs less than a timer for each."""
+        latest = time.monotonic() - ATTEMPT_TIMEOUT - ATTEMPT_GRACE
+        for each, task in self._attempts.items():
             if each.began > latest:
                 return
             if each.sending and not each.overdue:
                 each.overdue = True
                 task.cancel()
 
-    # ------------------------------------------------------------------------------------------------- one try
+    # ------------------------------------------------------------------------------------------------- one attempt
 
-    async def _try(self, trying: UnderWay) -> None:
-        job, destination = trying.job, trying.destination
+    async def _attempt(self, running: RunningAttempt) -> None:
+        job, destination = running.job, running.destination
         started_at, started = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
-            outcome = await self._send(trying)
+            outcome = await self._send(running)
         except asyncio.CancelledError:
-            if trying.overdue:
-                outcome = Failed(f"No answer within {TRY_TIMEOUT:g} seconds")
+            if running.overdue:
+                outcome = Failed(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")
             elif not self._stopping:
                 raise
         finally:
-            trying.sending = False
+            running.sending = False
             duration = round((time.perf_counter() - started) * 1000, 1)
             destination.under_way -= 1
             was_down = destination.down
-            destination.learn(outcome)
+            destination.adjust(outcome)
             if destination.down:
-                self._late += [job for _, job in destination.waiting]
+                self._expired += [job for _, job in destination.waiting]
                 self._backlog -= len(destination.waiting)
                 destination.waiting.clear()
             self._begin(destination)
@@ -260,22 +244,22 @@ class Deliverer:
             if up_again or (destination.more and destination.room >= 2 * min(destination.cap, FIRST_CAP)):
                 self.wake.set()
         try:
-            if trying.admitted is not None:
-                outcome = trying.admitted.ended(outcome)
-            tried = self._tried(job, outcome, started_at, duration)
-            recorded = await self._put_on_record(Ended(tried, outcome, trying.admitted))
-            self._count(job, destination.type, tried, recorded)
+            if running.permitted is not None:
+                outcome = running.permitted.final_outcome(outcome)
+            result = self._result(job, outcome, started_at, duration)
+            recorded = await self._recorder.record(FinishedAttempt(result, outcome, running.permitted))
+            self._count(job, destination.type, result, recorded)
         finally:
-            del self._tries[trying]
-            while self._short_of_slots and len(self._tries) < SLOTS:
-                self._begin(self._short_of_slots.pop(next(iter(self._short_of_slots))))
+            del self._attempts[running]
+            while self._waiting_for_slot and len(self._attempts) < SLOTS:
+                self._begin(self._waiting_for_slot.pop(next(iter(self._waiting_for_slot))))
 
-    async def _send(self, trying: UnderWay) -> Outcome:
-        job = trying.job
+    async def _send(self, running: RunningAttempt) -> Outcome:
+        job = running.job
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
-            return Interrupted(f"Interrupted: the database was away ({type(error).__name__})")
+            return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")
         except asyncpg.PostgresError as error:
             return _refused(job, error)
         except Exception as error:
@@ -283,108 +267,96 @@ class Deliverer:
             return Failed(f"Internal error: {type(error).__name__}")
         if to is None:
             return Suppressed("integration deleted")
-        trying.destination.type = to.type
+        running.destination.type = to.type
         if to.blocked is not None:
             return Suppressed(to.blocked)
         if to.failure is not None:
             return Failed(to.failure)
         try:
-            kind, said = types()[to.type], job.notification
+            kind, notification = types()[to.type], job.notification
             if kind.for_people:
-                stop = links.unsubscribe(self._vault, self._wires.public_url, to.id)
-                said = replace(said, unsubscribe_url=stop)
-            if kind.admits(to):
-                trying.admitted = Admitted(self._pool, kind, job, to.settings)
-                return await trying.admitted.send(said, self._wires)
-            return await kind.send(to.settings, said, self._wires)
-        except asyncpg.PostgresError as error:  # of asking for leave: a wire has nothing to do with the database
+                stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
+                notification = replace(notification, unsubscribe_url=stop)
+            if kind.needs_permit(to):
+                running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
+                return await running.permitted.send(notification, self._transports)
+            return await kind.send(to.settings, notification, self._transports)
+        except asyncpg.PostgresError as error:  # raised while asking for a permit: transports do not use the database
             return _refused(job, error)
         except Exception as error:
-            log.exception("A try ended in a way that nobody expected", integration=str(job.integration_id))
+            log.exception("Unexpected error in an attempt", integration=str(job.integration_id))
             return Failed(f"Internal error: {type(error).__name__}")
 
     async def _sendable(self, job: Job) -> Sendable | None:
-        """The integration's settings: kept while unchanged, but what people are allowed to get is asked each time."""
-        kept = self._kept.get(job.integration_id)
+        """The integration's settings: cached while unchanged, but what people may receive is checked each time."""
+        kept = self._settings_cache.get(job.integration_id)
         if kept is not None and kept.version >= job.version:
             return kept
         loaded = await self._load(job.integration_id)
         if loaded and not (loaded.failure or loaded.blocked or types()[loaded.type].for_people):
-            self._kept[job.integration_id] = loaded
-            if len(self._kept) > KNOWN:
-                del self._kept[next(iter(self._kept))]
+            self._settings_cache[job.integration_id] = loaded
+            if len(self._settings_cache) > CACHE_SIZE:
+                del self._settings_cache[next(iter(self._settings_cache))]
         return loaded
 
     async def _load_sendables(self, tx: asyncpg.Connection, ids: Sequence[UUID]) -> list[Sendable | None]:
         found = await sendable(tx, self._vault, ids)
         return [found.get(each) for each in ids]
 
-    def _tried(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> Tried:
-        then = after(outcome, job.failures, self._schedule, random.random())  # noqa: S311
+    def _result(self, job: Job, outcome: Outcome, started_at: datetime, duration: float) -> AttemptResult:
+        then = next_step(outcome, job.failures, self._schedule, random.random())  # noqa: S311
         match outcome:
             case Delivered(status_code, response):
-                what = Try(started_at, duration, "delivered", status_code, response)
+                what = Attempt(started_at, duration, "delivered", status_code, response)
                 self._succeeded[job.integration_id] = max(job.version, self._succeeded.get(job.integration_id, 0))
             case Failed():
-                what = Try(started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error)
+                what = Attempt(
+                    started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error
+                )
                 self._failed[job.integration_id] += 1
             case Suppressed(reason):
-                what = Try(started_at, duration, "suppressed", error=reason)
+                what = Attempt(started_at, duration, "suppressed", error=reason)
             case Interrupted(error):
-                what = Try(started_at, duration, "interrupted", error=error)
+                what = Attempt(started_at, duration, "interrupted", error=error)
         wait = outcome.retry_after if isinstance(outcome, Failed) else None
-        return Tried(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
+        return AttemptResult(job.id, job.attempt, job.integration_id, what, then, isinstance(outcome, Failed), wait)
 
-    async def _put_on_record(self, ended: Ended) -> Recorded:
-        """A try that happened goes on record, however long the database is away; if need be without what was said."""
-        complete = True
-        while True:
-            try:
-                return await self._record(ended)
-            except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
-                await asyncio.sleep(DATABASE_PAUSE)
-            except Exception:
-                log.exception("The end of a try could not be put on record", delivery=str(ended.tried.id))
-                if not complete:
-                    raise
-                complete, ended = False, replace(ended, tried=_without_words(ended.tried))
+    def _count(self, job: Job, kind: str, result: AttemptResult, recorded: Recorded) -> None:
+        self.counters.count("attempts", kind, result.attempt_record.outcome)
+        self.counters.observe("attempt_seconds", (result.attempt_record.duration_ms or 0.0) / 1000, kind)
+        if recorded.finished_at is not None and isinstance(result.next_step, Finish):
+            self.counters.count("deliveries", kind, result.next_step.status)
+            if result.next_step.status == "delivered":
+                self.counters.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
 
-    def _count(self, job: Job, kind: str, tried: Tried, recorded: Recorded) -> None:
-        self.tallies.count("attempts", kind, tried.what.outcome)
-        self.tallies.observe("attempt_seconds", (tried.what.duration_ms or 0.0) / 1000, kind)
-        if recorded.finished_at is not None and isinstance(tried.then, Finish):
-            self.tallies.count("deliveries", kind, tried.then.status)
-            if tried.then.status == "delivered":
-                self.tallies.observe("delivery_seconds", (recorded.finished_at - job.created_at).total_seconds(), kind)
-
-    async def note_health(self) -> None:
-        """Tell the database which integrations worked and which failed since the last time; if it cannot be told now,
-        then the next time.
+    async def flush_health(self) -> None:
+        """Store which integrations worked and which failed since the last flush. If that fails, the next flush includes
+        them.
         """
         succeeded, self._succeeded = self._succeeded, {}
         failed, self._failed = self._failed, Counter()
         try:
             async with self._pool.acquire() as tx, tx.transaction():
-                await health.note(tx, succeeded, failed)
+                await health.record_results(tx, succeeded, failed)
         except BaseException:
             self._succeeded = succeeded | self._succeeded
             self._failed += failed
             raise
 
-    # ------------------------------------------------------------------------------------------------- the end
+    # ------------------------------------------------------------------------------------------------- shutdown
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more, give back what waits, let what is on its way end; interrupt it after `seconds`."""
+        """Start nothing more, return what waits, and let running attempts end; interrupt them after `seconds`."""
         self._stopping = True
         async with self._claiming:
             for destination in self._destinations.values():
-                self._late.extend(job for _, job in destination.waiting)
+                self._expired.extend(job for _, job in destination.waiting)
                 destination.waiting.clear()
             self._backlog = 0
         with contextlib.suppress(*UNAVAILABLE):
-            await self._give_back()
-        if self._tries:
-            _, unfinished = await asyncio.wait(self._tries.values(), timeout=seconds)
+            await self._return_expired()
+        if self._attempts:
+            _, unfinished = await asyncio.wait(self._attempts.values(), timeout=seconds)
             for task in unfinished:
                 task.cancel()
             if unfinished:
@@ -393,30 +365,5 @@ class Deliverer:
 
 def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
-    log.error("The database refused what a try needs", integration=str(job.integration_id), exc_info=error)
-    return Interrupted(f"Interrupted: the database refused what was asked ({type(error).__name__})", REFUSED_PAUSE)
-
-
-async def _record(connection: asyncpg.Connection, ended: Sequence[Ended]) -> list[Recorded]:
-    """In one transaction; plain ends are one statement, which is one by itself."""
-    if all(each.plain for each in ended):
-        return await leases.record(connection, [each.tried for each in ended])
-    async with connection.transaction():
-        return await _record_and_settle(connection, ended)
-
-
-async def _record_and_settle(tx: Tx, ended: Sequence[Ended]) -> list[Recorded]:
-    recorded = await leases.record(tx, [each.tried for each in ended])
-    for each, what in zip(ended, recorded, strict=True):
-        if each.admitted is not None and what.counts:
-            await each.admitted.settle(tx, each.outcome, each.tried.then)
-    return recorded
-
-
-def _without_words(tried: Tried) -> Tried:
-    """That it was tried and what follows, where the words about it cannot be stored."""
-    what = replace(tried.what, response=None, error=UNSPEAKABLE)
-    then = tried.then
-    if isinstance(then, Finish) and then.reason is not None:
-        then = replace(then, reason=UNSPEAKABLE)
-    return replace(tried, what=what, then=then)
+    log.error("Database error during an attempt", integration=str(job.integration_id), exc_info=error)
+    return Interrupted(f"Interrupted: database error ({type(error).__name__})", REFUSED_PAUSE)

@@ -1,4 +1,4 @@
-"""One engine's life: its loops, its listening session, and its end."""
+"""One engine: its loops, its listening session, and its shutdown."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import returns, silence, sweep, watch
+from tocsin.engine import downtime, monitor_checks, reboot_watch, sweep
 from tocsin.engine.deliver import Deliverer
-from tocsin.integrations.base import Wires
+from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
-from tocsin.storage import database, leases
-from tocsin.storage.database import UNAVAILABLE
-from tocsin.storage.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
-from tocsin.storage.restarts import Limits
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels.restarts import Limits
+from tocsin.storage.delivery import leases
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
+from tocsin.storage.postgres import database
+from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
-from tocsin.transports.sms import texting
+from tocsin.transports.sms import sms_sender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -31,32 +32,32 @@ log = structlog.get_logger(__name__)
 CONNECTIONS = 6
 HEARTBEAT = 1.0
 DRAIN = 6.0
-"""Seconds that tries under way are given at the end."""
+"""Seconds that running attempts get at shutdown."""
 LATE_DRAIN = 2.0
-"""Seconds that they are given where the listening session was lost just then."""
+"""Seconds that they get if the listening session was just lost."""
 RESTART_PAUSE = 1.0
 
 
 async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
-    """Deliver, watch and sweep until `stop` is set; then hand back what is in flight, within eight seconds."""
+    """Deliver, monitor and sweep until `stop` is set; then return what is in flight, within eight seconds."""
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
-    sms = texting(settings)
+    sms = sms_sender(settings)
     slack = Slack(settings.slack) if settings.slack else None
-    wires = Wires(
+    transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
         ssh=ssh, sms=sms, slack=slack, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
-    deliverer = Deliverer(pool, vault, wires, settings.retry_schedule)
+    deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
-        "watch": lambda: watch.run(pool, guard, public_url, stop, deliverer.tallies),
-        "returns": lambda: returns.run(pool, vault, ssh, stop),
-        "silence": lambda: silence.run(pool, public_url, stop),
+        "monitor_checks": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
+        "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
+        "downtime": lambda: downtime.run(pool, public_url, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,
@@ -77,23 +78,23 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
 
 
 async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Run a loop again whenever it fails: a database that is away, or a fault, ends nothing for good."""
+    """Restart a loop whenever it fails: neither an unavailable database nor a bug stops it for good."""
     while not stop.is_set():
         try:
             await loop()
         except UNAVAILABLE as error:
-            log.warning("The database is away; trying again", loop=name, error=f"{type(error).__name__}: {error}")
+            log.warning("Database unavailable; retrying", loop=name, error=f"{type(error).__name__}: {error}")
         except Exception:
-            log.exception("A loop of the engine failed; starting it again", loop=name)
+            log.exception("Engine loop failed; restarting it", loop=name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTART_PAUSE):
                 await stop.wait()
 
 
 async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
-    """The session by which this engine is known to live: it hears what is handed over, and says that it lives.
+    """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats.
 
-    When the session is lost, what was handed over in between is found by asking; at the end, everything is given back.
+    After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
     """
     connection = await asyncpg.connect(
         dsn, timeout=5, command_timeout=5, server_settings={"application_name": "tocsin engine listening"}
@@ -103,18 +104,18 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
             deliverer.number = await leases.register_engine(connection, deliverer.number)
         await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
         await connection.add_listener(
-            f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *said: deliverer.accept_payload(said[3])
+            f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *arguments: deliverer.accept_payload(arguments[3])
         )
-        await deliverer.return_forgotten(connection)
+        await deliverer.return_unknown_leases(connection)
         deliverer.wake.set()
         while not stop.is_set():
-            await leases.engine_lives(connection, deliverer.number, accepting=deliverer.accepting)
+            await leases.engine_heartbeat(connection, deliverer.number, accepting=deliverer.accepting)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     await stop.wait()
-        await leases.engine_lives(connection, deliverer.number, accepting=False)
+        await leases.engine_heartbeat(connection, deliverer.number, accepting=False)
         await deliverer.drain(DRAIN)
         await leases.return_leases(connection, await leases.leased(connection, deliverer.number))
-        await leases.retire_engine(connection, deliverer.number)
+        await leases.unregister_engine(connection, deliverer.number)
     finally:
         connection.terminate()

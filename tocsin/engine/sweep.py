@@ -1,4 +1,4 @@
-"""Housekeeping, by the clock: engines that died, integrations that fail, snoozes that end, history that is old."""
+"""Housekeeping by the clock: dead engines, failing integrations, snoozes that end, old history."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage import health, incidents, leases, retention, tallies
-from tocsin.storage.database import Tx
+from tocsin.storage.delivery import counters, health, incidents, leases
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.database import Tx
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-OFTEN, TALLYING, MINUTELY, HOURLY = 1.0, 5.0, 60.0, 3600.0
+OFTEN, COUNTERS_EVERY, MINUTELY, HOURLY = 1.0, 5.0, 60.0, 3600.0
 
 
 async def run(
@@ -29,34 +30,34 @@ async def run(
     retention_days: int,
     stop: asyncio.Event,
 ) -> None:
-    """Until `stop`: every second, minute and hour what is due then."""
+    """Until `stop`: run what is due every second, minute and hour."""
 
     async def every_second() -> None:
-        await deliverer.note_health()
+        await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
 
     async def every_few_seconds() -> None:
-        counted = deliverer.tallies.take()
+        counted = deliverer.counters.flush()
         try:
             async with pool.acquire() as tx, tx.transaction():
-                await tallies.add(tx, counted)
+                await counters.add(tx, counted)
         except BaseException:
-            deliverer.tallies.put_back(counted)
+            deliverer.counters.restore(counted)
             raise
 
     async def every_minute() -> None:
-        await _while_any(pool, lambda tx: health.disable_hopeless(tx, BATCH))
+        await _while_any(pool, lambda tx: health.disable_failing(tx, BATCH))
         await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
 
     async def every_hour() -> None:
         async with pool.acquire() as tx, tx.transaction():
             await retention.ensure_partitions(tx)
-        await retention.gather(pool)
+        await retention.roll_up(pool)
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 
     due = {every_second: 0.0, every_few_seconds: 0.0, every_minute: 0.0, every_hour: 0.0}
-    pauses = {every_second: OFTEN, every_few_seconds: TALLYING, every_minute: MINUTELY, every_hour: HOURLY}
+    pauses = {every_second: OFTEN, every_few_seconds: COUNTERS_EVERY, every_minute: MINUTELY, every_hour: HOURLY}
     while not stop.is_set():
         for work, pause in pauses.items():
             if time.monotonic() >= due[work]:
@@ -70,17 +71,17 @@ async def run(
 
 
 async def recover(tx: Tx) -> int:
-    """Take back what dead engines held; tell people of what must not be tried again."""
+    """Recover deliveries of dead engines; notify people of those that must not be retried."""
     count, lost = await leases.recover(tx, BATCH)
     if count:
-        log.warning("Took back deliveries from an engine that died", count=count, not_repeated=len(lost))
+        log.warning("Recovered deliveries of a dead engine", count=count, not_repeated=len(lost))
     for each in lost:
-        await types()[each.type].lost(tx, each)
+        await types()[each.type].on_lost(tx, each)
     return count
 
 
 async def _while_any(pool: asyncpg.Pool, step: Callable[[Tx], Awaitable[int]]) -> None:
-    """Repeat a step, each in a transaction of its own, until it finds less than a full batch."""
+    """Repeat a step, each time in its own transaction, until it finds less than a full batch."""
     while True:
         async with pool.acquire() as tx, tx.transaction():
             if await step(tx) < BATCH:

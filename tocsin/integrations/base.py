@@ -1,35 +1,32 @@
 """What an integration type is: the smallest contract that the API and the engine need.
 
-One file beside this is one type, but for what they share (`keeping`, `sms_code`). `send` never sees the database, and
-the engine never sees what it delivers. A type that must remember something between tries says so by `admits`: the
-engine then asks it before each try (`admit`) and tells it afterwards (`settle`), each in a short transaction that is
-over before and begun after the wire.
+Each file next to this one is one type. `send` never sees the database, and the engine never sees what it delivers. A
+type that keeps state between attempts returns True from `needs_permit`: the engine then calls it before each attempt
+(`before_send`) and after it (`after_attempt`), each in a short transaction; none is open during a send.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from tocsin.domain import discovery
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Detail, Refused, forbidden_state, invalid
+from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Integration, Sendable
-from tocsin.storage.leases import Lost
-from tocsin.storage.queue import Job
-from tocsin.storage.restarts import RESTART_LIMITS, Limits
-from tocsin.storage.secrets import Vault
+from tocsin.storage.channels.integrations import Integration, Sendable
+from tocsin.storage.channels.restarts import RESTART_LIMITS, Limits
+from tocsin.storage.delivery.leases import LostDelivery
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
-from tocsin.transports.sms import Texting
+from tocsin.transports.sms import SmsSender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
 
@@ -37,40 +34,40 @@ MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
-class Wires:
-    """What a type may speak over, and what the installation is called from outside."""
+class Transports:
+    """The transports that a type may use, and the installation's public URL."""
 
     http: Http
     mail: Mailer
     public_url: str
     ssh: Ssh | None = None
-    sms: Texting | None = None
+    sms: SmsSender | None = None
     slack: Slack | None = None
     restart_limits: Limits = RESTART_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """What a try of an admitted type was granted: what `admit` found out, and how to say that there is no way back.
+class Permit:
+    """What `before_send` granted to an attempt: its context, and how to pass the point of no return.
 
-    After `cross` returned None nothing is tried again, whatever happens. Where it returns an outcome, that is the end
-    of the try: send nothing.
+    After `pass_point_of_no_return` returned None nothing is retried, whatever happens. Where it returns an
+    outcome, that is the end of the attempt: send nothing.
     """
 
-    known: Mapping[str, Any]
-    cross: Callable[[], Awaitable[Outcome | None]]
+    context: Mapping[str, Any]
+    pass_point_of_no_return: Callable[[], Awaitable[Outcome | None]]
 
 
-async def _stay() -> Outcome | None:
-    return Suppressed("this type needs leave for a try")
+async def _no_permit() -> Outcome | None:
+    return Suppressed("this type sends by permit only")
 
 
-NO_LEAVE = Leave({}, _stay)
+NO_PERMIT = Permit({}, _no_permit)
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
-    """Who makes an integration, as far as its type may want to know."""
+class Creator:
+    """Who creates an integration, as far as its type needs to know."""
 
     project_id: UUID
     plan: str
@@ -80,7 +77,7 @@ class Maker:
 @dataclass(frozen=True, slots=True)
 class Field:
     """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
-    are values between commas. What need not be given and is left empty is not part of the settings.
+    are values between commas. Optional fields that are left empty are not part of the settings.
     """
 
     name: str
@@ -91,138 +88,109 @@ class Field:
     required: bool = True
 
 
-@asynccontextmanager
-async def making(connection: Tx) -> AsyncIterator[Tx]:
-    """The transaction in which `permit` is asked and the integration is made. It keeps what a refusal says to keep."""
-    kept: Refused | None = None
-    async with connection.transaction():
-        try:
-            yield connection
-        except Refused as refusal:
-            if not refusal.keep:
-                raise
-            kept = refusal
-    if kept is not None:
-        raise kept
-
-
 class IntegrationType(ABC):
-    """One type of integration. Settings are plain JSON values; those named in `secret` are encrypted at rest.
+    """One type of integration. Settings are plain JSON values; those named in `secret_settings` are encrypted at rest.
 
-    `settings` given to `send`, `name` and `shown` are always the result of an earlier `parse` (or `begin`).
+    `settings` given to `send`, `default_name` and `public_settings` always result from an earlier `parse`.
     """
 
     type: ClassVar[str]
     """The specification's name, such as `Integrations::WebhookIntegration`."""
     label: ClassVar[str]
-    """What people call it."""
+    """Its name for people."""
     about: ClassVar[str] = ""
-    """What it does, in one sentence for those who choose among the types."""
+    """What it does, in one sentence, for the choice of a type."""
     fields: ClassVar[tuple[Field, ...]] = ()
-    """The form of its settings; none where an integration comes about in another way."""
-    proof: ClassVar[Field | None] = None
-    """What is asked for in a second step, in production, after it was sent to the address of the first."""
-    trial: ClassVar[str] = "Send a test"
-    """What its test does, as a button says it."""
+    """The form of its settings; none if an integration is created in another way."""
+    verification_field: ClassVar[Field | None] = None
+    """The field of the code that verifies the address, asked for in a second step in production."""
+    test_label: ClassVar[str] = "Send a test"
+    """The text of its test button."""
     for_people: ClassVar[bool] = False
-    """People read it: an opening that was never delivered is folded into the resolve."""
+    """People read it: an opening that was never delivered is merged into the resolve."""
     repeatable: ClassVar[bool] = True
-    """Sending twice does no harm, so a try whose end is unknown is repeated."""
+    """Sending twice does no harm, so an attempt with an unknown outcome is retried."""
     editable: ClassVar[bool] = True
-    """Whether its settings may be changed after it was made."""
-    secret: ClassVar[frozenset[str]] = frozenset()
+    """Whether its settings may be changed after it was created."""
+    secret_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that are encrypted at rest."""
-    internal: ClassVar[frozenset[str]] = frozenset()
-    """Names of settings that are the service's own, and never part of an answer."""
+    internal_settings: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that are the service's own, and never part of a response."""
     host_setting: ClassVar[str] = ""
-    """The setting that names a host to call, where the type has one."""
-    signing: ClassVar[str | None] = None
-    """The setting that holds the secret which notifications are signed with, where the type has one."""
+    """The setting that names a host to call, if the type has one."""
+    signing_setting: ClassVar[str | None] = None
+    """The setting that holds the secret that signs notifications, if the type has one."""
 
     @abstractmethod
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The settings to store, from what a caller gave (and, on a change, what is stored).
+        """The settings to store, from what a caller gave (and, on a change, from what is stored).
 
         Raises `Refused` (422) naming each field as `settings.<name>`. Unknown fields are ignored.
         """
 
     @abstractmethod
-    def name(self, settings: Mapping[str, Any]) -> str:
-        """What the integration is called unless its owner says otherwise."""
+    def default_name(self, settings: Mapping[str, Any]) -> str:
+        """The integration's name until its owner renames it."""
 
-    def said(self, notification: Notification) -> str:
-        """What goes out for it, for the log of deliveries: nothing secret; empty where nothing goes out."""
+    def payload(self, notification: Notification) -> str:
+        """What is sent for it, for the delivery log: nothing secret; empty if nothing is sent."""
         return ""
 
     @abstractmethod
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
-        """One try. Ends within `TRY_TIMEOUT` seconds; what can be expected to fail comes back as `Failed`."""
+        """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""
 
-    async def permit(self, tx: Tx, vault: Vault, maker: Maker, given: Mapping[str, Any]) -> None:  # noqa: B027  (most types have nothing to say)
-        """Asked in the transaction (`making`) that makes an integration from what was `given`. Raises `Refused`."""
+    async def before_create(self, tx: Tx, vault: Vault, creator: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
+        """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""
 
-    def admits(self, to: Sendable) -> bool:
-        """Whether tries there are asked for by `admit` and told to `settle`."""
+    def needs_permit(self, to: Sendable) -> bool:
+        """Whether attempts there need a permit: `before_send` and `after_attempt` are called for them."""
         return False
 
-    async def admit(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any]
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
     ) -> Mapping[str, Any] | Suppressed | Failed:
-        """Asked before each try: what `send` has to know, or why there is to be none (now)."""
+        """Hook before each attempt: returns the permit's context, or why nothing is sent (now)."""
         return {}
 
-    async def ask(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], wires: Wires
-    ) -> Mapping[str, Any] | Suppressed | Failed:
-        """`admit`, for types that go by the installation's own limits."""
-        return await self.admit(tx, job, settings)
-
-    async def cross(
-        self, tx: Tx, job: Job, settings: Mapping[str, Any], known: Mapping[str, Any]
+    async def before_point_of_no_return(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Suppressed | None:
-        """Asked in the transaction that commits the point of no return: a last reason not to go, or None."""
+        """Hook in the transaction that commits the point of no return: a last reason not to send, or None."""
         return None
 
-    async def settle(  # noqa: B027
+    async def after_attempt(  # noqa: B027
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Told of each admitted try's end, in the transaction that records it."""
+        """Hook after each attempt that had a permit, in the transaction that records its result."""
 
-    async def lost(self, tx: Tx, lost: Lost) -> None:  # noqa: B027  (most types have nothing to say)
-        """Told that an engine died behind the point of no return: the delivery has just ended, its outcome unknown."""
+    async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (optional hook)
+        """Hook after an engine died past the point of no return: the delivery has just ended, its outcome unknown."""
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        """The host that the setting `host_setting` says to call; None where only the operator's own are called."""
+        """The host that the setting `host_setting` says to call; None if only the operator's hosts are called."""
         return None
 
-    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
-        """The settings with a new `signing` secret; `now` is Unix time. Only for types that have one."""
+    def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """The settings with a new `signing_setting` secret; `now` is Unix time. Only for types that have one."""
         raise forbidden_state(f"A {self.label} integration has no secret to rotate")
 
-    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
-        """The settings as an answer shows them: nothing internal, and secrets masked unless `reveal`."""
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+        """The settings as responses show them: nothing internal, and secrets masked unless `reveal`."""
         return {
-            field: value if reveal or field not in self.secret else MASK
+            field: value if reveal or field not in self.secret_settings else MASK
             for field, value in settings.items()
-            if field not in self.internal
+            if field not in self.internal_settings
         }
 
 
 @cache
 def types() -> Mapping[str, IntegrationType]:
-    """Every type beside this file, by the specification's name: a new file is a new type, nothing else to edit."""
-    package = __name__.rpartition(".")[0]
-    folder = importlib.import_module(package).__path__
-    modules = (importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder))
-    found = (
-        cls()
-        for module in modules
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, IntegrationType) and cls.__module__ == module.__name__
-        and cls is not IntegrationType
-    )
+    """Every type next to this file, by the specification's name: a new file is a new type, nothing else to edit."""
+    found = discovery.kinds(__name__.rpartition(".")[0], IntegrationType)  # type: ignore[type-abstract]
     return {each.type: each for each in sorted(found, key=lambda each: each.type)}
 
 
@@ -235,6 +203,6 @@ def of(type_name: str) -> IntegrationType:
     return known[type_name]
 
 
-def called(integration: Integration) -> str:
-    """What people call an integration: by the name that it was given, else by its type's own name for it."""
-    return integration.name or of(integration.type).name(integration.settings)
+def display_name(integration: Integration) -> str:
+    """The display name of an integration: the one that its owner gave, else its type's default."""
+    return integration.name or of(integration.type).default_name(integration.settings)

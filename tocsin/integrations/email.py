@@ -12,16 +12,16 @@ import jinja2
 from tocsin.domain import accounts, names
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.incidents import Notification, lasted
-from tocsin.domain.mail import Letter
-from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
-from tocsin.storage import mails
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.queue import Job
+from tocsin.domain.incidents import Notification, format_duration
+from tocsin.domain.mail import OutgoingMail
+from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
+from tocsin.storage.channels import mail_limits
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
 from tocsin.transports.smtp import MailRefused
 
-LONGEST_SUBJECT_NAME = 80
+MAX_SUBJECT_NAME_LENGTH = 80
 
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrations"), autoescape=True)
 
@@ -29,46 +29,49 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("tocsin", "integrati
 class EmailIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::EmailIntegration"
     label: ClassVar[str] = "email"
-    about: ClassVar[str] = "Writes a mail when an incident begins and ends."
+    about: ClassVar[str] = "Sends an email when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (Field("email", "Mail address", "email", placeholder="oncall@example.com"),)
     for_people: ClassVar[bool] = True
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"email": _checked_address(given.get("email", (stored or {}).get("email")))}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["email"])
 
-    def said(self, notification: Notification) -> str:
-        said = words(notification)
-        return f"Subject: {said.subject}\n\n{_text(said, None)}"
+    def payload(self, notification: Notification) -> str:
+        mail_text = words(notification)
+        return f"Subject: {mail_text.subject}\n\n{_text(mail_text, None)}"
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return to.has_ceiling
 
-    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any] | Suppressed | Failed:
-        """The day's ceiling."""
-        return await mails.ask(tx, job, settings["email"]) or {}
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
+    ) -> Mapping[str, Any] | Suppressed | Failed:
+        """The daily limits."""
+        return await mail_limits.check(tx, job, settings["email"]) or {}
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
-        message = mail(settings["email"], notification, domain=wires.mail.domain, now=datetime.now(UTC))
+        message = mail(settings["email"], notification, domain=transports.mail.domain, now=datetime.now(UTC))
         try:
-            return Delivered(response=await wires.mail.send(message))
+            return Delivered(response=await transports.mail.send(message))
         except MailRefused as error:
-            return Failed(str(error), cure="doubt" if error.permanent else "wait", status_code=error.code)
+            return Failed(str(error), retry="twice" if error.permanent else "scheduled", status_code=error.code)
 
 
-def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> Letter:
+def mail(address: str, notification: Notification, *, domain: str, now: datetime) -> OutgoingMail:
     """The mail for one notification; `domain` is its sender's."""
-    said = words(notification)
+    mail_text = words(notification)
     unsubscribe_url = notification.unsubscribe_url
-    return Letter(
+    return OutgoingMail(
         to=address,
-        subject=said.subject,
-        text=_text(said, unsubscribe_url),
-        html=_templates.get_template("email.html").render(said=said, unsubscribe_url=unsubscribe_url),
+        subject=mail_text.subject,
+        text=_text(mail_text, unsubscribe_url),
+        html=_templates.get_template("email.html").render(mail_text=mail_text, unsubscribe_url=unsubscribe_url),
         at=now,
         message_id=f"{notification.delivery_id}@{domain}",
         thread=notification.incident_id and f"{notification.incident_id}@{domain}",
@@ -77,8 +80,8 @@ def mail(address: str, notification: Notification, *, domain: str, now: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A notification as people read it. `facts` are lines of a name and a value."""
+class MailText:
+    """A notification for people. `facts` are lines of a name and a value."""
 
     subject: str
     headline: str
@@ -87,44 +90,44 @@ class Words:
     link: str | None
 
 
-def words(notification: Notification) -> Words:
-    """What is said, once for both parts of the mail. No text of a project's can break a line or start a header."""
+def words(notification: Notification) -> MailText:
+    """The text for both parts of the mail. Text from a project can neither break a line nor start a header."""
     name, kind, text = map(names.line, (notification.resource_name, notification.incident_type, notification.message))
-    short = names.cut(name, LONGEST_SUBJECT_NAME)
+    short = names.cut(name, MAX_SUBJECT_NAME_LENGTH)
     url = names.line(notification.resource_url)
     link = url if url.startswith(("http://", "https://")) else None
-    began, length = _moment(notification.started_at), lasted(notification.duration or 0)
+    began, length = _moment(notification.started_at), format_duration(notification.duration or 0)
     facts = (("Where", name), ("What", kind), ("Since", began))
     match notification.event:
         case "notice":
-            return Words(f"Tocsin: {name}", name, (text,), (), link)
+            return MailText(f"Tocsin: {name}", name, (text,), (), link)
         case "test":
-            return Words(f"Test: {short}, {began}", name, (text,), (("Sent", began),), link)
+            return MailText(f"Test: {short}, {began}", name, (text,), (("Sent", began),), link)
         case "resolved":
             assert notification.closed_at is not None
             ended = (("Until", _moment(notification.closed_at)), ("Lasted", length))
             sentences: tuple[str, ...] = (text,)
             if notification.first_notice_failed:
                 sentences = (
-                    f"This began at {began} and lasted {length}. The first notice, of its beginning, could not be "
-                    "delivered; this one tells of both.",
+                    f"This began at {began} and lasted {length}. The notification that it had opened could not be "
+                    "delivered; this one covers both.",
                     text,
                 )
             headline = f"Resolved: {kind} on {name}"
-            return Words(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
+            return MailText(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
                          facts + ended, link)  # fmt: skip
         case "reminder":
             subject, headline = f"Reminder: {kind} on {short} since {began}", f"Still ongoing: {kind} on {name}"
-            return Words(subject, headline, (text,), facts, link)
-    return Words(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
+            return MailText(subject, headline, (text,), facts, link)
+    return MailText(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 
-def _text(said: Words, unsubscribe_url: str | None) -> str:
-    parts = [said.headline, *said.sentences]
-    if said.facts:
-        parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in said.facts))
-    if said.link:
-        parts.append(said.link)
+def _text(mail_text: MailText, unsubscribe_url: str | None) -> str:
+    parts = [mail_text.headline, *mail_text.sentences]
+    if mail_text.facts:
+        parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in mail_text.facts))
+    if mail_text.link:
+        parts.append(mail_text.link)
     if unsubscribe_url:
         parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
     return "\n\n".join(parts) + "\n"

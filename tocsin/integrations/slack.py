@@ -1,7 +1,7 @@
-"""Slack: one message for an incident, with a button to resolve it, updated in place when it ends.
+"""Slack: one message for an incident, with a button to resolve it, updated in place when it is resolved.
 
-A message shows the incident as it stands when it is written, and what was posted is remembered with the record of the
-delivery. The update that tells of the end is a delivery like any other, so it is tried until it lands.
+A message shows the incident's state when it is rendered, and what was posted is stored with the result of the
+delivery. The update on the resolve is a delivery like any other, so it is retried until it arrives.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from tocsin import settings as configuration
 from tocsin.domain import ids, names
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, Suppressed
-from tocsin.domain.errors import Refused, invalid_field
-from tocsin.domain.incidents import Notification, lasted
-from tocsin.integrations.base import NO_LEAVE, IntegrationType, Leave, Wires
-from tocsin.storage import audit, slack
-from tocsin.storage.database import Tx
-from tocsin.storage.integrations import Sendable
-from tocsin.storage.queue import Job
-from tocsin.storage.secrets import Vault
-from tocsin.storage.slack import Message, Standing
-from tocsin.transports.slack import Grant, Slack, SlackRefused, authorize_url
+from tocsin.domain.errors import invalid_field
+from tocsin.domain.incidents import Notification, format_duration
+from tocsin.integrations.base import NO_PERMIT, IntegrationType, Permit, Transports
+from tocsin.storage.channels import slack
+from tocsin.storage.channels.integrations import Sendable
+from tocsin.storage.channels.slack import IncidentState, Message
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres.database import Tx
+from tocsin.transports.slack import Grant, Slack, SlackRefused
 
 CALLBACK = "/auth/slack/callback"
 RESOLVE = "resolve_incident"
-"""What the button is called in Slack's reports of presses."""
+"""The button's action id in Slack's interaction payloads."""
 
 OFF = (
     "Slack is not set up here; the operator can do so with TOCSIN_SLACK_CLIENT_ID, TOCSIN_SLACK_CLIENT_SECRET and "
@@ -61,79 +59,82 @@ PASSING = frozenset({
     "request_timeout", "unreachable", "team_added_to_org",
 })  # fmt: skip
 NOT_THERE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "is_inactive"})
-"""Errors by which a message cannot be changed, ever; the channel itself may be well."""
+"""Errors by which a message cannot be changed, ever; the channel itself may be fine."""
 INSIDE = frozenset({"already_in_channel", "cant_invite_self"})
 
-LONGEST_SECTION = 3000
+MAX_SECTION_LENGTH = 3000
 """Characters of one section's text (https://docs.slack.dev/reference/block-kit/blocks/section-block)."""
-LONGEST_LINK = 500
+MAX_LINK_LENGTH = 500
 
 
 class SlackIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SlackIntegration"
     label: ClassVar[str] = "Slack"
-    about: ClassVar[str] = "Posts to a channel, with a button that resolves, and keeps its message true."
+    about: ClassVar[str] = "Posts to a channel, with a button to resolve, and updates its message."
     for_people: ClassVar[bool] = True
     editable: ClassVar[bool] = False
-    secret: ClassVar[frozenset[str]] = frozenset(MASKS)
-    internal: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
+    secret_settings: ClassVar[frozenset[str]] = frozenset(MASKS)
+    internal_settings: ClassVar[frozenset[str]] = frozenset({"team_id", "team_name", "channel"})
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if stored is None:
             raise invalid_field(
                 "type",
-                f"{self.type} is made by consent at Slack, not by this call: use "
+                f"{self.type} is created by consent at Slack, not by this call: use "
                 "POST /api/v1/integrations/slack/initiate and open its oauth_url in a browser",
             )
         return dict(stored)
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         named = (settings.get("team_name", "Slack"), settings.get("channel", settings.get("channel_id", "")))
         return " ".join(named).strip()
 
-    def shown(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         values = settings if reveal else {**settings, **{name: MASKS[name] for name in MASKS if name in settings}}
         return {name: values[name] for name in SHOWN if name in values}
 
-    def admits(self, to: Sendable) -> bool:
+    def needs_permit(self, to: Sendable) -> bool:
         return True
 
-    async def admit(self, tx: Tx, job: Job, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def before_send(
+        self, tx: Tx, job: Job, settings: Mapping[str, Any], transports: Transports
+    ) -> Mapping[str, Any]:
         incident = job.content.incident_id
         if incident is None:
             return {}
         return {
-            "standing": await slack.standing(tx, incident),
+            "standing": await slack.incident_state(tx, incident),
             "messages": await slack.messages(tx, job.integration_id, incident),
         }
 
-    def said(self, notification: Notification) -> str:
-        return str(written(notification, Standing(), "")["text"])
+    def payload(self, notification: Notification) -> str:
+        return str(render(notification, IncidentState(), "")["text"])
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
-        if wires.slack is None:
+        if transports.slack is None:
             return Suppressed(OFF)
-        said = written(notification, leave.known.get("standing", Standing()), wires.public_url)
-        channel = _Channel(wires.slack, settings)
+        body = render(notification, permit.context.get("standing", IncidentState()), transports.public_url)
+        channel = _Channel(transports.slack, settings)
         try:
             if notification.event == "resolved":
-                known = leave.known.get("messages", ())
-                # What says so already is written anew only where a person wants it sent again.
+                known = permit.context.get("messages", ())
+                # Messages that already show it are updated again only for a redelivery.
                 wrong = [message for message in known if not message.closed] or known
-                changed, lost = await channel.update(wrong, said)
+                changed, lost = await channel.update(wrong, body)
                 if changed:
                     return _delivered(changed, lost)
-                return _delivered([await channel.post(said)], lost)
-            return _delivered([await channel.post(said)], [])
+                return _delivered([await channel.post(body)], lost)
+            return _delivered([await channel.post(body)], [])
         except SlackRefused as refusal:
             return failed(refusal)
 
-    async def settle(
+    async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
-        """Remember what was posted and what it says now, in the transaction that says that it was delivered."""
+        """Store what was posted and what it shows now, in the transaction that records the delivery."""
         incident = job.content.incident_id
         if incident is None or not isinstance(outcome, Delivered) or outcome.receipt is None:
             return
@@ -147,43 +148,12 @@ class SlackIntegration(IntegrationType):
 # ---------------------------------------------------------------------------------------------------------- connecting
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """The way to consent: where a person goes, and where Slack sends them back to."""
-
-    oauth_url: str
-    state: str
-    redirect_uri: str
-
-
-async def begin(
-    tx: Tx,
-    vault: Vault,
-    app: configuration.Slack | None,
-    public_url: str,
-    project_id: UUID,
-    who: UUID | str,
-    session_id: UUID | None = None,
-) -> Way:
-    """Begin to connect a project. With a `session_id`, only that browser session can finish it.
-
-    Raises `Refused` (503) where Slack is not set up.
-    """
-    if app is None:
-        raise Refused(503, "slack_unavailable", OFF)
-    state = await slack.begin(tx, vault, project_id, who, session_id)
-    how = {"through": "the API" if session_id is None else "the console"}
-    await audit.note(tx, project_id, who, "began to connect Slack", "Slack", how)
-    redirect_uri = redirect_uri_of(public_url, project_id)
-    return Way(authorize_url(app, state, redirect_uri), state, redirect_uri)
-
-
 def redirect_uri_of(public_url: str, project_id: UUID) -> str:
     return f"{public_url}{CALLBACK}?project_uuid={ids.public(ids.PROJECT, project_id)}"
 
 
 def granted(grant: Grant) -> dict[str, Any]:
-    """The settings to store of what a workspace granted."""
+    """The settings to store for a workspace's grant."""
     return {
         "bot_token": grant.bot_token,
         "user_token": grant.user_token,
@@ -201,9 +171,9 @@ async def join(client: Slack, settings: Mapping[str, Any]) -> None:
 
     https://docs.slack.dev/reference/methods/conversations.invite
     """
-    wish = {"channel": settings["channel_id"], "users": settings["bot_user_id"]}
+    arguments = {"channel": settings["channel_id"], "users": settings["bot_user_id"]}
     try:
-        await client.call("conversations.invite", settings["user_token"], wish)
+        await client.call("conversations.invite", settings["user_token"], arguments)
     except SlackRefused as refusal:
         if refusal.code not in INSIDE:
             raise
@@ -219,30 +189,30 @@ class _Channel:
     client: Slack
     settings: Mapping[str, Any]
 
-    async def post(self, said: Mapping[str, Any]) -> Message:
+    async def post(self, body: Mapping[str, Any]) -> Message:
         """https://docs.slack.dev/reference/methods/chat.postMessage"""
-        wish = {"channel": self.settings["channel_id"], **said, "unfurl_links": False, "unfurl_media": False}
+        arguments = {"channel": self.settings["channel_id"], **body, "unfurl_links": False, "unfurl_media": False}
         try:
-            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], arguments)
         except SlackRefused as refusal:
             if refusal.code != "not_in_channel":
                 raise
-            await join(self.client, self.settings)  # somebody had taken the bot out of it
-            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], wish)
+            await join(self.client, self.settings)  # somebody had removed the bot from it
+            answer = await self.client.call("chat.postMessage", self.settings["bot_token"], arguments)
         return Message(str(answer.get("channel") or self.settings["channel_id"]), str(answer.get("ts", "")))
 
     async def update(
-        self, messages: list[Message], said: Mapping[str, Any]
+        self, messages: list[Message], body: Mapping[str, Any]
     ) -> tuple[list[Message], list[Message]]:
-        """Those that say so now, and those that are not there any more.
+        """Update messages. Returns those that were updated, and those that no longer exist.
 
         https://docs.slack.dev/reference/methods/chat.update
         """
         changed, lost = [], []
         for message in messages:
-            wish = {"channel": message.channel_id, "ts": message.ts, **said}
+            arguments = {"channel": message.channel_id, "ts": message.ts, **body}
             try:
-                await self.client.call("chat.update", self.settings["bot_token"], wish)
+                await self.client.call("chat.update", self.settings["bot_token"], arguments)
                 changed.append(message)
             except SlackRefused as refusal:
                 if refusal.code not in NOT_THERE:
@@ -254,33 +224,33 @@ class _Channel:
 def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
     places = [(message.channel_id, message.ts) for message in written if message.ts]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
-    said = f"message {where}" if where else "message taken; the answer ended before it said which it is"
+    body = f"message {where}" if where else "message accepted; the response ended before its identifier"
     receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
-    return Delivered(200, said, receipt)
+    return Delivered(200, body, receipt)
 
 
 def failed(refusal: SlackRefused) -> Failed:
-    """What follows from Slack's refusal."""
-    cure: Literal["wait", "doubt", "nothing", "gone"] = "doubt"
+    """The outcome for an error of Slack."""
+    retry: Literal["scheduled", "twice", "never", "disable"] = "twice"
     what = str(refusal)
     if refusal.code in GONE:
-        cure, what = "gone", f"{what}: {GONE[refusal.code]}"
+        retry, what = "disable", f"{what}: {GONE[refusal.code]}"
     elif refusal.code in HOPELESS:
-        cure = "nothing"
+        retry = "never"
     elif refusal.code in PASSING or (refusal.status or 0) >= 500:
-        cure = "wait"
-    return Failed(what, cure, refusal.status, refusal.response, refusal.retry_after)
+        retry = "scheduled"
+    return Failed(what, retry, refusal.status, refusal.response, refusal.retry_after)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def written(notification: Notification, standing: Standing, public_url: str) -> dict[str, Any]:
-    """The message: what, where, since when, link and button; of an end, how long it took, and by whom it came."""
+def render(notification: Notification, incident_state: IncidentState, public_url: str) -> dict[str, Any]:
+    """The message: what, where, since when, link and button; of a resolve, how long it took, and who resolved it."""
     if notification.event in ("test", "notice"):
-        text = escaped(notification.message, LONGEST_SECTION - 10)
+        text = escaped(notification.message, MAX_SECTION_LENGTH - 10)
         return {"text": text, "blocks": [_section(text)]}
-    ended = notification.closed_at or standing.closed_at
+    ended = notification.closed_at or incident_state.closed_at
     what = escaped(names.line(notification.incident_type), 200)
     where = escaped(names.line(notification.resource_name), 300)
     link = f"{public_url}/incidents/{notification.incident_id}"
@@ -301,8 +271,8 @@ def written(notification: Notification, standing: Standing, public_url: str) -> 
                 {"type": "actions", "elements": [button]},
             ],
         }
-    took = f"Lasted {lasted((ended - notification.started_at).total_seconds())}, {since}"
-    by = f" · ended by: {escaped(standing.resolved_by, 300)}" if standing.resolved_by else ""
+    took = f"Lasted {format_duration((ended - notification.started_at).total_seconds())}, {since}"
+    by = f" · resolved by: {escaped(incident_state.resolved_by, 300)}" if incident_state.resolved_by else ""
     missed = "\nThe first notice could not be delivered." if notification.first_notice_failed else ""
     return {
         "text": f"Resolved: {what} on {where}. {took}{by}",
@@ -330,9 +300,9 @@ def escaped(text: str, room: int) -> str:
 
 
 def _link(url: str, words: str) -> str:
-    """`words`, leading to `url` where a browser could open that."""
+    """`words`, leading to `url` if a browser could open that."""
     safe = url.replace("<", "%3C").replace(">", "%3E").replace("|", "%7C").replace("&", "&amp;")
-    if urlsplit(url).scheme not in ("http", "https") or len(safe) > LONGEST_LINK or not url.isprintable():
+    if urlsplit(url).scheme not in ("http", "https") or len(safe) > MAX_LINK_LENGTH or not url.isprintable():
         return f"*{words}*"
     return f"<{safe}|{words}>"
 

@@ -18,12 +18,12 @@ from tocsin.domain import urls
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import NO_LEAVE, Field, IntegrationType, Leave, Wires
+from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.transports.http import Answer, Unreachable
 
-LONGEST_URL = 2048
+MAX_URL_LENGTH = 2048
 ROTATION_SECONDS = 86_400
-"""How long deliveries carry the signature of the secret before, too."""
+"""How long deliveries also carry the signature of the previous secret."""
 
 SECRET_BYTES = 24
 PASSING = frozenset({408, 409, 425, 429})
@@ -33,7 +33,7 @@ USER_AGENT = f"Tocsin/{__version__}"
 
 
 class Payload(msgspec.Struct):
-    """What a receiver gets: the specification's fields, in its order."""
+    """The JSON that a receiver gets: the specification's fields, in its order."""
 
     resource_name: str
     resource_url: str
@@ -47,27 +47,27 @@ class Payload(msgspec.Struct):
 class WebhookIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::WebhookIntegration"
     label: ClassVar[str] = "webhook"
-    about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident begins and ends."
+    about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
     )
-    secret: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
-    internal: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
+    secret_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
+    internal_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
     host_setting: ClassVar[str] = "webhook_url"
-    signing: ClassVar[str | None] = "signing_secret"
+    signing_setting: ClassVar[str | None] = "signing_secret"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        own = {name: value for name, value in (stored or {}).items() if name in self.internal}
+        own = {name: value for name, value in (stored or {}).items() if name in self.internal_settings}
         known = given.get("webhook_url", (stored or {}).get("webhook_url"))
         return {"webhook_url": _checked_url(known), **(own or {"signing_secret": new_secret()})}
 
-    def name(self, settings: Mapping[str, Any]) -> str:
+    def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["webhook_url"])
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return urls.read(settings["webhook_url"]).host
 
-    def rotated(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
+    def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {
             **settings,
             "retired_secret": settings["signing_secret"],
@@ -75,19 +75,22 @@ class WebhookIntegration(IntegrationType):
             "signing_secret": new_secret(),
         }
 
-    def said(self, notification: Notification) -> str:
+    def payload(self, notification: Notification) -> str:
         return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
 
     async def send(
-        self, settings: Mapping[str, Any], notification: Notification, wires: Wires, leave: Leave = NO_LEAVE
+        self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
+        permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
-        said = body(notification)
+        payload = body(notification)
         try:
-            answer = await wires.http.post(settings["webhook_url"], said, headers(settings, notification, said))
+            answer = await transports.http.post(
+                settings["webhook_url"], payload, headers(settings, notification, payload)
+            )
         except Unreachable as error:
-            return Failed(str(error), cure="nothing" if error.refused else "wait")
+            return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)
 
 
@@ -107,18 +110,18 @@ def body(notification: Notification) -> bytes:
 
 
 def headers(
-    settings: Mapping[str, Any], notification: Notification, said: bytes, now: float | None = None
+    settings: Mapping[str, Any], notification: Notification, payload: bytes, now: float | None = None
 ) -> dict[str, str]:
-    """What goes with `said`: who sends, which delivery and incident, and one signature for each secret in force.
+    """The headers for `payload`: who sends, which delivery and incident, and one signature for each secret in force.
 
-    `now` is Unix time, by default the clock's: receivers refuse what was signed minutes ago, so every try signs anew.
+    `now` is Unix time, by default the clock's: receivers reject old signatures, so each attempt is signed anew.
     """
     now = time.time() if now is None else now
     secrets = [settings["signing_secret"]]
     if "retired_secret" in settings and now < settings["retired_at"] + ROTATION_SECONDS:
         secrets.append(settings["retired_secret"])
     moment = int(now)
-    signed = f"{notification.delivery_id}.{moment}.".encode() + said
+    signed = f"{notification.delivery_id}.{moment}.".encode() + payload
     made = {
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",
@@ -132,18 +135,18 @@ def headers(
 
 
 def outcome(answer: Answer, now: float | None = None) -> Outcome:
-    """What a destination's answer means. `now` is Unix time, for a `Retry-After` that is a date."""
+    """The outcome for a destination's response. `now` is Unix time, for a `Retry-After` that is a date."""
     status, text = answer.status, answer.text
     if 200 <= status < 300:
         return Delivered(status, text)
     if 300 <= status < 400:
-        return Failed(f"Answered {status}: redirects are not followed", "doubt", status, text)
+        return Failed(f"Answered {status}: redirects are not followed", "twice", status, text)
     if status == 410:
-        return Failed("Answered 410: the destination is gone for good", "gone", status, text)
+        return Failed("Answered 410: the destination is gone for good", "disable", status, text)
     if 400 <= status < 500 and status not in PASSING:
-        return Failed(f"Answered {status}", "doubt", status, text)
+        return Failed(f"Answered {status}", "twice", status, text)
     wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
-    return Failed(f"Answered {status}", "wait", status, text, wait)
+    return Failed(f"Answered {status}", "scheduled", status, text, wait)
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -168,7 +171,7 @@ def _signature(key: bytes, signed: bytes) -> str:
 
 
 def _key(secret: str) -> bytes:
-    """Read anew each time, which takes less than half a microsecond: so no secret is kept for it."""
+    """Decoded each time, which takes less than half a microsecond: so no secret is cached."""
     return binascii.a2b_base64(secret.removeprefix("whsec_"))
 
 
@@ -178,8 +181,8 @@ def _checked_url(value: object) -> str:
         raise invalid_field(field, "is required")
     if not isinstance(value, str):
         raise invalid_field(field, "must be a string")
-    if len(value) > LONGEST_URL:
-        raise invalid_field(field, f"is longer than {LONGEST_URL} characters")
+    if len(value) > MAX_URL_LENGTH:
+        raise invalid_field(field, f"is longer than {MAX_URL_LENGTH} characters")
     try:
         url = urls.read(value)
     except ValueError as error:
@@ -187,5 +190,5 @@ def _checked_url(value: object) -> str:
     if url.scheme not in urls.PORTS:
         raise invalid_field(field, "must be an address that starts with https:// or http://")
     if url.has_login:
-        raise invalid_field(field, "must not hold a user name or password, which would be shown wherever it is")
+        raise invalid_field(field, "must not hold a user name or password, because it is shown with the URL")
     return value

@@ -1,1 +1,1 @@
-"""What is kept: SQL as verbs that take the caller's transaction."""
+"""Storage: SQL functions that take the caller's transaction."""

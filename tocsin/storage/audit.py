@@ -1,6 +1,6 @@
-"""Who changed what and when, written in the transaction of the change itself: neither is there without the other.
+"""The audit log: who changed what and when, written in the transaction of the change itself.
 
-What machines do by the thousand (reporting, opening and resolving incidents in batches) is on record as what it made,
+What machines do by the thousand (reporting, opening and resolving incidents in batches) is recorded as its result,
 and not here.
 """
 
@@ -15,12 +15,12 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.storage.database import Tx, key
+from tocsin.storage.postgres.database import Tx, key
 
 API_TOKEN = "API token"
-"""Who it was when the project's own token was used."""
+"""The actor for calls with the project's own token."""
 OPERATOR = "operator's command line"
-"""Who it was when a command was run on the machine."""
+"""The actor for commands run on the machine."""
 
 NOTE = """
 INSERT INTO audit (project_id, who, action, subject, details)
@@ -38,7 +38,7 @@ WHERE project_id = $1 AND id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-fffff
 """
 PAGE_OF_ONE = PAGE.replace("project_id = $1", "project_id = $1 AND who = $4")
 
-# From name to name, each found at the end of the index: as quick for a million entries as for ten.
+# From name to name, each found at the end of the index: as fast for a million entries as for ten.
 WHO = """
 WITH RECURSIVE names AS (
     (SELECT who FROM audit WHERE project_id = $1 ORDER BY who LIMIT 1)
@@ -58,7 +58,7 @@ ADDRESS = re.compile(r"(\w+://)(?:[^/\s?#]*@)?([^/\s?#]+)([/?#]\S+)?")
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One change. `action` is what was done, in the past tense ("changed integration"); `subject` what it was done to,
-    as people call it; `details` are plain values, such as `{"fields": ["port"]}`.
+    by its display name; `details` are plain values, such as `{"fields": ["port"]}`.
     """
 
     id: UUID
@@ -77,14 +77,14 @@ async def note(
     subject: str,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put a change on record. `who` is a user's key or address, `API_TOKEN` or `OPERATOR`; no project stands for the
+    """Record a change. `who` is a user's key or address, `API_TOKEN` or `OPERATOR`; no project means the
     installation.
 
     Every member of the project may read it, so neither `subject` nor `details` hold a secret: name the setting that
-    changed, not its value. Of a web address in `subject` only the host is kept: the rest may be what lets one in.
+    changed, not its value. Of a web address in `subject` only the host is kept: the rest may be a credential.
     """
-    user_id, said = (who, None) if isinstance(who, UUID) else (None, who)
-    await tx.execute(NOTE, project_id, user_id, said, action, _harmless(subject), dict(details or {}))
+    user_id, name = (who, None) if isinstance(who, UUID) else (None, who)
+    await tx.execute(NOTE, project_id, user_id, name, action, _harmless(subject), dict(details or {}))
 
 
 async def list_(tx: Tx, project_id: UUID | None, *, limit: int, offset: int = 0) -> tuple[list[Entry], int]:
@@ -109,7 +109,7 @@ async def page(
 
 
 async def everybody(tx: Tx, project_id: UUID) -> list[str]:
-    """All who have changed anything in the project, by name."""
+    """The names of all who have changed anything in the project."""
     return [row["who"] for row in await tx.fetch(WHO, project_id)]
 
 

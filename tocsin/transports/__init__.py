@@ -1,1 +1,1 @@
-"""The guarded wires to the outside."""
+"""The guarded transports to the outside."""

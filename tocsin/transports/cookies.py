@@ -1,4 +1,4 @@
-"""Cookies for as long as one visit lasts (RFC 6265): what a redirect sets goes back with what it leads to."""
+"""Cookies for the duration of one check (RFC 6265): what a redirect sets is sent with the next request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-MOST_COOKIES = 50
-LONGEST_COOKIE = 4096
+MAX_COOKIES = 50
+MAX_COOKIE_LENGTH = 4096
 """Characters of name and value (RFC 6265, 6.1)."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """`domain` is the host alone where `exact`, else also every host below it."""
+    """`domain` is only the host if `exact`, else also its subdomains."""
 
     name: bytes
     value: bytes
@@ -30,31 +30,31 @@ class Cookie:
         return self.name, self.domain, self.path
 
     def fits(self, host: str, path: str, tls: bool) -> bool:
-        """Whether it goes with a request (RFC 6265, 5.4)."""
+        """Whether it is sent with a request (RFC 6265, 5.4)."""
         here = host == self.domain or (not self.exact and _is_below(host, self.domain))
         return here and (tls or not self.secure) and _is_within(path, self.path)
 
 
 class Cookies:
-    """Those of one visit."""
+    """The cookies of one check."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[bytes, str, str], Cookie] = {}
 
-    def take(self, said: Iterable[bytes], host: str, path: str) -> None:
-        """What the `Set-Cookie` headers of an answer to a request for `path` at `host` say."""
+    def take(self, values: Iterable[bytes], host: str, path: str) -> None:
+        """Store the `Set-Cookie` headers of a response to a request for `path` at `host`."""
         now = time.time()
-        for each in said:
+        for each in values:
             found = _parsed(each, host.lower(), path, now)
             if found is None:
                 continue
             cookie, lives = found
             self._kept.pop(cookie.key, None)
-            if lives and len(self._kept) < MOST_COOKIES:
+            if lives and len(self._kept) < MAX_COOKIES:
                 self._kept[cookie.key] = cookie
 
     def header(self, host: str, path: str, *, tls: bool) -> bytes:
-        """The `Cookie` header of a request, with its line's end; empty where there is none."""
+        """The `Cookie` header of a request, with its line's end; empty if there is none."""
         fitting = [cookie for cookie in self._kept.values() if cookie.fits(host.lower(), path, tls)]
         if not fitting:
             return b""
@@ -63,10 +63,10 @@ class Cookies:
         return b"Cookie: " + b"; ".join(pairs) + b"\r\n"
 
 
-def _parsed(said: bytes, host: str, path: str, now: float) -> tuple[Cookie, bool] | None:
-    """The cookie, and whether it is to be kept rather than forgotten (RFC 6265, 5.2 and 5.3). None: no good."""
-    pair, *rest = said.split(b";")
-    if len(pair) > LONGEST_COOKIE or _CONTROL.search(pair):
+def _parsed(value: bytes, host: str, path: str, now: float) -> tuple[Cookie, bool] | None:
+    """The cookie, and whether to keep it rather than delete it (RFC 6265, 5.2 and 5.3). None: invalid."""
+    pair, *rest = value.split(b";")
+    if len(pair) > MAX_COOKIE_LENGTH or _CONTROL.search(pair):
         return None
     name, equals, value = pair.partition(b"=")
     if not equals:

@@ -1,4 +1,4 @@
-"""Opening connections to hosts that projects supply: every address that a name stands for is judged before use."""
+"""Opening connections to hosts that projects supply: every address that a name resolves to is checked before use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.transports.resolver import AddrInfo, Resolve, Resolver
 P = TypeVar("P", bound=asyncio.Protocol)
 
 SECOND_ADDRESS_AFTER = 0.25
-"""Seconds after which a name's next address is tried beside the one that does not answer (RFC 8305)."""
+"""Seconds after which a name's next address is tried in parallel with the one that does not answer (RFC 8305)."""
 
 
 class Dialer:
@@ -35,7 +35,7 @@ class Dialer:
         """A connection to the first address of `host` that answers.
 
         A trailing dot is for name servers alone: neither SNI nor the name in a certificate has one (RFC 6066, 3).
-        Raises `Unresolved`, `Blocked`, `ssl.SSLError` or another `OSError`. It has no time-out of its own.
+        Raises `Unresolved`, `Blocked`, `ssl.SSLError` or another `OSError`. It has no timeout of its own.
         """
         addresses = await self._allowed(host, port)
         loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ class Dialer:
             raise
 
     async def open(self, host: str, port: int) -> socket.socket:
-        """A connected socket, for protocols that want one. Raises as `connect` does, and has no time-out either."""
+        """A connected socket, for protocols that want one. Raises as `connect` does, and has no timeout either."""
         addresses = await self._allowed(host, port)
         return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER)
 

@@ -1,7 +1,7 @@
 """Which addresses a call on behalf of a project may reach: the public internet, and what the operator allows.
 
-The rule is applied to the address that a connection is about to be opened to, after DNS, so a name that changes its
-mind between check and use, or a host written in an unusual way, gains nothing.
+The rule is applied to the address that a connection is about to be opened to, after DNS, so a name that resolves
+differently between check and use, or a host written in an unusual way, gains nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tocsin.transports.resolver import Unresolved
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOOKUP_TIMEOUT = 1.0
-"""Seconds that a caller waits at most for a warning about a name."""
+"""Maximum seconds that a caller waits for a warning about a name."""
 
-# Forms whose last 32 bits are the IPv4 address that packets end at: IPv4-mapped (RFC 4291), NAT64 (RFC 6052). Of the
-# prefix for local use (RFC 8215) nobody but its network knows where in it the address is, so it is no such form.
+# Forms whose last 32 bits are the IPv4 address that packets go to: IPv4-mapped (RFC 4291), NAT64 (RFC 6052). Of the
+# prefix for local use (RFC 8215) only its own network knows where in it the address is, so it is no such form.
 _EMBEDDING = tuple(ipaddress.IPv6Network(cidr) for cidr in ("::ffff:0:0/96", "64:ff9b::/96"))
 
 EVERYWHERE: tuple[Network, ...] = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"))
@@ -36,7 +36,7 @@ class Blocked(OSError):
 class Guard:
     """Lets calls reach public unicast addresses that are not this machine's own, `allow_networks`, and nothing else.
 
-    Where a cloud tells its machines secrets is reached only if `allow_networks` names that very address, or everything.
+    A cloud's metadata service is reached only if `allow_networks` names that very address, or everything.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Guard:
         self._own = own
 
     def refusal(self, address: str | Address) -> str | None:
-        """Why `address` (a literal) may not be reached, or None where it may."""
+        """Why `address` (a literal) may not be reached, or None if it may."""
         given = _parse(address) if isinstance(address, str) else address
         if given is None:
             return f"{address} is not an address that can be reached"
@@ -65,10 +65,10 @@ class Guard:
         )
 
     def refusal_at_creation(self, host: str) -> str | None:
-        """Why a host that a caller gives can never be right, or None.
+        """Why a host that a caller gives can never be valid, or None.
 
-        What is no host, and literals that mean this machine or this wire: loopback, link-local, multicast, unspecified.
-        Whether any other host can be reached is decided when it is called.
+        Invalid hosts, and literals that mean this machine or this link: loopback, link-local, multicast, unspecified.
+        Whether any other host can be reached is decided on connecting.
         """
         try:
             literal = _parse(hosts.read(host))
@@ -87,7 +87,7 @@ class Guard:
             raise invalid_field(field, f"cannot be used: {refusal}")
 
     async def warning(self, host: str) -> str | None:
-        """Why `host` cannot be reached at present, or None where it can, or where finding out takes over a second.
+        """Why `host` cannot be reached at present; None if it can, or if finding out takes over a second.
 
         The text is ASCII, whatever the host was written in.
         """
@@ -103,7 +103,7 @@ class Guard:
                 found = await resolver.shared().look_up(name)
         except Unresolved:
             return f"The name {name} is not found at present"
-        except OSError:  # the time is over, or this machine lacks the means to look
+        except OSError:  # timed out, or this machine lacks the resources to look it up
             return None
         refusals = [self.refusal(str(info[4][0])) for info in found]
         return None if None in refusals else refusals[0]
@@ -117,7 +117,7 @@ class Guard:
 
 
 def _unwrapped(address: Address) -> Address:
-    """The address that packets end at where `address` is a transition form of another, else `address`."""
+    """The address that packets go to if `address` is a transition form of another, else `address`."""
     if not isinstance(address, ipaddress.IPv6Address):
         return address
     if address.sixtofour:

@@ -1,8 +1,8 @@
-"""HTTP outwards on behalf of projects: posts over kept connections, guarded, bounded, and told in plain words.
+"""Outgoing HTTP on behalf of projects: posts over keep-alive connections, guarded, bounded, with plain error messages.
 
 The client is small because posting is most of what an engine does: measured in an engine, a fifth of what a general
-client costs. It speaks HTTP/1.1 (RFC 9112) as far as one POST and its answer need. From the moment that an answer's
-status has been read it has answered: nothing that follows, or fails to, makes it a failure.
+client costs. It speaks HTTP/1.1 (RFC 9112) as far as one POST and its response need. Once a response's
+status has been read, it counts as answered: whatever follows, or fails to, it is no failure.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from functools import partial
 
 import msgspec
 
-from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT
 from tocsin.transports.dial import Dialer
+from tocsin.transports.endpoint import Endpoint, endpoint
 from tocsin.transports.guard import Blocked, Guard
-from tocsin.transports.place import Place, place
 from tocsin.transports.resolver import Resolve, Unresolved
 from tocsin.transports.response import HEAD_LIMIT, Response, Unreadable
 
 KEEP_IDLE = 4.5
-"""Seconds that an unused connection is kept: less than the 5 after which common servers drop one."""
-MOST_IDLE = 4096
-"""Unused connections that are kept: as many as an engine has tries under way at once."""
+"""Seconds that an idle connection is kept: less than the 5 after which common servers close one."""
+MAX_IDLE = 4096
+"""Idle connections that are kept: as many as an engine has concurrent attempts."""
 PATIENCE = 1.0
-"""Seconds that any server keeps an idle connection: one that breaks sooner was not closed for being idle."""
+"""Seconds that any server keeps an idle connection: one that breaks sooner was not closed for idleness."""
 LOOK = 0.1
-"""Seconds between two looks at what waits for an answer or is idle. One for all costs less than a timer for each."""
+"""Seconds between two scans of waiting and idle connections. One scan of all costs less than a timer for each."""
 BODY_PATIENCE = 1.0
-"""Seconds that the rest of an answer is waited for once its status is known."""
+"""Seconds to wait for the rest of a response once its status is known."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a destination answered: header names in lower case, `text` the start of its body, without NUL.
+    """A destination's response: header names in lower case, `text` the start of its body, without NUL.
 
-    `complete` is whether that is all of its body.
+    `complete` is whether that is the whole body.
     """
 
     status: int
@@ -48,9 +48,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreachable(Exception):
-    """There was no answer; the text says why in one line and names no more of the URL than host and port.
+    """There was no response; the text says why in one line and shows no more of the URL than host and port.
 
-    `refused` means that the address may not be reached at all, so that trying again helps nobody.
+    `refused` means that the address may not be reached at all, so that a retry is useless.
     """
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
@@ -59,36 +59,36 @@ class Unreachable(Exception):
 
 
 class Http:
-    """Connections to many places, for one event loop. No cookies, no redirects, no proxy variables.
+    """Connections to many hosts, for one event loop. No cookies, no redirects, no proxy variables.
 
-    `keep` is how many bytes of an answer's body are read, `patience` how many seconds it may take after the status, and
-    `most_idle` how many connections are kept for the next time.
+    `keep` is how many bytes of a response's body are read, `patience` how many seconds it may take after the status,
+    and `most_idle` how many idle connections are kept.
     """
 
     def __init__(
         self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
-        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MOST_IDLE,
+        keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MAX_IDLE,
     ) -> None:
         self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)
-        self._idle: dict[Place, list[Connection]] = {}
+        self._idle: dict[Endpoint, list[Connection]] = {}
         self._idle_count, self._most_idle = 0, most_idle
         self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post `body` with exactly `headers` (and what HTTP needs); the answer within 10 seconds, whatever its status.
+        """Post `body` with exactly `headers` (and what HTTP needs). Returns within 10 s, whatever the status.
 
         Raises `Unreachable`.
         """
         try:
-            there = place(url)
+            there = endpoint(url)
         except ValueError as error:
             raise Unreachable(f"The address cannot be used: {error}", refused=True) from error
-        said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, said.encode("latin-1"), len(body), body)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, lines.encode("latin-1"), len(body), body)
         try:
-            return await self._exchange(there, request, time.monotonic() + TRY_TIMEOUT)
+            return await self._exchange(there, request, time.monotonic() + ATTEMPT_TIMEOUT)
         except (OSError, Unresolved, Unreadable) as error:
             raise _unreachable(there, error) from error
 
@@ -102,7 +102,7 @@ class Http:
         self._idle.clear()
         self._idle_count = 0
 
-    async def _exchange(self, there: Place, request: bytes, deadline: float) -> Answer:
+    async def _exchange(self, there: Endpoint, request: bytes, deadline: float) -> Answer:
         idle = self._idle.get(there)
         while idle:
             connection = idle.pop()
@@ -113,14 +113,14 @@ class Http:
             try:
                 return await self._ask(there, connection, request, deadline)
             except ConnectionError:
-                # Closed by the other side for having been idle, at the moment of asking: the place itself may be well.
+                # Closed by the server as idle, at the moment of the request: the server itself may be fine.
                 if connection.answered or connection.idle < PATIENCE:
                     raise
         async with asyncio.timeout(deadline - time.monotonic()):
             _, connection = await self._dialer.connect(self._connection, there.host, there.port, tls=there.tls)
         return await self._ask(there, connection, request, deadline)
 
-    async def _ask(self, there: Place, connection: Connection, request: bytes, deadline: float) -> Answer:
+    async def _ask(self, there: Endpoint, connection: Connection, request: bytes, deadline: float) -> Answer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
         self._asked.add(connection)
@@ -135,7 +135,7 @@ class Http:
             self._keep(there, connection)
         return answer
 
-    def _keep(self, there: Place, connection: Connection) -> None:
+    def _keep(self, there: Endpoint, connection: Connection) -> None:
         if self._idle_count >= self._most_idle:
             connection.transport.close()
             return
@@ -144,7 +144,7 @@ class Http:
         self._idle.setdefault(there, []).append(connection)
 
     def _look(self) -> None:
-        """Give up what has not been answered in time, and close what nobody has used."""
+        """Time out requests, and close idle connections."""
         now = time.monotonic()
         for connection in list(self._asked):
             if connection.deadline < now + LOOK:
@@ -160,9 +160,9 @@ class Http:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, asked one thing at a time.
+    """One connection, with one request at a time.
 
-    `deadline` is the moment by which what is asked must have been answered.
+    `deadline` is when the response must have arrived.
     """
 
     transport: asyncio.Transport
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         self._lost: Exception | None = None
 
     async def ask(self, request: bytes, deadline: float) -> Answer:
-        """Raises `ConnectionError` where it ends before an answer, `Unreadable` for what is no HTTP, and
+        """Raises `ConnectionError` if it ends before a response, `Unreadable` for what is not HTTP, and
         `TimeoutError` where `expire` is called first.
         """
         self.answered = self.reusable = False
@@ -196,20 +196,20 @@ class Connection(asyncio.Protocol):
         return await self._done
 
     def expire(self) -> None:
-        """Its time is over."""
+        """Time out."""
         self._end(TimeoutError())
 
-    # What the connection says.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         if self._done is None and len(self._early) + len(data) <= HEAD_LIMIT:
-            self._early += data  # there are servers that answer before they are asked
+            self._early += data  # some servers respond before the request
             return
         if self._done is None or self._done.done():
-            self.transport.abort()  # nobody asked
+            self.transport.abort()  # unsolicited
             return
         self.answered = True
         response = self._response
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
         self._end(self._lost)
 
     def _end(self, error: Exception) -> None:
-        """No more will be read of the answer. That is a failure only where its status is not known."""
+        """Stop reading the response. That is a failure only if its status is not known."""
         if self._done is None or self._done.done():
             return
         if self._response.begun or (isinstance(error, TimeoutError) and self._response.give_up()):
@@ -254,10 +254,10 @@ class Connection(asyncio.Protocol):
         self._done.set_result(Answer(response.begun, headers, text, response.complete))
 
 
-def _unreachable(there: Place, error: Exception) -> Unreachable:
+def _unreachable(there: Endpoint, error: Exception) -> Unreachable:
     match error:
         case TimeoutError():
-            return Unreachable(f"No answer within {TRY_TIMEOUT:g} seconds")
+            return Unreachable(f"No answer within {ATTEMPT_TIMEOUT:g} seconds")
         case Unresolved():
             return Unreachable(str(error))
         case Blocked():

@@ -1,4 +1,4 @@
-"""The addresses of this machine: what listens on all of them answers at a public one as it does on loopback."""
+"""The addresses of this machine: a service that listens on all of them is reachable at a public one as on loopback."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import psutil
 from tocsin.transports.internet import Address
 
 LOOKED_AT_EVERY = 60.0
-"""Seconds after which the interfaces are looked at anew: addresses come and go."""
+"""Seconds for which the interfaces' addresses are cached: addresses come and go."""
 MOST = 4096
-"""Addresses that are kept in mind."""
+"""Maximum addresses that are cached."""
 
 _known: frozenset[Address] = frozenset()
 _looked_at = float("-inf")
 
 
 def addresses() -> frozenset[Address]:
-    """What this machine's interfaces had when they were last looked at, at most a minute ago."""
+    """The addresses of this machine's interfaces, at most a minute old."""
     global _known, _looked_at
     now = time.monotonic()
     if now - _looked_at >= LOOKED_AT_EVERY:
         _looked_at = now
-        with suppress(OSError):  # not every container may ask
+        with suppress(OSError):  # not every container is allowed to
             _known = _look()
     return _known
 

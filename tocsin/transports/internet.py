@@ -1,9 +1,9 @@
-"""Which addresses are the internet: a table of our own, so that no release of Python changes what may be called.
+"""Which addresses are public: our own table, so that no release of Python changes what may be called.
 
 After the IANA IPv4 and IPv6 Special-Purpose Address Registries as of October 2025, which last gained `100:0:0:1::/64`
 (https://www.iana.org/assignments/iana-ipv4-special-registry, …/iana-ipv6-special-registry), and the multicast
-registries. Blocks that a registry calls globally reachable, but at which no site or machine of anybody's lives (anycast
-of protocols, AS112, AMT), are no destination here either.
+registries. Blocks that a registry calls globally reachable, but at which no site or machine can be (anycast
+of protocols, AS112, AMT), are not allowed here either.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PLATFORMS = (
     "161.26.0.0/16",  # IBM Cloud's services as they are seen from inside
     "166.8.0.0/14",  # the same
 )
-"""What clouds answer at to their own machines alone, although it lies in public space. Sources: each cloud's manual."""
+"""Services of clouds for their own machines only, although in public address space. Sources: each cloud's manual."""
 
 METADATA = frozenset(
     map(
@@ -76,13 +76,13 @@ METADATA = frozenset(
         ),
     )
 )
-"""Where clouds tell their machines secrets. To be reached only where the operator names the very address."""
+"""Metadata services of clouds. Reached only if the operator names the very address."""
 
 
 def is_internet(address: Address) -> bool:
-    """Whether that is a public unicast address, at which anybody's site or machine may live.
+    """Whether that is a public unicast address, at which a site or machine may be.
 
-    Of an address that stands for another (6to4's `2002::/16` among them) the guard asks for that other.
+    Of an address that stands for another (6to4's `2002::/16` among them) the guard checks that other.
     """
     number = int(address)
     if isinstance(address, ipaddress.IPv4Address):

@@ -1,9 +1,9 @@
-"""Names to addresses, by the machine's resolver: few threads, shared so that silent name servers stop only their own.
+"""Names to addresses, by the machine's resolver: few threads, shared so that slow servers delay only their names.
 
 The resolver of the operating system cannot be interrupted, and waits 5 to 30 seconds for a name server that is silent.
-So a name is looked up once at a time for all who ask. Each zone has a few threads, the fewer the worse what is known of
-the name, and the last threads are for names that were answered before: new names of a zone whose servers are silent can
-hold up each other, but neither other zones nor what has been working. Who would wait in vain is told at once.
+So a name is looked up once at a time for all callers. Each zone has a few threads, the fewer the worse the name's
+record, and the last threads are for names that were answered before: new names of a zone with silent servers can
+delay each other, but neither other zones nor names that have worked. A call that would wait in vain fails at once.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from typing import Any, Literal
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 Resolve = Callable[..., Sequence[tuple[int, int, int, str, Any]]]
-"""How a name becomes addresses: `socket.getaddrinfo`, or what stands in for it."""
+"""How a name becomes addresses: `socket.getaddrinfo`, or a replacement."""
 
 PATIENCE = 8.0
-"""Seconds that a name is waited for: the second name server is asked after 5 of silence (resolv.conf(5))."""
+"""Seconds to wait for a name: the second name server is asked after 5 of silence (resolv.conf(5))."""
 THREADS = 128
-"""Look-ups at the same time."""
+"""Concurrent look-ups."""
 OF_ALL = {"answered": THREADS, "new": 96, "silent": 64}
-"""Up to how many threads in use another look-up begins, by what came of the name the last time."""
+"""Up to how many busy threads another look-up starts, by the name's last result."""
 OF_A_ZONE = {"answered": 16, "new": 8, "silent": 1}
-"""Look-ups at the same time in one zone, likewise."""
-MOST_WAITING = 4096
-"""Names that wait for their turn."""
-MOST_REMEMBERED = 4096
-"""Names whose last end is kept in mind: about 1 MiB."""
+"""Concurrent look-ups in one zone, likewise."""
+MAX_WAITING = 4096
+"""Maximum names that wait for their turn."""
+MAX_REMEMBERED = 4096
+"""Maximum names whose last result is cached: about 1 MiB."""
 
 Standing = Literal["answered", "new", "silent"]
 Lane = tuple[str, Standing]
-"""What shares threads: the names of one zone that stand alike."""
+"""The key for sharing threads: a zone and a name's last result."""
 
 
 class Unresolved(Exception):
-    """A name that has no address, in words."""
+    """A name has no address; the text says why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,24 +57,24 @@ class _LookUp:
 
 
 class Resolver:
-    """For one event loop. It holds at most `THREADS` threads, which nobody waits for at the end."""
+    """For one event loop. It holds at most `THREADS` threads, which shutdown does not wait for."""
 
     def __init__(self, resolve: Resolve = socket.getaddrinfo, patience: float = PATIENCE) -> None:
         self._resolve = resolve
         self._patience = patience
         self._under_way: dict[str, _LookUp] = {}
-        self._waiting: dict[Lane, dict[str, _LookUp]] = {}  # by lane, in the order of asking
+        self._waiting: dict[Lane, dict[str, _LookUp]] = {}  # by lane, in the order of the calls
         self._waiting_count = 0
         self._threads = self._hanging = 0
         self._running: Counter[Lane] = Counter()
-        self._stuck: Counter[Lane] = Counter()  # those of the running that are overdue
+        self._stuck: Counter[Lane] = Counter()  # running look-ups that are overdue
         self._last: OrderedDict[str, Standing] = OrderedDict()
 
     async def look_up(self, name: str) -> list[AddrInfo]:
-        """The addresses of a name, with port 0. All who ask for it at the same time share one look-up.
+        """The addresses of a name, with port 0. Concurrent calls for it share one look-up.
 
         Ends within `PATIENCE` after its turn has come, for which it waits as long at most. Raises `Unresolved`, or
-        `OSError` where this machine has no thread left to look with.
+        `OSError` if this machine has no thread left.
         """
         look = self._under_way.get(name) or self._begin(name)
         if look.overdue:
@@ -94,12 +94,12 @@ class Resolver:
             self._start(look)
         elif self._stuck[look.lane] >= OF_A_ZONE[look.lane[1]]:
             raise Unresolved(f"Could not resolve {name}: the name servers of {look.lane[0]} do not answer")
-        elif self._hanging >= OF_ALL[look.lane[1]] or self._waiting_count >= MOST_WAITING:
+        elif self._hanging >= OF_ALL[look.lane[1]] or self._waiting_count >= MAX_WAITING:
             raise Unresolved(f"Could not resolve {name}: too many names cannot be resolved at present")
         else:
             self._waiting.setdefault(look.lane, {})[name] = look
             self._waiting_count += 1
-        look.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be nobody's any more
+        look.answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
         self._watch(look)
         return look
 
@@ -127,9 +127,9 @@ class Resolver:
         outcome: list[AddrInfo] | Exception
         try:
             outcome = list(self._resolve(look.name, 0, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
-        except Exception as error:  # whatever it is: who waits must hear of it
+        except Exception as error:  # whatever it is, the waiting callers must get it
             outcome = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
             loop.call_soon_threadsafe(self._end, look, outcome)
 
     def _end(self, look: _LookUp, outcome: list[AddrInfo] | Exception) -> None:
@@ -151,7 +151,7 @@ class Resolver:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Start what waits and may start now, one of each lane in turn."""
+        """Start waiting look-ups that may start now, round-robin over the lanes."""
         for lane in list(self._waiting):
             if self._threads >= THREADS:
                 return
@@ -168,7 +168,7 @@ class Resolver:
                     self._watch(look)
 
     def _give_up(self, look: _LookUp) -> None:
-        """Its time is over. Its thread goes on, and counts, until the system's resolver comes back."""
+        """Time out. Its thread goes on, and counts, until the system's resolver returns."""
         if look.began:
             look.overdue = True
             self._hanging += 1
@@ -193,7 +193,7 @@ class Resolver:
     def _remember(self, name: str, standing: Standing) -> None:
         self._last[name] = standing
         self._last.move_to_end(name)
-        if len(self._last) > MOST_REMEMBERED:
+        if len(self._last) > MAX_REMEMBERED:
             self._last.popitem(last=False)
 
 
@@ -201,7 +201,7 @@ _shared: tuple[asyncio.AbstractEventLoop, Resolver] | None = None
 
 
 def shared() -> Resolver:
-    """The one resolver of the running event loop, which is to say of this process."""
+    """The resolver of the running event loop, so of this process."""
     global _shared
     loop = asyncio.get_running_loop()
     if _shared is None or _shared[0] is not loop:
@@ -210,7 +210,7 @@ def shared() -> Resolver:
 
 
 def _zone(name: str) -> str:
-    """About what somebody can register: two labels, or three under a country's second level such as `co.uk`."""
+    """Roughly the registrable domain: two labels, or three under a country's second level such as `co.uk`."""
     labels = name.removesuffix(".").rsplit(".", 3)
     if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3:
         return ".".join(labels[-3:])

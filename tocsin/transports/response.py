@@ -1,8 +1,8 @@
-"""The answer to one HTTP request, read as it comes in: as tolerantly as curl reads it, and never without a bound.
+"""The response to one HTTP request, parsed as it arrives: as tolerantly as curl does, and always bounded.
 
-HTTP/1.1 (RFC 9112), and what real servers make of it: folded headers, bare line feeds, no reason, blanks before a
-chunk's extension, a length said twice. Such an answer is read, and its connection is not used again: what one reader
-takes for the end of an answer and another for its middle can do harm only where a next answer follows.
+HTTP/1.1 (RFC 9112), and the deviations of real servers: folded headers, bare line feeds, no reason, blanks before a
+chunk's extension, a duplicate length. Such a response is read, and its connection is not reused: an ambiguous end of a
+response can do harm only if another response follows.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ import re
 from collections.abc import Iterator
 
 HEAD_LIMIT = 64 << 10
-"""Bytes of everything that is not body: heads (those of 1xx answers too), extensions of chunks, trailers."""
+"""Maximum bytes that are not body: heads (those of 1xx responses too), extensions of chunks, trailers."""
 TINY = 3
-"""Bytes that a chunk must have to count as body alone: a body of single bytes is work without end, as trailers are."""
+"""Minimum size of a chunk that counts as body only: a body of tiny chunks costs endless work, as trailers do."""
 BODILESS = frozenset((204, 304))
 FRAMING_SIZES = frozenset(map(len, (b"content-length", b"transfer-encoding", b"connection")))
 CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"br"))
-"""What a body may be wrapped in, besides chunks (RFC 9110, 8.4.1)."""
+"""Transfer codings that are accepted, besides chunked (RFC 9110, 8.4.1)."""
 
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]|2(?:\.0)?) +([1-9]\d\d)(?!\d)", re.IGNORECASE)
 _BEGUN_LINE = re.compile(_STATUS_LINE.pattern + rb"[ \t]", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\n\r*\n")
 _LENGTH = re.compile(rb"\+?(\d+)")
-_MOST_DIGITS = 18
-"""Of a length that is believed; a longer one is read up to the connection's end, as curl does."""
+_MAX_DIGITS = 18
+"""Maximum digits of a length that is used; a longer one is read up to the end of the connection, as curl does."""
 _USUAL_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?![0-9a-fA-F])[ \t]*(?:\r*$|;)")
 _SHORT_SIZE = 18
 
 
 class Unreadable(Exception):
-    """This is no answer that can be read, and why, in words."""
+    """The response cannot be parsed; the text says why."""
 
 
 class Response:
-    """What has come in of one answer. `limit` is how many bytes of its body are kept.
+    """The part of one response that has arrived. `limit` is how many bytes of its body are kept.
 
-    `begun` is the final status from the moment its line has ended, `status` from the moment its head has; 0 before.
-    `complete`: nothing more belongs to it. `full`: its body is longer than the limit, and what follows is not read.
-    `announced`: it says by itself where it ends; `measured`: and how long it is. `reusable`: another request may follow
+    `begun` is the final status once its line is complete, `status` once its head is; 0 before.
+    `complete`: it has ended. `full`: its body is longer than the limit, and the rest is not read.
+    `announced`: it declares where it ends; `measured`: and how long it is. `reusable`: another request may follow
     on its connection.
     """
 
@@ -55,18 +55,18 @@ class Response:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
         self.codings: tuple[bytes, ...] = ()
-        """What it was wrapped in on its way, chunks aside, outermost first."""
+        """Its transfer codings, chunked aside, outermost first."""
         self.complete = self.full = self.announced = self.measured = self.reusable = False
         self._room = HEAD_LIMIT
         self._pending = b""
         self._chunked = False
         self._left = -1
-        """Bytes that the body, or the chunk, still lacks; -1: up to the end of the connection."""
+        """Bytes that the body, or the chunk, still needs; -1: up to the end of the connection."""
         self._place = "size"
-        """Which line comes next between chunks: `size`, `after` a chunk's bytes, or `trailer`."""
+        """Which line is next between chunks: `size`, `after` a chunk's bytes, or `trailer`."""
 
     def header(self, name: bytes) -> bytes | None:
-        """The first of that name, which is given in lower case."""
+        """The first header of that name, which is given in lower case."""
         return next(self.all_of(name), None)
 
     def all_of(self, name: bytes) -> Iterator[bytes]:
@@ -79,21 +79,21 @@ class Response:
         if not data:
             return
         if self.complete:
-            self.reusable = False  # it says more than it was asked
+            self.reusable = False  # more data than one response
         elif self._chunked:
             self._chunks(data)
         else:
             self._plain(data)
 
     def end(self) -> bool:
-        """The connection has ended in order. Whether the answer is complete."""
+        """The connection was closed cleanly. Returns whether the response is complete."""
         self.reusable = False
         if self.status and not self.announced:
             self.complete = True
         return self.complete
 
     def give_up(self) -> int:
-        """Nothing more is waited for: the final status, even of a line that has not ended, or 0."""
+        """Stop waiting. Returns the final status, even of an incomplete line, or 0."""
         if not self.begun and (found := _BEGUN_LINE.match(self._pending)):
             self._begin(int(found[2]))
         return self.begun
@@ -101,7 +101,7 @@ class Response:
     # ---------------------------------------------------------------------------------------------------------- head
 
     def _heads(self, data: bytes) -> bytes:
-        """Read heads up to the final one's end; what follows it."""
+        """Parse heads up to the end of the final one. Returns what follows it."""
         begin = searched = 0
         if self._pending:
             searched = max(0, self._pending.rfind(b"\n"))
@@ -118,7 +118,7 @@ class Response:
         return b""
 
     def _begin(self, status: int) -> None:
-        """Whatever becomes of the rest. 1xx are forewords, except where another protocol is said to follow."""
+        """Set `begun`, whatever follows. 1xx are interim, except if another protocol follows."""
         if status >= 200 or status == 101:
             self.begun = status
 
@@ -144,7 +144,7 @@ class Response:
         self._spend(len(head))
         if b"\x00" in head:
             raise Unreadable("The answer is not HTTP: a NUL in its head")
-        if not self.begun:  # a foreword: the answer comes after it
+        if not self.begun:  # interim: the final response follows
             return
         lines = head.split(b"\r\n")
         usual = tidy and head.count(b"\n") == len(lines) - 1 == head.count(b"\r") - 1
@@ -192,28 +192,28 @@ class Response:
         if not self.announced:
             self.reusable = False
 
-    def _wrapped(self, said: bytes) -> bool:
-        """Whether there is any wrapping (RFC 9112, 6.1)."""
-        names = [name for part in said.lower().split(b",") if (name := part.strip()) not in (b"", b"identity")]
+    def _wrapped(self, value: bytes) -> bool:
+        """Whether there is any transfer coding (RFC 9112, 6.1)."""
+        names = [name for part in value.lower().split(b",") if (name := part.strip()) not in (b"", b"identity")]
         while names[-1:] == [b"chunked"]:
             names.pop()
             self._chunked = True
         if not CODINGS.issuperset(names):
-            raise Unreadable(f"Transfer-Encoding {_shown(said)} cannot be read")
+            raise Unreadable(f"Transfer-Encoding {_shown(value)} cannot be read")
         self.codings = tuple(reversed(names))
-        if said.lower() != b"chunked":
+        if value.lower() != b"chunked":
             self.reusable = False
         return self._chunked or bool(names)
 
-    def _measured(self, said: bytes) -> None:
-        digits = said
-        if not said.isdigit():
+    def _measured(self, value: bytes) -> None:
+        digits = value
+        if not value.isdigit():
             self.reusable = False
-            found = _LENGTH.match(said)
+            found = _LENGTH.match(value)
             if found is None:
-                raise Unreadable(f"Content-Length {_shown(said)} is no number")
+                raise Unreadable(f"Content-Length {_shown(value)} is no number")
             digits = found[1]
-        if len(digits) <= _MOST_DIGITS or len(digits := digits.lstrip(b"0")) <= _MOST_DIGITS:
+        if len(digits) <= _MAX_DIGITS or len(digits := digits.lstrip(b"0")) <= _MAX_DIGITS:
             self.announced = self.measured = True
             self._left = int(digits or b"0")
             self.complete = not self._left
@@ -310,7 +310,7 @@ class Response:
 
 
 def _tidied(head: bytes) -> list[bytes]:
-    """Its lines, whatever ends them, without blanks before colons, and each header in one (RFC 9112, 5.1 and 5.2)."""
+    """Its lines, whatever their endings, without blanks before colons, and headers unfolded (RFC 9112, 5.1 and 5.2)."""
     first, *rest = head.split(b"\n")
     whole: list[list[bytes]] = []
     for line in rest:
@@ -324,5 +324,5 @@ def _tidied(head: bytes) -> list[bytes]:
     return [first.rstrip(b"\r"), *[b" ".join(parts) for parts in whole]]
 
 
-def _shown(said: bytes) -> str:
-    return repr(said[:50].decode("latin-1"))
+def _shown(value: bytes) -> str:
+    return repr(value[:50].decode("latin-1"))

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tocsin import settings
 from tocsin.domain import names
-from tocsin.domain.deliveries import RESPONSE_LIMIT, TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
 
@@ -23,17 +23,17 @@ BOT_SCOPES = "chat:write,incoming-webhook"
 USER_SCOPES = "channels:write"
 
 NAMES = frozenset({"team_name", "channel"})
-"""What people in Slack have named; the rest of a grant is of Slack's own making."""
+"""Names that people chose in Slack; the rest of a grant comes from Slack itself."""
 
 ANSWER_LIMIT = 256 << 10
-"""Bytes of an answer that are read: a message comes back with all its blocks."""
+"""Bytes of a response that are read: it repeats a message with all its blocks."""
 _MORE, _COLON, _END = map(re.compile, (r"\s*[{,]\s*", r"\s*:\s*", r"\s*(?:[,}]|$)"))
 
 
 class SlackRefused(Exception):
-    """Slack did not do it. `code` is Slack's own word for why, `unreachable` or `unreadable`.
+    """Slack refused or failed. `code` is Slack's error code, `unreachable` or `unreadable`.
 
-    `retry_after` is in seconds, where Slack asked for a wait; `response` is the start of what it answered.
+    `retry_after` is in seconds, if Slack asked for a wait; `response` is the start of its response.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SlackRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a workspace granted: the tokens, and the channel that its person chose."""
+    """What a workspace granted: the tokens, and the channel that the person chose."""
 
     bot_token: str = field(repr=False)
     user_token: str = field(repr=False)
@@ -65,7 +65,7 @@ class Slack:
 
     def __init__(self, app: settings.Slack) -> None:
         self._app = app
-        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT, patience=TRY_TIMEOUT)
+        self._http = Http(Guard(EVERYWHERE), keep=ANSWER_LIMIT, patience=ATTEMPT_TIMEOUT)
 
     async def call(self, method: str, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """One call of a method that takes JSON, on behalf of `token`. Raises `SlackRefused`."""
@@ -83,16 +83,16 @@ class Slack:
         return self._grant(await self._ask("oauth.v2.access", form, headers))
 
     async def check(self) -> str:
-        """Whether Slack can be reached, in words (https://docs.slack.dev/reference/methods/api.test).
+        """Whether Slack can be reached, as text (https://docs.slack.dev/reference/methods/api.test).
 
-        Raises `SlackRefused`. Whether the app's secrets are right shows only when somebody consents.
+        Raises `SlackRefused`. Whether the app's secrets are right shows only at the first consent.
         """
         await self._ask("api.test", b"", {"Content-Type": "application/x-www-form-urlencoded"})
         return "Slack answers; whether the app's secrets are right shows at the first consent"
 
     async def respond(self, response_url: str, message: Mapping[str, Any]) -> None:
-        """Answer a press of a button, to whoever pressed it. Raises `SlackRefused`."""
-        if not is_slack_s(self._app, response_url):
+        """Reply to the user who pressed a button. Raises `SlackRefused`."""
+        if not is_slack_url(self._app, response_url):
             raise SlackRefused("unreadable", "the address to answer to is not Slack's")
         headers = {"Content-Type": "application/json; charset=utf-8"}
         answer = await self._post(response_url, json.dumps(message).encode(), headers)
@@ -105,14 +105,14 @@ class Slack:
     async def _ask(self, method: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
         answer = await self._post(f"{self._app.api_url}{method}", body, {**headers, "Accept": "application/json"})
         try:
-            said = json.loads(answer.text)
+            payload = json.loads(answer.text)
         except (ValueError, RecursionError):
-            said = _begun(answer.text)
-        if not isinstance(said, dict):
-            said = {}
-        if answer.status == 200 and (said.get("ok") is True or ("ok" not in said and _cut_off(answer))):
-            return said
-        raise _refused(method, answer, said)
+            payload = _begun(answer.text)
+        if not isinstance(payload, dict):
+            payload = {}
+        if answer.status == 200 and (payload.get("ok") is True or ("ok" not in payload and _cut_off(answer))):
+            return payload
+        raise _refused(method, answer, payload)
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
@@ -120,16 +120,16 @@ class Slack:
         except Unreachable as error:
             raise SlackRefused("unreachable", f"Slack: {error}") from error
 
-    def _grant(self, said: Mapping[str, Any]) -> Grant:
+    def _grant(self, payload: Mapping[str, Any]) -> Grant:
         try:
-            hook, user, team = said["incoming_webhook"], said["authed_user"], said["team"]
+            hook, user, team = payload["incoming_webhook"], payload["authed_user"], payload["team"]
             values = {
-                "bot_token": said["access_token"],
+                "bot_token": payload["access_token"],
                 "user_token": user["access_token"],
                 "webhook_url": hook["url"],
                 "channel_id": hook["channel_id"],
                 "channel": hook["channel"],
-                "bot_user_id": said["bot_user_id"],
+                "bot_user_id": payload["bot_user_id"],
                 "team_id": team["id"],
                 "team_name": team["name"],
             }
@@ -144,15 +144,15 @@ class Slack:
             for field, value in values.items()
         ):
             raise SlackRefused("unreadable", "Slack's answer is not of its documented form")
-        if "refresh_token" in said:
+        if "refresh_token" in payload:
             raise SlackRefused("unreadable", "The Slack app has token rotation switched on; it must be off")
-        if not is_slack_s(self._app, values["webhook_url"]):
+        if not is_slack_url(self._app, values["webhook_url"]):
             raise SlackRefused("unreadable", "The webhook address that came with the consent is not on Slack's host")
         return Grant(**values | {field: names.line(values[field]) for field in NAMES})
 
 
 def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:
-    """Where a person goes to consent."""
+    """The URL at which a person consents."""
     query = urlencode(
         {
             "client_id": app.client_id, "redirect_uri": redirect_uri, "state": state,
@@ -162,7 +162,7 @@ def authorize_url(app: settings.Slack, state: str, redirect_uri: str) -> str:
     return f"{app.authorize_url}{'&' if urlsplit(app.authorize_url).query else '?'}{query}"
 
 
-def is_slack_s(app: settings.Slack, url: str) -> bool:
+def is_slack_url(app: settings.Slack, url: str) -> bool:
     """Whether an address is on Slack's own host, or on that of the API that the operator has set."""
     try:
         given, api = urlsplit(url), urlsplit(app.api_url)
@@ -176,14 +176,14 @@ def is_slack_s(app: settings.Slack, url: str) -> bool:
 
 
 def _cut_off(answer: Answer) -> bool:
-    """Whether the rest may have said that it was done: done is done, and once more would be one message more."""
+    """Whether the missing rest may have said `ok`: the call may have succeeded, and a retry would post a duplicate."""
     return not answer.complete and answer.text.lstrip()[:1] in ("", "{")
 
 
 def _begun(text: str) -> dict[str, Any]:
-    """What a JSON object says whose end did not come: its own members, as far as they are whole.
+    """The complete members of a JSON object that was cut off.
 
-    Of an `ok` (https://docs.slack.dev/apis/web-api/#responses) that is not true the first letter will do.
+    For an `ok` (https://docs.slack.dev/apis/web-api/#responses) that is not true the first letter is enough.
     """
     found: dict[str, Any] = {}
     decode = json.JSONDecoder().raw_decode
@@ -205,8 +205,8 @@ def _begun(text: str) -> dict[str, Any]:
     return found
 
 
-def _refused(method: str, answer: Answer, said: Mapping[str, Any]) -> SlackRefused:
-    given = said.get("error")
+def _refused(method: str, answer: Answer, payload: Mapping[str, Any]) -> SlackRefused:
+    given = payload.get("error")
     code = given[:100] if isinstance(given, str) and given.isascii() and given.isprintable() else "unreadable"
     if answer.status == 429:
         code = "ratelimited"
@@ -215,6 +215,6 @@ def _refused(method: str, answer: Answer, said: Mapping[str, Any]) -> SlackRefus
     asked = answer.headers.get("retry-after", "").strip()
     wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
     what = f"answered {answer.status}" if code == "unreadable" else f"said {code}"
-    # The answer of oauth.v2.access may hold tokens, even where it is not what it should be.
+    # The answer of oauth.v2.access may contain tokens, even if it is malformed.
     response = "" if method.startswith("oauth.") else answer.text[:RESPONSE_LIMIT]
     return SlackRefused(code, f"Slack {what} to {method}", answer.status, wait, response)

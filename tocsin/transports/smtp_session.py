@@ -1,6 +1,4 @@
-"""A session with the operator's mail server: greeted, encrypted, signed in; how a mail is handed over in it, and how it
-is left.
-"""
+"""A session with the operator's mail server: greeting, TLS, authentication; sending a mail, and quitting."""
 
 from __future__ import annotations
 
@@ -14,20 +12,20 @@ from contextlib import asynccontextmanager, suppress
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
-from tocsin.domain.greeting import greeting
+from tocsin.domain.helo import helo_name
 from tocsin.settings import Smtp
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.resolver import Unresolved
 
 FAREWELL = 2.0
-"""Seconds that the server has for its answer to QUIT. Nothing waits for it."""
+"""Seconds that the server has for its reply to QUIT. Nothing waits for it."""
 
 _TAKEN = re.compile(rb"250(?!\d)(?!.*\n[45]\d)", re.DOTALL)
-"""How an answer begins that takes the mail (RFC 5321, 4.2), wherever it ends."""
+"""The start of a reply that accepts the mail (RFC 5321, 4.2)."""
 
 _DIALER = Dialer(Guard(EVERYWHERE), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-"""For the operator's own host. It opens plain sockets alone: what is encrypted, and how, is the client's part."""
+"""For the operator's own host. It opens plain sockets only: TLS is up to the client."""
 
 _leaving: set[asyncio.Task[None]] = set()
 
@@ -38,7 +36,7 @@ class InClear(aiosmtplib.SMTPException):
 
 @asynccontextmanager
 async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
-    """A client that may hand in a mail. `timeout` seconds are for each answer of the server.
+    """A client that is ready to send. `timeout` is seconds for each reply of the server.
 
     Raises what aiosmtplib does, `InClear` included, and `OSError`.
     """
@@ -52,7 +50,7 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
     client = aiosmtplib.SMTP(
         hostname=smtp.host,
         sock=opened,
-        local_hostname=smtp.helo or greeting(socket.gethostname(), str(opened.getsockname()[0])),
+        local_hostname=smtp.helo or helo_name(socket.gethostname(), str(opened.getsockname()[0])),
         use_tls=smtp.tls,
         start_tls=False,
         timeout=timeout,
@@ -75,7 +73,7 @@ async def session(smtp: Smtp, timeout: float) -> AsyncIterator[aiosmtplib.SMTP]:
 
 
 async def begin_mail(client: aiosmtplib.SMTP) -> SMTPProtocol:
-    """The wire on which the server waits for the mail itself. Raises what aiosmtplib does."""
+    """Start a mail. Returns the protocol on which the server waits for its data. Raises what aiosmtplib does."""
     begun = await client.execute_command(b"DATA")
     if begun.code != aiosmtplib.SMTPStatus.start_input:
         raise aiosmtplib.SMTPDataError(begun.code, begun.message)
@@ -84,16 +82,16 @@ async def begin_mail(client: aiosmtplib.SMTP) -> SMTPProtocol:
     return client.protocol
 
 
-async def hand_over(wire: SMTPProtocol, mail: bytes, within: float) -> str:
-    """What the server says who took the mail, as far as that came within so many seconds: a 250 is enough.
+async def hand_over(protocol: SMTPProtocol, mail: bytes, within: float) -> str:
+    """Send the mail's data. Returns the server's reply, as far as it came within so many seconds: a 250 is enough.
 
     The mail's lines end in CR and LF. Raises what aiosmtplib does.
     """
-    wire.write(re.sub(rb"(?m)^\.", b"..", mail) + b".\r\n")
+    protocol.write(re.sub(rb"(?m)^\.", b"..", mail) + b".\r\n")
     try:
-        answer = await wire.read_response(timeout=within)
+        answer = await protocol.read_response(timeout=within)
     except aiosmtplib.SMTPException:
-        came = bytes(wire._buffer)  # what the client keeps of an answer whose end it has not seen
+        came = bytes(protocol._buffer)  # what the client has buffered of an incomplete reply
         if _TAKEN.match(came):
             return came[4:].decode("utf-8", "replace")
         raise
@@ -112,7 +110,7 @@ async def _introduce(client: aiosmtplib.SMTP) -> None:
 
 
 async def _encrypt(client: aiosmtplib.SMTP, smtp: Smtp) -> None:
-    """Encrypt where that was asked for or is offered. Never is a password sent in clear over a network by accident."""
+    """Encrypt if that is required or offered. A password is never sent in clear over a network by accident."""
     if smtp.tls or smtp.starttls == "never":
         return
     if client.supports_extension("starttls"):
@@ -128,7 +126,7 @@ async def _encrypt(client: aiosmtplib.SMTP, smtp: Smtp) -> None:
 
 
 def _leave(client: aiosmtplib.SMTP) -> None:
-    """Say QUIT, as RFC 5321 (4.1.1.10) asks for; whatever comes of it is no concern of what was handed in."""
+    """Send QUIT, as RFC 5321 (4.1.1.10) requires; its outcome does not affect the mail that was sent."""
     if not client.is_connected:
         return
     task = asyncio.get_running_loop().create_task(_quit(client))
@@ -145,7 +143,7 @@ async def _quit(client: aiosmtplib.SMTP) -> None:
 
 
 def _abort(client: aiosmtplib.SMTP) -> None:
-    """End the connection at once, with what waits to be sent."""
+    """End the connection at once, dropping unsent data."""
     if isinstance(client.transport, asyncio.WriteTransport):
         client.transport.abort()
     client.close()

@@ -1,7 +1,7 @@
-"""SSH outwards: one guarded connection, its host key compared before anything secret is said, and plain commands.
+"""Outgoing SSH: one guarded connection, its host key verified before any secret is sent, and plain commands.
 
-The socket is opened by the dialer, so the address that a name stands for is judged at the very connection that is used.
-Nothing of this machine takes part: no agent, no key file, no known_hosts, no configuration.
+The socket is opened by the dialer, so the address that a name resolves to is checked for the very connection that is
+used. Nothing of this machine is used: no agent, no key file, no known_hosts, no configuration.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from tocsin.transports.resolver import Unresolved
 if TYPE_CHECKING:
     import asyncssh
 
-KEPT = 16_384
-"""Characters that are kept of each stream of what a command says; the rest is read and dropped."""
+OUTPUT_LIMIT = 16_384
+"""Characters kept of each output stream of a command; the rest is read and dropped."""
 
 
 class SshFailed(Exception):
-    """No conversation came about, in words for people. `cure` is `domain.deliveries.Failed`'s.
+    """The login failed; the text is for people. `retry` is `domain.deliveries.Failed`'s.
 
-    `offered` is the host key that was met where another was expected.
+    `offered` is the host key that was offered if another was expected.
     """
 
     def __init__(
-        self, message: str, cure: Literal["wait", "doubt", "nothing"] = "wait", *, offered: str | None = None
+        self, message: str, retry: Literal["scheduled", "twice", "never"] = "scheduled", *, offered: str | None = None
     ) -> None:
         super().__init__(message)
-        self.cure = cure
+        self.retry = retry
         self.offered = offered
 
 
 def place(host: str, port: int) -> str:
-    """Host and port in one way of writing, so that what is equal looks equal."""
+    """Host and port in canonical form, so that equal ones compare equal."""
     try:
         name = hosts.read(host.partition("%")[0]).removesuffix(".")
     except hosts.Unreadable:  # it was stored by an older version
@@ -70,21 +70,21 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A command that was begun. `status` is None where it ended without one: killed, or the connection was cut.
+class CommandResult:
+    """A command that was started. `status` is None if it ended without one: killed, or the connection was cut.
 
-    `said` is one line of all that it said, for people; `out` its standard output as it came.
+    `summary` is its whole output in one line, for people; `stdout` its standard output as it came.
     """
 
     status: int | None
-    said: str
-    out: str = ""
+    summary: str
+    stdout: str = ""
 
 
 @dataclass(slots=True)
 class _Password:
-    """The password of one conversation (RFC 4252, 4256). It is said once: to be asked again means that it was wrong, or
-    that something else is asked for, such as a code that is good for one time. `more` is whether that happened.
+    """The password of one login (RFC 4252, 4256). It is sent once: a second prompt means that it was wrong, or
+    that something else is requested, such as a one-time code. `more` is whether that happened.
     """
 
     text: str | None = field(repr=False)
@@ -95,7 +95,7 @@ class _Password:
         return text
 
     def answer(self, prompts: Sequence[tuple[str, bool]]) -> list[str] | None:
-        """What to type: the password where one thing is asked that is not echoed, in whatever words; None: give up."""
+        """The answers: the password for a single prompt without echo, whatever its text; None: give up."""
         if not prompts:
             return []
         if len(prompts) == 1 and not prompts[0][1] and (text := self.say()) is not None:
@@ -104,8 +104,8 @@ class _Password:
         return None
 
 
-class NotBegun(Exception):
-    """The server did not confirm that it begins the command; whether it did is unknown where the connection was cut."""
+class CommandNotStarted(Exception):
+    """The server did not confirm the start of the command; if the connection was cut, it is unknown whether it did."""
 
 
 class Session:
@@ -116,38 +116,38 @@ class Session:
         self.host_key = host_key
         self.reached = reached
 
-    async def run(self, command: str, given: str = "") -> Ran:
-        """Run a command with `given` on its standard input. Raises `NotBegun`, and TimeoutError by the caller's own."""
+    async def run(self, command: str, given: str = "") -> CommandResult:
+        """Run a command with `given` on its standard input. Raises `CommandNotStarted`; timeouts are the caller's."""
         import asyncssh
 
         try:
             process = await self._connection.create_process(command, encoding="utf-8", errors="replace")
         except (asyncssh.Error, OSError) as error:
-            raise NotBegun(_line(str(error)) or "the connection was cut") from None
-        said: list[str] = []
-        complaints: list[str] = []
-        with suppress(asyncssh.Error, OSError):  # it did not want to hear it: what it says will tell
+            raise CommandNotStarted(_line(str(error)) or "the connection was cut") from None
+        stdout: list[str] = []
+        stderr: list[str] = []
+        with suppress(asyncssh.Error, OSError):  # it closed its input: its output will show why
             process.stdin.write(given)
             process.stdin.write_eof()
-        await asyncio.gather(_read(process.stdout, said), _read(process.stderr, complaints))
+        await asyncio.gather(_read(process.stdout, stdout), _read(process.stderr, stderr))
         with suppress(asyncssh.Error, OSError):
             await process.wait_closed()
         status = process.exit_status
         known = status if status is not None and status >= 0 else None
-        return Ran(known, _line(" ".join(complaints + said)), "".join(said))
+        return CommandResult(known, _line(" ".join(stderr + stdout)), "".join(stdout))
 
 
 class Ssh:
-    """The one way by which machines are logged in to."""
+    """Logs in to machines."""
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
 
     @asynccontextmanager
     async def login(self, to: Login, host_key: str | None) -> AsyncIterator[Session]:
-        """A session, for as long as the block lasts. Only a server with `host_key` is told anything, if one is given.
+        """A session, for as long as the block lasts. If `host_key` is given, nothing is sent to a server with another.
 
-        Raises `SshFailed`. It has no time-out of its own.
+        Raises `SshFailed`. It has no timeout of its own.
         """
         import asyncssh
 
@@ -194,11 +194,11 @@ class Ssh:
         try:
             return await self._dialer.open(hosts.read(to.host), to.port)
         except hosts.Unreadable as error:
-            raise SshFailed(f"The address cannot be used: {error}", "nothing") from None
+            raise SshFailed(f"The address cannot be used: {error}", "never") from None
         except Unresolved as error:
             raise SshFailed(str(error)) from None
         except Blocked as error:
-            raise SshFailed(str(error), "nothing") from None
+            raise SshFailed(str(error), "never") from None
         except ConnectionRefusedError:
             raise SshFailed(f"Connection refused: nothing listens at {to.place}") from None
         except OSError as error:
@@ -215,7 +215,7 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
     from asyncssh.public_key import get_default_public_key_algs
 
     algorithms = [name.decode() for name in get_default_public_key_algs()]
-    if host_key is not None:  # a server with keys of several kinds shall show the one that is known
+    if host_key is not None:  # a server with keys of several kinds must offer the known one
         kind = host_key.split()[0]
         own = ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
         algorithms = [*own, *(name for name in algorithms if name not in own)]
@@ -223,7 +223,7 @@ def _options(asyncssh: Any, to: Login, host_key: str | None) -> dict[str, Any]:
     try:
         keys = [asyncssh.import_private_key(to.private_key)] if by_key else None
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "nothing") from None
+        raise SshFailed(f"The private key cannot be used: {_line(str(error))}", "never") from None
     return {
         "username": to.username,
         "client_keys": keys,
@@ -246,24 +246,26 @@ def _failed(
         case asyncssh.HostKeyNotVerifiable() if host_key is not None and met:
             return SshFailed(
                 f"The host key of {to.place} has changed: {fingerprint(host_key)} is known, {fingerprint(met[0])} was "
-                "offered. Nothing was said to it. If the machine was set up anew, trust the new key by its "
-                "fingerprint; if not, somebody may stand between",
-                "nothing", offered=met[0],
+                "offered. No credentials were sent. If the machine was reinstalled, trust the new key by its "
+                "fingerprint; if not, this may be an attack",
+                "never", offered=met[0],
             )  # fmt: skip
         case asyncssh.PermissionDenied() if asked_more:
             return SshFailed(
                 f"Authentication failed: {to.place} asks user {to.username} for something besides the password, or for "
-                "the password a second time", "doubt",
+                "the password a second time", "twice",
             )  # fmt: skip
         case asyncssh.PermissionDenied():
             what = "private key" if to.private_key is not None else "password"
             return SshFailed(
-                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "doubt"
+                f"Authentication failed: {to.place} does not accept the {what} of user {to.username}", "twice"
             )
         case asyncssh.KeyExchangeFailed():
-            return SshFailed(f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "doubt")
+            return SshFailed(
+                f"{to.place} and this service know no common SSH algorithm: {_line(str(error))}", "twice"
+            )
     reason = _line(str(error)) or type(error).__name__
-    return SshFailed(f"The SSH conversation with {to.place} broke off before the login: {reason}")
+    return SshFailed(f"The SSH connection to {to.place} was lost before the login: {reason}")
 
 
 def _words(key: asyncssh.SSHKey) -> str:
@@ -271,16 +273,31 @@ def _words(key: asyncssh.SSHKey) -> str:
     return f"{kind} {encoded}"
 
 
-async def _read(stream: Any, said: list[str]) -> None:
+async def _read(stream: Any, parts: list[str]) -> None:
     import asyncssh
 
     try:
         while part := await stream.read(4096):
-            if sum(map(len, said)) < KEPT:
-                said.append(part)
+            if sum(map(len, parts)) < OUTPUT_LIMIT:
+                parts.append(part)
     except (asyncssh.Error, OSError):
         return
 
 
 def _line(text: str) -> str:
     return names.line(text)[:300]
+
+
+def key_problem(key: str) -> str | None:
+    """What is wrong with a private key, as the rule that it breaks; None if it can be used."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
+    load = load_ssh_private_key if key.startswith("-----BEGIN OPENSSH") else load_pem_private_key
+    try:
+        load(key.encode("ascii"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if isinstance(error, TypeError) or "encrypted" in str(error).lower():
+            return "has a passphrase; take it off (ssh-keygen -p), the key is encrypted here"
+        return "must be a private key as ssh-keygen writes it, or PEM"
+    return None

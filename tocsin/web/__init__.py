@@ -1,1 +1,1 @@
-"""The pages."""
+"""The web console: its pages, and what they load."""

@@ -1,4 +1,4 @@
-"""The agent as one file, for machines that have nothing of ours on them: it knows where it came from."""
+"""Serves the agent as one file, for machines without Tocsin; it knows the address that it was downloaded from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAPS = ('SERVICE = ""', 'VERSION = ""')
 
 @get("/agent", include_in_schema=False)
 async def agent(service: Service) -> Response[str]:
-    """For everybody: there is no secret in it, and the token comes from whoever runs it."""
+    """Public: it contains no secret; whoever runs it supplies the token."""
     return Response(text_for(service.public_url), media_type="text/x-python", headers=HEADERS)
 
 
@@ -32,10 +32,10 @@ def text_for(url: str) -> str:
 
 
 def lines(url: str, token: str | None, *, install: bool) -> str:
-    """What to paste on the machine, as one command of a POSIX shell. Without a token there is a place to put it.
+    """What to paste on the machine: one POSIX shell command. Without a token it has a placeholder for it.
 
-    The token comes by a here-document on standard input: no command line holds it, which everybody on the machine
-    could read. The program lies where only root can write.
+    The token is passed by a here-document on standard input, because everybody on the machine can read command lines.
+    The program is written where only root can write.
     """
     file, more = (INSTALLED, " --install") if install else (TRIED, "")
     run = f"curl -fsS {url}/agent > {file} && python3 {file}{more} --token-file -"

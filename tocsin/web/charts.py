@@ -1,8 +1,8 @@
-"""Lines over time as SVG that the server draws. Pure functions.
+"""Line charts over time, rendered as SVG on the server. Pure functions.
 
-Each chart says in words what it shows. Only classes and geometry are in it, so that the style sheet decides on light
-and dark. What is stretched to the width of the page is inside; letters stay as large as they are. No letters lie over
-a line: they stand beside the lines or under them.
+Each chart also says in words what it shows. It contains only classes and geometry, so that the style sheet decides on
+light and dark. The inner SVG is stretched to the width of the page; text is outside it and keeps its size. No text
+covers a line: labels are beside the lines or below them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from tocsin.web.amounts import often, percent
+from tocsin.web.formatting import count_in_words, percent
 
 WIDE, HIGH = 1_000, 200
-"""The units that a line is drawn in; the page stretches them."""
+"""The units that a line is drawn in; the page scales them."""
 ABOVE, PLOT, BELOW = 18, 126, 24
-"""Pixels above, of and below the lines: a chart is as high as all three together."""
+"""Pixels above, of and below the lines; a chart is as high as their sum."""
 GAP = 3.0
-"""Usual distances without a point from which on the line is broken."""
+"""A line is broken after this many times the usual distance without a point."""
 MARKS = (
     (timedelta(hours=1), timedelta(minutes=10)), (timedelta(days=1), timedelta(hours=4)),
     (timedelta(days=7), timedelta(days=1)), (timedelta(days=366), timedelta(days=5)),
 )  # fmt: skip
-"""For ranges up to so long, how far the times below are apart."""
+"""Distance between the time labels, for ranges up to a length."""
 
 Point = tuple[datetime, float]
 Span = tuple[datetime, datetime]
@@ -38,7 +38,7 @@ Words = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: what it is called, and its points, oldest first."""
+    """One line: its name, and its points, oldest first."""
 
     name: str
     points: Sequence[Point]
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart to be put on a page: its title, the latest value, what it shows in words, and the picture."""
+    """A chart for a page: its title, the latest value, what it shows in words, and the SVG."""
 
     title: str
     now: str
@@ -71,18 +71,18 @@ def line_chart(
     means: str = "",
     latest: Point | None = None,
 ) -> Chart:
-    """Lines over time. `key` makes the names in the page unique; `over` is the range in words ("24 h").
+    """Lines over time. `key` makes the ids in the page unique; `over` is the range in words ("24 h").
 
-    The scale ends at `top`, or at the next round number over all values. Where points are missing the line is broken.
-    The first line is filled down to zero; `shaded` are times of incidents, `alarms` of them for going over `threshold`.
-    `means` is how long each point is the mean of, in words, or empty where points are values; `latest` is the latest
-    value of the first line, where points are means.
+    The scale ends at `top`, or at the next round number above all values. Where points are missing the line is broken.
+    The first line is filled down to zero; `shaded` are periods of incidents, `alarms` of which exceeded `threshold`.
+    `means` is the period that each point is the mean of, in words, or empty if points are values; `latest` is the
+    latest value of the first line if points are means.
     """
     lines = [Line(each.name, [point for point in each.points if start <= point[0] <= end]) for each in lines]
     latest = latest if latest and latest[0] >= start else None
     highest = max([value for each in lines for _, value in each.points] + [threshold or 0.0])
     scale = top or round_top(highest)
-    said = describe(
+    message = describe(
         title, lines, over=over, words=words, threshold=threshold, incidents=len(shaded), alarms=alarms, means=means,
         latest=latest, end=end,
     )  # fmt: skip
@@ -108,12 +108,12 @@ def line_chart(
         "svg", *inside, x=0, y=ABOVE, width="100%", height=PLOT, viewBox=f"0 0 {WIDE} {HIGH}",
         preserveAspectRatio="none",
     )
-    named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", said, id=f"{key}-d")
+    named = element("title", f"{title} over {over}", id=f"{key}-t"), element("desc", message, id=f"{key}-d")
     svg = element(
         "svg", *named, *outside, plot, class_="chart plot", role="img", aria_labelledby=f"{key}-t {key}-d"
     )
     last = latest or (lines[0].points[-1] if lines and lines[0].points else None)
-    return Chart(title, "–" if last is None else words(last[1]), said, svg)
+    return Chart(title, "–" if last is None else words(last[1]), message, svg)
 
 
 def describe(
@@ -131,23 +131,23 @@ def describe(
 ) -> str:
     """What a chart shows: "CPU over 24 h: between 3 % and 97 %, now 12 %; over its threshold of 90 % twice".
 
-    The latest value is no longer what is now where points are missing before `end`. How often the threshold was passed
-    is the number of incidents, `alarms`: means hide what was short, and what was short is no incident.
+    Where points are missing before `end`, the latest value is not called current. How often the threshold was exceeded
+    is the number of incidents, `alarms`: means hide short peaks, and short peaks are not incidents.
     """
     parts = []
     for number, each in enumerate(lines):
         if each.points:
-            said = _spread(each.points, words, means, latest if number == 0 else None, end)
-            parts.append(f"{each.name}{':' if means else ''} {said}" if len(lines) > 1 else said)
+            message = _spread(each.points, words, means, latest if number == 0 else None, end)
+            parts.append(f"{each.name}{':' if means else ''} {message}" if len(lines) > 1 else message)
     if not parts:
         return f"{title} over {over}: no readings"
     if threshold is not None:
         limit = f"its threshold of {words(threshold)}"
         highest = max(value for _, value in [*lines[0].points, *([latest] if latest else [])])
         if alarms:
-            parts.append(f"over {limit} {often(alarms)}")
+            parts.append(f"over {limit} {count_in_words(alarms)}")
         elif highest >= threshold:
-            parts.append(f"at times over {limit}, without an incident of it")
+            parts.append(f"at times over {limit}, without an incident")
         elif not (incidents or means):
             parts.append(f"never over {limit}")
     if incidents:
@@ -156,7 +156,7 @@ def describe(
 
 
 def _spread(points: Sequence[Point], words: Words, means: str, latest: Point | None, end: datetime | None) -> str:
-    """Between what values, or means, a line goes, and where it ends."""
+    """The range of a line's values or means, and its last value."""
     values = [value for _, value in points]
     low, high = words(min(values)), words(max(values))
     if means:
@@ -173,12 +173,12 @@ def _spread(points: Sequence[Point], words: Words, means: str, latest: Point | N
 
 
 def is_current(points: Sequence[Point], end: datetime) -> bool:
-    """Whether the line goes on up to `end`."""
+    """Whether the line reaches `end`."""
     return bool(points) and (end - points[-1][0]).total_seconds() <= GAP * _usual(points)
 
 
 def per_second(points: Sequence[Point]) -> list[Point]:
-    """What a counter grew by, a second, from each point to the next. A counter that began anew says nothing."""
+    """A counter's rate per second, from each point to the next. Where the counter was reset there is no rate."""
     return [
         (at, (value - before) / seconds)
         for (since, before), (at, value) in pairwise(points)
@@ -187,7 +187,7 @@ def per_second(points: Sequence[Point]) -> list[Point]:
 
 
 def unbroken(points: Sequence[Point]) -> list[list[Point]]:
-    """The points in stretches: a new one begins where some `GAP` usual distances are without a point."""
+    """The points in runs: a new run begins after `GAP` times the usual distance without a point."""
     if len(points) < 2:
         return [list(points)] if points else []
     usual = _usual(points)
@@ -204,7 +204,7 @@ def _usual(points: Sequence[Point]) -> float:
 
 
 def round_top(highest: float) -> float:
-    """The next of 1, 2, 4, 5, 10, 20 … at or over the value."""
+    """The smallest of 1, 2, 4, 5, 10, 20 … that is at least the value."""
     if highest <= 0:
         return 1.0
     ten = 10.0 ** math.floor(math.log10(highest))
@@ -215,7 +215,7 @@ def round_top(highest: float) -> float:
 
 
 def element(name: str, *inside: str, **attributes: object) -> Markup:
-    """An SVG element. What is not markup is escaped; `class_` and `text_anchor` are `class` and `text-anchor`."""
+    """An SVG element. Plain text is escaped; `class_` and `text_anchor` are `class` and `text-anchor`."""
     given = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()
     )
@@ -239,7 +239,7 @@ def _drawn(points: Sequence[Point], start: datetime, end: datetime, scale: float
 
 
 def _path(dots: Sequence[tuple[int, int]]) -> str:
-    """A path in whole, relative steps: a third of the bytes that it would take otherwise."""
+    """A path in integer, relative steps, which takes a third of the bytes."""
     steps = " ".join(
         f"{right - x} {down - y}" for (x, y), (right, down) in pairwise(dots) if (x, y) != (right, down)
     )
@@ -256,7 +256,7 @@ def _left(text: str, y: int) -> Markup:
 
 
 def _times(start: datetime, end: datetime, zone: str) -> Iterator[Markup]:
-    """Times below, on round hours or days of the reader's zone."""
+    """Time labels below, on round hours or days of the viewer's time zone."""
     apart = next((step for longest, step in MARKS if end - start <= longest), MARKS[-1][1])
     form = "%H:%M" if apart < timedelta(days=1) else "%a" if apart < timedelta(days=5) else "%d %b"
     at = start.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -266,7 +266,7 @@ def _times(start: datetime, end: datetime, zone: str) -> Iterator[Markup]:
             yield element(
                 "text", at.strftime(form), x=f"{share * 100:.1f}%", y=ABOVE + PLOT + BELOW - 8, text_anchor="middle"
             )
-        at += apart  # by the wall clock, since the zone is one
+        at += apart  # wall-clock arithmetic, since the datetime is in a zone
 
 
 def _x(at: datetime, start: datetime, end: datetime) -> int:

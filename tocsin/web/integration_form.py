@@ -1,4 +1,4 @@
-"""An integration's settings as a form has them, and back: what the type says of its fields, nothing of its own."""
+"""Converts an integration's settings to form values and back, as its type describes its fields."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from tocsin.domain.errors import Refused
 from tocsin.integrations.base import Field, IntegrationType
 
 GENERAL = "form"
-"""The place of what is said of the form as a whole."""
+"""The key of errors that concern the form as a whole."""
 
 
 def given(kind: IntegrationType, form: Mapping[str, str], *, changing: bool = False) -> dict[str, Any]:
-    """The settings as a caller of the API would give them. A secret that is left empty is not given, so it stays;
-    when `changing`, anything else that is left empty is taken away.
+    """The settings as a caller of the API would send them. An empty secret is left out, so that it is kept; when
+    `changing`, any other empty field is removed.
     """
     found: dict[str, Any] = {}
     for field in kind.fields:
         text = form.get(field.name, "").replace("\r\n", "\n").strip()
         if text:
             found[field.name] = _value(field, text)
-        elif field.required or (changing and field.name not in kind.secret and field.kind != "number"):
+        elif field.required or (changing and field.name not in kind.secret_settings and field.kind != "number"):
             found[field.name] = "" if field.required else None
     return found
 
 
 def values(kind: IntegrationType, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The form of what is stored, without its secrets."""
+    """The form values of stored settings, without secrets."""
     return {
         field.name: ", ".join(settings[field.name]) if field.kind == "list" else str(settings[field.name])
         for field in kind.fields
-        if field.name not in kind.secret and settings.get(field.name) is not None
+        if field.name not in kind.secret_settings and settings.get(field.name) is not None
     }
 
 
 def errors(kind: IntegrationType, refused: Refused) -> dict[str, str]:
-    """By field; what is said of no field stands under the first one. Raises what is no refusal of values."""
+    """Messages by field; one without a field goes to the first field. Reraises refusals that are not about values."""
     if refused.status not in (422, 429, 503):
         raise refused
     found = {each.field.removeprefix("settings."): each.message for each in refused.details}

@@ -1,6 +1,6 @@
-"""Pages that keep themselves true: server-sent events that say when to look again, nothing more.
+"""Keeps open pages up to date: server-sent events that only tell a page to reload its parts.
 
-What changed is not in the event, so nothing travels that a page would not show, and a lost event loses nothing.
+Events do not say what changed, so nothing is sent that a page would not show, and a lost event loses nothing.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
@@ -15,48 +15,48 @@ import asyncpg
 from litestar import get
 from litestar.response import Stream
 
-from tocsin.domain.remembered import Remembered
-from tocsin.storage import changes
-from tocsin.storage.database import UNAVAILABLE
+from tocsin.domain.ttl_cache import TTLCache
+from tocsin.storage.postgres import changes
+from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.web.session import Service, Viewer
 
 EVERY = 1.0
-"""Seconds between two looks, for however many readers of a project together."""
+"""Seconds between two look-ups, shared by all readers of a project."""
 HEARTBEAT = 15.0
-MOST_STREAMS = 200
-"""Of one process; who comes later sees pages as they were loaded."""
-MOST_EACH = 5
-"""Of one person: whoever opens one more reads on, and the page that they opened first waits for its turn."""
+MAX_STREAMS = 200
+"""Per process; further viewers see pages as they were loaded."""
+MAX_EACH = 5
+"""Per person: opening one more ends the oldest, which retries later."""
 RETRY, RETRY_LATER = 2_000, 60_000
-"""Milliseconds after which a browser comes back."""
+"""Milliseconds after which a browser reconnects."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
-_seen: Remembered[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = Remembered(MOST_STREAMS, EVERY / 2)
-_shown: Remembered[asyncpg.Pool, set[tuple[UUID, UUID]]] = Remembered(10, EVERY / 2)
+_seen: TTLCache[tuple[asyncpg.Pool, UUID, frozenset[str]], object] = TTLCache(MAX_STREAMS, EVERY / 2)
+_shown: TTLCache[asyncpg.Pool, set[tuple[UUID, UUID]]] = TTLCache(10, EVERY / 2)
 _streams: dict[asyncio.Event, Viewer] = {}
-"""Those that are open, oldest first: what ends one, and who reads it."""
+"""Open streams, oldest first: the event that ends one, and its viewer."""
 
 
 @get("/live", include_in_schema=False)
 async def live(viewer: Viewer, service: Service, of: str = "") -> Stream:
-    """`changed` whenever something of the topics (`of=incidents,deliveries`; none means all) is not as it was."""
+    """Sends `changed` whenever something in the topics (`of=incidents,deliveries`; none means all) has changed."""
     topics = frozenset(changes.TOPICS).intersection(of.split(",")) or frozenset(changes.TOPICS)
     return Stream(_events(viewer, service, topics), media_type="text/event-stream", headers=HEADERS)
 
 
 def close() -> None:
-    """End all streams, so that no reader keeps the process from ending."""
+    """End all streams, so that no viewer keeps the process from ending."""
     for ended in _streams:
         ended.set()
 
 
 async def _events(viewer: Viewer, service: Service, topics: frozenset[str]) -> AsyncIterator[str]:
     own = [ended for ended, reader in _streams.items() if reader.user_id == viewer.user_id]
-    if len(own) >= MOST_EACH:
+    if len(own) >= MAX_EACH:
         own[0].set()
         del _streams[own[0]]
-    if len(_streams) >= MOST_STREAMS:
+    if len(_streams) >= MAX_STREAMS:
         yield f"retry: {RETRY_LATER}\n\n"
         return
     ended = asyncio.Event()
@@ -64,10 +64,10 @@ async def _events(viewer: Viewer, service: Service, topics: frozenset[str]) -> A
     try:
         yield f"retry: {RETRY}\n\n"
         known = await _state(service.pool, viewer.project_id, topics)
-        said = time.monotonic()
+        sent_at = time.monotonic()
         while True:
             if await _wait(ended, EVERY):
-                if ended not in _streams:  # given up for a younger one: it shall not take that one's place at once
+                if ended not in _streams:  # replaced by a newer one: it must not immediately replace that one in turn
                     yield f"retry: {RETRY_LATER}\n\n"
                 return
             if not await _may_look(service.pool, viewer):
@@ -75,10 +75,10 @@ async def _events(viewer: Viewer, service: Service, topics: frozenset[str]) -> A
             now = time.monotonic()
             state = await _state(service.pool, viewer.project_id, topics)
             if state is not None and state != known:
-                known, said = state, now
+                known, sent_at = state, now
                 yield "event: changed\ndata:\n\n"
-            elif now - said >= HEARTBEAT:
-                said = now
+            elif now - sent_at >= HEARTBEAT:
+                sent_at = now
                 yield ": still here\n\n"
     finally:
         _streams.pop(ended, None)
@@ -93,8 +93,8 @@ async def _wait(ended: asyncio.Event, seconds: float) -> bool:
 
 
 async def _may_look(pool: asyncpg.Pool, viewer: Viewer) -> bool:
-    """Whether the session lives, and shows the project still: looked up once a second for all streams together. What
-    was known of them when this one was not open yet says nothing of it; while the database is away nothing is shown.
+    """Whether the session is valid and still shows the project: looked up once a second for all streams together. A
+    result from before this stream was opened does not count; while the database is unavailable, nothing is sent.
     """
     own = viewer.session_id, viewer.project_id
     asked = time.monotonic()
@@ -110,7 +110,7 @@ async def _may_look(pool: asyncpg.Pool, viewer: Viewer) -> bool:
 
 
 async def _state(pool: asyncpg.Pool, project_id: UUID, topics: frozenset[str]) -> object:
-    """What is there now, looked up once for all who ask within a second; None while the database is away."""
+    """The current state, looked up once a second for all who ask; None while the database is unavailable."""
     place = pool, project_id, topics
     if (known := _seen.get(place)) is not None:
         return known

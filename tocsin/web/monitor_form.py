@@ -1,17 +1,15 @@
-"""A monitor's settings as a form has them, and back: the same rules as the API's."""
+"""Converts a monitor's settings to form values and back. The rules are those of `actions.monitors`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from tocsin.actions.monitors import MonitorFields
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
-from tocsin.domain import names
-from tocsin.domain.errors import Refused, invalid, invalid_field
-from tocsin.domain.monitors import Target, Wanted
-from tocsin.settings import Settings
-from tocsin.transports.guard import Guard
+from tocsin.domain.errors import Refused, invalid_field
+from tocsin.domain.monitors import MonitorConfig
 
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
@@ -19,42 +17,34 @@ FRESH: Mapping[str, str] = {
 }  # fmt: skip
 
 
-async def wanted(form: Mapping[str, str], settings: Settings, *, paused: bool = False) -> tuple[Wanted, str | None]:
-    """What is to be watched, and why it cannot be reached at present, if so. Raises `Refused` (422).
+def given(form: Mapping[str, str]) -> MonitorFields:
+    """The settings as a caller of the API would send them. Raises `Refused` (422).
 
-    The address decides on the type of check; what that type knows nothing of is left out.
+    The address decides the type of check; fields that the type does not have are left out.
     """
     url = form.get("url", "").strip()
     if not url:
         raise invalid_field("url", "is required")
     if "://" not in url:
         url = f"https://{url}"
-    kind = base.of(None, url)
-    web = kind.check_type == "http"
-    target = kind.validate(
-        Target(
-            url=url,
-            check_type=kind.check_type,
-            timeout=_number(form, "timeout"),
-            expected_status=_statuses(form.get("expected_status", "")) if web else None,
-            keyword=form.get("keyword", "").strip() or None if web else None,
-        )
-    )
-    given = form.get("name", "").strip()
-    name = names.checked("name", given) if given else target.url
+    web = base.of(None, url).check_type == "http"
     confirmations = _number(form, "confirmations")
     if not confirmations.is_integer():
         raise invalid_field("confirmations", "must be a whole number")
-    made = Wanted(name, target, _number(form, "interval"), int(confirmations), paused)
-    if wrong := domain.check_numbers(made, least_interval(settings)):
-        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
-    guard, host = Guard(settings.allow_networks), base.host_of(target.url)
-    guard.check_given(host, "url")
-    return made, await guard.warning(host)
+    return MonitorFields(
+        name=form.get("name", ""),
+        url=url,
+        check_type=None,
+        interval=_number(form, "interval"),
+        timeout=_number(form, "timeout"),
+        confirmations=int(confirmations),
+        expected_status=_statuses(form.get("expected_status", "")) if web else None,
+        keyword=form.get("keyword", "").strip() or None if web else None,
+    )
 
 
-def values(stored: Wanted) -> dict[str, str]:
-    """The form of what is stored."""
+def values(stored: MonitorConfig) -> dict[str, str]:
+    """The form values of stored settings."""
     target = stored.target
     expected = target.expected_status
     listed = expected if isinstance(expected, list) else [] if expected is None else [expected]
@@ -70,14 +60,10 @@ def values(stored: Wanted) -> dict[str, str]:
 
 
 def errors(refused: Refused) -> dict[str, str]:
-    """By field; raises what is no refusal of values."""
+    """Messages by field; reraises refusals that are not about values."""
     if refused.status != 422 or not refused.details:
         raise refused
     return {each.field: each.message for each in refused.details}
-
-
-def least_interval(settings: Settings) -> float:
-    return domain.LEAST_INTERVAL if settings.production else domain.LEAST_INTERVAL_IN_DEVELOPMENT
 
 
 def _number(form: Mapping[str, str], name: str) -> float:
@@ -89,7 +75,7 @@ def _number(form: Mapping[str, str], name: str) -> float:
 
 
 def _statuses(text: str) -> Any:
-    """`2xx`, or `200, 3xx` as a list; what is no status is refused by the type of check."""
+    """`2xx`, or `200, 3xx` as a list; the type of check refuses anything that is not a status."""
     named = [each.strip() for each in text.split(",") if each.strip()]
     parts = [int(each) if each.isascii() and each.isdecimal() and len(each) < 9 else each for each in named]
     return None if not parts else parts[0] if len(parts) == 1 else parts

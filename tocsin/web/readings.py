@@ -1,4 +1,4 @@
-"""How a server fares, in words and small marks: what every list and heading says about one."""
+"""A server's status and readings, in words and meters, for lists and headings."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from markupsafe import Markup
 
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import WARNINGS
-from tocsin.storage.server_list import Watched
-from tocsin.storage.servers import Server
-from tocsin.web.amounts import percent, size
-from tocsin.web.marks import meter
+from tocsin.storage.monitoring.server_list import ServerOverview
+from tocsin.storage.monitoring.servers import Server
+from tocsin.web.formatting import percent, size
+from tocsin.web.sparklines import meter
 
 TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong"}
 SLACK = 30.0
-"""Seconds beyond those that a server may be silent before it is called so: an incident may still be on its way."""
+"""Seconds beyond its downtime alert before a server is shown as silent: an incident may be about to open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One of the three figures: its label, in percent, in words, and as a meter."""
+    """One of the three readings: its label, in percent, in words, and as a meter."""
 
     label: str
     value: str
@@ -30,8 +30,8 @@ class Reading:
     meter: Markup
 
 
-def state(watched: Watched, now: datetime) -> tuple[str, str]:
-    """The kind (`ok`, `warn`, `bad`) and the word."""
+def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
+    """The badge: its kind (`ok`, `warn`, `bad`) and its text."""
     if "downtime" in watched.ongoing:
         return "bad", TROUBLE["downtime"]
     if watched.ongoing:
@@ -39,7 +39,7 @@ def state(watched: Watched, now: datetime) -> tuple[str, str]:
         return kind, ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
     after = (watched.server.alerts["downtime"] or {"after": domain.DEFAULT_AFTER})["after"]
     if (now - watched.seen_at).total_seconds() > after + SLACK:
-        return "warn", "silent"
+        return "warn", "not reporting"
     return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")
 
 
@@ -48,7 +48,7 @@ def name(server: Server) -> str:
 
 
 def readings(server: Server) -> list[Reading]:
-    """CPU, RAM and disk, those that there are."""
+    """CPU, RAM and disk, as far as they are reported."""
     found = []
     for label, kind, metric, total in (
         ("CPU", "cpu", "cpu_used", None),

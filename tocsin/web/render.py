@@ -1,4 +1,4 @@
-"""From a template to an answer, and from a refusal to a page."""
+"""Renders templates to responses, and refusals to pages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from markupsafe import Markup
 
+from tocsin.actions.base import READERS_ONLY_READ
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import WARNINGS
-from tocsin.web import texts
+from tocsin.web import messages
 from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
 
 if TYPE_CHECKING:
@@ -38,21 +39,38 @@ def page(
 ) -> Response[str]:
     """A page from the template, which extends `base.html`. Without a viewer there is no navigation and no script.
 
-    What a form before had to say is shown, and forgotten.
+    A pending flash message is shown once.
     """
     full = viewer if isinstance(viewer, Viewer) else None
-    said = full.said if full else None
+    flash_message = full.flash_message if full else None
     text = _environment().get_template(template).render(
-        viewer=full, person=viewer, title=title, said=said, navigation=texts.NAVIGATION,
+        viewer=full, person=viewer, title=title, flash_message=flash_message, navigation=messages.NAVIGATION,
         csrf=lambda: _csrf(viewer), **context,
     )
-    cookies = [Cookie(key=FLASH, value="", max_age=0, path="/", httponly=True, samesite="lax")] if said else []
+    cookies = [Cookie(key=FLASH, value="", max_age=0, path="/", httponly=True, samesite="lax")] if flash_message else []
     headers = {**HEADERS, "Vary": "Cookie"}
     return Response(text, status_code=status_code, media_type="text/html", headers=headers, cookies=cookies)
 
 
+def message(
+    title: str, *paragraphs: str, viewer: Viewer | None = None, form: str = "", token: str = "", on: str = "",
+    status: int = 200,
+) -> Response[str]:
+    """A page with only a message, and a button that goes `on` to an address, or a `form` of the template."""
+    return page(
+        "message.html", viewer, title=title, status_code=status, paragraphs=paragraphs, form=form, token=token, on=on
+    )
+
+
+def broken(form: str = "") -> Response[str]:
+    """The page for a link from an email that is not ours or was not copied completely."""
+    return message(
+        messages.LINK_BROKEN, messages.COPY_WHOLE + (f" {messages.NEW_ONE}" if form else ""), form=form, status=400
+    )
+
+
 def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
-    """A refusal as a page: in words, with a way on. Who must sign in first is led there, and back."""
+    """A refusal as a page, with a way to continue. Anybody who must sign in is redirected there, and back."""
     if refused.code == SIGN_IN_NEEDED:
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         reading = request.method in ("GET", "HEAD")
@@ -61,25 +79,23 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
         return redirect("/projects")
     paragraphs = [refused.message.rstrip(".") + "."]
     if refused.status == 404:
-        paragraphs = [texts.NO_PAGE]
-    answer = page(
-        "message.html", None, title=texts.TITLES.get(refused.status, texts.TITLES[500]), status_code=refused.status,
-        paragraphs=paragraphs, form="", token="", on="/",
-    )
+        paragraphs = [messages.NO_PAGE]
+    title = messages.TITLES.get(refused.status, messages.TITLES[500])
+    answer = message(title, *paragraphs, status=refused.status, on="/")
     answer.headers.update(refused.headers)
     return answer
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2  # heavy, and an API that nobody looks at needs none of it
+    import jinja2  # heavy, and not needed until somebody opens a page
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
-    environment.globals["texts"] = texts
+    environment.globals.update(READERS_ONLY_READ=READERS_ONLY_READ)
     return environment
 
 
@@ -89,7 +105,7 @@ def _public(key: UUID, prefix: str) -> str:
 
 
 def _gravity(incident_type: str) -> str:
-    """The class of colour of an incident that lasts: `{{ type|gravity }}`"""
+    """The CSS class of an ongoing incident: `{{ type|gravity }}`"""
     return "warn" if incident_type in WARNINGS else "bad"
 
 
@@ -101,7 +117,7 @@ def _csrf(viewer: Viewer | Person | None) -> Markup:
 
 
 def moment(value: datetime | None) -> Markup:
-    """A time as an element: in UTC by us, in the reader's zone by the script. A dash where there is none."""
+    """A time as an element: in UTC here, in the viewer's time zone by the script. A dash for None."""
     if value is None:
         return Markup("–")
     at = value.astimezone(UTC)
@@ -109,7 +125,7 @@ def moment(value: datetime | None) -> Markup:
 
 
 def ago(value: datetime | None) -> Markup:
-    """How long ago (or how soon) a time is; the whole time on pointing at it."""
+    """How long ago (or how soon) a time is; the full time as a tooltip."""
     if value is None:
         return Markup("–")
     at, seconds = value.astimezone(UTC), (datetime.now(UTC) - value).total_seconds()
@@ -120,7 +136,7 @@ def ago(value: datetime | None) -> Markup:
 
 
 def left(value: datetime) -> str:
-    """How long it is until then: `7 d`."""
+    """The time left until then: `7 d`."""
     return lasting((value - datetime.now(UTC)).total_seconds())
 
 

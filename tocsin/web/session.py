@@ -1,4 +1,4 @@
-"""Who looks at a page, what they may do, and the cookies and forms that carry it."""
+"""Who views a page, what they may do, and their cookies and forms."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
+from tocsin.actions.base import INSTALLATION, MEMBERS, Actor, require
 from tocsin.domain import clients, ids, urls
 from tocsin.domain.errors import Refused
 from tocsin.settings import Settings
-from tocsin.storage import sessions
-from tocsin.storage.accounts import Role
-from tocsin.storage.passwords import Asker
-from tocsin.storage.secrets import Vault
-from tocsin.storage.sessions import Membership, SignedIn
-from tocsin.web import texts
+from tocsin.storage.accounts import sessions
+from tocsin.storage.accounts.accounts import Role
+from tocsin.storage.accounts.passwords import Requester
+from tocsin.storage.accounts.sessions import Membership, SignedIn
+from tocsin.storage.postgres.secrets import Vault
+from tocsin.web import messages
 
 AnyRequest = Request[Any, Any, Any]
 
 SESSION_SECONDS = 30 * 86_400
 FLASH = "said"
 ZONE = "zone"
-MOST_FIELDS, MOST_ESCAPES = 2_000, 22_000
-"""Of a form. The longest that is read has as many percent signs where none of its text is ASCII."""
-LONGEST_TOKEN = 200
-LONGEST_COOKIE = 4_096
-"""What browsers keep of one (RFC 6265, 6.1)."""
-LONGEST_ZONE = 60
+MAX_FIELDS, MAX_ESCAPES = 2_000, 22_000
+"""Of a form. The longest accepted one has that many percent signs if none of its text is ASCII."""
+MAX_TOKEN_LENGTH = 200
+MAX_COOKIE_LENGTH = 4_096
+"""What browsers must support (RFC 6265, 6.1)."""
+MAX_ZONE_LENGTH = 60
 
 
 @runtime_checkable
 class Service(Protocol):
-    """What the pages need of the service that they are part of."""
+    """What the pages need from the service."""
 
     pool: asyncpg.Pool
     settings: Settings
@@ -49,12 +50,12 @@ class Service(Protocol):
 
 
 class Viewer:
-    """Who looks at a page, in their current project. Immutable by convention.
+    """Somebody who views a page, in their current project. Immutable by convention.
 
-    `zone` is the reader's time zone by its IANA name, `said` what the last form has to say: (text, whether it is good).
+    `zone` is their time zone by its IANA name, `flash_message` the result of the last form: (text, whether it is good).
     """
 
-    # No dataclass: the framework would look into one, field by field, for each handler.
+    # Not a dataclass: the framework would inspect its fields for each handler.
 
     def __init__(self, person: Person, current: Membership, csrf: str, request: AnyRequest) -> None:
         self.user_id: UUID = person.user_id
@@ -73,7 +74,17 @@ class Viewer:
         self.zone: str = _zone(request)
         self.path: str = request.url.path
         self.reads: bool = request.method == "GET"
-        self.said: tuple[str, bool] | None = flash(request)
+        self.flash_message: tuple[str, bool] | None = flash(request)
+
+    @property
+    def actor(self) -> Actor:
+        """The actor of actions in the current project."""
+        return Actor(self.project_id, self.role, self.email, self.plan, self.user_id)
+
+    @property
+    def person(self) -> Actor:
+        """As `actor`, for actions on their own account or the installation."""
+        return Actor(INSTALLATION, "operator" if self.operator else "person", self.email, user_id=self.user_id)
 
     @property
     def writes(self) -> bool:
@@ -82,7 +93,7 @@ class Viewer:
 
 
 class Person:
-    """Somebody who is signed in, in a project or in none."""
+    """Somebody who is signed in, with or without a project."""
 
     def __init__(self, found: SignedIn, csrf: str, request: AnyRequest) -> None:
         self.user_id = found.user_id
@@ -95,15 +106,20 @@ class Person:
         self.current = found.current
         self.csrf = csrf
 
+    @property
+    def actor(self) -> Actor:
+        """The actor of actions outside any project."""
+        return Actor(INSTALLATION, "operator" if self.operator else "person", self.email, user_id=self.user_id)
+
 
 async def signed_in(request: AnyRequest) -> Person | None:
     """Who is signed in, if anybody."""
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
-    if not token or len(token) > LONGEST_TOKEN:
+    if not token or len(token) > MAX_TOKEN_LENGTH:
         return None
     async with service.pool.acquire() as tx:
-        found = await sessions.who(tx, service.vault, token)
+        found = await sessions.session_of_token(tx, service.vault, token)
     return Person(found, csrf_of(service.vault, token), request) if found else None
 
 
@@ -111,7 +127,7 @@ async def person(request: AnyRequest) -> Person:
     """The dependency `person`: somebody signed in, perhaps without a project. Raises `Refused` (401)."""
     found = await signed_in(request)
     if found is None:
-        raise Refused(401, SIGN_IN_NEEDED, texts.SIGN_IN_NEEDED)
+        raise Refused(401, SIGN_IN_NEEDED, messages.SIGN_IN_NEEDED)
     return found
 
 
@@ -119,7 +135,7 @@ async def viewer(request: AnyRequest) -> Viewer:
     """The dependency `viewer`. Raises `Refused`, which the pages turn into a way to sign in, or to a project."""
     found = await person(request)
     if found.current is None:
-        raise Refused(403, PROJECT_NEEDED, texts.PROJECT_NEEDED)
+        raise Refused(403, PROJECT_NEEDED, messages.PROJECT_NEEDED)
     return Viewer(found, found.current, found.csrf, request)
 
 
@@ -146,7 +162,7 @@ def cookie(request: AnyRequest, name: str) -> str:
     for each in request.headers.get("cookie", "").split(";"):
         key, _, value = each.partition("=")
         if key.strip() == name:
-            return value.strip() if len(value) <= LONGEST_COOKIE else ""
+            return value.strip() if len(value) <= MAX_COOKIE_LENGTH else ""
     return ""
 
 
@@ -164,52 +180,52 @@ def no_session(service: Service) -> Cookie:
     )
 
 
-def redirect(to: str, said: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
-    """303 to another page of ours, which shows what is `said` once; `good` tells news from trouble."""
+def redirect(to: str, flash_message: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
+    """303 to another page of ours, which shows `flash_message` once; `good` is whether it reports success."""
     cookies = list(cookies or [])
-    if said:
-        value = base64.urlsafe_b64encode(_flash.encode((said[:1_000], good))).decode()
+    if flash_message:
+        value = base64.urlsafe_b64encode(_flash_encoder.encode((flash_message[:1_000], good))).decode()
         cookies.append(Cookie(key=FLASH, value=value, max_age=60, path="/", httponly=True, samesite="lax"))
     headers = {"Location": local(to), "Cache-Control": "no-store"}
     return Response("", status_code=303, headers=headers, cookies=cookies, media_type="text/html")
 
 
 def local(to: str) -> str:
-    """The address if it is one of our own pages, else the first page: nobody is sent elsewhere by a link to us."""
+    """The address if it is one of our own pages, else `/`: a link to us never redirects to another site."""
     if not to.startswith("/") or to.startswith(("//", "/\\")) or not to.isprintable() or urlsplit(to).netloc:
         return "/"
     return quote(to, safe="/?&=#%:+,.~-_@!$'()*;")
 
 
 def flash(request: AnyRequest) -> tuple[str, bool] | None:
-    """What the last `redirect` has to say, and whether it is good."""
+    """The message of the last `redirect`, and whether it reports success."""
     try:
-        said: tuple[str, bool] = _said.decode(base64.urlsafe_b64decode(cookie(request, FLASH)))
+        flash_message: tuple[str, bool] = _flash_decoder.decode(base64.urlsafe_b64decode(cookie(request, FLASH)))
     except (ValueError, msgspec.DecodeError):
         return None
-    return said
+    return flash_message
 
 
-_flash = msgspec.json.Encoder()
-_said = msgspec.json.Decoder(tuple[str, bool])
+_flash_encoder = msgspec.json.Encoder()
+_flash_decoder = msgspec.json.Decoder(tuple[str, bool])
 
 
 def network(request: AnyRequest) -> str:
-    """Where the request comes from, as limits count it."""
+    """The client's network, as limits count it."""
     service: Service = request.app.state.service
     return clients.network_of(request.scope, service.settings.trusted_proxies)
 
 
-def asker(request: AnyRequest) -> Asker:
+def requester(request: AnyRequest) -> Requester:
     """Somebody with a session or a link of ours, for whom a password is computed."""
-    return Asker(network(request), True, request.receive)
+    return Requester(network(request), True, request.receive)
 
 
 def _zone(request: AnyRequest) -> str:
     name = cookie(request, ZONE).replace("%2F", "/")
     try:
-        return ZoneInfo(name).key if name and len(name) <= LONGEST_ZONE else "UTC"
-    except (ValueError, OSError, KeyError):  # no such name, a folder of names, a file of another kind
+        return ZoneInfo(name).key if name and len(name) <= MAX_ZONE_LENGTH else "UTC"
+    except (ValueError, OSError, KeyError):  # no such zone, a folder of zones, or another kind of file
         return "UTC"
 
 
@@ -217,7 +233,7 @@ def _zone(request: AnyRequest) -> str:
 
 
 class Form(Mapping[str, str]):
-    """What a form was sent with: the last value of each field as text; `getall` where there are several."""
+    """A submitted form: the last value of each field as text; `getall` for repeated fields."""
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
         self._fields = fields
@@ -232,59 +248,60 @@ class Form(Mapping[str, str]):
         return len(self._fields)
 
     def getall(self, name: str) -> list[str]:
-        """All values of the field, none where it was not sent."""
+        """All values of the field; empty if it was not sent."""
         return list(self._fields.get(name, ()))
 
 
 async def fields(request: AnyRequest, viewer: Viewer | Person, *, readers: bool = False) -> Form:
-    """The form of somebody signed in. Raises `Refused` (403) where another site sent it, or a reader, who may send only
-    what changes nothing but their own (`readers`).
+    """The form of somebody signed in. Raises `Refused` (403) if another site or a reader sent it. Readers may only send
+    forms that change nothing but their own account (`readers`); actions refuse them too, but later.
     """
     form = await open_fields(request)
     service: Service = request.app.state.service
     token = cookie(request, cookie_name(service))
     if not any(hmac.compare_digest(form.get("csrf", ""), each) for each in _csrfs(service.vault, token)):
-        raise Refused(403, "forbidden", texts.OLD_FORM)
-    if isinstance(viewer, Viewer) and not viewer.writes and not readers:
-        raise Refused(403, "forbidden", texts.READERS_ONLY_READ)
+        raise Refused(403, "forbidden", messages.OLD_FORM)
+    if isinstance(viewer, Viewer) and not readers:
+        require(viewer.actor, MEMBERS)
     return form
 
 
 async def open_fields(request: AnyRequest) -> Form:
-    """The form of somebody who need not be signed in. Raises `Refused` (403) where another site sent it."""
+    """The form of somebody who need not be signed in. Raises `Refused` (403) if another site sent it."""
     check_origin(request)
     body = await request.body()
-    if body.count(b"&") >= MOST_FIELDS or body.count(b"%") > MOST_ESCAPES:
+    if body.count(b"&") >= MAX_FIELDS or body.count(b"%") > MAX_ESCAPES:
         return Form({})
     return Form(parse_qs(body.decode("utf-8", "replace").replace("\0", ""), keep_blank_values=True))
 
 
 def check_origin(request: AnyRequest) -> None:
-    """Refuse what a browser sends on behalf of another site. What is no browser sends neither header.
+    """Refuse what a browser sends on behalf of another site. Clients that are not browsers send neither header.
 
-    Our origin is that of TOCSIN_PUBLIC_URL; where nobody has set it, whatever host we are asked by.
+    Our origin is that of TOCSIN_PUBLIC_URL; if it is not set, the host that the request names.
     """
     fetched = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     service: Service = request.app.state.service
-    if origin is None or origin == "null":  # of a sandboxed frame, say; not of our own pages, but for HEADERS' policy
+    # `null` comes from a sandboxed frame, for example; never from our own pages, thanks to their Referrer-Policy.
+    if origin is None or origin == "null":
         ours = origin is None or fetched == "same-origin"
     elif service.settings.public_url:
         ours = origin == origin_of(service.settings.public_url)
     else:
         ours = origin.partition("://")[2] == request.headers.get("host", "").lower()
     if (fetched or "same-origin") not in ("same-origin", "none") or not ours:
-        raise Refused(403, "forbidden", texts.FOREIGN_FORM)
+        raise Refused(403, "forbidden", messages.FOREIGN_FORM)
 
 
 def origin_of(text: str) -> str:
-    """Scheme and authority as browsers send them, without the port that goes without saying (RFC 6454, 6.2)."""
+    """Scheme and authority as browsers send them, without the default port (RFC 6454, 6.2)."""
     url = urls.read(text)
     return f"{url.scheme}://{url.authority}"
 
 
 def csrf_of(vault: Vault, token: str) -> str:
-    """What a session's forms carry: nobody can tell it without the session."""
+    """The CSRF token of a session's forms: it cannot be guessed without the session."""
     return _csrfs(vault, token)[0]
 
 

@@ -1,37 +1,37 @@
-"""The site as a whole: the routes of every file beside this one, what they are given, and how they refuse."""
+"""The site as a whole: the routes of all pages, their dependencies, and how refusals are rendered."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from litestar import Response
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler, Scope
 
+from tocsin.domain import discovery
 from tocsin.domain.errors import Refused
 from tocsin.web import render, session
 from tocsin.web.session import AnyRequest
 
 DEPENDENCIES = {"viewer": Provide(session.viewer), "person": Provide(session.person)}
-"""What a handler gets by naming it: a `Viewer`, or a `Person` where being in a project does not matter."""
+"""What a handler gets by naming it: a `Viewer`, or a `Person` if it does not need a project."""
 
 PACKAGE = __name__.rpartition(".")[0]
 
 
 def routes() -> Iterator[ControllerRouterHandler]:
-    """The `routes` of every file in this folder that has some."""
-    for found in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-        if found.name != __name__.rpartition(".")[2]:
-            yield from getattr(importlib.import_module(f"{PACKAGE}.{found.name}"), "routes", ())
+    """The `routes` of every module in this folder and in `pages`."""
+    for module in chain(discovery.modules(PACKAGE), discovery.modules(f"{PACKAGE}.pages")):
+        if module.__name__ != __name__:
+            yield from getattr(module, "routes", ())
 
 
 def refusal(
     request: AnyRequest, error: Exception, judge: Callable[[Scope, BaseException], Refused]
 ) -> Response[Any] | None:
-    """The refusal as a page where a page was asked for; None where it was not."""
+    """The refusal as a page if a page was requested, else None."""
     handler = request.scope.get("route_handler")
     module = getattr(getattr(handler, "fn", None), "__module__", "")
     reads_pages = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/v1/")

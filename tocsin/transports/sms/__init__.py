@@ -1,4 +1,4 @@
-"""Text messages outwards: one file beside this is one provider, chosen by the operator's settings."""
+"""Outgoing SMS: each file next to this one is one provider, chosen by the operator's settings."""
 
 from __future__ import annotations
 
@@ -14,88 +14,88 @@ from tocsin.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The provider has it. `id` is the provider's own name for it, by which it may report later."""
+class Accepted:
+    """The provider accepted it. `id` is the provider's id for it, used in later reports."""
 
     id: str
     status_code: int | None
-    said: str
+    response: str
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says later of a message that it had taken: `error` is None where the phone has it."""
+    """A provider's later report on a message that it accepted: `error` is None if it was delivered."""
 
     id: str
-    said: str
+    response: str
     error: str | None
 
 
-class TextRefused(Exception):
-    """The message was not taken; the text says why in one line. The fields are those of `Failed`."""
+class SmsRefused(Exception):
+    """The message was not accepted; the text says why in one line. The fields are those of `Failed`."""
 
     def __init__(
         self,
         message: str,
-        cure: Literal["wait", "doubt", "nothing"] = "wait",
+        retry: Literal["scheduled", "twice", "never"] = "scheduled",
         status_code: int | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.cure = cure
+        self.retry = retry
         self.status_code = status_code
         self.retry_after = retry_after
 
 
-class Forged(Exception):
+class InvalidSignature(Exception):
     """A report that does not come from the provider."""
 
 
 class Provider(ABC):
-    """One way by which text messages leave. It lives in one event loop."""
+    """A provider that sends SMS. It belongs to one event loop."""
 
     name: ClassVar[str]
-    """What people call it."""
+    """Its name for people."""
 
     @classmethod
     @abstractmethod
-    def chosen(cls, settings: Settings) -> Provider | None:
-        """The provider, where the settings ask for it."""
+    def from_settings(cls, settings: Settings) -> Provider | None:
+        """The provider, if the settings select it."""
 
     @abstractmethod
-    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
-        """Hand in `text` for a number in E.164 form; ends within `TRY_TIMEOUT` seconds. Raises `TextRefused`.
+    async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
+        """Hand in `text` for a number in E.164 form; ends within `ATTEMPT_TIMEOUT` seconds. Raises `SmsRefused`.
 
-        `reports_to` is the address at which the provider may report what became of it, where there is one.
+        `reports_to` is the URL for the provider's reports, if there is one.
         """
 
     @abstractmethod
     async def check(self) -> str:
-        """Try all but a message; what worked, in words. Raises `TextRefused`."""
+        """Test everything except sending. Returns what worked, as text. Raises `SmsRefused`."""
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
-        """What the provider said at `reports_to`; None where it is no end yet. Header names are in lower case.
+        """What the provider reported to `reports_to`; None if it is not final. Header names are in lower case.
 
-        Raises `Forged`.
+        Raises `InvalidSignature`.
         """
-        raise Forged
+        raise InvalidSignature
 
     async def close(self) -> None:  # noqa: B027  (most have nothing to close)
-        """Let go of its connections."""
+        """Close its connections."""
 
 
 @dataclass(frozen=True, slots=True)
-class Texting:
-    """The provider, and what the operator has settled about it. `report_url` is what its reports are addressed to."""
+class SmsSender:
+    """The provider, and the operator's settings for it. `report_url` is where it sends reports."""
 
     provider: Provider
     countries: tuple[str, ...] = ()
     report_url: str | None = None
 
-    async def send(self, number: str, text: str, delivery_id: str | None = None) -> Taken:
-        """Hand in `text`; reports, if any, will name the delivery. Raises `TextRefused`."""
+    async def send(self, number: str, text: str, delivery_id: str | None = None) -> Accepted:
+        """Hand in `text`; reports, if any, will name the delivery. Raises `SmsRefused`."""
         if refusal := phones.outside(number, self.countries):
-            raise TextRefused(f"{number} {refusal}", "nothing")
+            raise SmsRefused(f"{number} {refusal}", "never")
         reports_to = f"{self.report_url}/{delivery_id}" if self.report_url and delivery_id else None
         return await self.provider.send(number, text, reports_to)
 
@@ -106,10 +106,10 @@ class Texting:
 REPORT_PATH = "/sms/reports"
 
 
-def texting(settings: Settings) -> Texting | None:
-    """The way that the settings choose, or None where SMS is off.
+def sms_sender(settings: Settings) -> SmsSender | None:
+    """The sender that the settings select, or None where SMS is off.
 
-    Reports are asked for where TOCSIN_PUBLIC_URL is set: any other address of ours is not known to the provider.
+    Reports are requested only if TOCSIN_PUBLIC_URL is set: the provider can reach no other address of ours.
     """
     if settings.sms is None:
         return None
@@ -117,7 +117,7 @@ def texting(settings: Settings) -> Texting | None:
         importlib.import_module(f"{__name__}.{found.name}")
     report_url = f"{settings.public_url}{REPORT_PATH}" if settings.public_url else None
     for kind in Provider.__subclasses__():
-        provider = kind.chosen(settings)
+        provider = kind.from_settings(settings)
         if provider is not None:
-            return Texting(provider, settings.sms_countries, report_url)
+            return SmsSender(provider, settings.sms_countries, report_url)
     return None

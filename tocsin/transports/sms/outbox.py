@@ -1,4 +1,4 @@
-"""The outbox folder in the place of a provider: one file for each text message, for trials."""
+"""The outbox folder instead of a provider: one file for each text message, for testing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import ClassVar
 import structlog
 
 from tocsin.settings import Settings
-from tocsin.transports.sms import Provider, Taken, TextRefused
+from tocsin.transports.sms import Accepted, Provider, SmsRefused
 
 log = structlog.get_logger(__name__)
 
@@ -24,23 +24,23 @@ class Outbox(Provider):
         self._folder = folder
 
     @classmethod
-    def chosen(cls, settings: Settings) -> Outbox | None:
+    def from_settings(cls, settings: Settings) -> Outbox | None:
         return cls(settings.outbox) if settings.sms == "outbox" else None
 
-    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
+    async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
         try:
             path = await asyncio.to_thread(_write, self._folder, number, text)
         except OSError as error:
-            raise TextRefused(f"The outbox {self._folder} cannot be written: {error.strerror}") from error
+            raise SmsRefused(f"The outbox {self._folder} cannot be written: {error.strerror}") from error
         log.info("TOCSIN_SMS_PROVIDER is outbox: a text message was written there", path=str(path), to=number)
-        return Taken("", None, f"Written to the outbox: {path.name}")
+        return Accepted("", None, f"Written to the outbox: {path.name}")
 
     async def check(self) -> str:
-        return f"TOCSIN_SMS_PROVIDER is outbox: text messages are written to {self._folder}, for trials"
+        return f"TOCSIN_SMS_PROVIDER is outbox: text messages are written to {self._folder}, for testing"
 
 
 def _write(folder: Path, number: str, text: str) -> Path:
-    """One message, one file, there in whole or not at all, readable by its owner alone; names sort by time."""
+    """Write one message to one file, atomically, readable by its owner alone; names sort by time."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     path = folder / f"sms-{moment}-{os.urandom(3).hex()}.txt"

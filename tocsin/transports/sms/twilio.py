@@ -16,25 +16,25 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from tocsin.domain.deliveries import TRY_TIMEOUT
+from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
-from tocsin.transports.sms import Forged, Provider, Report, Taken, TextRefused
+from tocsin.transports.sms import Accepted, InvalidSignature, Provider, Report, SmsRefused
 
 VERSION = "2010-04-01"
 
 PERMANENT = frozenset({21211, 21217, 21265, 21266, 21610, 21614, 21635})
-"""Error codes by which no further try can succeed: the number is none, no mobile phone's, a short code, a landline, the
-sender's own, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
+"""Error codes after which no further attempt can succeed: the number is none, no mobile phone's, a short code, a
+landline, the sender's own, or its owner has unsubscribed. https://www.twilio.com/docs/api/errors
 """
 
 NO_RECIPIENT = 21604
-"""What a message without `To` is answered with, once the account is known. https://www.twilio.com/docs/api/errors/21604"""
+"""The response to a message without `To` from a known account. https://www.twilio.com/docs/api/errors/21604"""
 
 FINAL = {"delivered": None, "read": None, "undelivered": "could not be delivered", "failed": "failed"}
-"""Statuses after which no other follows, with what is wrong then."""
+"""Final statuses, each with its problem."""
 
 _SID = re.compile(r'"sid":\s*"((?:SM|MM)[0-9a-fA-F]{32})"')
 _STATUS = re.compile(r'"status":\s*"([a-z_]+)"')
@@ -47,7 +47,7 @@ class Twilio(Provider):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._http = Http(Guard(EVERYWHERE), patience=TRY_TIMEOUT)
+        self._http = Http(Guard(EVERYWHERE), patience=ATTEMPT_TIMEOUT)
         self._url = f"{account.api_url}/{VERSION}/Accounts/{account.account_sid}/Messages.json"
         credentials = b64encode(f"{account.account_sid}:{account.auth_token}".encode()).decode()
         self._headers = {
@@ -57,10 +57,10 @@ class Twilio(Provider):
         }
 
     @classmethod
-    def chosen(cls, settings: Settings) -> Twilio | None:
+    def from_settings(cls, settings: Settings) -> Twilio | None:
         return cls(settings.sms) if isinstance(settings.sms, Account) else None
 
-    async def send(self, number: str, text: str, reports_to: str | None) -> Taken:
+    async def send(self, number: str, text: str, reports_to: str | None) -> Accepted:
         sender = self._account.sender
         form = {
             "To": number,
@@ -72,7 +72,7 @@ class Twilio(Provider):
         return _taken(await self._post(form))
 
     async def check(self) -> str:
-        """By a message to nobody, which costs nothing."""
+        """By a message without a recipient, which costs nothing."""
         answer = await self._post({})
         if f'"code": {NO_RECIPIENT}'.replace(" ", "") not in answer.text.replace(" ", ""):
             raise _refused(answer)
@@ -82,19 +82,19 @@ class Twilio(Provider):
         try:
             return await self._http.post(self._url, urlencode(form).encode(), self._headers)
         except Unreachable as error:
-            raise TextRefused(f"Twilio: {error}") from error
+            raise SmsRefused(f"Twilio: {error}") from error
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
         try:
-            said = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
+            form = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
         except ValueError as error:
-            raise Forged from error
+            raise InvalidSignature from error
         given = headers.get("x-twilio-signature", "").encode("latin-1", "replace")
-        # Whether the address of a usual port names that port is for whoever stands between us and Twilio.
-        right = [signature(self._account.auth_token, each, said).encode() for each in _with_and_without_port(url)]
+        # A proxy in between decides whether the URL names the default port.
+        right = [signature(self._account.auth_token, each, form).encode() for each in _with_and_without_port(url)]
         if not any(hmac.compare_digest(given, each) for each in right):
-            raise Forged
-        values = dict(said)
+            raise InvalidSignature
+        values = dict(form)
         status, sid = values.get("MessageStatus", ""), values.get("MessageSid", "")
         if status not in FINAL or not sid:
             return None
@@ -111,33 +111,33 @@ class Twilio(Provider):
 
 def signature(auth_token: str, url: str, form: list[tuple[str, str]]) -> str:
     """What `X-Twilio-Signature` must be: HMAC-SHA1 of the address with all form fields, sorted by name, behind it."""
-    said = url + "".join(name + value for name, value in sorted(form))
-    return b64encode(hmac.digest(auth_token.encode(), said.encode(), hashlib.sha1)).decode()
+    signed = url + "".join(name + value for name, value in sorted(form))
+    return b64encode(hmac.digest(auth_token.encode(), signed.encode(), hashlib.sha1)).decode()
 
 
-def _taken(answer: Answer) -> Taken:
+def _taken(answer: Answer) -> Accepted:
     if 200 <= answer.status < 300:
         sid, status = _SID.search(answer.text), _STATUS.search(answer.text)
         if sid is None:
-            # Taken all the same: another try would be another message.
-            return Taken("", answer.status, "Taken by Twilio, which did not say as what")
-        return Taken(sid[1], answer.status, f"{sid[1]}: {status[1] if status else 'taken'}")
+            # Accepted all the same: another attempt would be a duplicate.
+            return Accepted("", answer.status, "Accepted by Twilio, without an id")
+        return Accepted(sid[1], answer.status, f"{sid[1]}: {status[1] if status else 'taken'}")
     raise _refused(answer)
 
 
-def _refused(answer: Answer) -> TextRefused:
-    """By the status, and by those codes that can only be final: Twilio changes the others from time to time."""
+def _refused(answer: Answer) -> SmsRefused:
+    """By the status, and by the codes that are always final: Twilio changes the others from time to time."""
     try:
-        said = json.loads(answer.text)
-        code, words = int(said["code"]), " ".join(str(said["message"]).split())[:300]
+        payload = json.loads(answer.text)
+        code, words = int(payload["code"]), " ".join(str(payload["message"]).split())[:300]
     except (ValueError, KeyError, TypeError, RecursionError):
-        code, words = 0, "an answer that is not of its documented form"
+        code, words = 0, "a response that is not of its documented form"
     what = f"Twilio answered {answer.status}" + (f", error {code}: {words}" if code else f", {words}")
     if answer.status == 429 or answer.status >= 500 or answer.status in (401, 403, 404, 408):
         asked = answer.headers.get("retry-after", "").strip()
         wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
-        return TextRefused(what, "wait", answer.status, wait)
-    return TextRefused(what, "nothing" if code in PERMANENT else "doubt", answer.status)
+        return SmsRefused(what, "scheduled", answer.status, wait)
+    return SmsRefused(what, "never" if code in PERMANENT else "twice", answer.status)
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:

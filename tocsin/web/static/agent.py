@@ -1,11 +1,11 @@
 """Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
 
-It needs Python 3.8 or newer, /proc, and nothing else. The project's token is taken from a file (--token-file; - is
+It needs Python 3.8 or newer, /proc, and nothing else. The project's token is read from a file (--token-file; - is
 standard input) or the environment (TOCSIN_TOKEN), never from the command line, which everybody on the machine can read.
 
     curl -fsS https://tocsin.example.com/agent | sudo python3 - --install --token-file /etc/tocsin-agent.token
 
-With --install, which needs root, it becomes a service of the machine; without, it runs until it is stopped.
+With --install, which needs root, it is installed as a system service; otherwise it runs until it is stopped.
 """
 
 from __future__ import annotations
@@ -30,19 +30,15 @@ import urllib.request
 from collections import deque
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SERVICE = ""  # the address of the service that handed this file out
+SERVICE = ""  # the address of the service that this file was downloaded from
 VERSION = ""  # and its version
 
-KEPT = 360  # samples, while the service cannot be reached: six hours of one a minute
-AT_ONCE = 6  # samples, after an answer of 413
-TIMEOUT = 20
-LONGEST_TOKEN = 1000
+KEPT = 360  # samples kept while the service cannot be reached: six hours at one a minute
+AT_ONCE = 6  # samples per request after a 413
+TIMEOUT, MAX_TOKEN_LENGTH = 20, 1000  # seconds, characters
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
 
 IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
@@ -71,7 +67,7 @@ WantedBy=multi-user.target
 
 
 class Unusable(Exception):
-    """What was asked for cannot be done: one line for people."""
+    """The request cannot be carried out: one line for people."""
 
 
 class Rejected(Exception):
@@ -82,17 +78,14 @@ class Rejected(Exception):
         self.status = status
 
 
-# ------------------------------------------------------------------------------------------------------- what it reads
-
-
 class Reader:
-    """Reads the machine. Between two samples it remembers the CPU's clocks, which only count up."""
+    """Reads the machine. Between two samples it keeps the CPU's time counters."""
 
     def __init__(self) -> None:
         self.clocks = cpu_clocks()
 
     def sample(self) -> list[dict[str, Any]]:
-        """What the machine does at this moment: one value for each metric that can be read here."""
+        """A sample of the machine: one value for each metric that can be read here."""
         before, self.clocks = self.clocks, cpu_clocks()
         busy, total = self.clocks[0] - before[0], self.clocks[1] - before[1]
         memory, disk = memory_figures(), os.statvfs("/")
@@ -107,7 +100,7 @@ class Reader:
 
 
 def cpu_clocks() -> tuple[float, float]:
-    """Busy and total time of all processors so far. Time of guests is part of user's and nice's.
+    """Busy and total time of all processors so far. Guest time is included in user and nice.
 
     Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html (1.8)
     """
@@ -117,28 +110,23 @@ def cpu_clocks() -> tuple[float, float]:
 
 
 def memory_figures() -> tuple[int, int]:
-    """Bytes of memory in all, and those that programs could still have."""
+    """Total and available bytes of memory."""
     lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
     kilobytes = {name: int(value.split()[0]) for name, _, value in lines}
-    free = kilobytes["MemFree"] + kilobytes.get("Buffers", 0) + kilobytes.get("Cached", 0)
-    return kilobytes["MemTotal"] * 1024, kilobytes.get("MemAvailable", free) * 1024
+    return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
 
 
 def network_figures() -> dict[str, float]:
     """Bytes and packets since boot, over all network cards."""
-    sent = received = packets_sent = packets_received = 0.0
     lines = text_of("/proc/net/dev").splitlines()[2:]
-    for line in lines:
-        fields = [float(each) for each in line.rpartition(":")[2].split()]
-        received, packets_received = received + fields[0], packets_received + fields[1]
-        sent, packets_sent = sent + fields[8], packets_sent + fields[9]
-    if not lines:
-        return {}
-    return {"net_sent_b": sent, "net_recv_b": received, "pkt_sent": packets_sent, "pkt_recv": packets_received}
+    cards = [[float(each) for each in line.rpartition(":")[2].split()] for line in lines]
+    sums = [sum(column) for column in zip(*cards)]  # noqa: B905  (Python 3.8)
+    names = {"net_sent_b": 8, "net_recv_b": 0, "pkt_sent": 9, "pkt_recv": 1}
+    return {name: sums[column] for name, column in names.items()} if sums else {}
 
 
 def attributes(url: str, machine: str | None) -> dict[str, Any]:
-    """What the machine is; `machine` is its identity where that is known. How others see it is not asked of anybody."""
+    """What the machine is; `machine` is its identity if known. No other service is asked for its public address."""
     private_ip = own_address(url)
     mac_address = card_address(private_ip)
     disk = os.statvfs("/")
@@ -158,46 +146,40 @@ def attributes(url: str, machine: str | None) -> dict[str, Any]:
     }
 
 
-def motherboard_id(mac_address: str | None, identities: Sequence[str] = IDENTITIES) -> str:
-    """What tells this machine from others: a hash, so that no serial number leaves it.
+def motherboard_id(mac_address: str | None, identities: tuple[str, ...] = IDENTITIES) -> str:
+    """Identifies this machine: a hash, so that no serial number is sent.
 
-    A container sees the board of its host; where nothing can be read, name and network card must do.
+    A container sees the board of its host; if nothing can be read, host name and network card are used.
     """
+    known = f"{socket.gethostname()} {mac_address}"
     for path in identities:
         text = text_of(path).strip()
         if text.lower() not in NOT_AN_IDENTITY:
             contained = any(os.path.exists(mark) for mark in ("/.dockerenv", "/run/.containerenv"))
-            return hashed(f"{path} {text} {socket.gethostname() if contained else ''}")
-    return hashed(f"{socket.gethostname()} {mac_address}")
-
-
-def hashed(text: str) -> str:
-    return hashlib.sha256(("tocsin agent " + text).encode()).hexdigest()[:32]
+            known = f"{path} {text} {socket.gethostname() if contained else ''}"
+            break
+    return hashlib.sha256(("tocsin agent " + known).encode()).hexdigest()[:32]
 
 
 def cpu_model() -> str:
-    for line in text_of("/proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model") and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in text_of("/proc/cpuinfo").splitlines())
+    models = (value.strip() for name, _, value in lines if name.strip() in ("model name", "Model"))
+    return next(filter(None, models), platform.processor() or platform.machine())
 
 
 def own_address(url: str) -> str | None:
-    """The address that this machine would speak to the service from. Nothing is sent to find out."""
-    try:
+    """The local address of connections to the service. Nothing is sent to find it."""
+    with contextlib.suppress(OSError):
         target = urlsplit(url)
-        found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)
+        found = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(*found[:3]) as probe:
+            probe.connect(found[4])
             return str(probe.getsockname()[0])
-    except OSError:
-        return None
+    return None
 
 
 def card_address(private_ip: str | None) -> str | None:
-    """That of the network card with this address, else the first there is; as `00-0a-95-9d-67-16`."""
+    """The MAC address of the card with this IP address, else of the first card; as `00-0a-95-9d-67-16`."""
     try:
         cards = sorted(os.listdir("/sys/class/net"))
     except OSError:
@@ -211,38 +193,33 @@ def card_address(private_ip: str | None) -> str | None:
 
 def ipv4_of(card: str) -> str | None:
     """The card's address, asked of the kernel (SIOCGIFADDR, netdevice(7))."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", card.encode()[:15]))
-            return socket.inet_ntoa(answer[20:24])
-    except OSError:
-        return None
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", card.encode()[:15]))
+        return socket.inet_ntoa(answer[20:24])
+    return None
 
 
 def text_of(path: str) -> str:
-    """What is in a file; nothing where it cannot be read."""
-    try:
+    """The content of a file; empty if it cannot be read."""
+    with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-# ------------------------------------------------------------------------------------------------------ what it sends
+    return ""
 
 
 class Sender:
-    """Sends samples to one service, and keeps those that it did not take."""
+    """Sends samples to one service, and keeps those that were not accepted."""
 
-    def __init__(self, endpoint: str, token: str, machine: str | None) -> None:
+    def __init__(self, endpoint: str, token: str, machine: str | None, version: str) -> None:
+        self.version = version
         self.endpoint = endpoint
         self.token = token
         self.machine = machine
         self.kept: deque[list[dict[str, Any]]] = deque(maxlen=KEPT)
 
     def send(self) -> None:
-        """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not taken stays.
+        """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not accepted stays.
 
-        A service that finds it too much at once gets the newest first, some at a time.
+        If the service answers 413, the newest are sent first, a few at a time.
         """
         try:
             self.post(list(self.kept))
@@ -255,41 +232,38 @@ class Sender:
                 for _ in newest:
                     self.kept.pop()
 
-    def post(self, samples: Sequence[list[dict[str, Any]]]) -> None:
+    def post(self, samples: list[list[dict[str, Any]]]) -> None:
         body = {
             "attributes": attributes(self.endpoint, self.machine),
             "metrics": [metric for sample in samples for metric in sample],
-            "agent_version": VERSION or "0",
+            "agent_version": self.version or "0",
         }
-        request = urllib.request.Request(  # noqa: S310  (the scheme was checked)
-            self.endpoint,
-            json.dumps(body).encode(),
-            {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": f"tocsin-agent/{VERSION}"},
-        )
+        name = "tocsin-agent/" + self.version
+        headers = {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": name}
+        request = urllib.request.Request(self.endpoint, json.dumps(body).encode(), headers)  # noqa: S310  (checked)
         try:
             with opener(self.endpoint).open(request, timeout=TIMEOUT) as answer:
-                if answer.status != 201:
-                    said = f"{self.endpoint} answered {answer.status}, not 201: is it Tocsin's address?"
-                    raise Rejected(answer.status, said)
+                status = answer.status
         except urllib.error.HTTPError as error:
             with error:
                 raise Rejected(error.code, refusal(self.endpoint, error)) from None
         except urllib.error.URLError as error:
             raise OSError(f"{self.endpoint} cannot be reached ({error.reason})") from None
         except (OSError, http.client.HTTPException) as error:
-            said = str(error) or type(error).__name__
-            raise OSError(f"{self.endpoint} cannot be reached ({said})") from None
+            raise OSError(f"{self.endpoint} cannot be reached ({str(error) or type(error).__name__})") from None
+        if status != 201:
+            raise Rejected(status, f"{self.endpoint} answered {status}, not 201: is it Tocsin's address?")
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like another: the token goes to the address that was given, and nowhere else."""
+    """Redirects are not followed: the token is sent to the given address, and nowhere else."""
 
     def redirect_request(self, *given: Any) -> None:
         return None
 
 
 def opener(address: str) -> urllib.request.OpenerDirector:
-    """By the environment's proxy, except to this very machine."""
+    """Uses the environment's proxy, except to this machine."""
     local = urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
     return urllib.request.build_opener(NoRedirect, *([urllib.request.ProxyHandler({})] if local else []))
 
@@ -303,11 +277,8 @@ def refusal(endpoint: str, error: urllib.error.HTTPError) -> str:
     return f"{endpoint} answered {error.code}: {' '.join(text.split())[:300]}"
 
 
-# -------------------------------------------------------------------------------------------------------- how it runs
-
-
 def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> None:
-    """Sample and send until `stop`, or once. Raises `Unusable` where there is no sense in going on."""
+    """Sample and send until `stop`, or once. Raises `Unusable` if it makes no sense to continue."""
     reader, failing = Reader(), ""
     if stop.wait(min(FIRST_MEASURE, interval)):
         return
@@ -318,20 +289,20 @@ def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> N
             sender.send()
             problem = ""
             if once or failing:
-                say("sent to " + sender.endpoint)
+                print("sent to " + sender.endpoint, flush=True)  # noqa: T201
         except (Rejected, OSError) as error:
             problem = str(error)
             if once or getattr(error, "status", None) == 401:
                 raise Unusable(problem) from None
             if problem != failing:
-                say(f"{problem}; keeping up to {KEPT} samples and trying again")
+                say(f"{problem}; keeping up to {KEPT} samples and retrying")
         failing = problem
         if once or stop.wait(max(0.0, due - time.monotonic())):
             return
 
 
 def install(url: str, token: str, interval: float) -> None:
-    """Become a service of systemd that starts with the machine. Needs root."""
+    """Install as a systemd service that starts at boot. Needs root."""
     try:
         with opener(url).open(url + "/agent", timeout=TIMEOUT) as answer:
             program = answer.read()
@@ -344,14 +315,14 @@ def install(url: str, token: str, interval: float) -> None:
         for command in (["daemon-reload"], ["enable", "tocsin-agent"], ["restart", "tocsin-agent"]):
             subprocess.run(["systemctl", *command], check=True)  # noqa: S603, S607
     except PermissionError as error:
-        raise Unusable(f"{error.filename} may not be written: run this as root") from None
+        raise Unusable(f"{error.filename} cannot be written: run this as root") from None
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Unusable(f"cannot be installed: {error}") from None
-    say("installed and started; systemctl status tocsin-agent shows how it fares")
+        raise Unusable(f"installation failed: {error}") from None
+    say("installed and started; systemctl status tocsin-agent shows its status")
 
 
 def write(path: str, content: bytes, mode: int) -> None:
-    """Put a file in place whole; nobody else could read it before its mode was set."""
+    """Write a file atomically; nobody else can read it before its mode is set."""
     fresh = path + ".new"
     if os.path.lexists(fresh):
         os.unlink(fresh)
@@ -375,50 +346,49 @@ def usable_token(environ: dict[str, str], file: str | None) -> str:
     token = environ.get("TOCSIN_TOKEN", "")
     if file is not None:
         try:
-            token = sys.stdin.read(LONGEST_TOKEN) if file == "-" else Path(file).read_text(encoding="ascii")
+            token = sys.stdin.read(MAX_TOKEN_LENGTH) if file == "-" else Path(file).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise Unusable(f"--token-file cannot be read ({error})") from None
     token = token.strip()
     if not token:
-        raise Unusable("no token: put the project's API token into TOCSIN_TOKEN, or give --token-file")
+        raise Unusable("no token: set TOCSIN_TOKEN to the project's API token, or use --token-file")
     if not token.isascii() or not token.isprintable():
-        raise Unusable("the token has characters that no token has")
+        raise Unusable("the token contains invalid characters")
     return token
 
 
-def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="tocsin-agent", description="Sends this machine's figures to Tocsin.", allow_abbrev=False
-    )
+def main(arguments: list[str], environ: dict[str, str], version: str = VERSION, warning: str = "") -> int:
+    """Exit status: 0 at the end, 1 if it cannot continue, 2 for bad usage; errors are one line on standard error."""
+    parser = argparse.ArgumentParser("tocsin-agent", description="Reports this machine to Tocsin.", allow_abbrev=False)
     parser.add_argument("--url", default=SERVICE, help=f"address of the service {SERVICE}".rstrip())
-    parser.add_argument("--token-file", help="the API token's file (- is standard input), instead of TOCSIN_TOKEN")
+    parser.add_argument("--token-file", help="file with the API token (- is standard input), instead of TOCSIN_TOKEN")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
-    parser.add_argument("--once", action="store_true", help="send one report and end; exit 1 if it was not accepted")
-    parser.add_argument("--install", action="store_true", help="become a systemd service; needs root")
-    parser.add_argument("--machine", help="what tells this machine from others, where it is not to be read from it")
-    parser.add_argument("--version", action="version", version=VERSION or "unknown")
+    parser.add_argument("--once", action="store_true", help="send one report and exit; status 1 if it was not accepted")
+    parser.add_argument("--install", action="store_true", help="install as a systemd service; needs root")
+    parser.add_argument("--machine", help="the identity of this machine, if it cannot be detected")
+    parser.add_argument("--version", action="version", version=version or "unknown")
     given = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    status = 2
     try:
         if not os.path.exists("/proc/stat"):
             raise Unusable("this agent is for Linux: there is no /proc here")
         if not 0.2 <= given.interval <= 3600:
             raise Unusable("--interval must be seconds from 0.2 to 3600")
         url, token = usable_url(given.url), usable_token(environ, given.token_file)
-    except Unusable as error:
-        say(str(error))
-        return 2
-    try:
+        status = 1
+        if warning:
+            say(warning)
         if given.install:
             install(url, token, given.interval)
         else:
-            sender = Sender(url + "/api/v1/server_metrics", token, given.machine)
+            sender = Sender(url + "/api/v1/server_metrics", token, given.machine, version)
             run(sender, given.interval, given.once, stop)
     except Unusable as error:
         say(str(error))
-        return 1
+        return status
     return 0
 
 

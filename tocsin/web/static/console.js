@@ -1,5 +1,5 @@
-// What the pages do beyond HTML: times in the reader's zone, confirmations, live parts, copying. All of it is comfort;
-// every page works without.
+// What the pages do beyond HTML: times in the viewer's zone, confirmations, live updates, copying. All of it is optional:
+// every page works without it.
 "use strict";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
@@ -46,9 +46,9 @@ function confirmFirst(form) {
   row.className = "row";
   stay.type = go.type = "button";
   stay.className = "quiet";
-  stay.textContent = form.dataset.confirmNo || "Keep it as it is";
+  stay.textContent = form.dataset.confirmNo || "Cancel";
   go.className = "danger";
-  go.textContent = form.dataset.confirmYes || form.querySelector("button:not([type=button])")?.textContent.trim() || "Go on";
+  go.textContent = form.dataset.confirmYes || form.querySelector("button:not([type=button])")?.textContent.trim() || "Continue";
   stay.addEventListener("click", () => dialog.close());
   go.addEventListener("click", () => { form.dataset.confirmed = "yes"; dialog.close(); form.requestSubmit(form.lastButton); });
   dialog.addEventListener("close", () => dialog.remove());
@@ -87,14 +87,14 @@ async function refresh() {
       if (part && !part.isEqualNode(old.asItCame || null) && !busy(old)) replace(old, part);
     }
   } catch {
-    // The next change tries again.
+    // The next change retries.
   } finally {
     refreshing = false;
     if (again) { again = false; setTimeout(refresh, 1000); }
   }
 }
 
-// Whether somebody types there, or has typed what is not sent yet.
+// Whether somebody is typing there, or has input that is not submitted yet.
 function busy(element) {
   const changed = (each) => {
     if (each.tagName === "SELECT") {
@@ -120,18 +120,18 @@ function replace(old, part) {
 
 function watch() {
   const parts = document.querySelectorAll("[data-live][id]");
-  // What a refused form is answered with stays as it is: its address is the form's, not the page's.
+  // The response to a refused form is not refreshed: its address is the form's, not the page's.
   if (!parts.length || !document.body.hasAttribute("data-current")) return;
   const topics = [...parts].flatMap((each) => each.dataset.live.split(" ")).filter(Boolean);
   const every = [...parts].every((each) => each.dataset.live);
   const source = new EventSource(every ? `/live?of=${[...new Set(topics)].join(",")}` : "/live");
   source.addEventListener("changed", refresh);
-  source.addEventListener("open", refresh);  // what happened since the page was made, or while the stream was lost
+  source.addEventListener("open", refresh);  // for changes since the page was rendered, or while the stream was lost
   window.addEventListener("pagehide", () => source.close());
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
 
-// -------------------------------------------------------------------------------------------------------- comfort
+// --------------------------------------------------------------------------------------------- copying and menus
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -140,7 +140,7 @@ document.addEventListener("click", async (event) => {
     try {
       await navigator.clipboard.writeText((source?.value ?? source?.textContent ?? "").trim());
     } catch {
-      // Without https there is no clipboard to write to; what is selected can be copied all the same.
+      // Without https there is no clipboard API; a selection can still be copied.
       if (source?.select) source.select(); else getSelection().selectAllChildren(source);
       document.execCommand("copy");
     }

@@ -1,0 +1,294 @@
+"""Who may do what: each action as each role, held against the table that tells people of it (docs/roles.md)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tests.service import new_project
+from tocsin.actions import (
+    attachments,
+    deliveries,
+    incidents,
+    integrations,
+    members,
+    monitors,
+    projects,
+    servers,
+    slack,
+    tokens,
+)
+from tocsin.actions.base import ACTIONS, INSTALLATION, Actor
+from tocsin.actions.monitors import MonitorFields
+from tocsin.domain import discovery, ids
+from tocsin.domain.errors import Refused
+from tocsin.domain.incidents import OpenRequest
+from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.settings import Settings
+from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts import members as stored_members
+from tocsin.storage.delivery import openings
+from tocsin.storage.monitoring import servers as stored_servers
+from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.postgres.database import Tx, transaction
+from tocsin.storage.postgres.secrets import Vault
+
+TABLE = Path(__file__).parents[2] / "docs" / "roles.md"
+COLUMNS = ("anybody", "person", "reader", "member", "owner", "operator")
+URL = "http://tocsin.test"
+
+for _ in discovery.modules("tocsin.actions"):
+    pass
+
+
+@dataclass
+class House:
+    """A project with one of everything, and what an action needs besides."""
+
+    vault: Vault
+    project_id: UUID
+    owner: UUID
+    member: UUID
+    other: UUID
+    webhook: UUID
+    disabled: UUID
+    monitor: UUID
+    server: UUID
+    incident: UUID
+    settings: Settings
+
+
+Call = Callable[[Tx, Actor, House], Awaitable[Any]]
+
+
+def webhook() -> integrations.New:
+    return integrations.new("Integrations::WebhookIntegration", {"webhook_url": "https://example.com/hook"}, None)
+
+
+async def settle(tx: Tx, house: House) -> UUID:
+    """The delivery of the incident, ended."""
+    delivery = await tx.fetchval("SELECT id FROM outstanding WHERE incident_id = $1 LIMIT 1", house.incident)
+    await tx.execute("DELETE FROM outstanding WHERE id = $1", delivery)
+    await tx.execute(
+        "INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, attempt,"
+        " attempts, created_at, finished_at) VALUES ($1, $2, $3, 'Integrations::WebhookIntegration', $4, 'opened',"
+        " 'dead', 1, '[]', now(), now())",
+        delivery, house.project_id, house.webhook, house.incident,
+    )  # fmt: skip
+    return UUID(str(delivery))
+
+
+async def redeliver(tx: Tx, actor: Actor, house: House) -> Any:
+    return await deliveries.redeliver(tx, actor, await settle(tx, house), URL, confirmed=False)
+
+
+async def withdraw(tx: Tx, actor: Actor, house: House) -> Any:
+    made = await stored_members.invite(tx, house.project_id, "new@example.com", "reader", by=house.owner)
+    return await members.withdraw(tx, actor, made.id)
+
+
+async def join(tx: Tx, actor: Actor, house: House) -> Any:
+    made = await stored_members.invite(tx, house.project_id, "new@example.com", "reader", by=house.owner)
+    return await members.join(tx, actor, made)
+
+
+def uuid_of_server(house: House) -> str:
+    return SERVER.public(house.server)
+
+
+def uuid_of(integration: UUID) -> str:
+    return ids.public(ids.INTEGRATION, integration)
+
+
+def acting(house: House, role: Any) -> Actor:
+    """Somebody of that role; whoever runs the installation owns this project, too."""
+    users = {"owner": house.owner, "operator": house.owner, "member": house.member}
+    user_id = None if role == "anybody" else users.get(role, house.other)
+    return Actor(house.project_id, role, "ann@example.com", "paid", user_id)
+
+
+CALLS: dict[str, Call] = {
+    "attachments.attach": lambda tx, a, h: attachments.attach(
+        tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.disabled)
+    ),
+    "attachments.detach": lambda tx, a, h: attachments.detach(
+        tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.webhook)
+    ),
+    "attachments.attach_all": lambda tx, a, h: attachments.attach_all(tx, a, h.vault, h.webhook),
+    "attachments.stop_attach_all": lambda tx, a, h: attachments.stop_attach_all(tx, a, h.vault, h.webhook),
+    "deliveries.redeliver": redeliver,
+    "incidents.resolve": lambda tx, a, h: incidents.resolve(tx, a, h.incident, by="Ann"),
+    "incidents.snooze": lambda tx, a, h: incidents.snooze(tx, a, h.incident, datetime.now(UTC) + timedelta(hours=1)),
+    "integrations.create": lambda tx, a, h: integrations.create(tx, a, h.vault, webhook(), production=False),
+    "integrations.change": lambda tx, a, h: integrations.change(
+        tx, a, h.vault, h.webhook, {}, name="Pager", renamed=True
+    ),
+    "integrations.delete": lambda tx, a, h: integrations.delete(tx, a, h.vault, h.webhook),
+    "integrations.test": lambda tx, a, h: integrations.test(tx, a, h.vault, h.webhook, URL),
+    "integrations.rotate_secret": lambda tx, a, h: integrations.rotate_secret(tx, a, h.vault, h.webhook),
+    "integrations.enable": lambda tx, a, h: integrations.enable(tx, a, h.vault, h.disabled),
+    "members.invite": lambda tx, a, h: members.invite(tx, a, "new@example.com", "reader"),
+    "members.withdraw": withdraw,
+    "members.join": join,
+    "members.set_role": lambda tx, a, h: members.set_role(tx, a, h.member, "reader"),
+    "members.remove": lambda tx, a, h: members.remove(tx, a, h.member),
+    "members.leave": lambda tx, a, h: members.leave(tx, a, "Project"),
+    "monitors.create": lambda tx, a, h: monitors.create(
+        tx, a, monitors.wanted(MonitorFields(url="https://example.com"), None, production=True)
+    ),
+    "monitors.change": lambda tx, a, h: monitors.change(
+        tx, a, h.monitor, MonitorFields(name="Shop"), production=True
+    ),
+    "monitors.delete": lambda tx, a, h: monitors.delete(tx, a, h.monitor),
+    "projects.create": lambda tx, a, h: projects.create(tx, a, h.vault, "Another", "free", registration="open"),
+    "projects.create_for": lambda tx, a, h: projects.create_for(tx, a, h.vault, "Theirs", "free", None),
+    "projects.rename": lambda tx, a, h: projects.rename(tx, a, "Renamed"),
+    "projects.set_plan": lambda tx, a, h: projects.set_plan(tx, a, "free"),
+    "servers.change_alerts": lambda tx, a, h: servers.change_alerts(tx, a, h.server, {"cpu": None}),
+    "servers.delete": lambda tx, a, h: servers.delete(tx, a, h.server),
+    "slack.begin": lambda tx, a, h: slack.begin(tx, a, h.vault, h.settings.slack, URL),
+    "tokens.reveal": lambda tx, a, h: tokens.reveal(tx, a, h.vault),
+    "tokens.rotate": lambda tx, a, h: tokens.rotate(tx, a, h.vault),
+}
+"""How each is done by somebody who may. What is not here is for Tocsin itself, needs a far end, or leaves no entry."""
+
+ELSEWHERE = {
+    "integrations.create_system": "web/test_first_start.py",
+    "integrations.trust_host_key": "integrations/test_ssh_server_restart.py",
+    "integrations.unsubscribe": "web/test_linked_pages.py",
+    "secrets.rotate": "storage/accounts/test_rotation.py",
+    "slack.connect": "api/test_slack.py",
+}
+"""Where those are tested that need more than a project."""
+
+OF_OTHERS = {
+    "projects.create", "projects.create_for", "members.join", "integrations.create",
+    "monitors.create", "slack.begin", "members.invite", "projects.rename",
+    "tokens.rotate", "tokens.reveal", "projects.set_plan", "members.leave",
+}  # fmt: skip
+"""What concerns the actor's own project, or none: a stranger who does it touches nothing of this one."""
+
+
+@pytest.fixture
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return {
+        **environ, "TOCSIN_SLACK_CLIENT_ID": "1.2", "TOCSIN_SLACK_CLIENT_SECRET": "s",
+        "TOCSIN_SLACK_SIGNING_SECRET": "s",
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
+    made = await new_project(pool, vault)
+    owner = Actor(made.id, "owner", "ann@example.com", "paid")
+    async with transaction(pool) as tx:
+        roles = {"ann": "owner", "ben": "member", "cat": "reader", "dan": "owner"}
+        people = {name: await accounts.ensure_user(tx, f"{name}@example.com") for name in roles}
+        for name, role in roles.items():
+            await tx.execute(accounts.INSERT_MEMBER, made.id, people[name].id, role)
+        await tx.execute("UPDATE users SET email_verified_at = now()")
+        first = await integrations.create(tx, owner, vault, webhook(), production=False)
+        second = await integrations.create(tx, owner, vault, webhook(), production=False)
+        await tx.execute("UPDATE integrations SET disabled_at = now() WHERE id = $1", second.id)
+        watched = monitors.wanted(MonitorFields(url="https://example.com/shop"), None, production=True)
+        monitor = await monitors.create(tx, owner, watched)
+        report = Report(made.id, "board", {"agent_version": "1"}, [])
+        await stored_servers.record(tx, [report], public_url=URL)
+        server = UUID(str(await tx.fetchval("SELECT id FROM servers WHERE project_id = $1", made.id)))
+        await attachments.attach(tx, owner, vault, SERVER, SERVER.public(server), uuid_of(first.id))
+    async with pool.acquire() as tx:
+        [opened] = await openings.open(tx, [OpenRequest(made.id, "Server", server, "disk", "full")], public_url=URL)
+    ann, ben, cat = (people[name].id for name in ("ann", "ben", "cat"))
+    return House(vault, made.id, ann, ben, cat, first.id, second.id, monitor.id, server, opened.incident.id, settings)  # type: ignore[union-attr]
+
+
+def table() -> dict[str, tuple[str, frozenset[str]]]:
+    """What the documentation says: by action, what the audit log calls it, and which roles may do it."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|(.*)\|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    found = {}
+    for name, said, marks in rows:
+        may = frozenset(role for role, mark in zip(COLUMNS, marks.split("|"), strict=True) if "x" in mark)
+        found[name] = said.strip(), may
+    return found
+
+
+def test_the_table_of_roles_is_what_the_actions_say() -> None:
+    told = {
+        name: (each.recorded or f"none: {each.because}", each.roles - {"system"}) for name, each in ACTIONS.items()
+    }
+    assert table() == told
+
+
+def test_every_change_is_on_record_or_says_why_not() -> None:
+    assert not [each.name for each in ACTIONS.values() if not each.recorded and not each.because]
+    recorded = {name for name, each in ACTIONS.items() if each.recorded}
+    assert recorded == CALLS.keys() | ELSEWHERE.keys()
+    assert all((TABLE.parent.parent / "tests" / each).exists() for each in ELSEWHERE.values())
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_what_an_owner_or_operator_does_is_done_and_on_record(
+    name: str, house: House, pool: asyncpg.Pool
+) -> None:
+    role = "owner" if "owner" in ACTIONS[name].roles else "operator"
+    actor = acting(house, role)
+    async with transaction(pool) as tx:
+        before = await tx.fetchval("SELECT count(*) FROM audit")
+        await CALLS[name](tx, actor, house)
+        assert await tx.fetchval("SELECT count(*) FROM audit") == before + 1
+        said, who = await tx.fetchrow("SELECT action, who FROM audit ORDER BY id DESC LIMIT 1")
+    assert (said, who) == (ACTIONS[name].recorded, "ann@example.com")
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_role_may_do_what_the_table_says_and_nothing_else(
+    name: str, house: House, pool: asyncpg.Pool
+) -> None:
+    for role in COLUMNS:
+        refused = None
+        try:
+            async with transaction(pool) as tx:
+                await CALLS[name](tx, acting(house, role), house)
+                raise Undone
+        except Undone:
+            pass
+        except Refused as refusal:
+            refused = refusal
+        assert (refused is None) is (role in table()[name][1]), (role, refused)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIONS.keys() - CALLS.keys()))
+async def test_what_the_table_does_not_allow_is_refused_before_anything_is_looked_at(name: str) -> None:
+    module, _, verb = name.partition(".")
+    do = getattr(importlib.import_module(f"tocsin.actions.{module}"), verb)
+    given = list(inspect.signature(do).parameters.values())[2:]
+    named = {each.name: None for each in given if each.kind is each.KEYWORD_ONLY}
+    for role in set(COLUMNS) - table()[name][1]:
+        with pytest.raises(Refused) as refusal:
+            await do(None, Actor(INSTALLATION, role, "x@example.com"), *[None] * (len(given) - len(named)), **named)
+        assert refusal.value.status == 403
+
+
+class Undone(Exception):
+    """So that nothing of it stays."""
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in OF_OTHERS])
+async def test_an_owner_of_another_project_finds_nothing_and_changes_nothing(
+    name: str, house: House, pool: asyncpg.Pool, vault: Vault
+) -> None:
+    other = await new_project(pool, vault, owner_email="eve@example.com")
+    with pytest.raises(Refused) as refusal:
+        async with transaction(pool) as tx:
+            await CALLS[name](tx, Actor(other.id, "owner", "eve@example.com", "paid"), house)
+    assert refusal.value.status in (403, 404), refusal.value

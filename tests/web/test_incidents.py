@@ -1,0 +1,139 @@
+"""The pages of incidents and deliveries in a real browser: seen live, resolved, snoozed, their log read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.calls import alarm, attach_to_all, integration, new_server
+from tests.receivers import Answer, Receiver
+from tests.service import Service
+
+__all__ = ["browser"]
+
+
+@pytest_asyncio.fixture
+async def page(service: Service, browser: Browser) -> AsyncIterator[Page]:
+    page = await signed_in(service, browser)
+    console = Console(page)
+    yield page
+    assert not [said for said in console.said if "404" not in said and "403" not in said]
+
+
+async def test_an_incident_is_seen_live_its_notice_read_and_it_is_resolved(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await attach_to_all(client, await integration(client, "WebhookIntegration", webhook_url=receiver.url()))
+    server = await new_server(client)
+    await page.goto(f"{service.url}/incidents")
+    await expect(page.get_by_text("No incidents yet")).to_be_visible()
+    await page.evaluate("window.sameLoad = true")
+    await client.post("/api/v1/incidents", json={"incident": alarm(server, "disk_failure")})
+    link = page.get_by_role("link", name="disk_failure on")
+    await link.wait_for(timeout=10_000)
+    assert await page.evaluate("window.sameLoad"), "it came without a reload"
+    await link.click()
+    await expect(page.get_by_text("opened: delivered after")).to_be_visible(timeout=10_000)
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("no notifications until then")).to_be_visible()
+    await page.get_by_role("button", name="Resolve").click()
+    await expect(page.get_by_text("Incident resolved.")).to_be_visible()
+    await expect(page.get_by_text("resolved: delivered after")).to_be_visible(timeout=10_000)
+    await expect(page.get_by_text("Resolved, by: ann@example.com")).to_be_visible()
+    assert not await page.get_by_role("button", name="Resolve").count()
+    await page.get_by_role("link", name=receiver.url()).first.click()
+    await expect(page.get_by_text("delivered, answered 200")).to_be_visible()
+    await page.get_by_role("link", name="All deliveries of this integration").click()
+    await expect(page.get_by_role("link", name="opened: delivered")).to_be_visible()
+    record = (await client.get("/api/v1/incidents")).json()["data"][0]
+    assert record["status"] == "resolved"
+
+
+async def test_what_lasts_stands_out_in_the_list_by_word_shape_and_colour(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    server = await new_server(client)
+    for kind in ("disk_failure", "clock"):
+        await client.post("/api/v1/incidents", json={"incident": alarm(server, kind)})
+    await page.goto(f"{service.url}/incidents")
+    colours = {}
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for kind in ("disk_failure", "clock"):
+            badge = page.locator("li", has_text=f"{kind} on").locator(".badge")
+            await expect(badge).to_have_text("Ongoing")
+            await expect(badge.locator(".dot")).to_be_visible()
+            colours[scheme, kind] = await badge.evaluate("each => getComputedStyle(each).color")
+    assert colours["light", "disk_failure"] == "rgb(179, 32, 28)"
+    assert len(set(colours.values())) == 4, "a warning is another colour, and each suits its ground"
+
+
+async def test_the_log_says_what_went_wrong_and_can_be_filtered(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    receiver.otherwise = Answer(404, body=b"no such hook")
+    uuid = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
+    await attach_to_all(client, uuid)
+    await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    await page.goto(f"{service.url}/integrations/{uuid}/deliveries?status=dead")
+    await page.get_by_role("link", name="opened: dead").click(timeout=15_000)
+    await expect(page.get_by_text("no such hook").first).to_be_visible()
+    await page.goto(f"{service.url}/integrations/{uuid}/deliveries?status=delivered")
+    await expect(page.get_by_text("Nothing here")).to_be_visible()
+
+
+async def test_readers_may_look_and_not_resolve_and_other_projects_see_nothing(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    uuid = opened.json()["uuid"]
+    await demote(service)
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    await expect(page.get_by_text("Ongoing")).to_be_visible()
+    assert not await page.get_by_role("button", name="Resolve").count()
+    for path in ("/incidents/INC00000000000000000000000000", "/deliveries/DLV1", "/integrations/INT1/deliveries"):
+        answer = await page.goto(service.url + path)
+        assert answer
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+async def test_the_pages_are_for_everybody(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver, width: int, scheme: str
+) -> None:
+    uuid = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
+    await attach_to_all(client, uuid)
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    incident = opened.json()["uuid"]
+    delivery = (await client.get(f"/api/v1/incidents/{incident}/deliveries")).json()["data"][0]["uuid"]
+    await page.set_viewport_size({"width": width, "height": 800})
+    await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for path in ("/incidents", f"/incidents/{incident}", f"/deliveries/{delivery}", f"/integrations/{uuid}/deliveries"):
+        await page.goto(service.url + path)
+        assert not await findings(page), path
+        assert not await too_wide(page), path
+
+
+async def test_a_person_snoozes_until_a_moment_of_their_choice(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    answer = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client), "disk_failure")})
+    uuid = answer.json()["uuid"]
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    await page.locator("#until").fill("2001-02-03T04:05")
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("Choose a time in the future")).to_be_visible()
+    moment = (datetime.now(UTC) + timedelta(days=2)).replace(second=0, microsecond=0)
+    zone = await page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    await page.locator("#until").fill(moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M"))
+    await page.get_by_role("button", name="Snooze").click()
+    await expect(page.get_by_text("no notifications until then")).to_be_visible()
+    until = (await client.get(f"/api/v1/incidents/{uuid}")).json()["snooze_until"]
+    assert datetime.fromisoformat(until) == moment

@@ -1,0 +1,168 @@
+"""Network monitors: created, changed, paused, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tocsin.actions.base import Actor, Change, action
+from tocsin.checks import base
+from tocsin.domain import monitors as domain
+from tocsin.domain import names
+from tocsin.domain.errors import invalid, invalid_field, not_found
+from tocsin.domain.monitors import MonitorConfig, Target
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.monitoring import monitors as stored
+from tocsin.storage.monitoring.monitors import Monitor
+from tocsin.storage.postgres.database import Tx
+from tocsin.transports.guard import Guard
+
+Number = int | float
+StatusToExpect = int | str | list[int | str]
+
+OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
+"""Fields that are validated together if one of them is given, and not otherwise: rules may have become stricter."""
+
+
+class MonitorFields(msgspec.Struct):
+    """A monitor's configuration. Omitted or null: the default; on a change, what is omitted stays.
+
+    `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
+    `keyword` is searched in the first MiB of the page, in the page's own charset and with its HTML entities decoded. Up
+    to 5 redirects are followed, unless `expected_status` names theirs.
+    """
+
+    name: str | UnsetType | None = UNSET
+    url: str | UnsetType = UNSET
+    check_type: str | UnsetType | None = UNSET
+    interval: Number | UnsetType | None = UNSET
+    timeout: Number | UnsetType | None = UNSET
+    confirmations: int | UnsetType | None = UNSET
+    expected_status: StatusToExpect | UnsetType | None = UNSET
+    keyword: str | UnsetType | None = UNSET
+    paused: bool | UnsetType | None = UNSET
+
+
+def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: bool) -> MonitorConfig:
+    """The resulting configuration. Raises `Refused` (422), naming each field that cannot be accepted."""
+    if stored_ is None and given.url is UNSET:
+        raise invalid_field("url", "is required")
+    start = stored_ or _default(str(given.url))
+    target = start.target
+    if stored_ is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
+        target = _target(given, start, stored_)
+    made = MonitorConfig(
+        name=_name(given.name, target.url, start),
+        target=target,
+        interval=_or(given.interval, start.interval, domain.DEFAULT_INTERVAL),
+        confirmations=_or(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
+        paused=_or(given.paused, start.paused, False),
+    )
+    wrong = domain.check_numbers(made, least_interval(production=production))
+    if stored_ is not None:  # rules may have become stricter for what stays as it is
+        wrong = [detail for detail in wrong if getattr(given, detail.field) is not UNSET]
+    if wrong:
+        raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
+    return made
+
+
+def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig | None) -> Target:
+    url = _or(given.url, start.target.url, None)
+    named = _or(given.check_type, start.target.check_type if stored_ else None, None)
+    kind = base.of(named, url)
+    same_kind = stored_ is not None and kind.check_type == start.target.check_type
+    return kind.validate(
+        Target(
+            url=url,
+            check_type=kind.check_type,
+            timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
+            expected_status=_or(given.expected_status, start.target.expected_status if same_kind else None, None),
+            keyword=_or(given.keyword, start.target.keyword if same_kind else None, None),
+        )
+    )
+
+
+def least_interval(*, production: bool) -> float:
+    """Seconds."""
+    return domain.MIN_INTERVAL if production else domain.MIN_INTERVAL_IN_DEVELOPMENT
+
+
+async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
+    """Refuse a host that may never be checked; if it cannot be reached at present, return why.
+
+    It queries name servers: call it outside a transaction.
+    """
+    guard, host = Guard(networks), base.host_of(made.target.url)
+    guard.check_given(host, "url")
+    return await guard.warning(host)
+
+
+@action("made network monitor")
+async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Change]:
+    """Create a monitor; the first check follows at once."""
+    key = await stored.create(tx, actor.project_id, made)
+    found = await stored.one(tx, actor.project_id, key)
+    assert found is not None
+    return found, Change(made.name, {"uuid": NETWORK_MONITOR.public(key)})
+
+
+@action("changed network monitor")
+async def change(
+    tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
+) -> tuple[Monitor, Change | None]:
+    """Change what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
+    before = await stored.changing(tx, actor.project_id, key)
+    if before is None:
+        raise not_found("network_monitor")
+    after = wanted(given, before, production=production)
+    differing = _differing(before, after)
+    if differing:
+        await stored.change(tx, actor.project_id, key, before, after)
+    found = await stored.one(tx, actor.project_id, key)
+    assert found is not None
+    change_ = Change(before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": differing})
+    return found, change_ if differing else None
+
+
+@action("deleted network monitor")
+async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
+    """Delete a monitor and resolve its incidents. Returns its last state."""
+    found = await stored.one(tx, actor.project_id, key)
+    if found is None or not await stored.delete(tx, actor.project_id, key):
+        raise not_found("network_monitor")
+    return found, Change(found.wanted.name, {"uuid": NETWORK_MONITOR.public(key)})
+
+
+def _differing(before: MonitorConfig, after: MonitorConfig) -> list[str]:
+    """The names of the fields that differ."""
+    was, now = _fields(before), _fields(after)
+    return [name for name in now if now[name] != was[name]]
+
+
+def _fields(each: MonitorConfig) -> dict[str, Any]:
+    target = each.target
+    return {
+        "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
+        "timeout": target.timeout, "confirmations": each.confirmations, "expected_status": target.expected_status,
+        "keyword": target.keyword, "paused": each.paused,
+    }  # fmt: skip
+
+
+def _default(url: str) -> MonitorConfig:
+    return MonitorConfig(url, Target(url, "", domain.DEFAULT_TIMEOUT))
+
+
+def _or(given: Any, before: Any, default: Any) -> Any:
+    return before if given is UNSET else default if given is None else given
+
+
+def _name(given: str | UnsetType | None, url: str, start: MonitorConfig) -> str:
+    """The name, which is the URL unless its owner chose another."""
+    if isinstance(given, UnsetType):
+        return url if start.name == start.target.url else start.name
+    return names.checked("name", given) if given and given.strip() else url

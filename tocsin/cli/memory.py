@@ -1,0 +1,27 @@
+"""Keeps long-lived processes small and fast."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+UNWANTED = ("rich", "pydantic", "greenlet")
+"""Packages that structlog and Litestar import only because they are installed: 3, 6 and 1 MB per process."""
+
+
+def block_imports() -> None:
+    """Make these packages look as if they were not installed. Call it before anything imports them."""
+    for name in UNWANTED:
+        if name not in sys.modules:
+            sys.modules[name] = None  # type: ignore[assignment] # makes the import fail
+
+
+def freeze_gc() -> None:
+    """Call it when everything is loaded: these objects stay, and most new ones are not in reference cycles.
+
+    By default, Python looks for cycles after every 700 new objects, which a burst of requests creates in a millisecond;
+    that took an eighth of an engine's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

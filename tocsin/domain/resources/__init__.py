@@ -1,0 +1,1 @@
+"""What can have incidents: one file per kind, discovered rather than registered."""

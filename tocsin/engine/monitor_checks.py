@@ -1,0 +1,127 @@
+"""Runs the checks of network monitors when they are due, and stores their results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from functools import partial
+from time import monotonic
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from tocsin import __version__
+from tocsin.checks.base import CheckContext, run_check
+from tocsin.domain.counters import Counters
+from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
+from tocsin.transports.dial import Dialer
+from tocsin.transports.guard import Guard
+
+log = structlog.get_logger(__name__)
+
+MAX_CONCURRENT = 200
+"""Maximum checks that are active at once, not counting those that have waited for their site for over a second."""
+SLOW = 1.0
+MAX_RUNNING = 5_000
+"""Maximum running checks, slow ones included. They cost a socket and little else."""
+PAUSE = 0.25
+"""Seconds between two polls for due checks, and so the maximum delay of a check."""
+
+
+async def run(
+    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None
+) -> None:
+    """Run the checks that are due until `stop` is set. Any number of engines may do so at once.
+
+    Running checks are then abandoned: those monitors are due again soon. Raises what claiming raises when the
+    database is unavailable.
+    """
+    watcher = CheckRunner(
+        pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters()
+    )
+    try:
+        while not stop.is_set():
+            await watcher.claim()
+            await watcher.wait(stop)
+    finally:
+        await watcher.give_up()
+
+
+class CheckRunner:
+    """The running checks of one engine."""
+
+    def __init__(self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters) -> None:
+        self._pool = pool
+        self._context = context
+        self._counters = counters
+        self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
+        self._under_way: dict[UUID, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._more = False
+        self._most = min(MAX_RUNNING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+    @property
+    def room(self) -> int:
+        """How many checks may start now."""
+        since = monotonic() - SLOW
+        quick = sum(began > since for began in self._under_way.values())
+        return max(0, min(MAX_CONCURRENT - quick, self._most - len(self._under_way)))
+
+    async def claim(self) -> None:
+        """Start what is due, as far as there is room. A monitor whose last check is still running is skipped."""
+        self._changed.clear()
+        room = self.room
+        if not self._worthwhile(room):
+            return
+        async with self._pool.acquire() as tx, tx.transaction():
+            due = await monitors.claim_due(tx, room)
+        self._more = len(due) == room
+        for each in due:
+            if each.id not in self._under_way:
+                self._under_way[each.id] = monotonic()
+                task = asyncio.create_task(self._run_check(each))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Wait until there may be something to claim: no time if more is due and there is room, else a moment."""
+        if self._more and self._worthwhile(self.room) and not stop.is_set():
+            await asyncio.sleep(0)
+            return
+        waited_for = self._changed if self._more else stop
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE):
+                await waited_for.wait()
+
+    async def give_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @staticmethod
+    def _worthwhile(room: int) -> bool:
+        # Claiming for each free slot alone would cost more than the checks.
+        return room >= MAX_CONCURRENT // 2
+
+    async def _run_check(self, due: DueCheck) -> None:
+        try:
+            result = await run_check(due.target, self._context)
+            await self._record(CompletedCheck(due, result))
+            self._counters.count("checks", due.target.check_type, "ok" if result.ok else "failed")
+        except UNAVAILABLE as error:
+            # Either this machine lacks resources or the database is unavailable: this says nothing about the site.
+            log.warning(
+                "Check skipped: this machine or the database is unavailable",
+                monitor=str(due.id), error=f"{type(error).__name__}: {error}",
+            )  # fmt: skip
+        except Exception:
+            log.exception("Unexpected error in a check", monitor=str(due.id))
+        finally:
+            del self._under_way[due.id]
+            if self._more and self._worthwhile(self.room):
+                self._changed.set()

@@ -1,0 +1,87 @@
+"""Recording the results of attempts: many in one commit, retried until each is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from tocsin.domain.deliveries import Finish, Outcome
+from tocsin.engine.permits import PermittedAttempt
+from tocsin.storage.delivery import leases
+from tocsin.storage.delivery.leases import AttemptResult, Recorded
+from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
+
+log = structlog.get_logger(__name__)
+
+RECORD_PAUSE = 0.01
+"""Seconds between two commits of results in a burst: the attempts are over, so the results can wait and be batched."""
+DATABASE_PAUSE = 0.2
+UNSTORABLE = "The response could not be stored"
+
+
+class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that is to be recorded, with its permit if it had one."""
+
+    result: AttemptResult
+    outcome: Outcome
+    permitted: PermittedAttempt | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it only finishes the delivery, with nothing else to do."""
+        then = self.result.next_step
+        return self.permitted is None and isinstance(then, Finish) and then.disable is None
+
+
+class Recorder:
+    """Records the results of one engine's attempts."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._commit = GroupCommit[FinishedAttempt, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
+
+    async def record(self, finished: FinishedAttempt) -> Recorded:
+        """Record an attempt, however long the database is unavailable; if need be without its texts.
+
+        Raises the database's error if even that cannot be stored.
+        """
+        complete = True
+        while True:
+            try:
+                return await self._commit(finished)
+            except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
+                await asyncio.sleep(DATABASE_PAUSE)
+            except Exception:
+                log.exception("The result of an attempt could not be recorded", delivery=str(finished.result.id))
+                if not complete:
+                    raise
+                complete, finished = False, replace(finished, result=_without_text(finished.result))
+
+
+async def _record(connection: asyncpg.Connection, finished: Sequence[FinishedAttempt]) -> list[Recorded]:
+    """In one transaction; plain results need one statement, which is a transaction by itself."""
+    if all(each.plain for each in finished):
+        return await leases.record(connection, [each.result for each in finished])
+    async with connection.transaction():
+        return await _record_and_settle(connection, finished)
+
+
+async def _record_and_settle(tx: Tx, finished: Sequence[FinishedAttempt]) -> list[Recorded]:
+    recorded = await leases.record(tx, [each.result for each in finished])
+    for each, what in zip(finished, recorded, strict=True):
+        if each.permitted is not None and what.accepted:
+            await each.permitted.after_attempt(tx, each.outcome, each.result.next_step)
+    return recorded
+
+
+def _without_text(result: AttemptResult) -> AttemptResult:
+    """The attempt and its next step without its texts, for texts that cannot be stored."""
+    what = replace(result.attempt_record, response=None, error=UNSTORABLE)
+    then = result.next_step
+    if isinstance(then, Finish) and then.reason is not None:
+        then = replace(then, reason=UNSTORABLE)
+    return replace(result, attempt_record=what, next_step=then)

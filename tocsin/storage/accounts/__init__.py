@@ -1,0 +1,1 @@
+"""Users, projects and how they sign in."""

@@ -1,0 +1,1 @@
+"""Integrations and the state of their types."""

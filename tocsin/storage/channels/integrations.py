@@ -1,0 +1,364 @@
+"""Integrations: stored with their secrets sealed, attached to servers and monitors, read by the API and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from tocsin.domain import ids
+from tocsin.domain.resources.base import Resource, kinds
+from tocsin.storage.channels import unverified_owners
+from tocsin.storage.delivery import deliveries
+from tocsin.storage.postgres.database import Tx, folded, key
+from tocsin.storage.postgres.secrets import Unopenable, Vault
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+
+SYSTEM_TYPE = "Integrations::EmailIntegration"
+SEALED_FIELD = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One integration. `settings` holds its secrets in clear; `name` is None where its type names it."""
+
+    id: UUID
+    project_id: UUID
+    type: str
+    name: str | None
+    settings: Mapping[str, Any]
+    version: int
+    system: bool
+    attach_all: bool
+    failing_since: datetime | None
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the queue needs to know about a type: whether people read it, and whether sending twice does no harm."""
+
+    for_people: bool
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """What the engine needs to send to an integration. A copy is valid as long as `version` is the row's.
+
+    `blocked` says why nothing may be sent (suppress with it), `failure` why nothing can be sent at present (retry).
+    `has_ceiling`: its project was created by self-registration, so that its sends to people are limited. Each of them
+    can change without a new version, so such a copy must not be cached.
+    """
+
+    id: UUID
+    project_id: UUID
+    type: str
+    version: int
+    settings: Mapping[str, Any]
+    blocked: str | None = None
+    failure: str | None = None
+    has_ceiling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The recent health of an integration."""
+
+    status: Literal["ok", "failing", "disabled"]
+    reason: str | None
+    last_delivered_at: datetime | None
+    failing_since: datetime | None
+    outstanding: int
+
+
+COLUMNS = """i.id, i.project_id, i.type, i.name, i.settings, i.sealed, i.version, i.system, i.attach_all,
+    i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at"""
+
+THESE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = ANY($2::uuid[])"
+LIST = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 ORDER BY id"
+ONE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = $2"
+CHANGING = f"{ONE} FOR UPDATE"
+
+INSERT = f"""
+INSERT INTO integrations AS i (id, project_id, type, name, settings, sealed, for_people, repeatable, system, attach_all)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+RETURNING {COLUMNS}
+"""
+
+UPDATE = f"""
+UPDATE integrations i SET name = $3, settings = $4, sealed = $5, version = version + 1, updated_at = now()
+WHERE project_id = $1 AND id = $2
+RETURNING {COLUMNS}
+"""
+
+DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
+
+# The address of an account of the same project, in whatever case, gets nothing before it is verified.
+UNVERIFIED = f"""EXISTS (
+           SELECT FROM users u JOIN members m ON m.user_id = u.id
+           WHERE m.project_id = i.project_id
+             AND {folded("u.email")} = {folded("(i.settings->>'email')")}
+             AND u.email_verified_at IS NULL
+       )"""
+
+STRANGE = unverified_owners.made_by_unverified("i.project_id")
+
+SELF_MADE = """(i.for_people AND EXISTS (
+           SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""
+
+HEALTH = f"""
+SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
+       i.settings->>'email' AS email,
+       (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
+       (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
+        ORDER BY f.id DESC LIMIT 1) AS last_delivered_at,
+       coalesce((SELECT o.attempts->-1->>'error' FROM outstanding o WHERE o.integration_id = i.id AND o.failures > 0
+                 ORDER BY o.id DESC LIMIT 1),
+                (SELECT f.reason FROM finished f WHERE f.integration_id = i.id AND f.status = 'dead'
+                 ORDER BY f.id DESC LIMIT 1)) AS last_failure
+FROM integrations i WHERE i.project_id = $1 AND i.id = $2
+"""
+
+SENDABLE = f"""
+SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
+       {SELF_MADE} AS has_ceiling
+FROM integrations i WHERE i.id = ANY($1::uuid[])
+"""
+
+# Locked so that the resource is not deleted while it is being attached to.
+OWNED = {
+    kind.type: f"SELECT 1 FROM {kind.table} WHERE project_id = $1 AND id = $2 FOR KEY SHARE"
+    for kind in kinds().values()
+}
+
+ATTACHED = f"""
+SELECT {COLUMNS} FROM attachments a JOIN integrations i ON i.id = a.integration_id
+WHERE i.project_id = $1 AND a.resource_id = $2 ORDER BY i.id
+"""
+
+ATTACH = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1"
+
+DETACH = """
+DELETE FROM attachments a USING integrations i
+WHERE a.resource_id = $2 AND a.integration_id = $3 AND i.id = a.integration_id AND i.project_id = $1
+RETURNING 1
+"""
+
+# Attaching to all waits for new resources that are not committed yet; new resources never wait for each other.
+LOCK_ALL = "SELECT pg_advisory_xact_lock(hashtextextended('attach_all ' || $1::uuid, 0))"
+LOCK_NEW = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attach_all ' || $1::uuid, 0))"
+
+MARK_ALL = f"""
+UPDATE integrations i SET attach_all = true, updated_at = now() WHERE project_id = $1 AND id = $2 RETURNING {COLUMNS}
+"""
+
+UNMARK_ALL = "UPDATE integrations SET attach_all = false, updated_at = now() WHERE project_id = $1 AND id = $2"
+
+EXISTING = " UNION ALL ".join(
+    f"SELECT id, $2::uuid FROM {kind.table} WHERE project_id = $1" for kind in kinds().values()
+)
+ATTACH_EXISTING = f"""
+INSERT INTO attachments (resource_id, integration_id)
+{EXISTING}
+ON CONFLICT DO NOTHING
+"""
+
+ATTACH_NEW = """
+INSERT INTO attachments (resource_id, integration_id)
+SELECT $2, id FROM integrations WHERE project_id = $1 AND attach_all
+ON CONFLICT DO NOTHING
+"""
+
+
+async def list_(tx: Tx, vault: Vault, project_id: UUID) -> list[Integration]:
+    """All of the project's, oldest first."""
+    return [of_row(vault, row) for row in await tx.fetch(LIST, project_id)]
+
+
+async def one(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
+    """The project's integration with that key."""
+    row = await tx.fetchrow(ONE, project_id, integration_id)
+    return row and of_row(vault, row)
+
+
+async def these(tx: Tx, vault: Vault, project_id: UUID, keys: Iterable[UUID]) -> list[Integration]:
+    """The project's integrations with these keys, in any order."""
+    return [of_row(vault, row) for row in await tx.fetch(THESE, project_id, [*keys])]
+
+
+async def changing(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
+    """The project's integration with that key, locked until the transaction ends."""
+    row = await tx.fetchrow(CHANGING, project_id, integration_id)
+    return row and of_row(vault, row)
+
+
+async def create(
+    tx: Tx,
+    vault: Vault,
+    project_id: UUID,
+    type_name: str,
+    facts: Facts,
+    *,
+    name: str | None,
+    settings: Mapping[str, Any],
+    secret: Collection[str],
+) -> Integration:
+    """A new integration, attached to nothing. Those `settings` that `secret` names are encrypted."""
+    new = ids.new()
+    shown, sealed = _sealed(vault, project_id, new, settings, secret)
+    row = await tx.fetchrow(
+        INSERT, new, project_id, type_name, name, shown, sealed, facts.for_people, facts.repeatable, False
+    )
+    return of_row(vault, row)
+
+
+async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
+    """The system integration: its owner's mail address, attached to everything, neither editable nor deletable."""
+    new = ids.new()
+    await tx.execute(LOCK_ALL, project_id)
+    await tx.fetchrow(INSERT, new, project_id, SYSTEM_TYPE, None, {"email": email}, None, True, True, True)
+    await tx.execute(ATTACH_EXISTING, project_id, new)
+    return new
+
+
+async def update(
+    tx: Tx, vault: Vault, stored: Integration, *, name: str | None, settings: Mapping[str, Any], secret: Collection[str]
+) -> Integration:
+    """Change an integration that `changing` has locked."""
+    shown, sealed = _sealed(vault, stored.project_id, stored.id, settings, secret)
+    return of_row(vault, await tx.fetchrow(UPDATE, stored.project_id, stored.id, name, shown, sealed))
+
+
+async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+    """Delete an integration that `changing` has locked; its outstanding deliveries end as suppressed."""
+    await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
+    await tx.execute(DELETE, project_id, integration_id)
+
+
+async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | None:
+    """Its health; None if the project has no such integration."""
+    row = await tx.fetchrow(HEALTH, project_id, integration_id)
+    if row is None:
+        return None
+    status: Literal["ok", "failing", "disabled"] = "ok"
+    reason = None
+    if row["disabled_at"]:
+        status, reason = "disabled", row["disabled_reason"] or "manually"
+    elif row["failing_since"]:
+        status, reason = "failing", row["last_failure"]
+    elif blocked := _blocked(row, row["email"]):
+        status, reason = "failing", blocked
+    return Health(status, reason, row["last_delivered_at"], row["failing_since"], row["outstanding"])
+
+
+def _blocked(row: Record, email: str | None) -> str | None:
+    """Why nothing may be sent, or None."""
+    if row["unverified"]:
+        return f"{email} belongs to an account of this project that has not verified this address"
+    if row["strange"]:
+        return "whoever made this project has not verified their mail address; until then nothing is sent"
+    return None
+
+
+async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[UUID, Sendable]:
+    """Those integrations that exist, with what is needed to send."""
+    found = {}
+    for row in await tx.fetch(SENDABLE, list(integrations)):
+        settings, failure = _opened(vault, row)
+        each, blocked = key(row["id"]), _blocked(row, settings.get("email"))
+        found[each] = Sendable(
+            each, key(row["project_id"]), row["type"], row["version"], settings, blocked, failure, row["has_ceiling"]
+        )
+    return found
+
+
+async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> bool:
+    """Whether the project has that server or monitor; if so, it cannot be deleted until the transaction ends."""
+    return await tx.fetchval(OWNED[kind.type], project_id, resource_id) is not None
+
+
+async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:
+    """The integrations attached to a server or monitor, oldest integration first."""
+    return [of_row(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
+
+
+async def attach(tx: Tx, resource_id: UUID, integration_id: UUID) -> bool:
+    """Attach two that are known to be of one project. Returns whether that is new."""
+    return await tx.fetchval(ATTACH, resource_id, integration_id) is not None
+
+
+async def detach(tx: Tx, project_id: UUID, resource_id: UUID, integration_id: UUID) -> bool:
+    """Whether it was attached."""
+    return await tx.fetchval(DETACH, project_id, resource_id, integration_id) is not None
+
+
+async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
+    """Attach to every server and monitor of the project, future ones included."""
+    await tx.execute(LOCK_ALL, project_id)
+    row = await tx.fetchrow(MARK_ALL, project_id, integration_id)
+    if row is None:
+        return None
+    await tx.execute(ATTACH_EXISTING, project_id, integration_id)
+    return of_row(vault, row)
+
+
+async def stop_attach_all(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+    """Undo `attach_all` for new resources; existing attachments stay."""
+    await tx.execute(UNMARK_ALL, project_id, integration_id)
+
+
+async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
+    """Call this in the transaction that creates a server or monitor: attaches integrations marked `attach_all`."""
+    await tx.execute(LOCK_NEW, project_id)
+    await tx.execute(ATTACH_NEW, project_id, resource_id)
+
+
+def _sealed(
+    vault: Vault, project_id: UUID, integration_id: UUID, settings: Mapping[str, Any], secret: Collection[str]
+) -> tuple[dict[str, Any], bytes | None]:
+    """Settings as they are stored: plain ones, readable in the database, and an envelope with the secrets."""
+    hidden = {name: value for name, value in settings.items() if name in secret}
+    shown = {name: value for name, value in settings.items() if name not in secret}
+    sealed = vault.seal(project_id, integration_id, SEALED_FIELD, msgspec.json.encode(hidden)) if hidden else None
+    return shown, sealed
+
+
+def _opened(vault: Vault, row: Record) -> tuple[dict[str, Any], str | None]:
+    """All settings, or only the plain ones and why the rest cannot be decrypted."""
+    if row["sealed"] is None:
+        return row["settings"], None
+    try:
+        plain = vault.open(key(row["project_id"]), key(row["id"]), SEALED_FIELD, row["sealed"])
+    except Unopenable as error:
+        return row["settings"], f"Its secrets cannot be read: {error}"
+    return {**row["settings"], **msgspec.json.decode(plain)}, None
+
+
+def of_row(vault: Vault, row: Record) -> Integration:
+    settings, _ = _opened(vault, row)
+    return Integration(
+        id=key(row["id"]),
+        project_id=key(row["project_id"]),
+        type=row["type"],
+        name=row["name"],
+        settings=settings,
+        version=row["version"],
+        system=row["system"],
+        attach_all=row["attach_all"],
+        failing_since=row["failing_since"],
+        disabled_at=row["disabled_at"],
+        disabled_reason=row["disabled_reason"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

@@ -1,0 +1,1 @@
+"""Incidents, and the queue of their notifications."""

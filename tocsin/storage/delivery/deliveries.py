@@ -1,0 +1,248 @@
+"""Deliveries of integrations and incidents: listing, suppressing, redelivering."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tocsin.domain.deliveries import Event, Status
+from tocsin.domain.incidents import Incident
+from tocsin.storage.delivery import queue
+from tocsin.storage.delivery.queue import LASTING, QueueEntry, Recipient, content, test_content
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One notification to one integration, and all its attempts (oldest first, as `leases.Attempt` stores them)."""
+
+    id: UUID
+    project_id: UUID
+    integration_id: UUID
+    integration_type: str
+    incident_id: UUID | None
+    event: Event
+    redelivery_of: UUID | None
+    status: Status
+    reason: str | None
+    attempt: int
+    attempts: Sequence[Mapping[str, Any]]
+    created_at: datetime
+    due_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+FIELDS = tuple(Delivery.__dataclass_fields__)
+KEYS = frozenset({"id", "project_id", "integration_id", "incident_id", "redelivery_of"})
+COLUMNS = ", ".join(FIELDS)
+
+ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
+
+OPENING_DELIVERED = f"""
+SELECT EXISTS (SELECT FROM finished
+               WHERE incident_id = $1 AND integration_id = $2 AND event IN {LASTING}
+                 AND status = 'delivered' AND id < $3)
+"""
+
+# The newest of a view over two tables: each table gives its newest by index, then these few are merged.
+NEWEST = """
+SELECT {columns} FROM (
+    (SELECT {outstanding} FROM outstanding WHERE {owner}_id = $1 AND project_id = $2
+        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
+    UNION ALL
+    (SELECT {finished} FROM finished WHERE {owner}_id = $1 AND project_id = $2
+        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
+) newest ORDER BY id DESC LIMIT $4::int OFFSET $5::int
+"""
+ONLY_OUTSTANDING = {"due_at": "NULL::timestamptz AS due_at", "started_at": "NULL::timestamptz AS started_at"}
+ONLY_FINISHED = {"reason": "NULL::text AS reason", "finished_at": "NULL::timestamptz AS finished_at"}
+
+
+def _newest(owner: str) -> str:
+    return NEWEST.format(
+        owner=owner,
+        columns=COLUMNS,
+        outstanding=", ".join(ONLY_FINISHED.get(name, name) for name in FIELDS),
+        finished=", ".join(ONLY_OUTSTANDING.get(name, name) for name in FIELDS),
+    )
+
+
+OF_INTEGRATION, OF_INCIDENT = _newest("integration"), _newest("incident")
+
+COUNT = """
+SELECT (SELECT count(*) FROM outstanding
+        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
+     + (SELECT count(*) FROM finished
+        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
+"""
+COUNT_OF_INTEGRATION, COUNT_OF_INCIDENT = COUNT.format(owner="integration"), COUNT.format(owner="incident")
+
+SUPPRESS = """
+WITH ended AS (
+    DELETE FROM outstanding WHERE {which} AND (status = 'pending' OR $3) RETURNING *
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+                      status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+       'suppressed', $2, attempt, attempts, created_at, now()
+FROM ended RETURNING id
+"""
+SUPPRESS_THESE = SUPPRESS.format(which="id = ANY($1::uuid[])")
+SUPPRESS_INTEGRATION = SUPPRESS.format(which="integration_id = ANY($1::uuid[])")
+SUPPRESS_INCIDENTS = SUPPRESS.format(which="incident_id = ANY($1::uuid[])")
+
+# Locks what is waiting, so that the outcome of a running attempt is recorded either before this or after the resolve.
+EXPEDITE_OPENINGS = f"""
+UPDATE outstanding o
+SET blocks_another = true,
+    due_at = CASE WHEN status = 'pending' THEN greatest(now(), coalesce(not_before, now())) ELSE due_at END
+FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
+      ORDER BY id FOR UPDATE) waiting
+WHERE o.id = waiting.id
+RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
+"""
+
+OPENING_NOT_DELIVERED = f"""
+SELECT incident_id, integration_id FROM finished
+WHERE incident_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[]) AND event IN {LASTING}
+GROUP BY incident_id, integration_id HAVING NOT bool_or(status = 'delivered')
+"""
+
+POSTPONE = f"""
+UPDATE outstanding SET due_at = greatest(due_at, $2)
+WHERE incident_id = $1 AND event IN {LASTING} AND status = 'pending'
+"""
+
+OPENINGS = f"""
+SELECT incident_id, integration_id FROM outstanding
+WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
+"""
+
+RESOLVED_FIRST = "resolved before it could be delivered; the resolved notification covers both"
+
+Pair = tuple[UUID, UUID]
+"""An incident and an integration."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningState:
+    """What a resolve depends on: the opening that it is `blocked_by`, or that the first notice `failed`."""
+
+    blocked_by: UUID | None
+    failed: bool
+
+
+async def settle_undelivered_openings(
+    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]
+) -> dict[Pair, OpeningState]:
+    """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.
+
+    A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
+    People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both.
+    """
+    rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
+    late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
+    if late:
+        await suppress(tx, list(late), RESOLVED_FIRST)
+    found = {
+        (key(row["incident_id"]), key(row["integration_id"])): OpeningState(key(row["id"]), failed=False)
+        for row in sorted(rows, key=lambda row: row["id"])
+        if row["id"] not in late
+    }
+    if people:
+        for row in await tx.fetch(OPENING_NOT_DELIVERED, list(recipients), list(people)):
+            found.setdefault((key(row["incident_id"]), key(row["integration_id"])), OpeningState(None, failed=True))
+    return found
+
+
+async def suppress(tx: Tx, these: Sequence[UUID], reason: str) -> None:
+    """Suppress these, as far as they are pending."""
+    await tx.execute(SUPPRESS_THESE, these, reason, False)
+
+
+async def suppress_incidents(tx: Tx, incidents: Sequence[UUID], reason: str) -> None:
+    """Suppress all that is outstanding about these incidents."""
+    await tx.execute(SUPPRESS_INCIDENTS, incidents, reason, True)
+
+
+async def suppress_waiting(tx: Tx, integration_id: UUID, reason: str) -> None:
+    """Suppress what is pending for an integration; a running attempt completes."""
+    await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, False)
+
+
+async def suppress_outstanding(tx: Tx, integration_id: UUID, reason: str) -> None:
+    """Suppress all that is outstanding for an integration, running attempts included."""
+    await tx.execute(SUPPRESS_INTEGRATION, [integration_id], reason, True)
+
+
+async def postpone(tx: Tx, incident_id: UUID, until: datetime) -> None:
+    """Postpone the pending openings of an incident."""
+    await tx.execute(POSTPONE, incident_id, until)
+
+
+async def outstanding_openings(tx: Tx, incidents: Sequence[UUID]) -> set[Pair]:
+    """Integrations that have not been notified yet that these incidents opened."""
+    return {(key(row["incident_id"]), key(row["integration_id"])) for row in await tx.fetch(OPENINGS, incidents)}
+
+
+async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Delivery:
+    """A test notification through the real path. The integration must exist."""
+    to = (await queue.recipients(tx, [integration_id]))[integration_id]
+    return await _queued(tx, QueueEntry(to, "test", test_content(public_url, await tx.fetchval("SELECT now()"))))
+
+
+async def redeliver(tx: Tx, old: Delivery, incident: Incident | None, to: Recipient, public_url: str) -> Delivery:
+    """Send a finished delivery again, as a new delivery that names the old one and has the same content."""
+    current = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
+    return await _queued(tx, QueueEntry(to, old.event, current, redelivery_of=old.id))
+
+
+async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
+    [new] = await queue.put(tx, [entry])
+    return _delivery(await tx.fetchrow(ONE, new, entry.to.project_id))
+
+
+async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
+    """The project's delivery with that key, with its attempts."""
+    row = await tx.fetchrow(ONE, delivery_id, project_id)
+    return row and _delivery(row)
+
+
+async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
+    """Whether the recipient of `end` (the resolve) got the opening, by an earlier delivery."""
+    return bool(await tx.fetchval(OPENING_DELIVERED, incident_id, end.integration_id, end.id))
+
+
+async def of_integration(
+    tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None, limit: int, offset: int
+) -> tuple[list[Delivery], int]:
+    """A page of an integration's deliveries, newest first, and how many there are."""
+    rows = await tx.fetch(OF_INTEGRATION, integration_id, project_id, status, limit, offset)
+    return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INTEGRATION, integration_id, project_id, status)
+
+
+async def latest(
+    tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None = None, limit: int, offset: int = 0
+) -> list[Delivery]:
+    """As `of_integration`, without counting what may be a million."""
+    return [*map(_delivery, await tx.fetch(OF_INTEGRATION, integration_id, project_id, status, limit, offset))]
+
+
+async def of_incident(
+    tx: Tx, project_id: UUID, incident_id: UUID, *, status: str | None, limit: int, offset: int
+) -> tuple[list[Delivery], int]:
+    """A page of an incident's deliveries, newest first, and how many there are."""
+    rows = await tx.fetch(OF_INCIDENT, incident_id, project_id, status, limit, offset)
+    return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INCIDENT, incident_id, project_id, status)
+
+
+def _delivery(row: Record) -> Delivery:
+    values: dict[str, Any] = {name: key(row[name]) if row[name] and name in KEYS else row[name] for name in FIELDS}
+    return Delivery(**values)

@@ -1,0 +1,222 @@
+"""Incidents: resolving, snoozing and reading them. A resolve and its deliveries are one transaction.
+
+Whoever was notified that an incident opened is notified that it is resolved; `ongoing.recipients` stores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest
+from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery.queue import QueueEntry, content
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+
+FIELDS = Incident.__struct_fields__
+KEYS = frozenset({"id", "project_id", "resource_id"})
+INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
+NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
+
+ONGOING = f"""
+SELECT {INCIDENT}
+FROM unnest($1::uuid[], $2::text[]) AS g(resource_id, type)
+JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
+"""
+
+END = f"""
+WITH ended AS (
+    DELETE FROM ongoing o
+    USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+        AS g(project_id, resource_id, type, incident_id, by)
+    WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
+      AND coalesce(g.incident_id, o.incident_id) = o.incident_id
+    RETURNING o.incident_id, o.recipients, g.by
+)
+UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
+FROM ended WHERE i.id = ended.incident_id
+RETURNING {INCIDENT}, ended.recipients
+"""
+
+ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
+
+# Two statements instead of a parameter: only then do ongoing ones use their own index.
+NEWEST = """
+SELECT {columns} FROM incidents i
+WHERE project_id = $1 AND closed_at IS {which} ORDER BY id DESC LIMIT $2 OFFSET $3
+"""
+NEWEST_ONGOING = NEWEST.format(columns=INCIDENT, which="NULL")
+NEWEST_ENDED = NEWEST.format(columns=INCIDENT, which="NOT NULL")
+
+COUNT_ONGOING = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NULL"
+COUNT_ENDED = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NOT NULL"
+
+SNOOZE = f"""
+UPDATE incidents i SET snoozed_at = now(), snooze_until = $3, updated_at = now()
+WHERE id = $1 AND project_id = $2 AND closed_at IS NULL
+RETURNING {INCIDENT}
+"""
+
+# First of the two, as in a resolve: both lock the row in `ongoing` before the incident itself.
+REMIND_AT = """
+UPDATE ongoing o SET remind_at = $3
+FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
+"""
+
+SNOOZED_OUT = f"""
+WITH due AS (
+    UPDATE ongoing SET remind_at = NULL
+    WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
+                                  ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING incident_id, recipients
+)
+SELECT due.recipients, {INCIDENT}
+FROM due CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = due.incident_id LIMIT 1) i
+"""
+
+ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
+
+
+IncidentKey = tuple[UUID, str]
+"""The unique key of an ongoing incident: the resource and the type."""
+
+
+async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
+    """Those incidents that are ongoing."""
+    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*keys, strict=True))))
+    return {(incident.resource_id, incident.type): incident for incident in found}
+
+
+def _incident(row: Record) -> Incident:
+    values: dict[str, Any] = {name: key(row[name]) if name in KEYS else row[name] for name in FIELDS}
+    return Incident(**values)
+
+
+async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
+    """Resolve what is ongoing, and queue notifications to all who were notified of its opening.
+
+    One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
+    first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
+    `deliveries.settle_undelivered_openings`.
+    """
+    whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
+    by: dict[IncidentKey, ResolveRequest] = {}
+    for each in closings:
+        for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
+            by.setdefault((each.resource_id, type_), each)
+    ordered = sorted(by.items(), key=lambda item: item[0])  # to avoid deadlocks
+    found: dict[UUID, list[Incident]] = {}
+    for start in range(0, len(ordered), AT_ONCE):
+        for incident in await _end(tx, ordered[start : start + AT_ONCE]):
+            found.setdefault(incident.resource_id, []).append(incident)
+    return [
+        [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
+        for closing in closings
+    ]
+
+
+async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
+    """Resolve these. Returns those that were ongoing."""
+    keys, by = zip(*requests, strict=True)
+    ended = await tx.fetch(
+        END, [each.project_id for each in by], [each[0] for each in keys], [each[1] for each in keys],
+        [each.only for each in by], [each.by for each in by],
+    )  # fmt: skip
+    if not ended:
+        return []
+    closed = [_incident(row) for row in ended]
+    recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
+    known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
+    waiting = await deliveries.settle_undelivered_openings(
+        tx, recipients, [to.id for to in known.values() if to.for_people]
+    )
+    entries = []
+    for incident in closed:
+        for to in recipients[incident.id]:
+            if to in known:
+                first = waiting.get((incident.id, to), NO_OPEN_DELIVERY)
+                entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
+    await queue.put(tx, entries)
+    return closed
+
+
+async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
+    """Before a server or monitor is deleted: resolve its incidents, suppress their deliveries, detach it."""
+    reason = "its resource was deleted"
+    ended = await resolve(tx, [ResolveRequest(project_id, resource_id, None, reason)])
+    await deliveries.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
+    await tx.execute("DELETE FROM attachments WHERE resource_id = $1", resource_id)
+
+
+async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
+    """The project's incident with that key."""
+    row = await tx.fetchrow(ONE, incident_id, project_id)
+    return row and _incident(row)
+
+
+async def list_(
+    tx: Tx, project_id: UUID, *, ongoing: bool | None, limit: int, offset: int
+) -> tuple[list[Incident], int]:
+    """A page of incidents, ongoing first, then newest, and how many there are in all."""
+    first = 0 if ongoing is False else await tx.fetchval(COUNT_ONGOING, project_id)
+    rest = 0 if ongoing is True else await tx.fetchval(COUNT_ENDED, project_id)
+    return await _newest(tx, project_id, first, rest > 0, limit, offset), first + rest
+
+
+async def latest(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[Incident]:
+    """As `list_` of all, without counting what may be a million."""
+    return await _newest(tx, project_id, await tx.fetchval(COUNT_ONGOING, project_id), True, limit, offset)
+
+
+async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, offset: int) -> list[Incident]:
+    """`first` are ongoing and come before the `rest`."""
+    rows = await tx.fetch(NEWEST_ONGOING, project_id, limit, offset) if offset < first else []
+    if rest and len(rows) < limit:
+        rows += await tx.fetch(NEWEST_ENDED, project_id, limit - len(rows), max(0, offset - first))
+    return [_incident(row) for row in rows]
+
+
+async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -> Incident | None:
+    """Snooze an ongoing incident until then; None where it is not ongoing.
+
+    Pending notifications are postponed until then. If it is still ongoing then, `remind` sends a reminder.
+    """
+    await tx.execute(REMIND_AT, incident_id, project_id, until)
+    row = await tx.fetchrow(SNOOZE, incident_id, project_id, until)
+    if row is None:
+        return None
+    await deliveries.postpone(tx, incident_id, until)
+    return _incident(row)
+
+
+async def remind(tx: Tx, limit: int) -> int:
+    """Send reminders of incidents whose snooze is over, unless the opening is still pending. Returns how many."""
+    rows = await tx.fetch(SNOOZED_OUT, limit)
+    known = await queue.recipients(tx, {key(to) for row in rows for to in row["recipients"]})
+    waiting = await deliveries.outstanding_openings(tx, [row["id"] for row in rows])
+    await queue.put(
+        tx,
+        [
+            QueueEntry(known[key(to)], "reminder", content(_incident(row)))
+            for row in rows
+            for to in row["recipients"]
+            if key(to) in known and (key(row["id"]), key(to)) not in waiting
+        ],
+    )
+    return len(rows)
+
+
+async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, set[str]]:
+    """The types of incident that are ongoing for each of these resources; all of them are in the result."""
+    types: dict[UUID, set[str]] = {resource: set() for resource in resources}
+    for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
+        types[key(row["resource_id"])].add(row["type"])
+    return types

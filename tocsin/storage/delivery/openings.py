@@ -1,0 +1,204 @@
+"""Opening incidents: each, with all its deliveries, in one statement and therefore in one transaction.
+
+Deliveries that may be sent at once are handed off to a running engine as `storage.delivery.queue` describes; the
+statement builds the jobs itself, because what it knows (recipients, what is new) would cost round trips to transfer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.domain.incidents import AT_ONCE, Evidence, Incident, Opened, OpenRequest, ResourceNotFound
+from tocsin.domain.resources import base as resources
+from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery.incidents import IncidentKey
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
+from tocsin.storage.postgres.database import Tx
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+NO_EVIDENCE = Evidence()
+
+
+class KeyedRequest(NamedTuple):
+    """One open request, the number of its caller's batch, and the key that the incident gets if it is new."""
+
+    id: UUID
+    batch: int
+    opening: OpenRequest
+
+
+RESOURCES = " UNION ALL ".join(
+    f"""
+        SELECT {each.name} AS name, {each.url or "a.page"} AS url FROM {each.table} r
+        WHERE r.id = a.resource_id AND r.project_id = a.project_id AND a.resource_type = '{each.type}'
+    """
+    for each in resources.kinds().values()
+)
+
+# Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
+OPEN = f"""
+WITH engine AS MATERIALIZED (
+    {queue.ENGINE}
+), requests AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+                         $9::jsonb[]) WITH ORDINALITY
+        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, n)
+), found AS MATERIALIZED (
+    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole
+    FROM requests a LEFT JOIN LATERAL (
+        {RESOURCES}
+        LIMIT 1
+    ) r ON true
+), opened AS (
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
+    SELECT resource_id, type, id, project_id,
+           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
+    FROM found WHERE whole ORDER BY resource_id, type
+    ON CONFLICT (resource_id, type) DO NOTHING
+    RETURNING incident_id, recipients
+), stored AS (
+    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
+                           request, request_headers, response, response_headers, created_at, updated_at)
+    SELECT id, project_id, resource_type, resource_id, name, url, type, message,
+           seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
+    FROM opened JOIN found ON id = incident_id
+), recipients AS MATERIALIZED (
+    SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
+           f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
+           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
+           i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
+    FROM opened b
+    JOIN found f ON f.id = b.incident_id
+    CROSS JOIN LATERAL unnest(b.recipients) AS t(integration_id)
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
+    LEFT JOIN engine e ON true
+), jobs AS MATERIALIZED (
+    SELECT delivery_id, job, octet_length(job) AS size
+    FROM recipients CROSS JOIN LATERAL (
+        SELECT json_build_array(
+            delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
+            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
+        )::text AS job OFFSET 0  -- built once, not once for each use
+    ) j
+    WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
+), queued AS (
+    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+                             event, status, due_at, attempt, started_at, engine, leased_until, created_at)
+    SELECT t.delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
+           CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END, now(), (job IS NOT NULL)::int,
+           CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
+           CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
+    FROM recipients t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
+), ended AS (
+    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
+                          attempt, attempts, created_at, finished_at)
+    SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
+           'integration disabled: ' || disabled, 0, '[]', now(), now()
+    FROM recipients WHERE disabled IS NOT NULL
+), handed_off AS (
+    SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
+    FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
+    GROUP BY part
+), woken AS (
+    SELECT pg_notify('{WAKE_CHANNEL}', '')
+    WHERE EXISTS (SELECT FROM recipients WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+)
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+       (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) AS notified
+FROM found f LEFT JOIN opened b ON b.incident_id = f.id
+"""
+
+
+async def open_batches(
+    tx: Tx, batches: Sequence[Sequence[OpenRequest]], *, public_url: str
+) -> list[list[Opened | ResourceNotFound | None]]:
+    """Open incidents for several callers at once, and queue the notifications of them.
+
+    Each batch is one caller's request: it opens all of its incidents, or none if one of its resources is missing
+    (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
+    resource, same type) is answered as it is. Results are in the order of the requests.
+    """
+    left = [KeyedRequest(ids.new(), number, opening) for number, batch in enumerate(batches) for opening in batch]
+    lasting: dict[IncidentKey, Opened] = {}
+    missing: dict[int, set[UUID]] = {}
+    while left:
+        conflicts = []
+        for number, row in enumerate(await tx.fetch(OPEN, *_columns(left, public_url)), 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            requested = left[row["n"] - 1]
+            if row["new"]:
+                lasting[_incident_key(requested.opening)] = Opened(_begun(requested, row), new=True)
+            elif row["name"] is None:
+                missing.setdefault(requested.batch, set()).add(requested.opening.resource_id)
+            elif row["whole"]:
+                conflicts.append(requested)
+        wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
+        if wanted:
+            found = await incidents.ongoing(tx, wanted)
+            lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
+        # What another transaction has resolved in between is opened after all.
+        left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
+    return [
+        [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in batch]
+        if number in missing
+        else [_answer(lasting, _incident_key(opening)) for opening in batch]
+        for number, batch in enumerate(batches)
+    ]
+
+
+async def open(tx: Tx, openings: Sequence[OpenRequest], *, public_url: str) -> list[Opened | ResourceNotFound]:
+    """Open each incident separately: a missing resource affects no other."""
+    batches = await open_batches(tx, [[opening] for opening in openings], public_url=public_url)
+    return [answer for batch in batches for answer in batch if answer is not None]
+
+
+def _incident_key(opening: OpenRequest) -> IncidentKey:
+    return opening.resource_id, opening.type
+
+
+def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Opened:
+    """What is ongoing; it is new only to the first that requested it."""
+    answer = lasting[incident_key]
+    if answer.new:
+        lasting[incident_key] = Opened(answer.incident, new=False)
+    return answer
+
+
+def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[Any]]:
+    kinds, rows = resources.kinds(), []
+    for new, number, opening in requested:
+        kind = kinds[opening.resource_type]
+        page = public_url + kind.page(opening.resource_id) if kind.url is None else None
+        rows.append((
+            new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
+            opening.message, opening.evidence,
+        ))  # fmt: skip
+    return [*map(list, zip(*rows, strict=True))]
+
+
+def _begun(requested: KeyedRequest, row: Record) -> Incident:
+    opening, now = requested.opening, row["now"]
+    seen = opening.evidence or NO_EVIDENCE
+    return Incident(
+        id=requested.id,
+        project_id=opening.project_id,
+        resource_type=opening.resource_type,
+        resource_id=opening.resource_id,
+        resource_name=row["name"],
+        resource_url=row["url"],
+        type=opening.type,
+        message=opening.message,
+        created_at=now,
+        updated_at=now,
+        request=seen.request,
+        request_headers=seen.request_headers,
+        response=seen.response,
+        response_headers=seen.response_headers,
+    )

@@ -1,0 +1,234 @@
+"""Putting deliveries into the queue, in the caller's transaction: they exist if, and only if, what they are about does.
+
+A delivery that may be sent at once is handed off to a running engine: it is inserted as leased to that engine, and
+its content travels in the NOTIFY that PostgreSQL sends at commit. Whatever cannot be handed off (no engine
+runs, the destination is failing, a type that may not repeat, too much text) is inserted as pending and claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from tocsin.domain import ids
+from tocsin.domain.deliveries import ONGOING_EVENTS, Event
+from tocsin.domain.incidents import Incident, Notification
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+LASTING = "('" + "', '".join(sorted(ONGOING_EVENTS)) + "')"
+"""SQL: the events of an ongoing incident."""
+
+LEASE = 30
+"""Seconds for which an engine may lease a delivery before it goes to another."""
+
+WAKE_CHANNEL = "tocsin_deliveries"
+NOTIFY_LIMIT = 7_900
+"""Bytes that one NOTIFY may carry (PostgreSQL: less than 8,000)."""
+HAND_OFF_CHANNEL = "tocsin_engine_"
+"""Followed by an engine's number: the channel on which that engine receives hand-offs."""
+
+
+class Recipient(msgspec.Struct, frozen=True, gc=False):
+    """An integration, as far as the queue is concerned."""
+
+    id: UUID
+    project_id: UUID
+    type: str
+    version: int
+    for_people: bool
+    repeatable: bool
+    failing: bool
+    disabled_reason: str | None
+
+
+RECIPIENT = """i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable,
+    i.failing_since IS NOT NULL AS failing,
+    CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled_reason"""
+
+RECIPIENTS = f"SELECT {RECIPIENT} FROM integrations i WHERE id = ANY($1::uuid[])"
+
+
+def recipient(row: Record) -> Recipient:
+    return Recipient(
+        key(row["id"]), key(row["project_id"]), row["type"], row["version"], row["for_people"], row["repeatable"],
+        row["failing"], row["disabled_reason"],
+    )  # fmt: skip
+
+
+async def recipients(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Recipient]:
+    """Those integrations that exist, by key."""
+    return {key(row["id"]): recipient(row) for row in await tx.fetch(RECIPIENTS, list(integrations))}
+
+
+class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a delivery says, from its incident's current state. Field by field `domain.incidents.Notification`."""
+
+    incident_id: UUID | None
+    resource_type: str
+    resource_name: str
+    resource_url: str
+    incident_type: str
+    message: str
+    started_at: datetime
+    closed_at: datetime | None
+
+
+def content(incident: Incident) -> Content:
+    """The content for an incident in its current state."""
+    return Content(
+        incident.id, incident.resource_type, incident.resource_name, incident.resource_url, incident.type,
+        incident.message, incident.created_at, incident.closed_at,
+    )  # fmt: skip
+
+
+def test_content(public_url: str, now: datetime) -> Content:
+    """The content of a test: clearly marked as one, in the shape of a real notification."""
+    return Content(
+        None, NETWORK_MONITOR.type, "Test notification", f"{public_url}/integrations", "test",
+        "This is a test notification from Tocsin. Nothing is wrong.", now, None,
+    )  # fmt: skip
+
+
+class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One attempt that an engine holds the lease for: number `attempt` of delivery `id`."""
+
+    id: UUID
+    project_id: UUID
+    integration_id: UUID
+    version: int
+    repeatable: bool
+    event: Event
+    attempt: int
+    failures: int
+    first_notice_failed: bool
+    created_at: datetime
+    content: Content
+
+    @property
+    def notification(self) -> Notification:
+        return notification(self.id, self.event, self.content, self.first_notice_failed)
+
+
+def notification(delivery_id: UUID, event: Event, content: Content, first_notice_failed: bool) -> Notification:
+    """The notification that a delivery sends to its integration."""
+    return Notification(
+        delivery_id=ids.public(ids.DELIVERY, delivery_id),
+        event=event,
+        incident_id=ids.public(ids.INCIDENT, content.incident_id) if content.incident_id else None,
+        resource_type=content.resource_type,
+        resource_name=content.resource_name,
+        resource_url=content.resource_url,
+        incident_type=content.incident_type,
+        message=content.message,
+        started_at=content.started_at,
+        closed_at=content.closed_at if event == "resolved" else None,
+        first_notice_failed=first_notice_failed,
+    )
+
+
+class QueueEntry(msgspec.Struct, frozen=True, gc=False):
+    """A delivery to be queued. `blocked_by` names the delivery that must finish first."""
+
+    to: Recipient
+    event: Event
+    content: Content
+    blocked_by: UUID | None = None
+    first_notice_failed: bool = False
+    redelivery_of: UUID | None = None
+    suppressed: str | None = None
+
+
+ENGINE = "SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
+"""A running engine that accepts hand-offs."""
+
+PUT = f"""
+WITH engine AS (
+    {ENGINE}
+), given AS (
+    SELECT g.*, g.ready AND EXISTS (SELECT FROM engine) AS handed
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],
+                $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[])
+        AS g(id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
+             notice, redelivery_of, first_notice_failed, blocked_by, ready, suppressed)
+), queued AS (
+    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+                             event, notice, redelivery_of, first_notice_failed, blocked_by, status, due_at, attempt,
+                             started_at, engine, leased_until, created_at)
+    SELECT id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+           event, notice, redelivery_of, first_notice_failed, blocked_by,
+           CASE WHEN handed THEN 'sending' ELSE 'pending' END, now(), handed::int,
+           CASE WHEN handed THEN now() END, CASE WHEN handed THEN (SELECT number FROM engine) END,
+           CASE WHEN handed THEN now() + interval '{LEASE} s' END, now()
+    FROM given WHERE suppressed IS NULL
+), ended AS (
+    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+                          status, reason, attempt, attempts, created_at, finished_at)
+    SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+           'suppressed', suppressed, 0, '[]', now(), now()
+    FROM given WHERE suppressed IS NOT NULL
+)
+SELECT pg_notify('{HAND_OFF_CHANNEL}' || number, payload) FROM engine, unnest($15::text[]) AS jobs(payload)
+UNION ALL
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
+"""
+
+
+async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
+    """Queue deliveries, and notify the engines at commit. Returns their keys, in order.
+
+    A disabled integration gets only tests, which can enable it again: the rest is recorded as suppressed. Without a
+    running engine there is nobody to wake: the next one polls the queue itself.
+    """
+    if not entries:
+        return []
+    rows, jobs, wake = [], [], False
+    for entry in entries:
+        to, new = entry.to, ids.new()
+        suppressed = entry.suppressed
+        if to.disabled_reason is not None and entry.event != "test":
+            suppressed = suppressed or f"integration disabled: {to.disabled_reason}"
+        job = b""
+        if suppressed is None and entry.blocked_by is None:
+            if to.repeatable and not to.failing:
+                job = _encoded(new, entry)
+            if job:
+                jobs.append(job)
+            else:
+                wake = True
+        rows.append((
+            new, to.project_id, to.id, to.type, to.for_people, to.repeatable, entry.content.incident_id, entry.event,
+            entry.content.message if entry.event == "notice" else None, entry.redelivery_of,
+            entry.first_notice_failed, entry.blocked_by, bool(job), suppressed,
+        ))  # fmt: skip
+    await tx.execute(PUT, *map(list, zip(*rows, strict=True)), _payloads(jobs), wake)
+    return [row[0] for row in rows]
+
+
+def _encoded(new: UUID, entry: QueueEntry) -> bytes:
+    """The job as it is sent, or nothing if it is too large."""
+    to, content = entry.to, entry.content
+    job = Job(
+        new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed,
+        content.closed_at or content.started_at, content,
+    )  # fmt: skip
+    encoded = msgspec.json.encode(job)
+    return encoded if len(encoded) < NOTIFY_LIMIT - 2 else b""
+
+
+def _payloads(jobs: Sequence[bytes]) -> list[str]:
+    """As many jobs in each JSON array as one NOTIFY can carry."""
+    payloads: list[bytearray] = []
+    for job in jobs:
+        if payloads and len(payloads[-1]) + len(job) + 2 <= NOTIFY_LIMIT:
+            payloads[-1] += b"," + job
+        else:
+            payloads.append(bytearray(b"[" + job))
+    return [(payload + b"]").decode() for payload in payloads]

@@ -1,0 +1,1 @@
+"""Servers, network monitors and their measurements."""

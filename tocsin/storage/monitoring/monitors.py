@@ -1,0 +1,356 @@
+"""Network monitors: their configuration, due checks, and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
+
+from tocsin.domain import ids
+from tocsin.domain import monitors as domain
+from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
+from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+UPTIME_DAYS = 30
+LEASE = 30
+"""Seconds beyond its time-out for which a check may have no result before the monitor is due again."""
+
+Sort = Literal["status", "created_at"]
+
+WANTED = "name, url, check_type, interval, timeout, confirmations, expected_status, keyword, paused"
+
+NUMBER = "UPDATE projects SET monitors_made = monitors_made + 1 WHERE id = $1 RETURNING monitors_made"
+
+INSERT = f"""
+INSERT INTO network_monitors (id, project_id, number, {WANTED})
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+
+# A fraction of a second of difference keeps monitors that were created together from always being due together.
+INSERT_STATE = """
+INSERT INTO monitor_states (monitor_id, due_at)
+VALUES ($1, CASE WHEN $2 THEN 'infinity' ELSE now() + make_interval(secs => 0.5 * random()) END)
+"""
+
+# Hours that are rolled up count by their sums, later checks one by one.
+SEEN = f"""
+CROSS JOIN LATERAL (
+    SELECT 100.0 * sum(ok)::float8 / nullif(sum(total), 0)::float8 AS uptime
+    FROM (
+        SELECT h.total, h.ok FROM checks_hourly h
+        WHERE h.monitor_id = m.id AND h.at >= date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
+          AND h.at < (SELECT upto FROM rollups WHERE name = 'checks')
+        UNION ALL
+        SELECT count(*), count(*) FILTER (WHERE c.ok) FROM checks c
+        WHERE c.monitor_id = m.id AND c.at >= greatest(
+            (SELECT upto FROM rollups WHERE name = 'checks'),
+            date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
+        ) AND c.at <= now()
+    ) counted
+) u
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(o.incident_id ORDER BY o.incident_id), '{{}}') AS open_incidents
+    FROM ongoing o WHERE o.resource_id = m.id
+) o
+"""
+
+MONITOR = f"""
+SELECT m.id, m.project_id, m.number, {WANTED}, m.created_at, m.updated_at,
+       m.last_check_at, m.last_response_ms, u.uptime, o.open_incidents
+"""
+
+ONE = f"""
+{MONITOR}
+FROM (
+    SELECT m.*, s.last_check_at, s.last_response_ms
+    FROM network_monitors m JOIN monitor_states s ON s.monitor_id = m.id
+    WHERE m.id = $2 AND m.project_id = $1
+) m
+{SEEN}
+"""
+
+FOUND = """
+WHERE m.project_id = $1
+  AND ($2 = '' OR position(lower($2) IN lower(m.name)) > 0 OR position(lower($2) IN lower(m.url)) > 0)
+"""
+
+COUNT = f"SELECT count(*) FROM network_monitors m {FOUND}"
+
+LIST = f"""
+{MONITOR}
+FROM (
+    SELECT m.*, s.last_check_at, s.last_response_ms, row_number() OVER () AS place
+    FROM (
+        SELECT m.*,
+               CASE WHEN NOT $3 THEN 0
+                    WHEN m.paused THEN 2
+                    WHEN EXISTS (SELECT FROM ongoing o WHERE o.resource_id = m.id) THEN 0
+                    ELSE 1
+               END AS rank
+        FROM network_monitors m {FOUND}
+        ORDER BY rank, m.number DESC LIMIT $4 OFFSET $5
+    ) m
+    CROSS JOIN LATERAL (SELECT * FROM monitor_states WHERE monitor_id = m.id LIMIT 1) s
+) m
+{SEEN}
+ORDER BY m.place
+"""
+
+CHANGING = f"SELECT id, project_id, {WANTED} FROM network_monitors WHERE id = $2 AND project_id = $1 FOR UPDATE"
+
+UPDATE = """
+UPDATE network_monitors
+SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, expected_status = $8,
+    keyword = $9, paused = $10, updated_at = now()
+WHERE id = $1
+"""
+
+START_ANEW = """
+UPDATE monitor_states SET failures = 0, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END WHERE monitor_id = $1
+"""
+
+LOCK_STATE = "SELECT 1 FROM monitor_states WHERE monitor_id = $1 FOR UPDATE"
+DELETE = "DELETE FROM network_monitors WHERE id = $1"
+
+# Each monitor keeps its own rhythm: the next time is counted from the last, and missed ones are
+# skipped. The look-ups by key are forced, whatever the planner believes about tables that were empty when it planned.
+CLAIM = f"""
+WITH due AS MATERIALIZED (
+    SELECT m.*, d.due_at, d.due_at + make_interval(
+        secs => m.interval * (1 + floor(extract(epoch FROM now() - d.due_at)::float8 / m.interval))
+    ) AS next_at
+    FROM (
+        SELECT monitor_id, due_at FROM monitor_states WHERE due_at <= now()
+        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) d
+    CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = d.monitor_id LIMIT 1) m
+), moved AS (
+    UPDATE monitor_states s SET due_at = least(due.next_at, now() + make_interval(secs => due.timeout + {LEASE}))
+    FROM due
+    WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
+)
+SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at
+FROM due ORDER BY due_at
+"""
+
+# A result counts if the monitor has not changed since the check began, and no later check has been counted.
+RECORD = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
+                         $7::int[], $8::float8[])
+        AS g (id, version, at, next_at, problem, message, status_code, response_ms)
+), counted AS (
+    UPDATE monitor_states s
+    SET failures = CASE WHEN g.problem IS NULL THEN 0 ELSE s.failures + 1 END,
+        last_check_at = g.at,
+        last_ok = g.problem IS NULL,
+        last_response_ms = coalesce(g.response_ms, s.last_response_ms),
+        due_at = greatest(s.due_at, g.next_at)
+    FROM given g
+    CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = g.id LIMIT 1) m
+    WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
+      AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
+    RETURNING s.monitor_id, s.failures, m.project_id, m.confirmations
+), stored AS (
+    INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms)
+    SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms
+    FROM given g WHERE EXISTS (SELECT FROM network_monitors m WHERE m.id = g.id)
+)
+SELECT * FROM counted c
+WHERE c.failures > 0 OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown."""
+
+    id: UUID
+    project_id: UUID
+    number: int
+    wanted: MonitorConfig
+    created_at: datetime
+    updated_at: datetime
+    last_check_at: datetime | None
+    last_response_ms: float | None
+    uptime: float | None
+    open_incidents: Sequence[UUID]
+
+    @property
+    def status(self) -> str:
+        checked = self.last_check_at is not None and self.uptime != 0
+        return domain.status(paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents))
+
+
+@dataclass(frozen=True, slots=True)
+class DueCheck:
+    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
+
+    id: UUID
+    target: Target
+    version: datetime
+    at: datetime
+    next_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedCheck:
+    """A check with its result."""
+
+    due: DueCheck
+    result: Result
+
+
+async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
+    """Create a monitor; its first check follows at once. Returns the monitor's key."""
+    new = ids.new()
+    number = await tx.fetchval(NUMBER, project_id)
+    await tx.execute(INSERT, new, project_id, number, *_columns(wanted))
+    await tx.execute(INSERT_STATE, new, wanted.paused)
+    await integrations.attach_new_resource(tx, project_id, new)
+    return new
+
+
+async def one(tx: Tx, project_id: UUID, monitor_id: UUID) -> Monitor | None:
+    """The project's monitor with that key."""
+    row = await tx.fetchrow(ONE, project_id, monitor_id)
+    return row and _monitor(row)
+
+
+async def list_(
+    tx: Tx, project_id: UUID, *, search: str, sort: Sort, limit: int, offset: int
+) -> tuple[list[Monitor], int]:
+    """A page of the project's monitors, and how many there are in all.
+
+    `search` is a part of name or URL in whatever case. By `status`: those with incidents, then those without, then the
+    paused; always the newest first among equals.
+    """
+    total = await tx.fetchval(COUNT, project_id, search)
+    rows = await tx.fetch(LIST, project_id, search, sort == "status", limit, offset) if offset < total else []
+    return [_monitor(row) for row in rows], total
+
+
+async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
+    """The configuration of the project's monitor, locked until the transaction ends."""
+    row = await tx.fetchrow(CHANGING, project_id, monitor_id)
+    return row and _wanted(row)
+
+
+async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConfig, after: MonitorConfig) -> None:
+    """Change a monitor that `changing` has locked.
+
+    A change that concerns the checks restarts them, at once. Pausing resolves its incidents: no check would do so.
+    """
+    await tx.execute(UPDATE, monitor_id, *_columns(after))
+    if (after.target, after.interval, after.confirmations, after.paused) != (
+        before.target, before.interval, before.confirmations, before.paused,
+    ):  # fmt: skip
+        await tx.execute(START_ANEW, monitor_id, after.paused)
+    if after.paused and not before.paused:
+        await incidents.resolve(tx, [ResolveRequest(project_id, monitor_id, None, "The monitor was paused")])
+
+
+async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
+    """Delete a monitor, resolving its incidents. Returns whether it existed. Retention drops its checks."""
+    if await tx.fetchrow(CHANGING, project_id, monitor_id) is None:
+        return False
+    await tx.execute(LOCK_STATE, monitor_id)
+    await incidents.forget_resource(tx, project_id, monitor_id)
+    await tx.execute(DELETE, monitor_id)
+    return True
+
+
+async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
+    """Up to `limit` checks that are due, longest due first. Nobody else gets them.
+
+    A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
+    """
+    return [
+        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"])
+        for row in await tx.fetch(CLAIM, limit)
+    ]
+
+
+async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) -> list[None]:
+    """Store what checks found, and open or resolve what follows from it.
+
+    Results of a monitor that has changed meanwhile are stored, but open and resolve nothing.
+    """
+    results = {each.due.id: each for each in checked}
+    rows = await tx.fetch(
+        RECORD,
+        [each.due.id for each in checked],
+        [each.due.version for each in checked],
+        [each.due.at for each in checked],
+        [each.due.next_at for each in checked],
+        [each.result.problem for each in checked],
+        [each.result.message for each in checked],
+        [each.result.status_code for each in checked],
+        [each.result.response_ms for each in checked],
+    )
+    if rows:
+        await _judge(tx, rows, results, public_url)
+    return [None] * len(checked)
+
+
+async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCheck], public_url: str) -> None:
+    ongoing = await incidents.ongoing_types(tx, [key(row["monitor_id"]) for row in rows])
+    requests, closings = [], []
+    for row in rows:
+        monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
+        found = results[monitor_id].result
+        match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
+            case Open(problem):
+                message = truncated_message(found.message or "")
+                requests.append(
+                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence)
+                )
+            case Resolve(problems):
+                closings += [
+                    ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
+                ]
+    if closings:
+        await incidents.resolve(tx, closings)
+    if requests:
+        await openings.open(tx, requests, public_url=public_url)
+
+
+def _columns(wanted: MonitorConfig) -> tuple[object, ...]:
+    """In the order of `WANTED`."""
+    target = wanted.target
+    return (
+        wanted.name, target.url, target.check_type, wanted.interval, target.timeout, wanted.confirmations,
+        target.expected_status, target.keyword, wanted.paused,
+    )  # fmt: skip
+
+
+def _target(row: Record) -> Target:
+    return Target(row["url"], row["check_type"], row["timeout"], row["expected_status"], row["keyword"])
+
+
+def _wanted(row: Record) -> MonitorConfig:
+    return MonitorConfig(row["name"], _target(row), row["interval"], row["confirmations"], row["paused"])
+
+
+def _monitor(row: Record) -> Monitor:
+    return Monitor(
+        id=key(row["id"]),
+        project_id=key(row["project_id"]),
+        number=row["number"],
+        wanted=_wanted(row),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        last_check_at=row["last_check_at"],
+        last_response_ms=row["last_response_ms"],
+        uptime=row["uptime"],
+        open_incidents=[key(incident) for incident in row["open_incidents"]],
+    )

@@ -1,0 +1,383 @@
+"""Servers and their reports: what an agent sends is stored, judged, and its incidents opened, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tocsin.domain import clocks, ids, reports
+from tocsin.domain import servers as domain
+from tocsin.domain.clocks import Clock
+from tocsin.domain.cpu import Unit
+from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest
+from tocsin.domain.reports import Read
+from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
+from tocsin.storage.channels import integrations
+from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+AT_ONCE = 500
+"""Samples that are read or judged on the event loop at most: a few milliseconds."""
+
+TEXTS = (
+    "hostname", "public_ip", "private_ip", "mac_address", "cpu_model", "operating_system", "kernel_version",
+)  # fmt: skip
+NUMBERS = ("cpu_cores", "disk_total_bytes", "memory_total_bytes")
+ATTRIBUTES = (*TEXTS, *NUMBERS, "agent_version")
+FIELDS = ("id", "project_id", "motherboard_id", *ATTRIBUTES, "alerts", "created_at", "updated_at")
+COLUMNS = ", ".join(f"s.{name}" for name in FIELDS)
+
+# The subqueries keep the planner from joining: one index look-up for each report, however many servers there are,
+# and rows locked in the order in which they are given.
+LOCK = """
+SELECT s.*, t.last_metrics, t.watch, t.clock, now() AS now
+FROM unnest($1::uuid[], $2::text[]) AS given (project_id, motherboard_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM servers
+    WHERE servers.project_id = given.project_id AND servers.motherboard_id = given.motherboard_id LIMIT 1
+) s
+CROSS JOIN LATERAL (
+    SELECT last_metrics, watch, clock FROM server_states WHERE server_id = s.id FOR UPDATE
+) t
+"""
+
+CREATE = """
+INSERT INTO servers (id, project_id, motherboard_id, agent_version, alerts)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[])
+ON CONFLICT (project_id, motherboard_id) DO NOTHING
+RETURNING id, project_id
+"""
+
+CREATE_STATE = """
+INSERT INTO server_states (server_id, seen_at, downtime_check_at)
+SELECT id, now(), now() + make_interval(secs => $2) FROM unnest($1::uuid[]) AS given (id)
+"""
+
+CHANGE = f"""
+UPDATE servers
+SET updated_at = now(), cpu_unit = $2, {", ".join(f"{name} = ${at}" for at, name in enumerate(ATTRIBUTES, 3))}
+WHERE id = $1
+"""
+
+# As an upsert, for its plan: always one look-up by key for each row. The insert never happens, each state being locked.
+STORE = f"""
+WITH stored AS (
+    INSERT INTO samples (server_id, at, {", ".join(METRICS)})
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], {", ".join(f"${at}::float8[]" for at in range(3, 10))})
+    ON CONFLICT (server_id, at)
+    DO UPDATE SET {", ".join(f"{name} = coalesce(excluded.{name}, samples.{name})" for name in METRICS)}
+)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at, last_metrics, watch, clock)
+SELECT id, now(), now(), last_metrics, watch, clock
+FROM unnest($10::uuid[], $11::jsonb[], $12::jsonb[], $13::jsonb[]) AS given (id, last_metrics, watch, clock)
+ON CONFLICT (server_id) DO UPDATE
+SET seen_at = excluded.seen_at, last_metrics = excluded.last_metrics, watch = excluded.watch, clock = excluded.clock
+"""
+
+LIST = f"""
+SELECT {COLUMNS}, t.last_metrics FROM servers s JOIN server_states t ON t.server_id = s.id
+WHERE s.project_id = $1 ORDER BY s.id LIMIT $2 OFFSET $3
+"""
+
+ONE = f"""
+SELECT {COLUMNS}, t.last_metrics FROM servers s JOIN server_states t ON t.server_id = s.id
+WHERE s.id = $2 AND s.project_id = $1
+"""
+
+LOCK_ONE = """
+SELECT s.alerts, t.watch FROM servers s JOIN server_states t ON t.server_id = s.id
+WHERE s.id = $2 AND s.project_id = $1 FOR UPDATE
+"""
+
+CHANGE_ALERTS = "UPDATE servers SET alerts = $2, updated_at = now() WHERE id = $1"
+LOOK_AGAIN = "UPDATE server_states SET watch = $2, downtime_check_at = now() WHERE server_id = $1"
+DELETE = "DELETE FROM servers WHERE id = $1"
+
+LastMetrics = dict[str, list[float]]
+"""By metric: the latest value, and its time in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server as it is stored, with the latest value of each metric."""
+
+    id: UUID
+    project_id: UUID
+    motherboard_id: str
+    hostname: str | None
+    public_ip: str | None
+    private_ip: str | None
+    mac_address: str | None
+    cpu_model: str | None
+    operating_system: str | None
+    kernel_version: str | None
+    cpu_cores: int | None
+    disk_total_bytes: int | None
+    memory_total_bytes: int | None
+    agent_version: str
+    alerts: Alerts
+    created_at: datetime
+    updated_at: datetime
+    last_metrics: LastMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an agent sent, validated. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time.
+
+    `cpu_unit` is that of its CPU values, if the report or its sender declares it.
+    """
+
+    project_id: UUID
+    motherboard_id: str
+    attributes: Mapping[str, str | int]
+    rows: Sequence[Row]
+    cpu_unit: Unit | None = None
+
+    @property
+    def identity(self) -> tuple[UUID, str]:
+        return self.project_id, self.motherboard_id
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The result of a report. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
+
+    server_id: UUID
+    verdicts: Sequence[Verdict]
+    refused: Sequence[reports.Refusal] = ()
+    skew: float = 0.0
+
+
+@dataclass(slots=True)
+class _State:
+    """A locked server, while reports are applied to it one after the other."""
+
+    id: UUID
+    project_id: UUID
+    motherboard_id: str
+    attributes: dict[str, Any]
+    alerts: Alerts
+    cpu_unit: Unit | None
+    last_metrics: LastMetrics
+    watch: Watch
+    clock: Clock | None
+    now: datetime
+    ongoing: set[str] = field(default_factory=set)
+    changed: bool = False
+
+
+async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Recorded]:
+    """Store the samples of many reports, judge them, and open or resolve what follows from them.
+
+    A server is created by its first report. Reports on one server are taken in the given order. Samples at times that
+    are stored already are merged, not duplicated.
+    """
+    states = await _lock(tx, given)
+    # A backlog of hours takes longer than the event loop should be blocked.
+    long = sum(len(report.rows) for report in given) > AT_ONCE
+    taken = await asyncio.to_thread(_take_in, given, states) if long else _take_in(given, states)
+    recorded, steps, columns = taken
+    for state in states.values():
+        if state.changed:
+            await tx.execute(CHANGE, state.id, state.cpu_unit, *(state.attributes[name] for name in ATTRIBUTES))
+    await tx.execute(
+        STORE,
+        *columns,
+        [state.id for state in states.values()],
+        [state.last_metrics for state in states.values()],
+        [state.watch for state in states.values()],
+        [state.clock for state in states.values()],
+    )
+    await _take(tx, steps, public_url)
+    return recorded
+
+
+def _take_in(
+    given: Sequence[Report], states: Mapping[tuple[UUID, str], _State]
+) -> tuple[list[Recorded], list[tuple[_State, Verdict]], list[list[Any]]]:
+    """The verdicts on the reports, and the samples to store, by column."""
+    rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
+    recorded, steps = [], []
+    for report in given:
+        state = states[report.identity]
+        read = _read(state, report)
+        for at, values in read.rows:
+            rows.setdefault((state.id, at), {}).update(values)
+        verdicts = _apply(state, read)
+        steps += [(state, verdict) for verdict in verdicts]
+        recorded.append(Recorded(state.id, verdicts, read.refused, state.clock["skew"] if state.clock else 0.0))
+    keys: list[list[Any]] = [[server_id for server_id, _ in rows], [at for _, at in rows]]
+    return recorded, steps, keys + [[values.get(metric) for values in rows.values()] for metric in METRICS]
+
+
+async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _State]:
+    """The state of each report's server, created if there is none yet. Sorted, to avoid deadlocks."""
+    by_identity = {report.identity: report for report in reports}
+    wanted = sorted(by_identity)
+    states = await _fetch(tx, wanted)
+    while missing := [identity for identity in wanted if identity not in states]:
+        await _create(tx, [by_identity[identity] for identity in missing])
+        states |= await _fetch(tx, missing)
+    # Read after taking the locks: whoever held one before may just have opened or resolved something.
+    lasting = await incidents.ongoing_types(tx, [state.id for state in states.values()])
+    for state in states.values():
+        state.ongoing = set(lasting[state.id])
+    return states
+
+
+async def _fetch(tx: Tx, identities: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], _State]:
+    rows = await tx.fetch(LOCK, [project_id for project_id, _ in identities], [name for _, name in identities])
+    return {
+        (key(row["project_id"]), row["motherboard_id"]): _State(
+            id=key(row["id"]),
+            project_id=key(row["project_id"]),
+            motherboard_id=row["motherboard_id"],
+            attributes={name: row[name] for name in ATTRIBUTES},
+            alerts=row["alerts"],
+            cpu_unit=row["cpu_unit"],
+            last_metrics=row["last_metrics"],
+            watch=row["watch"],
+            clock=row["clock"],
+            now=row["now"],
+        )
+        for row in rows
+    }
+
+
+async def _create(tx: Tx, reports: Sequence[Report]) -> None:
+    created = await tx.fetch(
+        CREATE,
+        [ids.new() for _ in reports],
+        [report.project_id for report in reports],
+        [report.motherboard_id for report in reports],
+        [report.attributes["agent_version"] for report in reports],
+        [domain.default_alerts() for _ in reports],
+    )
+    await tx.execute(CREATE_STATE, [row["id"] for row in created], domain.DEFAULT_AFTER)
+    for row in created:
+        await integrations.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
+
+
+def _read(state: _State, report: Report) -> Read:
+    """Interpret a report; what it says about its server is stored in the state."""
+    changes = {name: value for name, value in report.attributes.items() if state.attributes[name] != value}
+    state.attributes |= changes
+    cores = state.attributes["cpu_cores"]
+    if report.cpu_unit != "percent" and state.cpu_unit is None and reports.sends_units(report.rows, cores):
+        state.cpu_unit = changes["cpu_unit"] = "units"
+    state.changed = state.changed or bool(changes)
+    before = state.clock
+    read = reports.read(report.rows, report.cpu_unit or state.cpu_unit or "percent", cores, before, state.now)
+    state.clock = read.clock
+    if before is not None and (read.clock is None or read.clock["skew"] != before["skew"]):
+        _set_back(state)
+    return read
+
+
+def _set_back(state: _State) -> None:
+    """Its clock jumped back: drop what it reported for the future, so that it does not block new samples."""
+    now = state.now.timestamp()
+    state.watch = {kind: track for kind, track in state.watch.items() if track["at"] <= now}
+    for latest in state.last_metrics.values():
+        latest[1] = min(latest[1], now)
+
+
+def _apply(state: _State, read: Read) -> list[Verdict]:
+    """One report's effect on its server."""
+    for at, values in read.rows:
+        taken = at.timestamp()
+        for metric, value in values.items():
+            if metric not in state.last_metrics or state.last_metrics[metric][1] <= taken:
+                state.last_metrics[metric] = [value, taken]
+    name = state.attributes["hostname"] or state.motherboard_id
+    state.watch, verdicts = domain.judge(
+        state.watch,
+        read.rows,
+        state.alerts,
+        {"ram": state.attributes["memory_total_bytes"], "disk": state.attributes["disk_total_bytes"]},
+        state.ongoing,
+        state.now,
+        name,
+    )
+    if "downtime" in state.ongoing:
+        verdicts.append(Verdict("downtime", "recovered", "A report arrived"))
+    if state.clock is not None or CLOCK in state.ongoing:
+        lasting, arrived = CLOCK in state.ongoing, state.now.timestamp()
+        state.clock, about_clock = clocks.judge(state.clock, lasting, arrived, name)
+        verdicts += about_clock
+    for verdict in verdicts:
+        (state.ongoing.add if verdict.kind == "over" else state.ongoing.discard)(verdict.type)
+    return verdicts
+
+
+async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str) -> None:
+    """Open and resolve. Verdicts on the same alert are applied one after the other, all else at once."""
+    turns: Counter[tuple[UUID, str]] = Counter()
+    batches: dict[tuple[int, str], list[tuple[_State, Verdict]]] = {}
+    for state, verdict in steps:
+        turn = turns[state.id, verdict.type]
+        turns[state.id, verdict.type] += 1
+        batches.setdefault((turn, verdict.kind), []).append((state, verdict))
+    for turn, kind in sorted(batches):
+        batch = batches[turn, kind]
+        if kind == "over":
+            requests = [
+                OpenRequest(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch
+            ]
+            await openings.open(tx, requests, public_url=public_url)
+        else:
+            closings = [ResolveRequest(each.project_id, each.id, end.type, end.message) for each, end in batch]
+            await incidents.resolve(tx, closings)
+
+
+async def list_(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[Server]:
+    """A page of the project's servers, oldest first."""
+    return [_server(row) for row in await tx.fetch(LIST, project_id, limit, offset)]
+
+
+async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Server | None:
+    """The project's server with that key."""
+    row = await tx.fetchrow(ONE, project_id, server_id)
+    return row and _server(row)
+
+
+async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object) -> Server | None:
+    """Change a server's alerts, as `domain.servers.change_alerts` says; None where the project has no such server.
+
+    What an alert has counted so far starts over, and an incident of an alert that is switched off is resolved.
+    """
+    row = await tx.fetchrow(LOCK_ONE, project_id, server_id)
+    if row is None:
+        return None
+    alerts = domain.change_alerts(row["alerts"], given)
+    await tx.execute(CHANGE_ALERTS, server_id, alerts)
+    await tx.execute(LOOK_AGAIN, server_id, domain.start_anew(row["watch"]))
+    off = [kind for kind, alert in alerts.items() if alert is None and row["alerts"][kind] is not None]
+    await incidents.resolve(
+        tx, [ResolveRequest(project_id, server_id, kind, "Its alert was switched off") for kind in off]
+    )
+    return await one(tx, project_id, server_id)
+
+
+async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
+    """Delete a server, resolving its incidents. Returns whether it existed. Retention drops its samples."""
+    if await tx.fetchrow(LOCK_ONE, project_id, server_id) is None:
+        return False
+    await incidents.forget_resource(tx, project_id, server_id)
+    await tx.execute(DELETE, server_id)
+    return True
+
+
+def _server(row: Record) -> Server:
+    values: dict[str, Any] = {name: row[name] for name in (*FIELDS, "last_metrics")}
+    return Server(**{**values, "id": key(row["id"]), "project_id": key(row["project_id"])})

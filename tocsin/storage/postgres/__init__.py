@@ -1,0 +1,1 @@
+"""The database itself: connections, the embedded server, migrations, secrets at rest."""

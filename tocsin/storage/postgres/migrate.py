@@ -1,0 +1,174 @@
+"""Database migrations: numbered SQL files, each applied once, by one process at a time.
+
+Only the session that holds the advisory lock migrates, so any number of machines may start at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from tocsin.domain.errors import Refused
+from tocsin.domain.settings import Unusable
+from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.database import UNAVAILABLE
+
+log = structlog.get_logger(__name__)
+
+FILES = Path(__file__).with_name("migrations")
+OLDEST_POSTGRESQL = 15
+UNREACHABLE = "database_unreachable"
+"""The error code if nothing answers."""
+
+LOCK = 0x7063_696E  # any number, as long as it never changes
+PAUSE = 0.1
+TRIES = 10
+"""Retries of one step that deadlocks with a process that is still running."""
+CONNECT_TIMEOUT = 10.0
+SILENT = 2.0
+"""Seconds of waiting before it is logged."""
+
+TAKE_LOCK = "SELECT pg_advisory_lock($1)"
+GIVE_LOCK = "SELECT pg_advisory_unlock($1)"
+WAIT_FOR_LOCK = "SELECT pg_advisory_lock_shared($1)"
+ANY_RECORD = """
+SELECT EXISTS (SELECT FROM information_schema.columns
+               WHERE table_schema = 'public' AND table_name = '_pogo_migration' AND column_name = 'schema_name')
+"""
+APPLIED = "SELECT migration_id FROM public._pogo_migration WHERE schema_name = 'public'"
+
+
+async def migrate(dsn: str, *, patience: float = 0.0) -> list[str]:
+    """Apply what is pending and make the partitions of the coming weeks. Returns what was applied, oldest first.
+
+    Waits up to `patience` seconds for an unavailable database. Raises `Refused` if it stays unavailable, is older than
+    PostgreSQL 15, or belongs to a newer version of Tocsin.
+    """
+    connection = await reach(dsn, patience)
+    try:
+        await connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        await connection.fetchval(TAKE_LOCK, LOCK)
+        pending = await _pending(connection)
+        if pending:
+            await _apply(connection)
+        async with connection.transaction():
+            await retention.ensure_partitions(connection)
+        await connection.fetchval(GIVE_LOCK, LOCK)
+    finally:
+        connection.terminate()
+    return pending
+
+
+async def is_current(dsn: str) -> bool:
+    """Whether nothing is pending. Raises as `migrate` does."""
+    connection = await reach(dsn, 0.0)
+    try:
+        return not await _pending(connection)
+    finally:
+        await connection.close()
+
+
+async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
+    """Wait for the database for as long as it is unavailable, then up to `patience` seconds for its migration."""
+    deadline = None
+    while True:
+        connection = await reach(dsn, float("inf"))
+        try:
+            # Held by the migrating process, until the partitions exist too.
+            await connection.fetchval(WAIT_FOR_LOCK, LOCK)
+            if not await _pending(connection):
+                return
+        except UNAVAILABLE:
+            continue
+        finally:
+            connection.terminate()
+        if deadline is None:
+            deadline = time.monotonic() + patience
+            log.info("Waiting for migrations to be applied")
+        if time.monotonic() > deadline:
+            raise Refused(503, "database_outdated", "Migrations are pending; run: tocsin migrate")
+        await asyncio.sleep(PAUSE)
+
+
+async def reach(dsn: str, patience: float) -> asyncpg.Connection:
+    """A connection of its own, outside any pool. Waits up to `patience` seconds while the database is unavailable.
+
+    Raises `Unusable` for an address that cannot be one, `Refused` if the database stays unavailable, rejects the login
+    or is too old.
+    """
+    began = time.monotonic()
+    logged = False
+    while True:
+        try:
+            connection = await asyncpg.connect(
+                dsn, timeout=CONNECT_TIMEOUT, server_settings={"application_name": "tocsin migrate", "timezone": "UTC"}
+            )
+            break
+        except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
+            raise Unusable("TOCSIN_DATABASE_URL", f"cannot be used ({error})") from error
+        except UNAVAILABLE as error:
+            waited = time.monotonic() - began
+            if waited >= patience:
+                raise Refused(503, UNREACHABLE, f"The database cannot be reached: {_reason(error)}") from error
+            if waited > SILENT and not logged:
+                logged = True
+                log.warning("Database unavailable; waiting for it", error=_reason(error))
+            await asyncio.sleep(min(PAUSE + waited / 10, 2.0))
+        except asyncpg.PostgresError as error:
+            raise _away(f"The database rejected the login: {_reason(error)}; see TOCSIN_DATABASE_URL") from error
+    version = connection.get_server_version()
+    if version.major < OLDEST_POSTGRESQL:
+        connection.terminate()
+        raise _away(f"The database is PostgreSQL {version.major}; Tocsin needs {OLDEST_POSTGRESQL} or newer")
+    return connection
+
+
+async def _pending(connection: asyncpg.Connection) -> list[str]:
+    known = sorted(path.stem for path in FILES.glob("*.sql"))
+    done = {row["migration_id"] for row in await connection.fetch(APPLIED)} if await _any_record(connection) else set()
+    if newer := sorted(done - set(known)):
+        raise _away(f"The database belongs to a newer version of Tocsin (it has {newer[-1]}); install that version")
+    return [name for name in known if name not in done]
+
+
+async def _any_record(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval(ANY_RECORD))
+
+
+async def _apply(connection: asyncpg.Connection) -> None:
+    """In the order of their numbers, each in a transaction of its own. The runner's own order is only topological."""
+    from pogo_core.error import BadMigrationError  # with its SQL parser too heavy for a start that applies nothing
+    from pogo_core.util import migrate as runner
+    from pogo_core.util import sql
+
+    await sql.ensure_pogo_sync(connection)
+    found = await sql.read_migrations(FILES, connection, schema_name="public")
+    for each in sorted(found, key=lambda migration: migration.id):
+        if each.applied:
+            continue
+        log.warning("Applying %s", each.id)
+        for left in reversed(range(TRIES)):
+            try:
+                async with runner.transaction(connection, each.load()):
+                    await each.apply(connection)
+                    await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
+                break
+            except UNAVAILABLE:
+                raise
+            except (BadMigrationError, asyncpg.PostgresError) as error:
+                if left and isinstance(error, asyncpg.DeadlockDetectedError):
+                    continue
+                problem = f"Failed to apply {each.id}: {_reason(error)}"
+                raise _away(f"The migrations could not be applied: {problem}") from error
+
+
+def _away(message: str) -> Refused:
+    return Refused(503, "database_unavailable", message)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,110 @@
+"""Deliveries: the log of an integration, and one delivery with all its attempts."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import QueryParameter
+
+from tocsin.actions import deliveries as actions
+from tocsin.domain import ids
+from tocsin.domain.deliveries import ONGOING_EVENTS, Status
+from tocsin.domain.errors import Refused, not_found
+from tocsin.integrations import base
+from tocsin.storage.channels import integrations
+from tocsin.storage.channels.integrations import Integration
+from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery.leases import Attempt
+from tocsin.storage.postgres.database import Tx, transaction
+from tocsin.web import messages
+from tocsin.web.pages.incidents import latency
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
+
+ROWS = 50
+LAST_PAGE = 2_000
+
+
+@get("/integrations/{uuid:str}/deliveries", include_in_schema=False)
+async def log(
+    uuid: str, viewer: Viewer, service: Service, status: str = "",
+    number: Annotated[int, QueryParameter(name="page")] = 1,
+) -> Response[str]:
+    """Newest first; pending ones show their next attempt."""
+    number, only = min(max(number, 1), LAST_PAGE), status if status in get_args(Status) else None
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    async with service.pool.acquire() as tx:
+        integration = await integrations.one(tx, service.vault, viewer.project_id, key)
+        if integration is None:
+            raise not_found("integration")
+        found = await deliveries.latest(
+            tx, viewer.project_id, integration.id, status=only, limit=ROWS + 1, offset=(number - 1) * ROWS
+        )
+    name = base.display_name(integration)
+    return page(
+        "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], latency=latency,
+        number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status),
+    )
+
+
+@get("/deliveries/{uuid:str}", include_in_schema=False)
+async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    """For each attempt: when, how long, and the response or error."""
+    key = ids.key_of(ids.DELIVERY, uuid)
+    async with service.pool.acquire() as tx:
+        delivery = await deliveries.one(tx, viewer.project_id, key)
+        if delivery is None:
+            raise not_found("delivery")
+        integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
+        sent = await _sent(tx, service, delivery)
+    name = base.display_name(integration) if integration else ""
+    return page(
+        "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
+        can_redeliver=_can_redeliver(viewer, delivery, integration),
+        restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
+        attempts=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
+    )
+
+
+async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
+    """Its content, sent or not; empty if it was suppressed or its incident is gone."""
+    incident_id = delivery.incident_id
+    incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
+    if delivery.status == "suppressed" or (incident is None and delivery.event != "test"):
+        return ""
+    content = queue.content(incident) if incident else queue.test_content(service.public_url, delivery.created_at)
+    kind = base.of(delivery.integration_type)
+    covers_both = (
+        incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
+        and not await deliveries.opening_was_delivered(tx, incident.id, delivery)
+    )  # fmt: skip
+    return kind.payload(queue.notification(delivery.id, delivery.event, content, covers_both))
+
+
+def _can_redeliver(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
+    """Whether to offer a redelivery."""
+    ended = delivery.status not in ("pending", "sending") and delivery.event != "notice"
+    return viewer.writes and ended and integration is not None
+
+
+@post("/deliveries/{uuid:str}/redeliver", include_in_schema=False)
+async def redeliver(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Sends again, as a new delivery; the form says whether a restart was confirmed."""
+    form = await fields(request, viewer)
+    try:
+        async with transaction(service.pool) as tx:
+            made = await actions.redeliver(
+                tx, viewer.actor, ids.key_of(ids.DELIVERY, uuid), service.public_url,
+                confirmed=form.get("confirm") == "yes",
+            )  # fmt: skip
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return redirect(f"/deliveries/{uuid}", f"{refused.message}.", good=False)
+    return redirect(f"/deliveries/{ids.public(ids.DELIVERY, made.id)}", messages.REDELIVERED)
+
+
+routes = [log, one, redeliver]

@@ -1,0 +1,119 @@
+"""One network monitor: response times, uptime by day, latest checks, settings, attachments, and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from litestar import Response, get, post
+
+from tocsin.actions import monitors as actions
+from tocsin.actions.monitors import MonitorFields
+from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.monitoring import checks, monitors, resources
+from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
+from tocsin.storage.postgres.database import transaction
+from tocsin.web import messages, monitor_form
+from tocsin.web.charts import Line, line_chart
+from tocsin.web.formatting import milliseconds, percent
+from tocsin.web.pages import attachments
+from tocsin.web.pages.network_monitors import STATES, short_name
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+from tocsin.web.sparklines import Day, day_bars
+
+MAX_CHECKS = 10
+
+
+@get("/network_monitors/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
+    return await _page(uuid, viewer, service, over)
+
+
+async def _page(
+    uuid: str,
+    viewer: Viewer,
+    service: Service,
+    over: str = DEFAULT_RANGE,
+    typed: Form | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response[str]:
+    over = over if over in RANGES else DEFAULT_RANGE
+    words, span, resolution = RANGES[over]
+    now = datetime.now(UTC)
+    first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
+    days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
+    async with service.pool.acquire() as tx:
+        found = _existing(await monitors.one(tx, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
+        past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
+        times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
+        by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
+        latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
+        recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
+    chart = line_chart(
+        "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
+        zone=viewer.zone, words=milliseconds, means=mean_of(resolution),
+        latest=next(((each.at, each.response_ms) for each in latest if each.ok and each.response_ms is not None), None),
+        shaded=[(each.created_at, each.closed_at or now) for each in past],
+    )  # fmt: skip
+    return page(
+        "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
+        monitor=found, current_status=STATES[found.status], chart_now=chart, over=over,
+        ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
+        uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients,
+        values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
+        least=actions.least_interval(production=service.settings.production),
+    )  # fmt: skip
+
+
+@post("/network_monitors/{uuid:str}", include_in_schema=False)
+async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form, key = await fields(request, viewer), NETWORK_MONITOR.key_of(uuid)
+    production = service.settings.production
+    try:
+        given = monitor_form.given(form)
+        async with service.pool.acquire() as tx:
+            before = _existing(await monitors.one(tx, viewer.project_id, key))
+        wanted = actions.wanted(given, before.wanted, production=production)
+        warning = await actions.reachable(wanted, service.settings.allow_networks)
+        async with transaction(service.pool) as tx:
+            await actions.change(tx, viewer.actor, key, given, production=production)
+    except Refused as refused:
+        return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
+    message = messages.SETTINGS_CHANGED
+    message = f"{message} However: {warning}." if warning else message
+    return redirect(f"/network_monitors/{uuid}", message, good=not warning)
+
+
+@post("/network_monitors/{uuid:str}/pause", include_in_schema=False)
+async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Pauses, which resolves its incidents, or resumes at once."""
+    form = await fields(request, viewer)
+    paused = form.get("paused") == "yes"
+    given, key = MonitorFields(paused=paused), NETWORK_MONITOR.key_of(uuid)
+    async with transaction(service.pool) as tx:
+        await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
+    message = "Paused: no checks run until you resume it." if paused else "Resumed: checks run again."
+    return redirect(f"/network_monitors/{uuid}", message)
+
+
+@post("/network_monitors/{uuid:str}/delete", include_in_schema=False)
+async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    async with transaction(service.pool) as tx:
+        found = await actions.delete(tx, viewer.actor, NETWORK_MONITOR.key_of(uuid))
+    return redirect("/network_monitors", f"{short_name(found.wanted.name)} deleted.")
+
+
+def _existing(found: Monitor | None) -> Monitor:
+    if found is None:
+        raise not_found("network_monitor")
+    return found
+
+
+routes = [show, change, pause, delete]

@@ -1,0 +1,201 @@
+"""One server: charts, incidents, alerts and attachments, and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Response, get, post
+
+from tocsin.actions import servers as actions
+from tocsin.domain import clocks
+from tocsin.domain import servers as domain
+from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.storage.monitoring import resources, samples, server_list
+from tocsin.storage.monitoring.resources import Past
+from tocsin.storage.monitoring.server_list import ServerOverview
+from tocsin.storage.monitoring.servers import Server
+from tocsin.storage.postgres.database import Tx, transaction
+from tocsin.web import readings
+from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
+from tocsin.web.formatting import rate, size
+from tocsin.web.pages import attachments
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+
+SHOWN = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b")
+LIMITED = ("cpu", "ram", "disk")
+
+
+@get("/servers/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
+    return await _page(uuid, viewer, service, over)
+
+
+async def _page(
+    uuid: str,
+    viewer: Viewer,
+    service: Service,
+    over: str = DEFAULT_RANGE,
+    typed: Form | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response[str]:
+    over = over if over in RANGES else DEFAULT_RANGE
+    now = datetime.now(UTC)
+    start = now - RANGES[over][1]
+    async with service.pool.acquire() as tx:
+        watched = await server_list.one(tx, viewer.project_id, SERVER.key_of(uuid))
+        if watched is None:
+            raise not_found("server")
+        past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
+        points = await _points(tx, watched.server.id, start, now, over)
+        recipients = await attachments.recipients(tx, service, viewer.project_id, watched.server.id)
+    return page(
+        "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
+        uuid=uuid, server=watched.server, seen_at=watched.seen_at, current_status=readings.state(watched, now),
+        readings=readings.readings(watched.server), facts=_facts(watched.server),
+        clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
+        charts=_charts(watched, points, past, start, now, over, viewer.zone),
+        over=over, ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        incidents=past[:MAX_INCIDENTS], recipients=recipients,
+        alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
+    )  # fmt: skip
+
+
+@post("/servers/{uuid:str}/alerts", include_in_schema=False)
+async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Alerts without a tick are switched off, as by `null` in the API."""
+    form = await fields(request, viewer)
+    given: dict[str, object] = {
+        kind: {"threshold": _number(form, f"{kind}.threshold"), "for": _number(form, f"{kind}.for")}
+        if form.get(kind) else None
+        for kind in LIMITED
+    }  # fmt: skip
+    given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
+    try:
+        async with transaction(service.pool) as tx:
+            await actions.change_alerts(tx, viewer.actor, SERVER.key_of(uuid), given)
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        errors = {each.field.removeprefix("alerts."): each.message for each in refused.details}
+        return await _page(uuid, viewer, service, typed=form, errors=errors)
+    return redirect(f"/servers/{uuid}#alerts", "Alerts saved. They apply from now on.")
+
+
+@post("/servers/{uuid:str}/delete", include_in_schema=False)
+async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    async with transaction(service.pool) as tx:
+        found = await actions.delete(tx, viewer.actor, SERVER.key_of(uuid))
+    return redirect("/servers", f"{readings.name(found)} deleted.")
+
+
+# ------------------------------------------------------------------------------------------------------------ charts
+
+
+async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, over: str) -> dict[str, list[Point]]:
+    """By metric. Long ranges are read from hourly roll-ups, short ones from raw samples."""
+    resolution = RANGES[over][2]
+    if resolution >= 3_600:
+        found = await samples.hours(tx, server_id, start, end, metrics=SHOWN, resolution=resolution)
+    else:
+        found = await samples.series(
+            tx, server_id, start, end, metrics=SHOWN, resolution=resolution, raw_since=start
+        )
+    points: dict[str, list[Point]] = {metric: [] for metric in SHOWN}
+    for each in found:
+        points[each.metric].append((each.at, each.value))
+    return points
+
+
+def _charts(
+    watched: ServerOverview,
+    points: Mapping[str, Sequence[Point]],
+    past: Sequence[Past],
+    start: datetime,
+    end: datetime,
+    over: str,
+    zone: str,
+) -> list[Chart]:
+    server = watched.server
+    common: dict[str, Any] = {
+        "start": start, "end": end, "over": RANGES[over][0], "zone": zone, "means": mean_of(RANGES[over][2]),
+    }  # fmt: skip
+    charts = []
+    for kind, label, metric, total in (
+        ("cpu", "CPU", "cpu_used", 100),
+        ("ram", "RAM", "mem_used_b", server.memory_total_bytes),
+        ("disk", "Disk", "disk_used_b", server.disk_total_bytes),
+    ):
+        alerts: Any = server.alerts
+        shaded = [(each.created_at, each.closed_at or end) for each in past if each.type in (kind, "downtime")]
+        found, latest = list(points[metric]), _latest(server, metric)
+        own: dict[str, Any] = {"words": size}
+        if total:
+            found, latest = ([(at, 100.0 * value / total) for at, value in each] for each in (found, latest))
+            limit = alerts[kind]["threshold"] if alerts[kind] else None
+            own = {"top": 100.0, "threshold": limit, "alarms": sum(each.type == kind for each in past)}
+        own["latest"] = latest[0] if latest else None
+        charts.append(line_chart(kind, label, [Line(label, found)], shaded=shaded, **own, **common))
+    shaded = [(each.created_at, each.closed_at or end) for each in past if each.type == "downtime"]
+    lines = [
+        Line(name, per_second(_whole(points[metric], end, RANGES[over][2])))
+        for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
+    ]
+    return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
+
+
+def _latest(server: Server, metric: str) -> list[Point]:
+    """The latest value, if there is one."""
+    value, taken = server.last_metrics.get(metric, (0.0, None))
+    return [] if taken is None else [(datetime.fromtimestamp(taken, UTC), value)]
+
+
+def _whole(points: Sequence[Point], end: datetime, resolution: int) -> list[Point]:
+    """Without the bucket that is not complete yet: its mean would distort the rate of a counter."""
+    return [point for point in points if point[0] + timedelta(seconds=resolution) <= end]
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def _facts(server: Server) -> list[tuple[str, str]]:
+    cores = f" × {server.cpu_cores}" if server.cpu_cores else ""
+    facts = (
+        ("System", " ".join(filter(None, (server.operating_system, server.kernel_version)))),
+        ("Processor", f"{server.cpu_model or ''}{cores}".strip(" ×") if server.cpu_model else cores.strip(" ×")),
+        ("Memory", size(server.memory_total_bytes) if server.memory_total_bytes else ""),
+        ("Disk", size(server.disk_total_bytes) if server.disk_total_bytes else ""),
+        ("Addresses", ", ".join(filter(None, (server.public_ip, server.private_ip)))),
+        ("Agent", server.agent_version),
+    )
+    return [(name, value) for name, value in facts if value]
+
+
+def _written(alerts: Any) -> dict[str, str]:
+    """Alerts as form values; those that are off have no tick."""
+    defaults: Any = domain.default_alerts()
+    written = {}
+    for kind, default in defaults.items():
+        if alerts.get(kind):
+            written[kind] = "on"
+        for field, value in (alerts.get(kind) or default).items():
+            written[f"{kind}.{field}"] = f"{value:g}"
+    return written
+
+
+def _number(form: Form, name: str) -> object:
+    """The input as a number, or unchanged if it is not one: the rules refuse it with a message."""
+    text = form.get(name, "").strip().replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+routes = [show, change_alerts, delete]
