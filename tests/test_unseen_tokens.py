@@ -17,7 +17,8 @@ from tocsin.web import agent
 ROOT = Path(__file__).parent.parent
 SHOWN = [
     ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "tocsin/web/templates").glob("*.html"),
-    *(ROOT / "tocsin/web/static").glob("*"), *(ROOT / "tocsin/cli").glob("*.py"), *(ROOT / "tocsin/web").rglob("*.py"),
+    *(ROOT / "tocsin/web/static").glob("*.*"), *(ROOT / "tocsin/cli").glob("*.py"),
+    *(ROOT / "tocsin/web").rglob("*.py"),
     *(ROOT / "tocsin/api").glob("docs.*"),
 ]  # fmt: skip
 ON_A_LINE = (
