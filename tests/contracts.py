@@ -1,7 +1,7 @@
 """A contract for import-linter that imports alone cannot tell: who reads may call storage, who changes goes by actions.
 
-A verb of storage changes something when it runs a statement that does, itself or through another verb. The audit log's
-`note` is one of them.
+A function of storage changes something when it runs a statement that does, itself or through another function. The
+audit log's `note` is one of them. Names are resolved to what they stand for, however they are imported or kept.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ import ast
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from importlinter import Contract, ContractCheck, fields, output
 
-CHANGES = re.compile(r"\b(?:INSERT\s+INTO|DELETE\s+FROM|pg_notify)\b|(?<!FOR )(?<!KEY )\bUPDATE\s+\w", re.IGNORECASE)
+CHANGES = re.compile(
+    r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|pg_notify|UPDATE\s+\S+(?:\s+(?:AS\s+)?\w+)?\s+SET)\b", re.IGNORECASE
+)
 
-STATEMENT = re.compile(r"\s*(?:WITH\b.*\b)?(?:INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET)\b", re.DOTALL)
+GROUP_COMMITS = "batches"
+"""The attribute with the group commits. An action is given one of them; nobody else calls one."""
 
-Verb = tuple[str, str]
-"""A function by its module and name."""
+Function = tuple[str, str]
+"""A function by its module and qualified name."""
 
 
 class ChangesGoByActions(Contract):
-    """Modules in `packages` change nothing: they call no function of `storage` that does, hold no such statement of
-    their own, and call no group commit (`….batches.<name>`), which actions are given.
+    """Modules in `packages` change nothing: they name no function or statement of `storage` that does, hold no such
+    statement of their own, and call no group commit.
     """
 
     type_name = "changes_go_by_actions"
@@ -38,14 +40,14 @@ class ChangesGoByActions(Contract):
     but = fields.ListField(subfield=fields.StringField(), required=False, default=[])
 
     def check(self, graph: Any, verbose: bool) -> ContractCheck:
-        free = {tuple(verb.rsplit(".", 1)) for verb in self.but or ()}  # type: ignore[attr-defined]
-        changing = changing_verbs(str(self.storage)) - free
-        names = [name for package in self.packages for name in module_names(package)]  # type: ignore[attr-defined]
+        free = {tuple(each.rsplit(".", 1)) for each in self.but or ()}  # type: ignore[attr-defined]
+        changing = changing_functions(str(self.storage)) - free
         found = [
-            f"{name}:{line} calls {'.'.join(verb)}"
-            for name in names for line, verb in calls(name) if verb in changing
-        ]  # fmt: skip
-        found += [f"{name}:{line} {what}" for name in names for line, what in changes(name)]
+            f"{name}:{line} {what}"
+            for package in self.packages  # type: ignore[attr-defined]
+            for name in module_names(package)
+            for line, what in changes(name, changing)
+        ]
         return ContractCheck(kept=not found, metadata={"found": found})
 
     def render_broken_contract(self, check: ContractCheck) -> None:
@@ -54,16 +56,13 @@ class ChangesGoByActions(Contract):
 
 
 @cache
-def changing_verbs(storage: str) -> frozenset[Verb]:
-    """All verbs below that package by which something is changed."""
-    names = list(module_names(storage))
-    runs = {verb: used for name in names for verb, used in functions(name).items()}
-    changing = {verb for verb, used in runs.items() if any(_changes(verb[0], each) for each in used)}
-    while True:
-        more = {verb for verb, used in runs.items() if verb not in changing and used & changing}
-        if not more:
-            return frozenset(changing)
+def changing_functions(storage: str) -> frozenset[Function]:
+    """All functions and methods below that package by which something is changed."""
+    used = {function: values for name in module_names(storage) for function, values in functions(name).items()}
+    changing: frozenset[Function] = frozenset()
+    while more := {each for each, values in used.items() if each not in changing and _any_changes(values, changing)}:
         changing |= more
+    return changing
 
 
 def module_names(package: str) -> Iterator[str]:
@@ -74,76 +73,80 @@ def module_names(package: str) -> Iterator[str]:
         yield found.name
 
 
-def functions(name: str) -> dict[Verb, set[Any]]:
-    """What each function of a module uses: verbs, and texts or names that may be statements."""
-    tree, imported = _parsed(name), _imported(name)
-    found: dict[Verb, set[Any]] = {}
-    for node in tree.body:
-        for each in [node, *(node.body if isinstance(node, ast.ClassDef) else ())]:
+def functions(name: str) -> dict[Function, list[Any]]:
+    """What each function of a module, and each method of its classes, uses."""
+    found = {}
+    for node in _parsed(name).body:
+        owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for each in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
-                used: set[Any] = set(_verbs(each, name, imported))
-                used |= {inner.id for inner in ast.walk(each) if isinstance(inner, ast.Name)}
-                used |= {f"={inner.value}" for inner in ast.walk(each)
-                         if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
-                         and inner.value != ast.get_docstring(each, clean=False)}
-                found[name, each.name] = used
+                values = [value for inner in ast.walk(each) for value in _value(inner, name)]
+                found[name, f"{owner}{each.name}"] = values
     return found
 
 
-def calls(name: str) -> Iterator[tuple[int, Verb]]:
-    """Every verb of another module that a module names, with the line."""
-    imported = _imported(name)
+def changes(name: str, changing: frozenset[Function]) -> Iterator[tuple[int, str]]:
+    """Where a module changes something, and by what."""
     for node in ast.walk(_parsed(name)):
-        for verb in _verb_of(node, name, imported):
-            yield getattr(node, "lineno", 0), verb
-
-
-def changes(name: str) -> Iterator[tuple[int, str]]:
-    """What a module changes by itself."""
-    for node in ast.walk(_parsed(name)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.match(node.value):
-            yield node.lineno, "holds a statement that changes something"
+        line = getattr(node, "lineno", 0)
+        if _any_changes(list(_value(node, name)), changing):
+            written = isinstance(node, ast.Constant | ast.JoinedStr)
+            yield line, "holds a statement that changes something" if written else f"names {ast.unparse(node)}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            group = node.func.value
-            if isinstance(group, ast.Attribute) and group.attr == "batches":
-                yield node.lineno, "calls a group commit itself"
+            group = ast.unparse(node.func.value)
+            if group.rpartition(".")[2] == GROUP_COMMITS and group not in _imported(name):
+                yield line, f"calls {ast.unparse(node.func)} itself"
 
 
-def _verbs(node: ast.AST, name: str, imported: dict[str, str]) -> Iterator[Verb]:
-    for inner in ast.walk(node):
-        yield from _verb_of(inner, name, imported)
+def _any_changes(values: list[Any], changing: frozenset[Function]) -> bool:
+    return any(_is_changing(value, changing) for value in values)
 
 
-def _verb_of(node: ast.AST, name: str, imported: dict[str, str]) -> Iterator[Verb]:
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
-        yield imported[node.value.id], node.attr
-    elif isinstance(node, ast.Name):
-        module, _, verb = imported.get(node.id, f"{name}.{node.id}").rpartition(".")
-        yield module, verb
+def _is_changing(value: Any, changing: frozenset[Function]) -> bool:
+    if isinstance(value, str):
+        return CHANGES.search(value) is not None
+    if isinstance(value, Mapping):
+        return _any_changes(list(value.values()), changing)
+    if isinstance(value, list | tuple | set | frozenset):
+        return _any_changes(list(value), changing)
+    return (getattr(value, "__module__", None), getattr(value, "__qualname__", None)) in changing
 
 
+def _value(node: ast.AST, name: str) -> Iterator[Any]:
+    """What a text or a name in that module stands for; nothing if that is known only at run time."""
+    if isinstance(node, ast.Constant):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    elif isinstance(node, ast.Name | ast.Attribute):
+        first, *attributes = ast.unparse(node).split(".")
+        if all(each.isidentifier() for each in (first, *attributes)):
+            yield _resolved(".".join([_imported(name).get(first, f"{name}.{first}"), *attributes]))
+
+
+@cache
+def _resolved(path: str) -> Any:
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError):
+        return None
+
+
+@cache
 def _imported(name: str) -> dict[str, str]:
     """What each imported name stands for, as a path with dots."""
-    nodes = list(ast.walk(_parsed(name)))
-    froms = [(node.module, each) for node in nodes if isinstance(node, ast.ImportFrom) for each in node.names]
-    whole = [each for node in nodes if isinstance(node, ast.Import) for each in node.names]
-    assert not [each.name for each in whole if each.name.startswith("tocsin.")], f"{name}: use from … import …"
-    return {each.asname or each.name: f"{module}.{each.name}" for module, each in froms if module}
+    found = {}
+    for node in ast.walk(_parsed(name)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+        elif isinstance(node, ast.Import):
+            for each in node.names:
+                first = each.name.partition(".")[0]
+                found[each.asname or first] = each.name if each.asname else first
+    return found
 
 
 @cache
 def _parsed(name: str) -> ast.Module:
     file = importlib.import_module(name).__file__
     return ast.parse(Path(file).read_text(encoding="utf-8")) if file else ast.Module([], [])
-
-
-def _changes(module: str, used: object) -> bool:
-    """Whether a text, or the value that a name has in the module, is a statement that changes something."""
-    if not isinstance(used, str):
-        return False
-    text = used[1:] if used.startswith("=") else getattr(_module(module), used, None)
-    return isinstance(text, str) and CHANGES.search(text) is not None
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(name)
