@@ -250,7 +250,7 @@ class Hostile:
     def silent(self) -> Case:
         return Case("silent", (self.chance.choice([b"", b"\r\n", b"G", b"\x16\x03\x01"]),), 1)
 
-    def limiter(self) -> Case:
+    def crowd(self) -> Case:
         """Half a request, over and over: whoever else comes must be let in."""
         chance = self.chance
         path, length = chance.choice(WRITE), b"Content-Length: %d" % chance.choice([5, 8000, 60_000, 300_000])
@@ -271,7 +271,7 @@ class Hostile:
 KINDS: list[Callable[[Hostile], Case]] = [
     Hostile.valid, Hostile.valid, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.mutated, Hostile.long,
     Hostile.drops, Hostile.half, Hostile.smuggled, Hostile.smuggled, Hostile.chunked, Hostile.deep, Hostile.pipelined,
-    Hostile.unread, Hostile.silent, Hostile.limiter,
+    Hostile.unread, Hostile.silent, Hostile.crowd,
 ]  # fmt: skip
 
 NO_BODIES = [

@@ -26,9 +26,9 @@ def said(
     name: str = "web-1",
     kind: str = "cpu",
     message: str = "CPU at 97 %",
-    format_duration: int = 303,
+    lasted: int = 303,
 ) -> str:
-    ended = BEGAN + timedelta(seconds=format_duration) if event == "resolved" else None
+    ended = BEGAN + timedelta(seconds=lasted) if event == "resolved" else None
     return text(Notification("DLV1", event, "INC1", "Server", name, "", kind, message, BEGAN, ended))
 
 
@@ -108,10 +108,10 @@ def test_within_the_gsm_alphabet_there_are_160_septets_and_none_is_wasted(name: 
         assert septets(made) > 160 - 12  # what is cut is cut at whole characters, and at spaces
 
 
-@given(format_duration=st.integers(0, 10_000 * 86_400), name=any_text)
+@given(lasted=st.integers(0, 10_000 * 86_400), name=any_text)
 @every_length
-def test_a_resolve_says_how_long_it_took_whatever_it_is_about(format_duration: int, name: str) -> None:
-    made = said("resolved", name=name, format_duration=format_duration)
+def test_a_resolve_says_how_long_it_took_whatever_it_is_about(lasted: int, name: str) -> None:
+    made = said("resolved", name=name, lasted=lasted)
     assert is_one_message(made)
     assert " after " in made
 

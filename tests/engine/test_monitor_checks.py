@@ -158,7 +158,7 @@ async def test_stopping_does_not_wait_for_slow_sites(
 # ------------------------------------------------------------------------------------------------------------- storage
 
 
-async def take_over(pool: asyncpg.Pool, limit: int = 100) -> list[DueCheck]:
+async def claim(pool: asyncpg.Pool, limit: int = 100) -> list[DueCheck]:
     async with pool.acquire() as tx, tx.transaction():
         return await monitors.claim_due(tx, limit)
 
@@ -194,9 +194,9 @@ async def test_a_late_monitor_keeps_its_beat_and_makes_up_for_nothing(
     await make(interval=10.0)
     await make_due(pool, ago=34.0)
     was = await pool.fetchval("SELECT due_at FROM monitor_states")
-    (due,) = await take_over(pool)
+    (due,) = await claim(pool)
     assert due.next_at == was + timedelta(seconds=40)
-    assert await take_over(pool) == []
+    assert await claim(pool) == []
 
 
 async def test_a_check_whose_engine_died_is_due_again_long_before_a_long_interval_ends(
@@ -204,7 +204,7 @@ async def test_a_check_whose_engine_died_is_due_again_long_before_a_long_interva
 ) -> None:
     await make(interval=86_400.0, timeout=20.0)
     await make_due(pool)
-    (due,) = await take_over(pool)
+    (due,) = await claim(pool)
     assert await pool.fetchval("SELECT due_at - now() < '51 s' FROM monitor_states")
     await record(pool, due)
     assert await pool.fetchval("SELECT due_at FROM monitor_states") == due.next_at
@@ -217,7 +217,7 @@ async def test_a_monitor_that_fails_in_another_way_opens_no_second_incident(
     problems: list[Problem | None] = ["timeout", "http_status", "dns_error", None, "keyword"]
     for problem in problems:
         await make_due(pool)
-        (due,) = await take_over(pool)
+        (due,) = await claim(pool)
         await record(pool, due, problem)
     assert await incidents(pool) == [("timeout", False), ("keyword", True)]
 
@@ -227,7 +227,7 @@ async def test_failures_that_are_not_in_a_row_open_nothing(pool: asyncpg.Pool, m
     problems: list[Problem | None] = ["timeout", None, "timeout", None, "timeout"]
     for problem in problems:
         await make_due(pool)
-        (due,) = await take_over(pool)
+        (due,) = await claim(pool)
         await record(pool, due, problem)
     assert await incidents(pool) == []
 
@@ -237,7 +237,7 @@ async def test_what_was_found_before_a_change_decides_nothing_after_it(
 ) -> None:
     monitor = await make(confirmations=1)
     await make_due(pool)
-    (due,) = await take_over(pool)
+    (due,) = await claim(pool)
     async with pool.acquire() as tx, tx.transaction():
         before = await monitors.changing(tx, project.id, monitor)
         assert before
@@ -253,9 +253,9 @@ async def test_a_check_that_ends_after_a_later_one_decides_nothing(
 ) -> None:
     await make(confirmations=1)
     await make_due(pool)
-    (slow,) = await take_over(pool)
+    (slow,) = await claim(pool)
     await make_due(pool)
-    (quick,) = await take_over(pool)
+    (quick,) = await claim(pool)
     await record(pool, quick)
     await record(pool, slow, "timeout")
     assert await incidents(pool) == []
@@ -266,7 +266,7 @@ async def test_what_is_found_about_a_deleted_monitor_is_dropped(
 ) -> None:
     monitor = await make(confirmations=1)
     await make_due(pool)
-    (due,) = await take_over(pool)
+    (due,) = await claim(pool)
     async with pool.acquire() as tx, tx.transaction():
         assert await monitors.delete(tx, project.id, monitor)
     await record(pool, due, "timeout")

@@ -144,11 +144,11 @@ async def test_an_account_that_nobody_verified_invites_nobody(
 
 
 @pytest.fixture
-def sms_sender(environ: dict[str, str]) -> None:
+def sms_to_outbox(environ: dict[str, str]) -> None:
     environ["TOCSIN_SMS_PROVIDER"] = "outbox"
 
 
-async def test_no_verification_code_goes_out_for_a_stranger(sms_sender: None, site: Any, pool: asyncpg.Pool) -> None:
+async def test_no_verification_code_goes_out_for_a_stranger(sms_to_outbox: None, site: Any, pool: asyncpg.Pool) -> None:
     async def asked() -> httpx.Response:
         return await stranger.post(
             "/api/v1/integrations/sms/send_verification_code", json={"phone_number": "+15005550006"}, headers=headers

@@ -32,7 +32,7 @@ __all__ = ["start", "world"]
 NOBODY = UUID(int=0)
 
 
-async def take_over(
+async def claim(
     pool: asyncpg.Pool, engine: int, *, limit: int = 500, room: dict[UUID, int] | None = None
 ) -> list[Job]:
     async with pool.acquire() as tx, tx.transaction():
@@ -57,14 +57,14 @@ async def test_destinations_without_room_do_not_keep_the_one_behind_them_waiting
     full = [await world.attach(f"http://127.0.0.1:9/{number}") for number in range(3)]
     last = await world.attach("http://127.0.0.1:9/last")
     await world.open("a", "b")
-    jobs = await take_over(world.pool, 1, limit=2, room=dict.fromkeys(full, 0))
+    jobs = await claim(world.pool, 1, limit=2, room=dict.fromkeys(full, 0))
     assert [job.integration_id for job in jobs] == [last, last]
 
 
 async def test_ends_of_both_kinds_are_recorded_in_the_order_in_which_a_resolve_locks(world: World) -> None:
     await world.attach("http://127.0.0.1:9/")
     await world.open("a", "b")
-    first, second = sorted(await take_over(world.pool, 1), key=lambda job: job.id)
+    first, second = sorted(await claim(world.pool, 1), key=lambda job: job.id)
 
     async def record() -> None:
         async with world.pool.acquire() as tx, tx.transaction():
@@ -98,7 +98,7 @@ async def test_a_snooze_locks_in_the_order_in_which_a_resolve_does(world: World)
 async def test_a_resolve_is_not_held_up_by_the_snooze_that_it_ends(world: World) -> None:
     await world.attach("http://127.0.0.1:9/")
     [opened] = await world.open("a")
-    [job] = await take_over(world.pool, 1)
+    [job] = await claim(world.pool, 1)
     async with world.pool.acquire() as tx, tx.transaction():
         await incidents.snooze(tx, world.project_id, opened.incident.id, datetime.now(UTC) + timedelta(hours=1))
     await world.resolve("a")
@@ -113,7 +113,7 @@ async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed
 ) -> None:
     await world.attach_mail("alerts@example.com")
     await world.open("a")
-    [opening] = await take_over(world.pool, 1)
+    [opening] = await claim(world.pool, 1)
     async with world.pool.acquire() as tx, tx.transaction():
         await leases.record(tx, [tried(opening, Finish(end))])
     await world.resolve("a")
@@ -156,7 +156,7 @@ async def test_an_answer_that_cannot_be_stored_ends_its_delivery_and_holds_up_no
 ) -> None:
     await world.attach("http://127.0.0.1:9/")
     await world.open("a", "b")
-    jobs = await take_over(world.pool, 1)
+    jobs = await claim(world.pool, 1)
     ends = [
         FinishedAttempt(tried(job, Finish("delivered"), said), Delivered(), None)
         for job, said in zip(jobs, ("\udcff", "ok"), strict=True)

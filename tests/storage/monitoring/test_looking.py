@@ -21,7 +21,7 @@ from tocsin.storage.postgres.secrets import Vault
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-async def record_report(pool: asyncpg.Pool, project_id: UUID, *names: str) -> dict[str, UUID]:
+async def reported(pool: asyncpg.Pool, project_id: UUID, *names: str) -> dict[str, UUID]:
     """Servers of these names, each with a CPU of 50 percent now."""
     at = datetime.now(UTC)
     reports = [
@@ -49,10 +49,10 @@ async def opened(pool: asyncpg.Pool, project_id: UUID, resource_id: UUID, began:
 
 
 async def test_servers_in_trouble_come_first_then_all_by_name(pool: asyncpg.Pool, project: Any, vault: Vault) -> None:
-    there = await record_report(pool, project.id, "web-2", "web-10", "Alpha")
-    there |= await record_report(pool, project.id, "db")
+    there = await reported(pool, project.id, "web-2", "web-10", "Alpha")
+    there |= await reported(pool, project.id, "db")
     other = await new_project(pool, vault)
-    await record_report(pool, other.id, "web-of-others")
+    await reported(pool, other.id, "web-of-others")
     await opened(pool, project.id, there["web-2"], NOW)
     async with pool.acquire() as tx:
         found = await server_list.page(tx, project.id, search="", limit=10, offset=0)
@@ -89,7 +89,7 @@ async def test_a_page_of_ten_thousand_servers_is_one_quick_statement(pool: async
 
 
 async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg.Pool, project: Any) -> None:
-    (server_id,) = (await record_report(pool, project.id, "web")).values()
+    (server_id,) = (await reported(pool, project.id, "web")).values()
     await pool.execute("DELETE FROM samples")
     for hours_ago, values in ((15, (10.0, 30.0)), (14, (50.0,)), (0, (70.0, 90.0))):
         for place, value in enumerate(values):
@@ -119,7 +119,7 @@ async def test_long_ranges_are_read_from_hours_and_what_came_since(pool: asyncpg
 async def test_the_incidents_of_a_resource_are_found_among_all(
     pool: asyncpg.Pool, project: Any, vault: Vault
 ) -> None:
-    there = await record_report(pool, project.id, "web", "db")
+    there = await reported(pool, project.id, "web", "db")
     lasting = await opened(pool, project.id, there["web"], NOW - timedelta(days=3))
     await opened(pool, project.id, there["db"], NOW)
     other = await new_project(pool, vault)
