@@ -10,6 +10,8 @@ from tocsin.storage.accounts import throttle
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import Tx
 
+TOO_MANY = "Too many attempts. Try again in {minutes} min"
+
 
 @unrecorded("a try changes nothing", by=EVERYBODY)
 async def take(tx: Tx, actor: Actor, subject: str, limit: Limit, words: str) -> None:

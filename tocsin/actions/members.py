@@ -19,22 +19,22 @@ INVITATIONS = Limit(30, 3600)
 """Per person: each is a mail to somebody who may not want it."""
 
 VERIFY_FIRST = "Verify your own address first, by the link that was mailed to you; your account page sends it again"
-TOO_MANY = "Too many attempts. Try again in {minutes} min"
 ENOUGH_TODAY = "The daily limit is reached: at most {what} a day (UTC)"
 
 
 @action("invited member", by=OWNERS)
 async def invite(tx: Tx, actor: Actor, email: str, role: Role) -> tuple[Invitation, Change]:
-    """Invite the owner of the address, for a week; the caller sends the mail. Inviters must be `verified`.
+    """Invite the owner of the address, for a week; the caller sends the mail.
 
-    Raises `Refused`: 422 if they are a member already or the daily mail limit is reached, 429.
+    Raises `Refused`: 422 if they are a member already, the actor's own address is not verified, or the daily mail limit
+    is reached; 429.
     """
     by = own(actor)
     inviting = await accounts.user_by_id(tx, by)
     if inviting is None or not (inviting.verified or inviting.operator):
         raise forbidden_state(VERIFY_FIRST)
     made = await stored.invite(tx, actor.project_id, email, role, by=by)
-    await limits.take(tx, actor, f"invitations by {by}", INVITATIONS, TOO_MANY)
+    await limits.take(tx, actor, f"invitations by {by}", INVITATIONS, limits.TOO_MANY)
     if used_up := await mail_limits.invite(tx, actor.project_id, email):
         raise forbidden_state(ENOUGH_TODAY.format(what=used_up))
     return made, Change(email, {"role": role})

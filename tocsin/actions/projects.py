@@ -14,7 +14,6 @@ from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 
 NO_PROJECTS = "New projects are created by the operator of this installation"
-TOO_MANY = "Too many attempts. Try again in {minutes} min"
 PER_PERSON = Limit(10, 86_400)
 """Maximum projects of one person who is not the operator: each has limits of its own."""
 
@@ -39,7 +38,7 @@ async def create(
         plan, made_by = "paid", None
     elif may_create(actor, registration):
         if not first:
-            await limits.take(tx, actor, f"projects of {owner.id}", PER_PERSON, TOO_MANY)
+            await limits.take(tx, actor, f"projects of {owner.id}", PER_PERSON, limits.TOO_MANY)
         made_by = owner.id
     else:
         raise Refused(403, "forbidden", NO_PROJECTS)

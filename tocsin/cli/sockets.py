@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from itertools import chain
 
 import click
 
 BACKLOG = 2048
+PORTS = range(20_000, 32_768)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -38,9 +40,8 @@ def free_port() -> int:
     It is below the ephemeral ports (from 32768 on Linux, from 49152 elsewhere): the system could give such a port to an
     outgoing connection before the caller listens on it.
     """
-    ports = list(range(20_000, 32_768))
-    random.shuffle(ports)
-    for port in ports:
+    first = random.randrange(len(PORTS))  # noqa: S311
+    for port in chain(PORTS[first:], PORTS[:first]):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise click.UsageError("no port of 127.0.0.1 from 20000 to 32767 is free")
+    raise click.UsageError(f"no port of 127.0.0.1 from {PORTS[0]} to {PORTS[-1]} is free")

@@ -65,6 +65,8 @@ class Viewer:
         self.operator: bool = person.operator
         self.verified: bool = person.verified
         self.projects: tuple[Membership, ...] = person.projects
+        self.person: Actor = person.actor
+        """As `actor`, for actions on their own account or the installation."""
         self.project_id: UUID = current.project_id
         self.project_uuid: str = ids.public(ids.PROJECT, current.project_id)
         self.project_name: str = current.name
@@ -80,11 +82,6 @@ class Viewer:
     def actor(self) -> Actor:
         """The actor of actions in the current project."""
         return Actor(self.project_id, self.role, self.email, self.plan, self.user_id)
-
-    @property
-    def person(self) -> Actor:
-        """As `actor`, for actions on their own account or the installation."""
-        return Actor(INSTALLATION, "operator" if self.operator else "person", self.email, user_id=self.user_id)
 
     @property
     def writes(self) -> bool:
@@ -180,8 +177,15 @@ def no_session(service: Service) -> Cookie:
     )
 
 
-def redirect(to: str, flash_message: str = "", good: bool = True, cookies: list[Cookie] | None = None) -> Response[str]:
-    """303 to another page of ours, which shows `flash_message` once; `good` is whether it reports success."""
+def redirect(
+    to: str, flash_message: str = "", good: bool = True, cookies: list[Cookie] | None = None,
+    warning: str | None = None,
+) -> Response[str]:
+    """303 to another page of ours, which shows `flash_message` once; `good` is whether it reports success. A `warning`
+    follows it, and makes it none.
+    """
+    if warning:
+        flash_message, good = f"{flash_message} However: {warning}.", False
     cookies = list(cookies or [])
     if flash_message:
         value = base64.urlsafe_b64encode(_flash_encoder.encode((flash_message[:1_000], good))).decode()

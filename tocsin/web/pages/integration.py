@@ -91,8 +91,7 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             )
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
-    message = messages.SETTINGS_CHANGED
-    return redirect(f"/integrations/{uuid}", f"{message} However: {warning}." if warning else message, good=not warning)
+    return redirect(f"/integrations/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
 
 
 @post("/integrations/{uuid:str}/test", include_in_schema=False)

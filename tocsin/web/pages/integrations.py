@@ -82,12 +82,12 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
         warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
         if kind.verification_field and production:
-            verification_field = form.get(kind.verification_field.name, "").strip()
-            if not verification_field:
+            code = form.get(kind.verification_field.name, "").strip()
+            if not code:
                 number = given["phone_number"]
                 await phone_codes.send(service.pool, viewer.actor, service.vault, service.settings, number)
                 return _form(viewer, kind, form, step=2)
-            given[kind.verification_field.name] = verification_field
+            given[kind.verification_field.name] = code
         async with transaction(service.pool) as tx:
             made = await actions.create(tx, viewer.actor, service.vault, wanted, production=production)
     except Refused as refused:
@@ -95,7 +95,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
     message = messages.INTEGRATION_MADE.format(name=base.display_name(made))
     to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
-    return redirect(to, f"{message} However: {warning}." if warning else message, good=not warning)
+    return redirect(to, message, warning=warning)
 
 
 def _form(

@@ -20,7 +20,7 @@ from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments
 from tocsin.web.pages.network_monitors import STATES, short_name
-from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 from tocsin.web.sparklines import Day, day_bars
@@ -41,28 +41,27 @@ async def _page(
     typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response[str]:
-    over = over if over in RANGES else DEFAULT_RANGE
-    words, span, resolution = RANGES[over]
+    shown = chosen(over)
     now = datetime.now(UTC)
+    start = now - shown.span
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
     days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
     async with service.pool.acquire() as tx:
         found = _existing(await monitors.one(tx, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
-        past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - span)
-        times = await checks.response_times(tx, found.id, now - span, now, resolution=resolution)
+        past = await resources.incidents_of(tx, viewer.project_id, found.id, since=start)
+        times = await checks.response_times(tx, found.id, start, now, resolution=shown.resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
     chart = line_chart(
-        "response", "Response time", [Line("Response time", times)], start=now - span, end=now, over=words,
-        zone=viewer.zone, words=milliseconds, means=mean_of(resolution),
+        "response", "Response time", [Line("Response time", times)], start=start, end=now, over=shown.label,
+        zone=viewer.zone, words=milliseconds, means=shown.mean_of,
         latest=next(((each.at, each.response_ms) for each in latest if each.ok and each.response_ms is not None), None),
         shaded=[(each.created_at, each.closed_at or now) for each in past],
     )  # fmt: skip
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
-        monitor=found, current_status=STATES[found.status], chart_now=chart, over=over,
-        ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        monitor=found, current_status=STATES[found.status], chart_now=chart, **shown.context(),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], recipients=recipients,
@@ -85,9 +84,7 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
             await actions.change(tx, viewer.actor, key, given, production=production)
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
-    message = messages.SETTINGS_CHANGED
-    message = f"{message} However: {warning}." if warning else message
-    return redirect(f"/network_monitors/{uuid}", message, good=not warning)
+    return redirect(f"/network_monitors/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
 
 
 @post("/network_monitors/{uuid:str}/pause", include_in_schema=False)

@@ -88,7 +88,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         return _form(viewer, service, form, monitor_form.errors(refused))
     message = f"{short_name(wanted.name)} is now monitored."
     to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
-    return redirect(to, f"{message} However: {warning}." if warning else message, good=not warning)
+    return redirect(to, message, warning=warning)
 
 
 def short_name(name: str) -> str:

@@ -23,7 +23,7 @@ from tocsin.web import readings
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
 from tocsin.web.formatting import rate, size
 from tocsin.web.pages import attachments
-from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, RANGES, mean_of
+from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, Range, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
@@ -44,23 +44,22 @@ async def _page(
     typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response[str]:
-    over = over if over in RANGES else DEFAULT_RANGE
+    shown = chosen(over)
     now = datetime.now(UTC)
-    start = now - RANGES[over][1]
+    start = now - shown.span
     async with service.pool.acquire() as tx:
         watched = await server_list.one(tx, viewer.project_id, SERVER.key_of(uuid))
         if watched is None:
             raise not_found("server")
         past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
-        points = await _points(tx, watched.server.id, start, now, over)
+        points = await _points(tx, watched.server.id, start, now, shown.resolution)
         recipients = await attachments.recipients(tx, service, viewer.project_id, watched.server.id)
     return page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
         uuid=uuid, server=watched.server, seen_at=watched.seen_at, current_status=readings.state(watched, now),
         readings=readings.readings(watched.server), facts=_facts(watched.server),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
-        charts=_charts(watched, points, past, start, now, over, viewer.zone),
-        over=over, ranges={name: label for name, (label, _, _) in RANGES.items()}, live=over in ("1h", "24h"),
+        charts=_charts(watched, points, past, start, now, shown, viewer.zone), **shown.context(),
         incidents=past[:MAX_INCIDENTS], recipients=recipients,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
@@ -98,9 +97,8 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
 # ------------------------------------------------------------------------------------------------------------ charts
 
 
-async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, over: str) -> dict[str, list[Point]]:
+async def _points(tx: Tx, server_id: UUID, start: datetime, end: datetime, resolution: int) -> dict[str, list[Point]]:
     """By metric. Long ranges are read from hourly roll-ups, short ones from raw samples."""
-    resolution = RANGES[over][2]
     if resolution >= 3_600:
         found = await samples.hours(tx, server_id, start, end, metrics=SHOWN, resolution=resolution)
     else:
@@ -119,12 +117,12 @@ def _charts(
     past: Sequence[Past],
     start: datetime,
     end: datetime,
-    over: str,
+    shown: Range,
     zone: str,
 ) -> list[Chart]:
     server = watched.server
     common: dict[str, Any] = {
-        "start": start, "end": end, "over": RANGES[over][0], "zone": zone, "means": mean_of(RANGES[over][2]),
+        "start": start, "end": end, "over": shown.label, "zone": zone, "means": shown.mean_of,
     }  # fmt: skip
     charts = []
     for kind, label, metric, total in (
@@ -144,7 +142,7 @@ def _charts(
         charts.append(line_chart(kind, label, [Line(label, found)], shaded=shaded, **own, **common))
     shaded = [(each.created_at, each.closed_at or end) for each in past if each.type == "downtime"]
     lines = [
-        Line(name, per_second(_whole(points[metric], end, RANGES[over][2])))
+        Line(name, per_second(_whole(points[metric], end, shown.resolution)))
         for name, metric in (("received", "net_recv_b"), ("sent", "net_sent_b"))
     ]
     return [*charts, line_chart("net", "Network", lines, words=rate, shaded=shaded, **common)]
