@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-Event = Literal["opened", "reminder", "resolved", "test", "notice"]
-"""Why a delivery is sent: an incident opened; it is still ongoing after its snooze; it was resolved; a test that
+Event = Literal["opened", "reminder", "acknowledged", "resolved", "test", "notice"]
+"""Why a delivery is sent: an incident opened; it is still ongoing; somebody has it; it was resolved; a test that
 somebody asked for; or a notice of the service itself to people, such as that an integration was disabled.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,16 @@ AT_ONCE = 250
 CLOCK = "clock"
 WARNINGS = frozenset({CLOCK})
 """Types of incident that are only warnings: nothing has failed that a restart could fix."""
+
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+"""The worst first."""
+
+
+def at_least(severity: str, least: str) -> bool:
+    """Whether `severity` is `least`, or worse."""
+    return SEVERITIES.index(severity) <= SEVERITIES.index(least)  # type: ignore[arg-type]
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -40,6 +51,7 @@ class OpenRequest(msgspec.Struct, frozen=True, gc=False):
     type: str
     message: str
     evidence: Evidence | None = None
+    severity: Severity = "critical"
 
 
 class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +88,11 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
     request_headers: Mapping[str, str] | None = None
     response: str | None = None
     response_headers: Mapping[str, str] | None = None
+    severity: Severity = "critical"
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_until: datetime | None = None
+    silenced_by: UUID | None = None
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +112,8 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     `delivery_id` (`DLV…`) is the same for every attempt. `started_at` and `closed_at` bound the incident; `closed_at`
     is None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening
     could not be delivered, so that this one covers both. A test has no incident; a notice has none either and shows its
-    `message` to people only. `unsubscribe_url` is where a mail's reader can stop it.
+    `message` to people only. `unsubscribe_url` is where a mail's reader can stop it. `acknowledged_by` is who has the
+    incident, in a notification of that.
     """
 
     delivery_id: str
@@ -110,6 +128,8 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     closed_at: datetime | None = None
     first_notice_failed: bool = False
     unsubscribe_url: str | None = None
+    severity: str = "critical"
+    acknowledged_by: str | None = None
 
     @property
     def status(self) -> str:

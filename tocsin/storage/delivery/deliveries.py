@@ -26,6 +26,7 @@ class Delivery:
     project_id: UUID
     integration_id: UUID
     integration_type: str
+    on_behalf_of: UUID | None
     incident_id: UUID | None
     event: Event
     redelivery_of: UUID | None
@@ -40,7 +41,7 @@ class Delivery:
 
 
 FIELDS = tuple(Delivery.__dataclass_fields__)
-KEYS = frozenset({"id", "project_id", "integration_id", "incident_id", "redelivery_of"})
+KEYS = frozenset({"id", "project_id", "integration_id", "on_behalf_of", "incident_id", "redelivery_of"})
 COLUMNS = ", ".join(FIELDS)
 
 ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
@@ -62,7 +63,7 @@ SELECT {columns} FROM (
 ) newest ORDER BY id DESC LIMIT $4::int OFFSET $5::int
 """
 ONLY_OUTSTANDING = {"due_at": "NULL::timestamptz AS due_at", "started_at": "NULL::timestamptz AS started_at"}
-ONLY_FINISHED = {"reason": "NULL::text AS reason", "finished_at": "NULL::timestamptz AS finished_at"}
+ONLY_FINISHED = {"reason": "held AS reason", "finished_at": "NULL::timestamptz AS finished_at"}
 
 
 def _newest(owner: str) -> str:
@@ -88,10 +89,10 @@ SUPPRESS = """
 WITH ended AS (
     DELETE FROM outstanding WHERE {which} AND (status = 'pending' OR $3) RETURNING *
 )
-INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-                      status, reason, attempt, attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-       'suppressed', $2, attempt, attempts, created_at, now()
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', $2, attempt, attempts, created_at, now()
 FROM ended RETURNING id
 """
 SUPPRESS_THESE = SUPPRESS.format(which="id = ANY($1::uuid[])")

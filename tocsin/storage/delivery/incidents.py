@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 FIELDS = Incident.__struct_fields__
-KEYS = frozenset({"id", "project_id", "resource_id"})
+KEYS = frozenset({"id", "project_id", "resource_id", "silenced_by"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
 NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
 
@@ -96,7 +96,7 @@ async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Inci
 
 
 def _incident(row: Record) -> Incident:
-    values: dict[str, Any] = {name: key(row[name]) if name in KEYS else row[name] for name in FIELDS}
+    values: dict[str, Any] = {name: key(row[name]) if row[name] and name in KEYS else row[name] for name in FIELDS}
     return Incident(**values)
 
 

@@ -74,13 +74,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 CLAIM = f"""
 WITH RECURSIVE due (integration_id, n) AS (
     (SELECT integration_id, (integration_id <> ALL($7::uuid[]))::int FROM outstanding
-     WHERE status = 'pending' AND blocked_by IS NULL AND due_at <= now() AND integration_id > $1
+     WHERE status = 'pending' AND blocked_by IS NULL AND held IS NULL AND due_at <= now() AND integration_id > $1
      ORDER BY integration_id LIMIT 1)
     UNION ALL
     (SELECT next.integration_id, due.n + (next.integration_id <> ALL($7))::int
      FROM due CROSS JOIN LATERAL (
          SELECT o.integration_id FROM outstanding o
-         WHERE o.status = 'pending' AND o.blocked_by IS NULL AND o.due_at <= now()
+         WHERE o.status = 'pending' AND o.blocked_by IS NULL AND o.held IS NULL AND o.due_at <= now()
            AND o.integration_id > due.integration_id
          ORDER BY o.integration_id LIMIT 1
      ) next WHERE due.n < $2)
@@ -89,7 +89,8 @@ WITH RECURSIVE due (integration_id, n) AS (
     FROM due
     CROSS JOIN LATERAL (
         SELECT id FROM outstanding
-        WHERE integration_id = due.integration_id AND status = 'pending' AND blocked_by IS NULL AND due_at <= now()
+        WHERE integration_id = due.integration_id AND status = 'pending' AND blocked_by IS NULL AND held IS NULL
+          AND due_at <= now()
         ORDER BY due_at
         LIMIT coalesce((SELECT room FROM unnest($3::uuid[], $4::int[]) AS busy(id, room)
                         WHERE busy.id = due.integration_id), $5)
@@ -105,7 +106,7 @@ WITH RECURSIVE due (integration_id, n) AS (
 )
 SELECT t.id, t.project_id, t.integration_id, t.repeatable, t.event, t.attempt, t.failures, t.first_notice_failed,
        t.created_at, t.notice, v.version, i.id AS incident_id, i.resource_type, i.resource_name, i.resource_url,
-       i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at
+       i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at, i.severity, i.acknowledged_by
 FROM taken t
 LEFT JOIN LATERAL (SELECT version FROM integrations WHERE id = t.integration_id LIMIT 1) v ON true
 LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = t.incident_id LIMIT 1) i ON true
@@ -120,10 +121,10 @@ WITH given AS (
     WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending'
     RETURNING o.*, g.n, g.final, g.reason, o.attempts || g.try AS tries, clock_timestamp() AS ended_at
 ), recorded AS (
-    INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-                          status, reason, attempt, attempts, created_at, finished_at)
-    SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-           final, reason, attempt, tries, created_at, ended_at
+    INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                          redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+    SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+           redelivery_of, final, reason, attempt, tries, created_at, ended_at
     FROM ended
 )
 SELECT n, blocks_another, ended_at FROM ended
@@ -212,7 +213,8 @@ def _job(row: Record, public_url: str) -> Job:
     if row["incident_id"] is not None:
         content = Content(
             key(row["incident_id"]), row["resource_type"], row["resource_name"], row["resource_url"],
-            row["incident_type"], row["message"], row["began_at"], row["closed_at"],
+            row["incident_type"], row["message"], row["began_at"], row["closed_at"], row["severity"], row["notice"],
+            row["acknowledged_by"],
         )  # fmt: skip
     else:
         content = test_content(public_url, row["created_at"])

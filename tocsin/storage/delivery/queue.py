@@ -7,7 +7,7 @@ runs, the destination is failing, a type that may not repeat, too much text) is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -30,6 +30,8 @@ LEASE = 30
 """Seconds for which an engine may lease a delivery before it goes to another."""
 
 WAKE_CHANNEL = "tocsin_deliveries"
+TURNS_CHANNEL = "tocsin_turns"
+"""Where engines hear that a delivery that waits for its turn is to be decided now."""
 NOTIFY_LIMIT = 7_900
 """Bytes that one NOTIFY may carry (PostgreSQL: less than 8,000)."""
 HAND_OFF_CHANNEL = "tocsin_engine_"
@@ -69,7 +71,10 @@ async def recipients(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Recipie
 
 
 class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a delivery says, from its incident's current state. Field by field `domain.incidents.Notification`."""
+    """What a delivery says, from its incident's current state. Field by field `domain.incidents.Notification`.
+
+    `note` is what this one says beside the incident's message.
+    """
 
     incident_id: UUID | None
     resource_type: str
@@ -79,13 +84,16 @@ class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
     message: str
     started_at: datetime
     closed_at: datetime | None
+    severity: str = "critical"
+    note: str | None = None
+    acknowledged_by: str | None = None
 
 
 def content(incident: Incident) -> Content:
     """The content for an incident in its current state."""
     return Content(
         incident.id, incident.resource_type, incident.resource_name, incident.resource_url, incident.type,
-        incident.message, incident.created_at, incident.closed_at,
+        incident.message, incident.created_at, incident.closed_at, incident.severity, None, incident.acknowledged_by,
     )  # fmt: skip
 
 
@@ -127,10 +135,12 @@ def notification(delivery_id: UUID, event: Event, content: Content, first_notice
         resource_name=content.resource_name,
         resource_url=content.resource_url,
         incident_type=content.incident_type,
-        message=content.message,
+        message=content.message if content.note is None else f"{content.message} ({content.note})",
         started_at=content.started_at,
         closed_at=content.closed_at if event == "resolved" else None,
         first_notice_failed=first_notice_failed,
+        severity=content.severity,
+        acknowledged_by=content.acknowledged_by if event == "acknowledged" else None,
     )
 
 
@@ -179,6 +189,62 @@ SELECT pg_notify('{HAND_OFF_CHANNEL}' || number, payload) FROM engine, unnest($1
 UNION ALL
 SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 """
+
+
+RECONSIDER = "UPDATE outstanding SET due_at = now() WHERE project_id = $1 AND held IS NOT NULL"
+
+RECONSIDER_RESOURCES = """
+UPDATE outstanding SET due_at = now()
+WHERE held IS NOT NULL AND incident_id IN (SELECT incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[]))
+"""
+
+
+async def reconsider(tx: Tx, project_id: UUID) -> None:
+    """Have all of the project's deliveries that wait for their turn decided anew, because what they wait for changed."""
+    await tx.execute(RECONSIDER, project_id)
+    await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
+
+
+async def reconsider_resources(tx: Tx, resources: Collection[UUID]) -> None:
+    """As `reconsider`, for what is ongoing at these resources."""
+    if resources:
+        await tx.execute(RECONSIDER_RESOURCES, list(resources))
+        await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
+
+
+class HeldEntry(msgspec.Struct, frozen=True, gc=False):
+    """A delivery that waits for its turn: it is decided at `due_at` (None: now) whether and when it is sent.
+
+    `held` says what it waits for. One with `summary` waits for the integration's next summary.
+    """
+
+    integration_id: UUID
+    incident_id: UUID
+    event: Event
+    held: str
+    due_at: datetime | None = None
+    summary: bool = False
+
+
+TO_BE_DECIDED = "it is being decided"
+"""What a delivery waits for until the next engine looks at it."""
+
+HOLD = """
+INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
+                         status, held, due_at, summary, created_at)
+SELECT new_id(), i.project_id, i.id, i.type, i.for_people, i.repeatable, g.incident_id, g.event, 'pending', g.held,
+       coalesce(g.due_at, now()), g.summary, now()
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[])
+    AS g(integration_id, incident_id, event, held, due_at, summary)
+CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
+"""
+
+
+async def hold(tx: Tx, entries: Sequence[HeldEntry]) -> None:
+    """Queue deliveries that wait for their turn. Those of integrations that no longer exist are left out."""
+    if entries:
+        await tx.execute(HOLD, *map(list, zip(*map(msgspec.structs.astuple, entries), strict=True)))
+        await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
 
 
 async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
