@@ -37,7 +37,7 @@ from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts import members as stored_members
-from tocsin.storage.delivery import openings
+from tocsin.storage.delivery import acknowledgements, openings
 from tocsin.storage.monitoring import servers as stored_servers
 from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.postgres.database import Tx, transaction
@@ -92,6 +92,11 @@ async def redeliver(tx: Tx, actor: Actor, house: House) -> Any:
     return await deliveries.redeliver(tx, actor, await settle(tx, house), URL, confirmed=False)
 
 
+async def take_back(tx: Tx, actor: Actor, house: House) -> Any:
+    await acknowledgements.acknowledge(tx, house.project_id, house.incident, "Ann", None)
+    return await incidents.unacknowledge(tx, actor, house.incident)
+
+
 async def withdraw(tx: Tx, actor: Actor, house: House) -> Any:
     made = await stored_members.invite(tx, house.project_id, "new@example.com", "reader", by=house.owner)
     return await members.withdraw(tx, actor, made.id)
@@ -128,6 +133,8 @@ CALLS: dict[str, Call] = {
     "attachments.stop_attach_all": lambda tx, a, h: attachments.stop_attach_all(tx, a, h.vault, h.webhook),
     "deliveries.redeliver": redeliver,
     "incidents.resolve": lambda tx, a, h: incidents.resolve(tx, a, h.incident, by="Ann"),
+    "incidents.acknowledge": lambda tx, a, h: incidents.acknowledge(tx, a, h.vault, h.incident),
+    "incidents.unacknowledge": take_back,
     "incidents.snooze": lambda tx, a, h: incidents.snooze(tx, a, h.incident, datetime.now(UTC) + timedelta(hours=1)),
     "integrations.create": lambda tx, a, h: integrations.create(tx, a, h.vault, webhook(), production=False),
     "integrations.change": lambda tx, a, h: integrations.change(

@@ -65,7 +65,13 @@ INCIDENT = {
     "response": "500 Internal Server Error",
     "response_headers": {"Content-Type": "text/html"},
     **TIMES,
+    "severity": "critical",
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "acknowledged_until": None,
+    "silenced_by": None,
 }
+ACKNOWLEDGED = {**INCIDENT, "acknowledged_at": "2024-01-01T00:01:00Z", "acknowledged_by": "Ann"}
 RESOLVED = {**INCIDENT, "status": "resolved", "closed_at": "2024-01-01T00:05:00Z"}
 SNOOZED = {**INCIDENT, "snoozed_at": "2024-01-01T00:01:00Z", "snooze_until": "2099-01-01T08:00:00Z"}
 ALARM = {
@@ -73,6 +79,7 @@ ALARM = {
     "resource_uuid": "SRV123",
     "incident_type": "disk_failure",
     "message": "Disk sda is failing",
+    "severity": "critical",
 }
 NAMED = {"resource_type": "Server", "resource_uuid": "SRV123", "incident_type": "disk_failure"}
 META = {"current_page": 1, "per_page": 25, "total_pages": 1, "total_count": 1}
@@ -159,6 +166,7 @@ REQUESTS: dict[Operation, Named] = {
         "Several, all or none": {"incidents": [ALARM, {**ALARM, "incident_type": "raid_degraded"}]},
     },
     ("POST", "/api/v1/incidents/resolve"): {"One": {"incident": NAMED}, "Several": {"incidents": [NAMED]}},
+    ("POST", "/api/v1/incidents/{uuid}/acknowledge"): {"Until it is resolved": {}, "For an hour": {"for": 3600}},
     ("POST", "/api/v1/incidents/{uuid}/snooze"): {"Until then": {"until": "2099-01-01T08:00:00Z"}},
     ("POST", "/api/v1/server_metrics"): {"Report": REPORT},
     ("PATCH", "/api/v1/servers/{uuid}"): {
@@ -237,6 +245,8 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("GET", "/api/v1/incidents/{uuid}"): {200: {"Ongoing": INCIDENT, "Resolved": RESOLVED}},
     ("POST", "/api/v1/incidents/{uuid}/resolve"): {200: {"Resolved": RESOLVED}},
+    ("POST", "/api/v1/incidents/{uuid}/acknowledge"): {200: {"Acknowledged": ACKNOWLEDGED}},
+    ("POST", "/api/v1/incidents/{uuid}/unacknowledge"): {200: {"Nobody has it": INCIDENT}},
     ("POST", "/api/v1/incidents/{uuid}/snooze"): {200: {"Snoozed": SNOOZED}},
     ("GET", "/api/v1/integrations/{uuid}/deliveries"): {200: {"One page": {"data": [DELIVERY], "meta": META}}},
     ("GET", "/api/v1/incidents/{uuid}/deliveries"): {200: {"One page": {"data": [DELIVERY], "meta": META}}},

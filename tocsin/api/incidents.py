@@ -28,6 +28,7 @@ from tocsin.domain.incidents import (
     OpenRequest,
     ResolveRequest,
     ResourceNotFound,
+    Severity,
     truncated_message,
 )
 from tocsin.domain.resources.base import kinds
@@ -36,7 +37,7 @@ from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
-BY_API = "API"
+MIN_ACKNOWLEDGED, MAX_ACKNOWLEDGED = 60, 30 * 86_400
 
 if TYPE_CHECKING:
     ResourceType = str
@@ -65,13 +66,21 @@ class IncidentShown(msgspec.Struct):
     response_headers: Mapping[str, str] | None
     created_at: str
     updated_at: str
+    severity: Severity
+    acknowledged_at: str | None
+    acknowledged_by: str | None
+    acknowledged_until: str | None
+    silenced_by: str | None
 
 
 class IncidentToOpen(msgspec.Struct):
+    """An ongoing one of the same resource and type is raised to a worse `severity`, and never lowered."""
+
     resource_type: ResourceType
     resource_uuid: str
     incident_type: IncidentType
     message: Message
+    severity: Severity = "critical"
 
 
 class IncidentToResolve(msgspec.Struct):
@@ -126,6 +135,16 @@ class ResolvedBatch(msgspec.Struct):
     meta: ResolvedMeta
 
 
+class Acknowledgement(msgspec.Struct):
+    """`for` is how many seconds it lasts: if the incident is still ongoing then, it counts as unacknowledged again, and
+    people are told so. Without it, it lasts until the incident is resolved.
+    """
+
+    seconds: Annotated[int, Meta(ge=MIN_ACKNOWLEDGED, le=MAX_ACKNOWLEDGED)] | None = msgspec.field(
+        name="for", default=None
+    )
+
+
 class Snooze(msgspec.Struct):
     until: Annotated[datetime, Meta(tz=True)]
 
@@ -149,6 +168,11 @@ def shown(incident: Incident) -> IncidentShown:
         response_headers=incident.response_headers,
         created_at=seconds(incident.created_at),
         updated_at=seconds(incident.updated_at),
+        severity=incident.severity,
+        acknowledged_at=seconds(incident.acknowledged_at),
+        acknowledged_by=incident.acknowledged_by,
+        acknowledged_until=seconds(incident.acknowledged_until),
+        silenced_by=None if incident.silenced_by is None else ids.public(ids.SILENCE, incident.silenced_by),
     )
 
 
@@ -158,7 +182,8 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
     single = not isinstance(data.incident, UnsetType)
     batch = [
         OpenRequest(
-            caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message)
+            caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message),
+            severity=request.severity,
         )
         for request, key in zip(requests, _keys(requests, single), strict=True)
     ]
@@ -179,7 +204,7 @@ async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -
     """Resolve those that are ongoing: always 200."""
     requests = _requests(data.incident, data.incidents)
     batch = [
-        ResolveRequest(caller.project_id, key, request.incident_type, BY_API)
+        ResolveRequest(caller.project_id, key, request.incident_type, actions.BY_API)
         for request, key in zip(requests, _keys(requests, not isinstance(data.incident, UnsetType)), strict=True)
     ]
     ended = await actions.resolve_ongoing(service.batches.resolve, caller, batch)
@@ -302,7 +327,30 @@ async def resolve_one(uuid: str, caller: Actor, service: Service) -> IncidentSho
     One that is resolved already is returned as it is.
     """
     async with transaction(service.pool) as tx:
-        return shown(await actions.resolve(tx, caller, ids.key_of(ids.INCIDENT, uuid), by=BY_API))
+        return shown(await actions.resolve(tx, caller, ids.key_of(ids.INCIDENT, uuid), by=actions.BY_API))
+
+
+@post("/api/v1/incidents/{uuid:str}/acknowledge", status_code=200)
+async def acknowledge(
+    uuid: str, caller: Actor, service: Service, data: Acknowledgement | None = None
+) -> IncidentShown:
+    """Acknowledge one incident
+
+    Somebody has it: nobody further is told of it, and nobody is reminded, until it is resolved.
+    """
+    key, seconds = ids.key_of(ids.INCIDENT, uuid), None if data is None else data.seconds
+    async with transaction(service.pool) as tx:
+        return shown(await actions.acknowledge(tx, caller, service.vault, key, seconds=seconds))
+
+
+@post("/api/v1/incidents/{uuid:str}/unacknowledge", status_code=200)
+async def unacknowledge(uuid: str, caller: Actor, service: Service) -> IncidentShown:
+    """Take back the acknowledgement of one incident
+
+    What was called off by it is due again.
+    """
+    async with transaction(service.pool) as tx:
+        return shown(await actions.unacknowledge(tx, caller, ids.key_of(ids.INCIDENT, uuid)))
 
 
 @post("/api/v1/incidents/{uuid:str}/snooze", status_code=200)
@@ -317,4 +365,4 @@ async def snooze(uuid: str, data: Snooze, caller: Actor, service: Service) -> In
         return shown(await actions.snooze(tx, caller, ids.key_of(ids.INCIDENT, uuid), data.until))
 
 
-routes = [list_, open_, resolve, read, resolve_one, snooze]
+routes = [list_, open_, resolve, read, resolve_one, acknowledge, unacknowledge, snooze]

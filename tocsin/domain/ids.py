@@ -14,11 +14,11 @@ from uuid_utils.compat import uuid7
 from tocsin.domain.errors import not_found
 
 INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
-DELIVERY, PROJECT, USER, STATUS_PAGE = "DLV", "PRJ", "USR", "SP"
+DELIVERY, PROJECT, USER, STATUS_PAGE, SILENCE = "DLV", "PRJ", "USR", "SP", "SIL"
 
 _NOUNS = {
     INTEGRATION: "integration", SERVER: "server", INCIDENT: "incident", MONITOR: "network_monitor",
-    DELIVERY: "delivery", PROJECT: "project",
+    DELIVERY: "delivery", PROJECT: "project", SILENCE: "silence",
 }  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

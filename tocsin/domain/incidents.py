@@ -30,7 +30,7 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 
 def at_least(severity: str, least: str) -> bool:
     """Whether `severity` is `least`, or worse."""
-    return SEVERITIES.index(severity) <= SEVERITIES.index(least)  # type: ignore[arg-type]
+    return SEVERITIES.index(severity) <= SEVERITIES.index(least)
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -170,6 +170,10 @@ class IntegrationType(ABC):
     async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (optional hook)
         """Hook after an engine died past the point of no return: the delivery has just ended, its outcome unknown."""
 
+    def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it is told that somebody has an incident (the event `acknowledged`)."""
+        return False
+
     def host(self, settings: Mapping[str, Any]) -> str | None:
         """The host that the setting `host_setting` says to call; None if only the operator's hosts are called."""
         return None

@@ -116,6 +116,9 @@ def words(notification: Notification) -> MailText:
             headline = f"Resolved: {kind} on {name}"
             return MailText(f"Resolved: {kind} on {short}, since {began}, lasted {length}", headline, sentences,
                          facts + ended, link)  # fmt: skip
+        case "acknowledged":
+            who = f"{notification.acknowledged_by} has it"
+            return MailText(f"{who}: {kind} on {short} since {began}", f"{who}: {kind} on {name}", (text,), facts, link)
         case "reminder":
             subject, headline = f"Reminder: {kind} on {short} since {began}", f"Still ongoing: {kind} on {name}"
             return MailText(subject, headline, (text,), facts, link)

@@ -121,6 +121,8 @@ def text(notification: Notification) -> str:
         case "resolved":
             took = f" after {format_duration(notification.duration or 0)}, since {since}"
             return fitted(("Resolved: ", " on ", took), (kind, name))
+        case "acknowledged":
+            return fitted((f"{notification.acknowledged_by} has: ", " on ", ""), (kind, name))
         case "reminder":
             return fitted(("Reminder: ", " on ", f" since {since}: ", ""), (kind, name, message))
         case "opened":

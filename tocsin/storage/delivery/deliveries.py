@@ -107,8 +107,24 @@ SET blocks_another = true,
 FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
       ORDER BY id FOR UPDATE) waiting
 WHERE o.id = waiting.id
-RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people
+RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.held IS NOT NULL AS held
 """
+
+# `$2` is what happened before its turn. What it waited for beside its turn is part of the reason.
+CALL_OFF = """
+WITH ended AS (
+    DELETE FROM outstanding WHERE {which} AND held IS NOT NULL RETURNING *
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed',
+       $2 || ' before its turn' || CASE WHEN held LIKE 'it%' THEN '' ELSE ': ' || held END,
+       attempt, attempts, created_at, now()
+FROM ended
+"""
+CALL_OFF_THESE = CALL_OFF.format(which="id = ANY($1::uuid[])")
+CALL_OFF_INCIDENT = CALL_OFF.format(which="incident_id = $1 AND NOT summary")
 
 OPENING_NOT_DELIVERED = f"""
 SELECT incident_id, integration_id FROM finished
@@ -146,9 +162,14 @@ async def settle_undelivered_openings(
     """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
-    People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both.
+    People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both. What waits for
+    its turn is suppressed.
     """
     rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
+    held = {row["id"] for row in rows if row["held"]}
+    if held:
+        await tx.execute(CALL_OFF_THESE, list(held), "resolved")
+        rows = [row for row in rows if not row["held"]]
     late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
     if late:
         await suppress(tx, list(late), RESOLVED_FIRST)
@@ -166,6 +187,11 @@ async def settle_undelivered_openings(
 async def suppress(tx: Tx, these: Sequence[UUID], reason: str) -> None:
     """Suppress these, as far as they are pending."""
     await tx.execute(SUPPRESS_THESE, these, reason, False)
+
+
+async def call_off(tx: Tx, incident_id: UUID, reason: str) -> None:
+    """Suppress what waits for its turn to tell of this incident: the `reason` came before it."""
+    await tx.execute(CALL_OFF_INCIDENT, incident_id, reason)
 
 
 async def suppress_incidents(tx: Tx, incidents: Sequence[UUID], reason: str) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest
 from tocsin.storage.delivery import deliveries, queue
-from tocsin.storage.delivery.queue import QueueEntry, content
+from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id", "silenced_by"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
+IN_NEXT_SUMMARY = "it waits for the next summary"
 NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
 
 ONGOING = f"""
@@ -38,11 +39,11 @@ WITH ended AS (
         AS g(project_id, resource_id, type, incident_id, by)
     WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
       AND coalesce(g.incident_id, o.incident_id) = o.incident_id
-    RETURNING o.incident_id, o.recipients, g.by
+    RETURNING o.incident_id, o.recipients, o.summarised, g.by
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
 FROM ended WHERE i.id = ended.incident_id
-RETURNING {INCIDENT}, ended.recipients
+RETURNING {INCIDENT}, ended.recipients, ended.summarised
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
@@ -71,15 +72,11 @@ FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 
 WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
 """
 
-SNOOZED_OUT = f"""
-WITH due AS (
-    UPDATE ongoing SET remind_at = NULL
-    WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
-                                  ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-    RETURNING incident_id, recipients
-)
-SELECT due.recipients, {INCIDENT}
-FROM due CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = due.incident_id LIMIT 1) i
+SNOOZED_OUT = """
+UPDATE ongoing SET remind_at = NULL
+WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
+                              ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING incident_id, recipients
 """
 
 ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
@@ -91,11 +88,12 @@ IncidentKey = tuple[UUID, str]
 
 async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
     """Those incidents that are ongoing."""
-    found = map(_incident, await tx.fetch(ONGOING, *map(list, zip(*keys, strict=True))))
+    found = map(of_row, await tx.fetch(ONGOING, *map(list, zip(*keys, strict=True))))
     return {(incident.resource_id, incident.type): incident for incident in found}
 
 
-def _incident(row: Record) -> Incident:
+def of_row(row: Record) -> Incident:
+    """The incident in a row of `INCIDENT`."""
     values: dict[str, Any] = {name: key(row[name]) if row[name] and name in KEYS else row[name] for name in FIELDS}
     return Incident(**values)
 
@@ -132,7 +130,7 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     )  # fmt: skip
     if not ended:
         return []
-    closed = [_incident(row) for row in ended]
+    closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
     waiting = await deliveries.settle_undelivered_openings(
@@ -145,6 +143,10 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
                 first = waiting.get((incident.id, to), NO_OPEN_DELIVERY)
                 entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
     await queue.put(tx, entries)
+    await queue.hold(tx, [
+        HeldEntry(key(to), key(row["id"]), "resolved", IN_NEXT_SUMMARY, summary=True)
+        for row in ended for to in row["summarised"]
+    ])  # fmt: skip
     return closed
 
 
@@ -159,7 +161,7 @@ async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
 async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
     """The project's incident with that key."""
     row = await tx.fetchrow(ONE, incident_id, project_id)
-    return row and _incident(row)
+    return row and of_row(row)
 
 
 async def list_(
@@ -181,7 +183,7 @@ async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, 
     rows = await tx.fetch(NEWEST_ONGOING, project_id, limit, offset) if offset < first else []
     if rest and len(rows) < limit:
         rows += await tx.fetch(NEWEST_ENDED, project_id, limit - len(rows), max(0, offset - first))
-    return [_incident(row) for row in rows]
+    return [of_row(row) for row in rows]
 
 
 async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -> Incident | None:
@@ -194,23 +196,20 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
     if row is None:
         return None
     await deliveries.postpone(tx, incident_id, until)
-    return _incident(row)
+    return of_row(row)
 
 
 async def remind(tx: Tx, limit: int) -> int:
-    """Send reminders of incidents whose snooze is over, unless the opening is still pending. Returns how many."""
+    """Send reminders of incidents whose snooze is over, unless one is still pending. Returns how many."""
     rows = await tx.fetch(SNOOZED_OUT, limit)
-    known = await queue.recipients(tx, {key(to) for row in rows for to in row["recipients"]})
-    waiting = await deliveries.outstanding_openings(tx, [row["id"] for row in rows])
-    await queue.put(
-        tx,
-        [
-            QueueEntry(known[key(to)], "reminder", content(_incident(row)))
-            for row in rows
-            for to in row["recipients"]
-            if key(to) in known and (key(row["id"]), key(to)) not in waiting
-        ],
-    )
+    waiting = await deliveries.outstanding_openings(tx, [row["incident_id"] for row in rows])
+    reminders = [
+        HeldEntry(key(to), key(row["incident_id"]), "reminder", TO_BE_DECIDED)
+        for row in rows
+        for to in row["recipients"]
+        if (key(row["incident_id"]), key(to)) not in waiting
+    ]
+    await queue.hold(tx, reminders)
     return len(rows)
 
 

@@ -2,21 +2,32 @@
 
 Deliveries that may be sent at once are handed off to a running engine as `storage.delivery.queue` describes; the
 statement builds the jobs itself, because what it knows (recipients, what is new) would cost round trips to transfer.
+Where more has to be known than that an integration is attached, the delivery is held until `storage.notifying.turns`
+has decided about it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain import ids
-from tocsin.domain.incidents import AT_ONCE, Evidence, Incident, Opened, OpenRequest, ResourceNotFound
+from tocsin.domain.incidents import (
+    AT_ONCE,
+    SEVERITIES,
+    Evidence,
+    Incident,
+    Opened,
+    OpenRequest,
+    ResourceNotFound,
+    Severity,
+)
 from tocsin.domain.resources import base as resources
-from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery import incidents, queue, severities
 from tocsin.storage.delivery.incidents import IncidentKey
-from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, WAKE_CHANNEL
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres.database import Tx
 
 if TYPE_CHECKING:
@@ -47,8 +58,8 @@ WITH engine AS MATERIALIZED (
     {queue.ENGINE}
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::jsonb[]) WITH ORDINALITY
-        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, n)
+                         $9::jsonb[], $10::text[]) WITH ORDINALITY
+        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole
     FROM requests a LEFT JOIN LATERAL (
@@ -58,19 +69,19 @@ WITH engine AS MATERIALIZED (
 ), opened AS (
     INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
     SELECT resource_id, type, id, project_id,
-           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id)
+           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
     FROM found WHERE whole ORDER BY resource_id, type
     ON CONFLICT (resource_id, type) DO NOTHING
     RETURNING incident_id, recipients
 ), stored AS (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
-                           request, request_headers, response, response_headers, created_at, updated_at)
-    SELECT id, project_id, resource_type, resource_id, name, url, type, message,
+                           severity, request, request_headers, response, response_headers, created_at, updated_at)
+    SELECT id, project_id, resource_type, resource_id, name, url, type, message, severity,
            seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
     FROM opened JOIN found ON id = incident_id
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
-           f.message, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
+           f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
            CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
            i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
     FROM opened b
@@ -83,7 +94,7 @@ WITH engine AS MATERIALIZED (
     FROM recipients CROSS JOIN LATERAL (
         SELECT json_build_array(
             delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
-            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL)
+            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL, severity)
         )::text AS job OFFSET 0  -- built once, not once for each use
     ) j
     WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
@@ -101,6 +112,16 @@ WITH engine AS MATERIALIZED (
     SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
            'integration disabled: ' || disabled, 0, '[]', now(), now()
     FROM recipients WHERE disabled IS NOT NULL
+), held AS (
+    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
+                             event, status, held, due_at, created_at)
+    SELECT new_id(), i.project_id, i.id, i.type, i.for_people, i.repeatable, b.incident_id, 'opened', 'pending',
+           '{queue.TO_BE_DECIDED}', now(), now()
+    FROM opened b
+    JOIN found f ON f.id = b.incident_id
+    CROSS JOIN LATERAL (SELECT * FROM attachments WHERE resource_id = f.resource_id AND NOT at_once) a
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = a.integration_id LIMIT 1) i
+    RETURNING 1
 ), handed_off AS (
     SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
     FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
@@ -108,9 +129,11 @@ WITH engine AS MATERIALIZED (
 ), woken AS (
     SELECT pg_notify('{WAKE_CHANNEL}', '')
     WHERE EXISTS (SELECT FROM recipients WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+), to_decide AS (
+    SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM held)
 )
 SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
-       (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) AS notified
+       (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) + (SELECT count(*) FROM to_decide) AS notified
 FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
 
@@ -122,7 +145,8 @@ async def open_batches(
 
     Each batch is one caller's request: it opens all of its incidents, or none if one of its resources is missing
     (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
-    resource, same type) is answered as it is. Results are in the order of the requests.
+    resource, same type) is answered as it is, and raised to the severity of the request if that is worse. Results are
+    in the order of the requests.
     """
     left = [KeyedRequest(ids.new(), number, opening) for number, batch in enumerate(batches) for opening in batch]
     lasting: dict[IncidentKey, Opened] = {}
@@ -142,6 +166,7 @@ async def open_batches(
         wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
         if wanted:
             found = await incidents.ongoing(tx, wanted)
+            found |= await severities.raise_(tx, found, _worst(requested.opening for requested in conflicts))
             lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
         # What another transaction has resolved in between is opened after all.
         left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
@@ -163,6 +188,12 @@ def _incident_key(opening: OpenRequest) -> IncidentKey:
     return opening.resource_id, opening.type
 
 
+def _worst(openings: Iterable[OpenRequest]) -> dict[IncidentKey, Severity]:
+    """The worst severity that is asked for."""
+    milder_first = sorted(openings, key=lambda each: SEVERITIES.index(each.severity), reverse=True)
+    return {_incident_key(each): each.severity for each in milder_first}
+
+
 def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Opened:
     """What is ongoing; it is new only to the first that requested it."""
     answer = lasting[incident_key]
@@ -178,7 +209,7 @@ def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[An
         page = public_url + kind.page(opening.resource_id) if kind.url is None else None
         rows.append((
             new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
-            opening.message, opening.evidence,
+            opening.message, opening.evidence, opening.severity,
         ))  # fmt: skip
     return [*map(list, zip(*rows, strict=True))]
 
@@ -197,6 +228,7 @@ def _begun(requested: KeyedRequest, row: Record) -> Incident:
         message=opening.message,
         created_at=now,
         updated_at=now,
+        severity=opening.severity,
         request=seen.request,
         request_headers=seen.request_headers,
         response=seen.response,

@@ -200,7 +200,7 @@ WHERE held IS NOT NULL AND incident_id IN (SELECT incident_id FROM ongoing WHERE
 
 
 async def reconsider(tx: Tx, project_id: UUID) -> None:
-    """Have all of the project's deliveries that wait for their turn decided anew, because what they wait for changed."""
+    """Have what waits for its turn in this project decided anew, because what it waits for may have changed."""
     await tx.execute(RECONSIDER, project_id)
     await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
 
@@ -215,7 +215,8 @@ async def reconsider_resources(tx: Tx, resources: Collection[UUID]) -> None:
 class HeldEntry(msgspec.Struct, frozen=True, gc=False):
     """A delivery that waits for its turn: it is decided at `due_at` (None: now) whether and when it is sent.
 
-    `held` says what it waits for. One with `summary` waits for the integration's next summary.
+    `held` says what it waits for, `note` what it says beside the incident's message. One with `summary` waits for the
+    integration's next summary.
     """
 
     integration_id: UUID
@@ -224,6 +225,7 @@ class HeldEntry(msgspec.Struct, frozen=True, gc=False):
     held: str
     due_at: datetime | None = None
     summary: bool = False
+    note: str | None = None
 
 
 TO_BE_DECIDED = "it is being decided"
@@ -231,11 +233,11 @@ TO_BE_DECIDED = "it is being decided"
 
 HOLD = """
 INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
-                         status, held, due_at, summary, created_at)
-SELECT new_id(), i.project_id, i.id, i.type, i.for_people, i.repeatable, g.incident_id, g.event, 'pending', g.held,
-       coalesce(g.due_at, now()), g.summary, now()
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[])
-    AS g(integration_id, incident_id, event, held, due_at, summary)
+                         notice, status, held, due_at, summary, created_at)
+SELECT new_id(), i.project_id, i.id, i.type, i.for_people, i.repeatable, g.incident_id, g.event, g.note, 'pending',
+       g.held, coalesce(g.due_at, now()), g.summary, now()
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[], $7::text[])
+    AS g(integration_id, incident_id, event, held, due_at, summary, note)
 CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
 """
 

@@ -34,6 +34,7 @@ FROM integrations i WHERE i.id = a.integration_id;
 ALTER TABLE outstanding
     ADD COLUMN held text,                                      -- what it waits for, in words: no engine claims it
     ADD COLUMN on_behalf_of uuid,                              -- the on-call integration that passed it on
+    ADD COLUMN released_at timestamptz,                        -- when its turn came
     ADD COLUMN summary boolean NOT NULL DEFAULT false;         -- it waits for the next summary
 DROP INDEX outstanding_pending;
 CREATE INDEX outstanding_pending ON outstanding (integration_id, due_at)
@@ -77,7 +78,8 @@ ALTER TABLE outstanding
 DROP INDEX outstanding_held_by_project, outstanding_held, outstanding_pending;
 CREATE INDEX outstanding_pending ON outstanding (integration_id, due_at)
     WHERE status = 'pending' AND blocked_by IS NULL;
-ALTER TABLE outstanding DROP COLUMN held, DROP COLUMN on_behalf_of, DROP COLUMN summary;
+ALTER TABLE outstanding DROP COLUMN held, DROP COLUMN on_behalf_of, DROP COLUMN released_at,
+    DROP COLUMN summary;
 ALTER TABLE attachments DROP COLUMN to_everything, DROP COLUMN after, DROP COLUMN repeat, DROP COLUMN incident_types,
     DROP COLUMN severity, DROP COLUMN hours, DROP COLUMN at_once;
 ALTER TABLE integrations DROP COLUMN attach_all_options, DROP COLUMN flood;
