@@ -17,12 +17,10 @@ from zoneinfo import ZoneInfo
 
 from tocsin.domain import recurrences, zones
 from tocsin.domain.errors import invalid_field
+from tocsin.domain.incidents import at_least
 from tocsin.domain.recurrences import Unusable
 
 State = Literal["planned", "active", "ended"]
-
-SEVERITIES = ("info", "warning", "critical")
-"""From the mildest to the worst."""
 
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 MIN_DURATION, MAX_DURATION = 60, 31 * 86_400
@@ -82,7 +80,7 @@ class ScopedSpan:
         return (
             _includes(self.integrations, integration_id)
             and _includes(self.incident_types, incident_type)
-            and (self.severity is None or SEVERITIES.index(severity) <= SEVERITIES.index(self.severity))
+            and (self.severity is None or at_least(self.severity, severity))
         )
 
 
@@ -137,6 +135,8 @@ def spans(rule: Rule, start: datetime, end: datetime) -> list[Span]:
     """
     if rule.recurrence is None:
         assert rule.ends_at is not None
+        if rule.ends_at <= rule.starts_at:  # it was ended before it began
+            return []
         return [Span(rule.starts_at, rule.ends_at)] if rule.starts_at < end and rule.ends_at > start else []
     zone, duration = ZoneInfo(rule.recurrence.timezone), timedelta(seconds=rule.recurrence.duration)
     until = end if rule.ends_at is None else min(end, rule.ends_at)
