@@ -308,7 +308,7 @@ async def test_claiming_and_recording_look_up_by_key_whatever_the_planner_knows(
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         claiming = await explained(connection, monitors.CLAIM, "200")
         assert scanned(claiming) & {"monitor_states", "network_monitors"} == set()
-        recording = await explained(connection, monitors.RECORD, *["'{}'"] * 8)
+        recording = await explained(connection, monitors.RECORD, *["'{}'"] * 9)
         assert scanned(recording) & {"monitor_states", "network_monitors", "ongoing"} == set()
 
 

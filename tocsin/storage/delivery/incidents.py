@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest
-from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery import behind, deliveries, queue
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
 
@@ -43,7 +44,8 @@ WITH ended AS (
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
 FROM ended WHERE i.id = ended.incident_id
-RETURNING {INCIDENT}, ended.recipients, ended.summarised
+RETURNING {INCIDENT}, ended.recipients, ended.summarised,
+          EXISTS (SELECT FROM dependencies WHERE parent_id = i.resource_id) AS parent
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
@@ -130,6 +132,9 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     )  # fmt: skip
     if not ended:
         return []
+    await behind.well_again(
+        tx, {key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY}
+    )
     closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})

@@ -195,7 +195,12 @@ RECONSIDER = "UPDATE outstanding SET due_at = now() WHERE project_id = $1 AND he
 
 RECONSIDER_RESOURCES = """
 UPDATE outstanding SET due_at = now()
-WHERE held IS NOT NULL AND incident_id IN (SELECT incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[]))
+WHERE id = ANY (ARRAY(
+    SELECT q.id FROM ongoing o CROSS JOIN LATERAL (
+        SELECT id FROM outstanding WHERE incident_id = o.incident_id AND held IS NOT NULL OFFSET 0
+    ) q
+    WHERE o.resource_id = ANY($1::uuid[]) ORDER BY q.id
+))
 """
 
 

@@ -15,7 +15,7 @@ from tocsin.storage.postgres.database import Tx, key
 LATEST = """
 SELECT c.* FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (
-    SELECT monitor_id, at, ok, problem, message, status_code, response_ms FROM checks
+    SELECT monitor_id, at, ok, problem, message, status_code, response_ms, unreachable FROM checks
     WHERE monitor_id = wanted.id AND at >= now() - make_interval(days => $3) AND at <= now()
     ORDER BY at DESC LIMIT $2
 ) c
@@ -49,7 +49,7 @@ FROM (
     SELECT at, total, ok FROM checks_hourly WHERE monitor_id = $1 AND at >= ($2::timestamptz[])[1] AND at < {UPTO}
     UNION ALL
     SELECT at, 1, CASE WHEN ok THEN 1 ELSE 0 END FROM checks
-    WHERE monitor_id = $1 AND at >= greatest({UPTO}, ($2::timestamptz[])[1]) AND at <= now()
+    WHERE monitor_id = $1 AND at >= greatest({UPTO}, ($2::timestamptz[])[1]) AND at <= now() AND NOT unreachable
 ) found
 WHERE total > 0
 GROUP BY day ORDER BY day
@@ -58,7 +58,10 @@ GROUP BY day ORDER BY day
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `problem` is the type of incident that it indicates, `message` says what happened; None: success."""
+    """One check. `problem` is the type of incident that it indicates, `message` says what happened; None: success.
+
+    `unreachable`: it failed because something that the monitor depends on was down.
+    """
 
     at: datetime
     ok: bool
@@ -66,6 +69,7 @@ class Check:
     message: str | None
     status_code: int | None
     response_ms: float | None
+    unreachable: bool = False
 
 
 async def latest(
@@ -75,7 +79,10 @@ async def latest(
     found: dict[UUID, list[Check]] = {monitor: [] for monitor in monitors}
     for row in await tx.fetch(LATEST, list(monitors), each, within_days) if monitors else ():
         found[key(row["monitor_id"])].append(
-            Check(row["at"], row["ok"], row["problem"], row["message"], row["status_code"], row["response_ms"])
+            Check(
+                row["at"], row["ok"], row["problem"], row["message"], row["status_code"], row["response_ms"],
+                row["unreachable"],
+            )
         )
     return found
 

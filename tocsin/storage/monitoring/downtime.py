@@ -14,6 +14,7 @@ from tocsin.domain import servers as domain
 from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.monitoring import families
 from tocsin.storage.postgres.database import Tx, key
 
 BREAK = 10.0
@@ -91,4 +92,7 @@ async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> Non
     lasting = await incidents.ongoing_types(tx, [opening.resource_id for opening in requests])
     new = [opening for opening in requests if opening.type not in lasting[opening.resource_id]]
     if new:
+        down = [opening.resource_id for opening in new]
+        await families.ask_parents(tx, down)
         await openings.open(tx, new, public_url=public_url)
+        await families.explain(tx, down)

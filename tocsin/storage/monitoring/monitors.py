@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -10,11 +10,15 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
+from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.monitoring import families
+from tocsin.storage.monitoring.families import Counted
+from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ CROSS JOIN LATERAL (
           AND h.at < (SELECT upto FROM rollups WHERE name = 'checks')
         UNION ALL
         SELECT count(*), count(*) FILTER (WHERE c.ok) FROM checks c
-        WHERE c.monitor_id = m.id AND c.at >= greatest(
+        WHERE c.monitor_id = m.id AND NOT c.unreachable AND c.at >= greatest(
             (SELECT upto FROM rollups WHERE name = 'checks'),
             date_trunc('hour', now() - interval '{UPTIME_DAYS} days')
         ) AND c.at <= now()
@@ -115,7 +119,8 @@ WHERE id = $1
 """
 
 START_ANEW = """
-UPDATE monitor_states SET failures = 0, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END WHERE monitor_id = $1
+UPDATE monitor_states SET failures = 0, last_problem = NULL, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END
+WHERE monitor_id = $1
 """
 
 LOCK_STATE = "SELECT 1 FROM monitor_states WHERE monitor_id = $1 FOR UPDATE"
@@ -138,7 +143,8 @@ WITH due AS MATERIALIZED (
     FROM due
     WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
 )
-SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at
+SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at,
+       depends_on <> '[]' AS dependent
 FROM due ORDER BY due_at
 """
 
@@ -146,27 +152,32 @@ FROM due ORDER BY due_at
 RECORD = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
-                         $7::int[], $8::float8[])
-        AS g (id, version, at, next_at, problem, message, status_code, response_ms)
+                         $7::int[], $8::float8[], $9::bool[])
+        AS g (id, version, at, next_at, problem, message, status_code, response_ms, unreachable)
 ), counted AS (
     UPDATE monitor_states s
     SET failures = CASE WHEN g.problem IS NULL THEN 0 ELSE s.failures + 1 END,
         last_check_at = g.at,
         last_ok = g.problem IS NULL,
+        last_problem = g.problem,
+        last_result_at = now(),
         last_response_ms = coalesce(g.response_ms, s.last_response_ms),
         due_at = greatest(s.due_at, g.next_at)
     FROM given g
     CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = g.id LIMIT 1) m
+    CROSS JOIN LATERAL (SELECT * FROM monitor_states WHERE monitor_id = g.id LIMIT 1) old
     WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
       AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
-    RETURNING s.monitor_id, s.failures, m.project_id, m.confirmations
+    RETURNING s.monitor_id, s.failures, m.project_id, m.confirmations, old.last_problem AS problem_before,
+              s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked
 ), stored AS (
-    INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms)
-    SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms
+    INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms, unreachable)
+    SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms, g.unreachable
     FROM given g WHERE EXISTS (SELECT FROM network_monitors m WHERE m.id = g.id)
 )
 SELECT * FROM counted c
-WHERE c.failures > 0 OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
+WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked
+   OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
 """
 
 
@@ -193,13 +204,17 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
-    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
+    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time.
+
+    `dependent` says that the monitor depends on others.
+    """
 
     id: UUID
     target: Target
     version: datetime
     at: datetime
     next_at: datetime
+    dependent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +276,12 @@ async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConf
 
 async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     """Delete a monitor, resolving its incidents. Returns whether it existed. Retention drops its checks."""
+    await depends_on.lock(tx, project_id)
     if await tx.fetchrow(CHANGING, project_id, monitor_id) is None:
         return False
     await tx.execute(LOCK_STATE, monitor_id)
     await incidents.forget_resource(tx, project_id, monitor_id)
+    await depends_on.forget(tx, project_id, NETWORK_MONITOR, monitor_id)
     await tx.execute(DELETE, monitor_id)
     return True
 
@@ -275,7 +292,7 @@ async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
     A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
     """
     return [
-        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"])
+        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"], row["dependent"])
         for row in await tx.fetch(CLAIM, limit)
     ]
 
@@ -286,6 +303,8 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
     Results of a monitor that has changed meanwhile are stored, but open and resolve nothing.
     """
     results = {each.due.id: each for each in checked}
+    failed = {each.due.id for each in checked if each.due.dependent and each.result.problem in REACHABILITY}
+    parents = await dependencies.states(tx, failed)
     rows = await tx.fetch(
         RECORD,
         [each.due.id for each in checked],
@@ -296,8 +315,10 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
         [each.result.message for each in checked],
         [each.result.status_code for each in checked],
         [each.result.response_ms for each in checked],
+        [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
     )
     if rows:
+        await families.follow(tx, [_counted(row, results) for row in rows], parents)
         await _judge(tx, rows, results, public_url)
     return [None] * len(checked)
 
@@ -322,6 +343,13 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCh
         await incidents.resolve(tx, closings)
     if requests:
         await openings.open(tx, requests, public_url=public_url)
+
+
+def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> Counted:
+    monitor_id = key(row["monitor_id"])
+    problem = results[monitor_id].result.problem
+    to_confirm = row["failures"] <= row["confirmations"]
+    return Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
 
 
 def _columns(wanted: MonitorConfig) -> tuple[object, ...]:

@@ -14,12 +14,14 @@ from tocsin.domain import clocks, ids, reports
 from tocsin.domain import servers as domain
 from tocsin.domain.clocks import Clock
 from tocsin.domain.cpu import Unit
+from tocsin.domain.dependencies import Written
 from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest
 from tocsin.domain.reports import Read
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
 from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.notifying import depends_on
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ TEXTS = (
 )  # fmt: skip
 NUMBERS = ("cpu_cores", "disk_total_bytes", "memory_total_bytes")
 ATTRIBUTES = (*TEXTS, *NUMBERS, "agent_version")
-FIELDS = ("id", "project_id", "motherboard_id", *ATTRIBUTES, "alerts", "created_at", "updated_at")
+FIELDS = (
+    "id", "project_id", "motherboard_id", *ATTRIBUTES, "alerts", "depends_on", "created_at", "updated_at",
+)  # fmt: skip
 COLUMNS = ", ".join(f"s.{name}" for name in FIELDS)
 
 # The subqueries keep the planner from joining: one index look-up for each report, however many servers there are,
@@ -125,6 +129,7 @@ class Server:
     memory_total_bytes: int | None
     agent_version: str
     alerts: Alerts
+    depends_on: Written
     created_at: datetime
     updated_at: datetime
     last_metrics: LastMetrics
@@ -371,9 +376,11 @@ async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object
 
 async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
     """Delete a server, resolving its incidents. Returns whether it existed. Retention drops its samples."""
+    await depends_on.lock(tx, project_id)
     if await tx.fetchrow(LOCK_ONE, project_id, server_id) is None:
         return False
     await incidents.forget_resource(tx, project_id, server_id)
+    await depends_on.forget(tx, project_id, SERVER, server_id)
     await tx.execute(DELETE, server_id)
     return True
 

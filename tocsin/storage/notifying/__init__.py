@@ -1,1 +1,1 @@
-"""Who is notified when: what is stored about silences, dependencies, on-call schedules and turns."""
+"""What decides who is told when: turns, silences, dependencies, on-call schedules."""

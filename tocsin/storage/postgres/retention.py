@@ -70,7 +70,7 @@ SET cpu_used = excluded.cpu_used, mem_used_b = excluded.mem_used_b, disk_used_b 
 
 ROLL_UP_CHECKS = """
 INSERT INTO checks_hourly (monitor_id, at, total, ok, response_ms)
-SELECT monitor_id, date_bin('1 hour', at, 'epoch'), count(*), count(*) FILTER (WHERE ok),
+SELECT monitor_id, date_bin('1 hour', at, 'epoch'), count(*) FILTER (WHERE NOT unreachable), count(*) FILTER (WHERE ok),
        avg(response_ms) FILTER (WHERE ok)
 FROM checks WHERE at >= $1 AND at < $2 GROUP BY 1, 2
 ON CONFLICT (monitor_id, at) DO UPDATE
@@ -85,8 +85,9 @@ ON CONFLICT (name) DO UPDATE SET name = excluded.name
 RETURNING upto
 """
 
-# Samples may arrive six hours late (the agent keeps 360); an hour is rolled up again until it can no longer change.
-STILL_CHANGING = {"samples": timedelta(hours=7), "checks": timedelta(0)}
+# Samples may arrive six hours late (the agent keeps 360), and failed checks are explained minutes later by a parent; an
+# hour is rolled up again until it can no longer change.
+STILL_CHANGING = {"samples": timedelta(hours=7), "checks": timedelta(hours=1)}
 ROLL_UP = {"samples": ROLL_UP_SAMPLES, "checks": ROLL_UP_CHECKS}
 
 EXPIRED_ROWS = """

@@ -1,0 +1,106 @@
+"""What a result says to those above and below: parents are asked, children are decided again and counted anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from tocsin.domain.dependencies import REACHABILITY
+from tocsin.storage.delivery import behind, queue
+from tocsin.storage.notifying import dependencies
+from tocsin.storage.notifying.dependencies import ParentState
+from tocsin.storage.postgres.database import Tx
+
+FRESH = dependencies.FRESH.total_seconds()
+ANSWER_BY = 30
+"""Seconds after which a parent that was asked and has not answered is asked again."""
+LOOKING_BACK = 600
+"""Seconds of failed checks at most that a parent explains afterwards."""
+
+# A parent whose row is locked is being claimed or recorded at this moment: that is the answer.
+ASK = f"""
+WITH RECURSIVE up AS (
+    SELECT parent_id FROM dependencies WHERE child_id = ANY ($1)
+    UNION
+    SELECT d.parent_id FROM up JOIN dependencies d ON d.child_id = up.parent_id
+)
+UPDATE monitor_states SET due_at = now(), asked_at = now()
+WHERE monitor_id = ANY (ARRAY(
+    SELECT s.monitor_id FROM up CROSS JOIN LATERAL (
+        SELECT monitor_id FROM monitor_states
+        WHERE monitor_id = up.parent_id AND isfinite(due_at)
+          AND (last_result_at IS NULL OR last_result_at < now() - interval '{FRESH} s')
+          AND (asked_at IS NULL OR asked_at <= last_result_at OR asked_at < now() - interval '{ANSWER_BY} s')
+        FOR UPDATE SKIP LOCKED
+    ) s
+))
+"""
+
+EXPLAIN = f"""
+UPDATE checks SET unreachable = true
+FROM (
+    SELECT greatest(now() - interval '{LOOKING_BACK} s', (
+        SELECT min(good.at) FROM unnest($2::uuid[]) AS p (id) CROSS JOIN LATERAL (
+            SELECT max(at) AS at FROM checks
+            WHERE monitor_id = p.id AND ok AND at > now() - interval '{LOOKING_BACK} s' AND at <= now()
+            UNION ALL
+            SELECT seen_at FROM server_states WHERE server_id = p.id
+        ) good
+    )) AS at
+) since
+WHERE monitor_id = ANY ($1) AND checks.at > since.at AND checks.at > now() - interval '{LOOKING_BACK} s'
+  AND checks.at <= now() AND NOT ok AND NOT unreachable AND problem = ANY ($3)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A result that counts: the problem before and now, and whether a child had asked for it.
+
+    `to_confirm`: it is one of the failures that an incident waits for.
+    """
+
+    monitor_id: UUID
+    before: str | None
+    problem: str | None
+    to_confirm: bool
+    asked: bool
+
+    @property
+    def went_down(self) -> bool:
+        return self.problem in REACHABILITY and self.before not in REACHABILITY
+
+    @property
+    def came_back(self) -> bool:
+        return self.problem not in REACHABILITY and self.before in REACHABILITY
+
+
+async def follow(tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, ParentState]) -> None:
+    """What follows for others from these results; `parents` is how those of the failed ones were before."""
+    unexplained = [each for each in counted if each.monitor_id in parents and not parents[each.monitor_id].explained_by]
+    await ask_parents(tx, [each.monitor_id for each in unexplained if each.to_confirm])
+    await queue.reconsider_resources(
+        tx, [each.monitor_id for each in unexplained if not parents[each.monitor_id].rechecked]
+    )
+    await explain(tx, [each.monitor_id for each in counted if each.went_down])
+    await behind.reconsider(tx, [each.monitor_id for each in counted if each.asked and not each.went_down])
+    await behind.well_again(tx, [each.monitor_id for each in counted if each.came_back])
+
+
+async def ask_parents(tx: Tx, children: Collection[UUID]) -> None:
+    """Make the monitors that these depend on due at once, all the way up, unless they have just been checked."""
+    if children:
+        await tx.execute(ASK, list(children))
+
+
+async def explain(tx: Tx, down: Collection[UUID]) -> None:
+    """These are down as of now: decide again about those behind them, and take their failed checks out of their uptime.
+
+    Those since the last sign of life of what is down: before it, they had another reason.
+    """
+    children = await behind.reconsider(tx, down)
+    if children:
+        states = await dependencies.states(tx, children)
+        explained = [child for child, state in states.items() if state.explained_by]
+        await tx.execute(EXPLAIN, explained, list(down), list(REACHABILITY))

@@ -1,0 +1,270 @@
+"""Whether what a resource depends on explains that it cannot be reached, and whom a resource explains.
+
+A resource is down while an incident of `REACHABILITY` is ongoing for it, and a monitor also while its latest check
+failed so. One that has not shown itself since counts as down while its own parents explain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from tocsin.domain import dependencies as domain
+from tocsin.domain.dependencies import REACHABILITY, DependsOn
+from tocsin.domain.resources import base as resources
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+FRESH = timedelta(seconds=1)
+"""A parent's result that is so much older than its child's trouble still says how the parent is."""
+CHECKS = 2
+"""Checks that a child gets after its parents are well again."""
+SETTLED = timedelta(seconds=120)
+"""The same for what has no checks: two reports of an agent."""
+LONG_AGO = timedelta(days=1)
+
+DESCRIBED = " UNION ALL ".join(
+    f"SELECT {each.name} AS name, r.depends_on FROM {each.table} r WHERE r.id = n.id"
+    for each in resources.kinds().values()
+)
+
+LOOKED_AT = f"""
+SELECT n.id, n.well_since, r.name, r.depends_on, t.trouble_since, m.last_result_at, m.last_problem,
+       coalesce(m.active, false) AS active, s.seen_at, now() AS now
+FROM nodes n
+CROSS JOIN LATERAL ({DESCRIBED} LIMIT 1) r
+LEFT JOIN LATERAL (
+    SELECT last_result_at, last_problem, isfinite(due_at) AS active
+    FROM monitor_states WHERE monitor_id = n.id LIMIT 1
+) m ON true
+LEFT JOIN LATERAL (SELECT seen_at FROM server_states WHERE server_id = n.id LIMIT 1) s ON true
+CROSS JOIN LATERAL (
+    SELECT max(i.created_at) AS trouble_since
+    FROM ongoing o CROSS JOIN LATERAL (SELECT created_at FROM incidents WHERE id = o.incident_id LIMIT 1) i
+    WHERE o.resource_id = n.id AND o.type = ANY ($2)
+) t
+"""
+
+UPWARDS = f"""
+WITH RECURSIVE up AS (
+    SELECT child_id, parent_id, parent_well_since FROM dependencies WHERE child_id = ANY ($1)
+    UNION
+    SELECT d.child_id, d.parent_id, d.parent_well_since FROM up JOIN dependencies d ON d.child_id = up.parent_id
+), nodes AS (
+    SELECT id, max(well_since) AS well_since
+    FROM (
+        SELECT child_id AS id, parent_well_since AS well_since FROM up UNION ALL SELECT parent_id, NULL FROM up
+    ) ends
+    GROUP BY id
+)
+{LOOKED_AT}
+"""
+
+ONLY_THESE = f"WITH nodes AS (SELECT id, NULL::timestamptz AS well_since FROM unnest($1::uuid[]) AS g (id)) {LOOKED_AT}"
+
+DOWNWARDS = f"""
+WITH RECURSIVE down AS (
+    SELECT parent_id, child_id FROM dependencies WHERE parent_id = ANY ($1)
+    UNION
+    SELECT d.parent_id, d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
+)
+SELECT n.id, r.name, r.depends_on
+FROM (SELECT DISTINCT child_id AS id FROM down) n CROSS JOIN LATERAL ({DESCRIBED} LIMIT 1) r
+ORDER BY r.name, n.id
+"""
+
+CHECKED_SINCE = """
+SELECT g.id, (
+           SELECT count(*) FROM (
+               SELECT FROM checks WHERE monitor_id = g.id AND at > g.since AND at <= now() LIMIT $3
+           ) c
+       ) AS checks,
+       g.since + make_interval(secs => $3 * (m.interval + m.timeout)) AS until
+FROM unnest($1::uuid[], $2::timestamptz[]) AS g (id, since)
+CROSS JOIN LATERAL (SELECT interval, timeout FROM network_monitors WHERE id = g.id LIMIT 1) m
+"""
+
+
+class Parent(NamedTuple):
+    """A resource that others depend on."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParentState:
+    """How the parents of one resource are, all the way up.
+
+    `explained_by`: those that are down and explain it, not those that are only behind such a one. `asking`: the names
+    of those whose verdict may yet explain it, being checked at this moment. `well_since`: when one of them was last
+    well again. `rechecked`: it has had its checks since then; if not, it will have had them by `recheck_by`.
+    """
+
+    explained_by: tuple[Parent, ...] = ()
+    asking: tuple[str, ...] = ()
+    well_since: datetime | None = None
+    rechecked: bool = True
+    recheck_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """One resource, and how it is by itself."""
+
+    name: str
+    depends_on: DependsOn
+    well_since: datetime | None
+    trouble_since: datetime | None
+    down: bool
+    active: bool
+    last_result_at: datetime | None
+    seen_at: datetime | None
+
+    @property
+    def since(self) -> datetime | None:
+        """Since when it cannot be reached: the time that what its parents last showed is compared with."""
+        return self.trouble_since or (self.last_result_at if self.down else None)
+
+    def shown(self, since: datetime | None) -> bool:
+        """Whether it has shown itself since then."""
+        if self.active:
+            return self.last_result_at is not None and not self.asked(since)
+        return self.seen_at is not None and since is not None and self.seen_at >= since
+
+    def asked(self, since: datetime | None) -> bool:
+        """Whether the verdict of its checks about that time is still to come."""
+        if not self.active or self.down or since is None:
+            return False
+        return self.last_result_at is None or self.last_result_at < since - FRESH
+
+
+@dataclass(slots=True)
+class _Graph:
+    nodes: Mapping[UUID, _Node]
+    depends_on: dict[UUID, DependsOn] = field(init=False)
+    order: dict[UUID, int] = field(init=False)
+    _above: dict[UUID, frozenset[UUID]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.depends_on = {id_: node.depends_on for id_, node in self.nodes.items()}
+        sorted_ = TopologicalSorter({id_: domain.parents(each) for id_, each in self.depends_on.items()}).static_order()
+        self.order = {id_: place for place, id_ in enumerate(sorted_) if id_ in self.nodes}
+        for id_ in self.order:
+            near = [parent for parent in domain.parents(self.depends_on[id_]) if parent in self.nodes]
+            self._above[id_] = frozenset(near).union(*(self._above[parent] for parent in near))
+
+    def state(self, child_id: UUID) -> ParentState:
+        child = self.nodes[child_id]
+        since = child.since
+        down: set[UUID] = set()
+        possible: set[UUID] = set()
+        asking = []
+        for id_ in sorted(self._above[child_id], key=self.order.__getitem__):
+            node = self.nodes[id_]
+            if node.down or (not node.shown(since) and domain.explained_by(node.depends_on, down)):
+                down.add(id_)
+            elif node.asked(since):
+                possible.add(id_)
+                asking.append(node.name)
+            elif not node.shown(since) and domain.explained_by(node.depends_on, down | possible):
+                possible.add(id_)
+        causes = domain.causes(self.depends_on, down, child_id)
+        explained_by = tuple(Parent(id_, self.nodes[id_].name) for id_ in causes)
+        if explained_by or not domain.explained_by(child.depends_on, down | possible):
+            asking = []
+        turned = [self.nodes[id_].well_since for id_ in (child_id, *self._above[child_id])]
+        return ParentState(explained_by, tuple(asking), max(filter(None, turned), default=None))
+
+
+async def states(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, ParentState]:
+    """How their parents are, for those of these that have any. Call it after their incidents are stored."""
+    rows = await tx.fetch(UPWARDS, list(resource_ids), list(REACHABILITY)) if resource_ids else []
+    if not rows:
+        return {}
+    graph, now = _Graph(_nodes(rows)), rows[0]["now"]
+    found = {id_: graph.state(id_) for id_ in resource_ids if id_ in graph.nodes and graph.nodes[id_].depends_on}
+    settling = {
+        id_: state.well_since
+        for id_, state in found.items()
+        if not state.explained_by and state.well_since is not None and now - state.well_since < LONG_AGO
+    }
+    checked = {id_: since for id_, since in settling.items() if graph.nodes[id_].active}
+    counted = await _checked_since(tx, checked) if checked else {}
+    for id_, since in settling.items():
+        rechecked, until = counted.get(id_) or (now >= since + SETTLED, since + SETTLED)
+        if not rechecked:
+            found[id_] = ParentState((), found[id_].asking, since, rechecked, until)
+    return found
+
+
+async def children_of(tx: Tx, parent_ids: Collection[UUID]) -> dict[UUID, list[tuple[UUID, str]]]:
+    """Those that being down of each of these explains, by name: directly, or behind another. All are in the result.
+
+    One that depends on two together counts if the other is down too.
+    """
+    rows = await tx.fetch(DOWNWARDS, list(parent_ids)) if parent_ids else []
+    behind = {key(row["id"]): (row["name"], domain.read(row["depends_on"])) for row in rows}
+    others = {
+        parent
+        for _, depends_on in behind.values()
+        for entry in depends_on if not isinstance(entry, UUID)
+        for parent in entry
+    }  # fmt: skip
+    down = await _down(tx, others) if others else frozenset()
+    found: dict[UUID, list[tuple[UUID, str]]] = {}
+    for parent_id in parent_ids:
+        explained = _explained({id_: depends_on for id_, (_, depends_on) in behind.items()}, parent_id, down)
+        found[parent_id] = [(id_, name) for id_, (name, _) in behind.items() if id_ in explained]
+    return found
+
+
+def _explained(depends_on: Mapping[UUID, DependsOn], parent_id: UUID, down: frozenset[UUID]) -> set[UUID]:
+    """Those that are behind this one, given what else is down."""
+    named: dict[UUID, list[UUID]] = {}
+    for child_id, each in depends_on.items():
+        for parent in domain.parents(each):
+            named.setdefault(parent, []).append(child_id)
+    behind = {parent_id}
+    left = [parent_id]
+    while left:
+        for child_id in named.get(left.pop(), ()):
+            why = domain.explained_by(depends_on[child_id], down | behind)
+            if child_id not in behind and why and not behind.isdisjoint(why):
+                behind.add(child_id)
+                left.append(child_id)
+    return behind - {parent_id}
+
+
+async def _down(tx: Tx, ids: Iterable[UUID]) -> frozenset[UUID]:
+    nodes = _nodes(await tx.fetch(ONLY_THESE, list(ids), list(REACHABILITY)))
+    return frozenset(id_ for id_, node in nodes.items() if node.down)
+
+
+async def _checked_since(tx: Tx, since: Mapping[UUID, datetime]) -> dict[UUID, tuple[bool, datetime]]:
+    rows = await tx.fetch(CHECKED_SINCE, list(since), list(since.values()), CHECKS)
+    return {key(row["id"]): (row["checks"] >= CHECKS, row["until"]) for row in rows}
+
+
+def _nodes(rows: Iterable[Record]) -> dict[UUID, _Node]:
+    return {key(row["id"]): _node(row) for row in rows}
+
+
+def _node(row: Record) -> _Node:
+    failing = row["active"] and row["last_problem"] in REACHABILITY
+    return _Node(
+        name=row["name"],
+        depends_on=domain.read(row["depends_on"]),
+        well_since=row["well_since"],
+        trouble_since=row["trouble_since"],
+        down=failing or row["trouble_since"] is not None,
+        active=row["active"],
+        last_result_at=row["last_result_at"],
+        seen_at=row["seen_at"],
+    )
