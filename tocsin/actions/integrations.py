@@ -15,6 +15,7 @@ from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, Creator, IntegrationType
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.storage.channels import attachments
 from tocsin.storage.channels import integrations as stored
 from tocsin.storage.channels.integrations import Facts, Integration
 from tocsin.storage.delivery import deliveries, health
@@ -82,7 +83,7 @@ async def create(
 @action("made integration", by=SYSTEM)
 async def create_system(tx: Tx, actor: Actor, email: str) -> tuple[None, Change]:
     """The address of the project's owner."""
-    await stored.create_system(tx, actor.project_id, email)
+    await attachments.create_system(tx, actor.project_id, email)
     return None, Change(email)
 
 

@@ -14,8 +14,9 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.sms_text import fitted
 from tocsin.integrations.sms import OFF, paid_plan_required
 from tocsin.settings import Settings
-from tocsin.storage.channels import phones, unverified_owners
+from tocsin.storage.channels import phones
 from tocsin.storage.channels.phones import CODE_MINUTES, Wait
+from tocsin.storage.notifying import unverified_owners
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import sms
 from tocsin.transports.sms import SmsRefused, SmsSender

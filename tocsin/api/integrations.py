@@ -15,6 +15,7 @@ from tocsin.actions.base import Actor
 from tocsin.api import deliveries
 from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
+from tocsin.domain import attachments as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base
@@ -26,7 +27,33 @@ from tocsin.storage.postgres.database import transaction
 SECRET_HEADER = "Tocsin-Webhook-Secret"  # noqa: S105  (the header's name)
 WARNING_HEADER = "Tocsin-Warning"
 
+def _schema(*types: str) -> msgspec.Meta:
+    """The JSON types of a value that the handler validates itself."""
+    return msgspec.Meta(extra_json_schema={"type": list(types)})
+
+
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=actions.MAX_NAME_LENGTH)]
+
+
+class AttachmentGiven(msgspec.Struct):
+    """How an integration is notified of incidents; what is left out stays, or is as it is by default.
+
+    `after`: seconds that an incident must have lasted, unacknowledged, before it is told (0). `repeat`: seconds between
+    reminders while it lasts unacknowledged (null: none; at least 60). `incident_types`: only these (null: all).
+    `severity`: only this one or worse (null: all). `hours`: outside of them it waits until they begin (null: any),
+    such as `{"timezone": "Europe/Vienna", "days": "MO-FR", "from": "08:00", "to": "20:00"}`.
+    """
+
+    after: Annotated[Any, _schema("integer")] = UNSET
+    repeat: Annotated[Any, _schema("integer", "null")] = UNSET
+    incident_types: Annotated[Any, _schema("array", "null")] = UNSET
+    severity: Annotated[Any, _schema("string", "null")] = UNSET
+    hours: Annotated[Any, _schema("object", "null")] = UNSET
+
+    def given(self) -> dict[str, Any]:
+        """What was given, by its name."""
+        values = {name: getattr(self, name) for name in rules.FIELDS}
+        return {name: value for name, value in values.items() if value is not UNSET}
 
 
 class IntegrationShown(msgspec.Struct):
@@ -193,13 +220,16 @@ async def rotate_secret(uuid: str, caller: Actor, service: Service) -> Secret:
 
 
 @post("/api/v1/integrations/{uuid:str}/attach_all", status_code=200)
-async def attach_all(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
+async def attach_all(
+    uuid: str, caller: Actor, service: Service, data: AttachmentGiven | None = None
+) -> IntegrationShown:
     """Attach an integration to all servers and monitors
 
-    Those that are created later are attached too.
+    Those that are created later are attached too. Where it is attached directly, that stays as it is.
     """
+    key, given = ids.key_of(ids.INTEGRATION, uuid), {} if data is None else data.given()
     async with transaction(service.pool) as tx:
-        found = await attachments.attach_all(tx, caller, service.vault, ids.key_of(ids.INTEGRATION, uuid))
+        found = await attachments.attach_all(tx, caller, service.vault, key, given)
     return shown(found, reveal=reveals(caller, service))
 
 

@@ -6,7 +6,7 @@ the question what would happen (`plan`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -59,11 +59,12 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 class Parents(msgspec.Struct, frozen=True, gc=False):
     """What is known of the resources that the incident's one depends on: the `names` that are asked for or down.
 
-    `settling`: they are well again, but the resource itself has not been checked twice since.
+    `settling`: they are well again, but the resource itself has not been checked twice since; it will be by `until`.
     """
 
     state: Literal["asked", "down", "settling"]
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    until: datetime | None = None
 
 
 class Occasion(msgspec.Struct, frozen=True, gc=False):
@@ -121,12 +122,11 @@ def decide(
     `everybody` has the candidates that on-call schedules name; `silences` are the spans over the incident's resource
     from its beginning to the turn at least. `waited_for` is the reason of the decision before.
     """
-    members = to.schedule.integrations if to.schedule else (to.id,)
-    again = telling == "reminder" or (to.schedule is not None and not occasion.told.isdisjoint(members))  # type: ignore[attr-defined]
+    again = telling == "reminder" or any(each in occasion.told for each in members(to.schedule))
     refusal = _never(telling, to, occasion, again)
     if refusal is not None:
         return refusal
-    spans = [each for each in silences if _silences(each, to.id, occasion)]
+    spans = [each for each in silences if each.silences(to.id, occasion.type, occasion.severity)]
     due, reason = turn(to.attachment or Attachment(), occasion, spans, now, again=again)
     if due > now:
         return Wait(due, reason)
@@ -136,6 +136,13 @@ def decide(
     if to.schedule is None:
         return _tell(telling, to, occasion, spans, now, waited_for)
     return _tell_on_duty(telling, to, to.schedule, occasion, everybody, silences, spans, now, waited_for)
+
+
+def members(schedule: on_call.Schedule | None) -> frozenset[UUID]:
+    """Whoever may be on duty."""
+    if schedule is None:
+        return frozenset()
+    return frozenset([*schedule.integrations, *(each.integration for each in schedule.overrides)])
 
 
 def _never(telling: Telling, to: Candidate, occasion: Occasion, again: bool) -> Never | None:
@@ -155,15 +162,6 @@ def _never(telling: Telling, to: Candidate, occasion: Occasion, again: bool) -> 
     if occasion.acknowledged_by is not None and not (again and telling == "opened"):
         return Never(f"acknowledged by {occasion.acknowledged_by} before its turn")
     return None
-
-
-def _silences(span: ScopedSpan, integration: UUID, occasion: Occasion) -> bool:
-    """A silence of a severity is one of that and of milder ones."""
-    return (
-        (span.integrations is None or integration in span.integrations)
-        and (span.incident_types is None or occasion.type in span.incident_types)
-        and (span.severity is None or at_least(span.severity, occasion.severity))
-    )
 
 
 def turn(
@@ -203,8 +201,8 @@ def _reason(
     return f"its turn is at {_moment(due)}, unless acknowledged"
 
 
-def _latest_ending(spans: object) -> ScopedSpan | None:
-    return max(spans, key=lambda each: each.ends_at, default=None)  # type: ignore[call-overload, no-any-return]
+def _latest_ending(spans: Iterable[ScopedSpan]) -> ScopedSpan | None:
+    return max(spans, key=lambda each: each.ends_at, default=None)
 
 
 def _behind(occasion: Occasion, now: datetime) -> Wait | None:
@@ -220,7 +218,9 @@ def _behind(occasion: Occasion, now: datetime) -> Wait | None:
         case "down":
             return Wait(None, f"{BEHIND}{names}, which is down")
         case "settling":
-            return Wait(None, f"{BEHIND}{names}, which is well again: after its next two checks")
+            reason = f"{BEHIND}what it depends on, which is well again: after its next two checks"
+            over = parents.until is not None and parents.until <= now
+            return None if over else Wait(parents.until, reason)
 
 
 def _tell(
@@ -272,7 +272,7 @@ def _tell_on_duty(
             return _next_duty(schedule, now) or Never(f"{member.name} is told already")
         quiet = _latest_ending(
             span for span in silences
-            if span.starts_at <= now < span.ends_at and _silences(span, member.id, occasion)
+            if span.starts_at <= now < span.ends_at and span.silences(member.id, occasion.type, occasion.severity)
         )  # fmt: skip
         if quiet is not None:
             return Wait(quiet.ends_at, f'silence "{quiet.name}" until {_moment(quiet.ends_at)}')

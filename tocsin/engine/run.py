@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import downtime, monitor_checks, reboot_watch, sweep
+from tocsin.engine import downtime, monitor_checks, reboot_watch, sweep, turns
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.channels.restarts import Limits
 from tocsin.storage.delivery import leases
-from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, WAKE_CHANNEL
+from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.secrets import Vault
@@ -52,9 +52,11 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     vault = Vault(settings.secret_keys)
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
     deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
+    to_decide = asyncio.Event()
     loops: dict[str, Callable[[], Awaitable[None]]] = {
-        "listen": lambda: _listen(dsn, deliverer, stop),
+        "listen": lambda: _listen(dsn, deliverer, to_decide, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
+        "turns": lambda: turns.run(pool, to_decide, stop),
         "monitor_checks": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
         "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
         "downtime": lambda: downtime.run(pool, public_url, stop),
@@ -91,7 +93,7 @@ async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio
                 await stop.wait()
 
 
-async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
+async def _listen(dsn: str, deliverer: Deliverer, to_decide: asyncio.Event, stop: asyncio.Event) -> None:
     """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats.
 
     After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
@@ -103,6 +105,7 @@ async def _listen(dsn: str, deliverer: Deliverer, stop: asyncio.Event) -> None:
         async with connection.transaction():
             deliverer.number = await leases.register_engine(connection, deliverer.number)
         await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
+        await connection.add_listener(TURNS_CHANNEL, lambda *_: to_decide.set())
         await connection.add_listener(
             f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *arguments: deliverer.accept_payload(arguments[3])
         )

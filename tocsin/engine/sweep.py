@@ -11,7 +11,7 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import counters, health, incidents, leases
+from tocsin.storage.delivery import acknowledgements, counters, health, incidents, leases
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
 
@@ -36,6 +36,7 @@ async def run(
         await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
+        await _while_any(pool, lambda tx: acknowledgements.rearm(tx, BATCH))
 
     async def every_few_seconds() -> None:
         counted = deliverer.counters.flush()

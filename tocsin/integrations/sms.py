@@ -16,6 +16,7 @@ from tocsin.storage.channels import phones, sms_limits
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.sms_limits import BURST_MINUTES, Summary
 from tocsin.storage.delivery.queue import Job
+from tocsin.storage.notifying import blocked
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.sms import SmsRefused
@@ -78,7 +79,7 @@ class SmsIntegration(IntegrationType):
     ) -> Mapping[str, Any] | Suppressed | Failed:
         """The plan as it is now, then the spending limits."""
         if await phones.plan(tx, job.project_id) != "paid":
-            return Suppressed("SMS integrations require a paid plan, and this project has none at present")
+            return Suppressed(blocked.PAID_PLAN_ONLY)
         return await sms_limits.check(tx, job, settings["phone_number"])
 
     def payload(self, notification: Notification) -> str:

@@ -23,7 +23,7 @@ STATEMENTS = {
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.UNBLOCK, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.RETURN_LEASES, [EMPTY, EMPTY, "'x'"]),
-    "open": (openings.OPEN, [EMPTY] * 9),
+    "open": (openings.OPEN, [EMPTY] * 10),
     "ongoing": (incidents.ONGOING, [EMPTY, EMPTY]),
     "end": (incidents.END, [EMPTY] * 5),
     "remind at": (incidents.REMIND_AT, [NOBODY, NOBODY, "now()"]),

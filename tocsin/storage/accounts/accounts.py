@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from tocsin.domain import ids
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import attachments
 from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Vault, new_token
 
@@ -133,7 +133,7 @@ async def create_project_of(
     await tx.execute(INSERT_PROJECT, project_id, name, plan, owner_id, token_hash, sealed, made_by)
     if owner is not None:
         await tx.execute(INSERT_MEMBER, project_id, owner.id, "owner")
-        await integrations.create_system(tx, project_id, owner.email)
+        await attachments.create_system(tx, project_id, owner.email)
     return NewProject(project_id, name, plan, token)
 
 

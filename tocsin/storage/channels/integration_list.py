@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tocsin.domain.resources.base import Resource, kinds
-from tocsin.storage.channels.integrations import COLUMNS, UNVERIFIED, Integration, of_row
+from tocsin.storage.channels.integrations import COLUMNS, Integration, of_row
+from tocsin.storage.notifying.blocked import UNVERIFIED
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault
 

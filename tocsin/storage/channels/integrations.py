@@ -1,8 +1,8 @@
-"""Integrations: stored with their secrets sealed, attached to servers and monitors, read by the API and the engine."""
+"""Integrations: stored with their secrets sealed, read by the API and the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from tocsin.domain import ids
-from tocsin.domain.resources.base import Resource, kinds
-from tocsin.storage.channels import unverified_owners
+from tocsin.domain import floods, ids
 from tocsin.storage.delivery import deliveries
-from tocsin.storage.postgres.database import Tx, folded, key
+from tocsin.storage.notifying import blocked
+from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 
 if TYPE_CHECKING:
@@ -91,8 +90,9 @@ ONE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = $2"
 CHANGING = f"{ONE} FOR UPDATE"
 
 INSERT = f"""
-INSERT INTO integrations AS i (id, project_id, type, name, settings, sealed, for_people, repeatable, system, attach_all)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+INSERT INTO integrations AS i (id, project_id, type, name, settings, sealed, for_people, repeatable, system, attach_all,
+                               flood)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, CASE WHEN $7 THEN '{floods.DEFAULT}'::jsonb END)
 RETURNING {COLUMNS}
 """
 
@@ -104,21 +104,11 @@ RETURNING {COLUMNS}
 
 DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
 
-# The address of an account of the same project, in whatever case, gets nothing before it is verified.
-UNVERIFIED = f"""EXISTS (
-           SELECT FROM users u JOIN members m ON m.user_id = u.id
-           WHERE m.project_id = i.project_id
-             AND {folded("u.email")} = {folded("(i.settings->>'email')")}
-             AND u.email_verified_at IS NULL
-       )"""
-
-STRANGE = unverified_owners.made_by_unverified("i.project_id")
-
 SELF_MADE = """(i.for_people AND EXISTS (
            SELECT FROM projects p WHERE p.id = i.project_id AND p.made_by IS NOT NULL))"""
 
 HEALTH = f"""
-SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
+SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {blocked.COLUMNS},
        i.settings->>'email' AS email,
        (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
        (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
@@ -131,55 +121,10 @@ FROM integrations i WHERE i.project_id = $1 AND i.id = $2
 """
 
 SENDABLE = f"""
-SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {UNVERIFIED} AS unverified, {STRANGE} AS strange,
+SELECT i.id, i.project_id, i.type, i.version, i.settings, i.sealed, {blocked.COLUMNS},
        {SELF_MADE} AS has_ceiling
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
-
-# Locked so that the resource is not deleted while it is being attached to.
-OWNED = {
-    kind.type: f"SELECT 1 FROM {kind.table} WHERE project_id = $1 AND id = $2 FOR KEY SHARE"
-    for kind in kinds().values()
-}
-
-ATTACHED = f"""
-SELECT {COLUMNS} FROM attachments a JOIN integrations i ON i.id = a.integration_id
-WHERE i.project_id = $1 AND a.resource_id = $2 ORDER BY i.id
-"""
-
-ATTACH = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1"
-
-DETACH = """
-DELETE FROM attachments a USING integrations i
-WHERE a.resource_id = $2 AND a.integration_id = $3 AND i.id = a.integration_id AND i.project_id = $1
-RETURNING 1
-"""
-
-# Attaching to all waits for new resources that are not committed yet; new resources never wait for each other.
-LOCK_ALL = "SELECT pg_advisory_xact_lock(hashtextextended('attach_all ' || $1::uuid, 0))"
-LOCK_NEW = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attach_all ' || $1::uuid, 0))"
-
-MARK_ALL = f"""
-UPDATE integrations i SET attach_all = true, updated_at = now() WHERE project_id = $1 AND id = $2 RETURNING {COLUMNS}
-"""
-
-UNMARK_ALL = "UPDATE integrations SET attach_all = false, updated_at = now() WHERE project_id = $1 AND id = $2"
-
-EXISTING = " UNION ALL ".join(
-    f"SELECT id, $2::uuid FROM {kind.table} WHERE project_id = $1" for kind in kinds().values()
-)
-ATTACH_EXISTING = f"""
-INSERT INTO attachments (resource_id, integration_id)
-{EXISTING}
-ON CONFLICT DO NOTHING
-"""
-
-ATTACH_NEW = """
-INSERT INTO attachments (resource_id, integration_id)
-SELECT $2, id FROM integrations WHERE project_id = $1 AND attach_all
-ON CONFLICT DO NOTHING
-"""
-
 
 async def list_(tx: Tx, vault: Vault, project_id: UUID) -> list[Integration]:
     """All of the project's, oldest first."""
@@ -223,12 +168,10 @@ async def create(
     return of_row(vault, row)
 
 
-async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
-    """The system integration: its owner's mail address, attached to everything, neither editable nor deletable."""
+async def insert_system(tx: Tx, project_id: UUID, email: str) -> UUID:
+    """The system integration: its owner's mail address, neither editable nor deletable. Returns its key."""
     new = ids.new()
-    await tx.execute(LOCK_ALL, project_id)
     await tx.fetchrow(INSERT, new, project_id, SYSTEM_TYPE, None, {"email": email}, None, True, True, True)
-    await tx.execute(ATTACH_EXISTING, project_id, new)
     return new
 
 
@@ -257,18 +200,9 @@ async def health(tx: Tx, project_id: UUID, integration_id: UUID) -> Health | Non
         status, reason = "disabled", row["disabled_reason"] or "manually"
     elif row["failing_since"]:
         status, reason = "failing", row["last_failure"]
-    elif blocked := _blocked(row, row["email"]):
-        status, reason = "failing", blocked
+    elif why := blocked.reason(row, row["email"]):
+        status, reason = "failing", why
     return Health(status, reason, row["last_delivered_at"], row["failing_since"], row["outstanding"])
-
-
-def _blocked(row: Record, email: str | None) -> str | None:
-    """Why nothing may be sent, or None."""
-    if row["unverified"]:
-        return f"{email} belongs to an account of this project that has not verified this address"
-    if row["strange"]:
-        return "whoever made this project has not verified their mail address; until then nothing is sent"
-    return None
 
 
 async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[UUID, Sendable]:
@@ -276,52 +210,11 @@ async def sendable(tx: Tx, vault: Vault, integrations: Iterable[UUID]) -> dict[U
     found = {}
     for row in await tx.fetch(SENDABLE, list(integrations)):
         settings, failure = _opened(vault, row)
-        each, blocked = key(row["id"]), _blocked(row, settings.get("email"))
+        each, why = key(row["id"]), blocked.reason(row, settings.get("email"))
         found[each] = Sendable(
-            each, key(row["project_id"]), row["type"], row["version"], settings, blocked, failure, row["has_ceiling"]
+            each, key(row["project_id"]), row["type"], row["version"], settings, why, failure, row["has_ceiling"]
         )
     return found
-
-
-async def hold_resource(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> bool:
-    """Whether the project has that server or monitor; if so, it cannot be deleted until the transaction ends."""
-    return await tx.fetchval(OWNED[kind.type], project_id, resource_id) is not None
-
-
-async def attached(tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID) -> Sequence[Integration]:
-    """The integrations attached to a server or monitor, oldest integration first."""
-    return [of_row(vault, row) for row in await tx.fetch(ATTACHED, project_id, resource_id)]
-
-
-async def attach(tx: Tx, resource_id: UUID, integration_id: UUID) -> bool:
-    """Attach two that are known to be of one project. Returns whether that is new."""
-    return await tx.fetchval(ATTACH, resource_id, integration_id) is not None
-
-
-async def detach(tx: Tx, project_id: UUID, resource_id: UUID, integration_id: UUID) -> bool:
-    """Whether it was attached."""
-    return await tx.fetchval(DETACH, project_id, resource_id, integration_id) is not None
-
-
-async def attach_all(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
-    """Attach to every server and monitor of the project, future ones included."""
-    await tx.execute(LOCK_ALL, project_id)
-    row = await tx.fetchrow(MARK_ALL, project_id, integration_id)
-    if row is None:
-        return None
-    await tx.execute(ATTACH_EXISTING, project_id, integration_id)
-    return of_row(vault, row)
-
-
-async def stop_attach_all(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Undo `attach_all` for new resources; existing attachments stay."""
-    await tx.execute(UNMARK_ALL, project_id, integration_id)
-
-
-async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
-    """Call this in the transaction that creates a server or monitor: attaches integrations marked `attach_all`."""
-    await tx.execute(LOCK_NEW, project_id)
-    await tx.execute(ATTACH_NEW, project_id, resource_id)
 
 
 def _sealed(

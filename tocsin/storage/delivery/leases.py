@@ -105,7 +105,8 @@ WITH RECURSIVE due (integration_id, n) AS (
     RETURNING o.*
 )
 SELECT t.id, t.project_id, t.integration_id, t.repeatable, t.event, t.attempt, t.failures, t.first_notice_failed,
-       t.created_at, t.notice, v.version, i.id AS incident_id, i.resource_type, i.resource_name, i.resource_url,
+       coalesce(t.released_at, t.created_at) AS created_at, t.notice, v.version, i.id AS incident_id, i.resource_type,
+       i.resource_name, i.resource_url,
        i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at, i.severity, i.acknowledged_by
 FROM taken t
 LEFT JOIN LATERAL (SELECT version FROM integrations WHERE id = t.integration_id LIMIT 1) v ON true

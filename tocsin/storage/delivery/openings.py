@@ -52,6 +52,38 @@ RESOURCES = " UNION ALL ".join(
     for each in resources.kinds().values()
 )
 
+# Spans of silences that include the resource of `a` and last now. The range of its project's hash makes project and
+# time one index (migration 0017).
+SILENT_NOW = """
+    SELECT p.silence_id, p.span FROM silence_spans p
+    WHERE p.everything AND p.project_id = a.project_id AND p.span @> now()
+      AND int8range(uuid_hash(p.project_id), uuid_hash(p.project_id), '[]')
+          && int8range(uuid_hash(a.project_id), uuid_hash(a.project_id), '[]')
+    UNION ALL
+    SELECT p.silence_id, p.span
+    FROM silences n CROSS JOIN LATERAL (
+        SELECT * FROM silence_spans WHERE silence_id = n.id AND span @> now() OFFSET 0
+    ) p
+    WHERE n.resources @> ARRAY[a.resource_id] AND p.project_id = a.project_id
+"""
+
+# The silence that concerns the incident itself, not only some integrations: that of them which ends last.
+SILENCED_BY = f"""
+    SELECT s.id FROM ({SILENT_NOW}) f CROSS JOIN LATERAL (SELECT * FROM silences WHERE id = f.silence_id LIMIT 1) s
+    WHERE s.integrations IS NULL AND (s.incident_types IS NULL OR a.type = ANY(s.incident_types))
+      AND (s.severity IS NULL OR {severities.rank("s.severity")} <= {severities.rank("a.severity")})
+    ORDER BY upper(f.span) DESC LIMIT 1
+"""
+
+# `decided`: more has to be known than what is attached. Asked once whether there is any silence or dependency at all.
+DECIDED = f"""
+    (SELECT EXISTS (SELECT FROM silence_spans)) AND EXISTS ({SILENT_NOW})
+    OR (SELECT EXISTS (SELECT FROM dependencies)) AND (
+        EXISTS (SELECT FROM dependencies d WHERE d.child_id = a.resource_id)
+        OR EXISTS (SELECT FROM dependencies d WHERE d.parent_id = a.resource_id)
+    )
+"""
+
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
 OPEN = f"""
 WITH engine AS MATERIALIZED (
@@ -61,7 +93,8 @@ WITH engine AS MATERIALIZED (
                          $9::jsonb[], $10::text[]) WITH ORDINALITY
         AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, n)
 ), found AS MATERIALIZED (
-    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole
+    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole,
+           ({DECIDED}) AS decided
     FROM requests a LEFT JOIN LATERAL (
         {RESOURCES}
         LIMIT 1
@@ -69,16 +102,20 @@ WITH engine AS MATERIALIZED (
 ), opened AS (
     INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
     SELECT resource_id, type, id, project_id,
-           ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
+           CASE WHEN decided THEN '{{}}' ELSE
+               ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
+           END
     FROM found WHERE whole ORDER BY resource_id, type
     ON CONFLICT (resource_id, type) DO NOTHING
     RETURNING incident_id, recipients
 ), stored AS (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
-                           severity, request, request_headers, response, response_headers, created_at, updated_at)
+                           severity, silenced_by, request, request_headers, response, response_headers, created_at,
+                           updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, message, severity,
+           CASE WHEN decided THEN ({SILENCED_BY}) END,
            seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
-    FROM opened JOIN found ON id = incident_id
+    FROM opened JOIN found a ON id = incident_id
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
@@ -119,7 +156,7 @@ WITH engine AS MATERIALIZED (
            '{queue.TO_BE_DECIDED}', now(), now()
     FROM opened b
     JOIN found f ON f.id = b.incident_id
-    CROSS JOIN LATERAL (SELECT * FROM attachments WHERE resource_id = f.resource_id AND NOT at_once) a
+    CROSS JOIN LATERAL (SELECT * FROM attachments WHERE resource_id = f.resource_id AND (f.decided OR NOT at_once)) a
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = a.integration_id LIMIT 1) i
     RETURNING 1
 ), handed_off AS (

@@ -14,7 +14,7 @@ from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import families
 from tocsin.storage.monitoring.families import Counted
@@ -231,7 +231,7 @@ async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
     number = await tx.fetchval(NUMBER, project_id)
     await tx.execute(INSERT, new, project_id, number, *_columns(wanted))
     await tx.execute(INSERT_STATE, new, wanted.paused)
-    await integrations.attach_new_resource(tx, project_id, new)
+    await attachments.attach_new_resource(tx, project_id, new)
     return new
 
 

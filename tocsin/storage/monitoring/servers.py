@@ -19,7 +19,7 @@ from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest
 from tocsin.domain.reports import Read
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.notifying import depends_on
 from tocsin.storage.postgres.database import Tx, key
@@ -270,7 +270,7 @@ async def _create(tx: Tx, reports: Sequence[Report]) -> None:
     )
     await tx.execute(CREATE_STATE, [row["id"] for row in created], domain.DEFAULT_AFTER)
     for row in created:
-        await integrations.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
+        await attachments.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
 
 
 def _read(state: _State, report: Report) -> Read:

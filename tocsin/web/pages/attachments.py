@@ -12,7 +12,8 @@ from tocsin.actions import attachments as actions
 from tocsin.domain import ids
 from tocsin.domain.resources.base import Resource, kinds
 from tocsin.integrations import base
-from tocsin.storage.channels import integration_list, integrations
+from tocsin.storage.channels import attachments as stored
+from tocsin.storage.channels import integration_list
 from tocsin.storage.channels.integrations import Integration
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -36,9 +37,9 @@ class Recipient:
 
 async def recipients(tx: Tx, service: Service, project_id: UUID, resource_id: UUID) -> list[Recipient]:
     """What is attached to this server or monitor, then what could be, oldest first."""
-    attached = await integrations.attached(tx, service.vault, project_id, resource_id)
+    attached = await stored.attached(tx, service.vault, project_id, resource_id)
     free = await integration_list.attachable(tx, service.vault, project_id, resource_id, limit=MAX_OFFERED)
-    return [_recipient(each, True) for each in attached] + [_recipient(each, False) for each in free]
+    return [_recipient(each.integration, True) for each in attached] + [_recipient(each, False) for each in free]
 
 
 def _route(kind: Resource) -> HTTPRouteHandler:
@@ -64,7 +65,7 @@ async def _change(
             found, _ = await actions.detach(tx, viewer.actor, service.vault, kind, uuid, integration)
             message = "will no longer be notified."
         else:
-            found, _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, integration)
+            (found, _), _ = await actions.attach(tx, viewer.actor, service.vault, kind, uuid, integration)
             message = "will be notified."
     return redirect(f"{kind.path}/{uuid}#recipients", f"{base.display_name(found)} {message}")
 

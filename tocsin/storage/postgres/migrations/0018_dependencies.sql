@@ -1,5 +1,5 @@
 -- what a resource depends on: as its owner wrote it, and flat, to be looked up from both ends
--- depends: 0015_words
+-- depends: 0017_silences
 
 -- migrate: apply
 
@@ -22,8 +22,6 @@ ALTER TABLE monitor_states ADD COLUMN asked_at timestamptz;     -- when a child'
 UPDATE monitor_states SET last_result_at = last_check_at;
 
 ALTER TABLE checks ADD COLUMN unreachable boolean NOT NULL DEFAULT false;       -- failed, and a parent explains it
-
-ALTER TABLE outstanding ADD COLUMN IF NOT EXISTS held text;    -- what it waits for
 
 -- migrate: rollback
 

@@ -1,0 +1,162 @@
+"""What a decision goes by, as it stands now: integrations, attachments, silences, dependencies, and who is on duty."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from tocsin.domain import hours, notifying
+from tocsin.domain.attachments import Attachment
+from tocsin.domain.dependencies import REACHABILITY
+from tocsin.domain.incidents import Incident
+from tocsin.domain.notifying import Candidate, Occasion, Parents
+from tocsin.domain.silences import ScopedSpan
+from tocsin.storage.notifying import blocked, dependencies, on_call, silences
+from tocsin.storage.notifying.dependencies import ParentState
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+CANDIDATES = f"""
+SELECT i.id, i.type, coalesce(i.name, i.settings->>'email', i.settings->>'phone_number', i.settings->>'webhook_url',
+                              i.type) AS name, i.repeatable, i.settings->>'email' AS email,
+       CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
+       {blocked.COLUMNS}, {blocked.UNPAID} AS unpaid
+FROM integrations i WHERE i.id = ANY($1::uuid[])
+"""
+
+ATTACHMENTS = """
+SELECT resource_id, integration_id, after, repeat, incident_types, severity, hours, to_everything
+FROM attachments WHERE resource_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[])
+"""
+
+SILENCED_PROJECTS = """
+SELECT g.id FROM unnest($1::uuid[]) AS g(id)
+WHERE EXISTS (SELECT FROM silences s WHERE s.project_id = g.id AND (s.over_at IS NULL OR s.over_at > $2))
+"""
+
+A_MOMENT = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Circumstances:
+    """What is known about some incidents and integrations."""
+
+    now: datetime
+    everybody: Mapping[UUID, Candidate]
+    attachments: Mapping[tuple[UUID, UUID], Attachment]
+    parents: Mapping[UUID, ParentState]
+    children: Mapping[UUID, Sequence[tuple[UUID, str]]]
+    silenced_projects: Collection[UUID]
+    _spans: dict[tuple[UUID, datetime, datetime], list[ScopedSpan]] = field(default_factory=dict)
+
+    def candidate(self, integration_id: UUID, resource_id: UUID) -> Candidate | None:
+        """The integration as it is attached to that resource; None if it does not exist."""
+        found = self.everybody.get(integration_id)
+        return found and replace(found, attachment=self.attachments.get((resource_id, integration_id)))
+
+    def flooded(self, until: Mapping[UUID, datetime | None]) -> Mapping[UUID, Candidate]:
+        """Everybody, with when the summary of these goes out."""
+        changed = {id_: replace(self.everybody[id_], flooded_until=at) for id_, at in until.items() if at is not None}
+        return {**self.everybody, **changed} if changed else self.everybody
+
+    def occasion(self, incident: Incident, told: Collection[UUID]) -> Occasion:
+        until = incident.acknowledged_until
+        acknowledged = incident.acknowledged_by if until is None or until > self.now else None
+        children = self.children.get(incident.resource_id, ()) if incident.type in REACHABILITY else ()
+        return Occasion(
+            type=incident.type,
+            severity=incident.severity,
+            began_at=incident.created_at,
+            acknowledged_by=acknowledged,
+            snooze_until=incident.snooze_until,
+            told=told,
+            parents=_parents(self.parents.get(incident.resource_id)),
+            explained=tuple(name for _, name in children),
+        )
+
+    async def silences(self, tx: Tx, incident: Incident, to: Candidate) -> list[ScopedSpan]:
+        """The spans over its resource from its beginning to the integration's turn at least."""
+        if incident.project_id not in self.silenced_projects:
+            return []
+        after = to.attachment.after if to.attachment else 0
+        end = max(self.now, incident.created_at + timedelta(seconds=after)) + A_MOMENT
+        asked = incident.resource_id, incident.created_at, end
+        if asked not in self._spans:
+            self._spans[asked] = await silences.spans_over(tx, incident.project_id, *asked)
+        return self._spans[asked]
+
+
+async def of_incidents(
+    tx: Tx, lasting: Collection[Incident], integrations: Collection[UUID], now: datetime
+) -> Circumstances:
+    """What is known about these incidents and integrations."""
+    everybody = await of_integrations(tx, integrations)
+    resources = {each.resource_id for each in lasting}
+    unreachable = {each.resource_id for each in lasting if each.type in REACHABILITY}
+    projects = {each.project_id for each in lasting}
+    began = min((each.created_at for each in lasting), default=now)
+    silenced = await tx.fetch(SILENCED_PROJECTS, list(projects), min(began, now))
+    return Circumstances(
+        now,
+        everybody,
+        await _attachments(tx, resources, integrations),
+        await dependencies.states(tx, unreachable),
+        await dependencies.children_of(tx, unreachable),
+        {key(row["id"]) for row in silenced},
+    )
+
+
+async def of_integrations(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Candidate]:
+    """These, and whoever may be on duty for them, without what they are attached to."""
+    wanted = set(integrations)
+    schedules = await on_call.schedule(tx, wanted)
+    for each in schedules.values():
+        wanted |= notifying.members(each)
+    return {
+        key(row["id"]): Candidate(
+            id=key(row["id"]),
+            name=row["name"],
+            repeatable=row["repeatable"],
+            disabled=row["disabled"],
+            blocked=_blocked(row),
+            schedule=schedules.get(key(row["id"])),
+        )
+        for row in await tx.fetch(CANDIDATES, list(wanted))
+    }
+
+
+def _blocked(row: Record) -> str | None:
+    return blocked.reason(row, row["email"]) or (blocked.PAID_PLAN_ONLY if row["unpaid"] else None)
+
+
+async def _attachments(
+    tx: Tx, resources: Collection[UUID], integrations: Collection[UUID]
+) -> dict[tuple[UUID, UUID], Attachment]:
+    rows = await tx.fetch(ATTACHMENTS, list(resources), list(integrations))
+    return {(key(row["resource_id"]), key(row["integration_id"])): attachment(row) for row in rows}
+
+
+def attachment(row: Record) -> Attachment:
+    """The attachment in a row of its table."""
+    types, given = row["incident_types"], row["hours"]
+    return Attachment(
+        row["after"], row["repeat"], None if types is None else tuple(types), row["severity"],
+        None if given is None else hours.parse(given, "hours"), row["to_everything"],
+    )  # fmt: skip
+
+
+def _parents(state: ParentState | None) -> Parents | None:
+    if state is None:
+        return None
+    if state.explained_by:
+        return Parents("down", tuple(each.name for each in state.explained_by))
+    if state.asking:
+        return Parents("asked", state.asking)
+    return None if state.rechecked else Parents("settling", (), state.recheck_by)

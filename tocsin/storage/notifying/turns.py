@@ -1,0 +1,276 @@
+"""Turns: deliveries that wait for theirs are decided about when it has come: sent, held on, or ended with the reason.
+
+`domain.notifying` decides; this brings it what is known, and does what it says, in one transaction. Rows in `ongoing`
+are locked first, as in a resolve and an acknowledgement: what these have called off is never told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from tocsin.domain import floods, notifying
+from tocsin.domain.floods import Count, Flood
+from tocsin.domain.incidents import Incident
+from tocsin.domain.notifying import LOOK_AGAIN, Decision, Never, Occasion, Tell, Telling, Wait
+from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery.incidents import INCIDENT
+from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
+from tocsin.storage.notifying import circumstances
+from tocsin.storage.notifying.circumstances import Circumstances
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+# What another engine decides about at this moment is skipped; so is what a resolve is about to call off.
+LOCK_DUE = """
+SELECT o.incident_id, coalesce($2, now()) AS now
+FROM (
+    SELECT DISTINCT incident_id FROM (
+        SELECT incident_id FROM outstanding WHERE held IS NOT NULL AND NOT summary AND due_at <= coalesce($2, now())
+        ORDER BY due_at LIMIT $1
+    ) first
+) due
+CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = due.incident_id LIMIT 1) i
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = due.incident_id
+ORDER BY o.resource_id, o.type
+FOR UPDATE OF o SKIP LOCKED
+"""
+
+# Read after the locks are held: so this is how they stand.
+LOCKED = f"""
+SELECT {INCIDENT}, o.recipients, o.summarised
+FROM unnest($1::uuid[]) AS g(incident_id)
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.incident_id LIMIT 1) i
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type
+"""
+
+DUE = """
+SELECT id, incident_id, integration_id, event, held FROM outstanding
+WHERE incident_id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary AND due_at <= $2
+ORDER BY id FOR UPDATE
+"""
+
+# Nothing can wait to tell of an incident that is over; if it does all the same, it ends.
+LEFT_OVER = """
+WITH ended AS (
+    DELETE FROM outstanding q
+    WHERE held IS NOT NULL AND NOT summary AND due_at <= now() AND NOT EXISTS (
+        SELECT FROM incidents i
+        JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = i.id
+        WHERE i.id = q.incident_id
+    )
+    RETURNING *
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', 'resolved before its turn', attempt, attempts, created_at, now()
+FROM ended
+"""
+
+RELEASE = f"""
+WITH released AS (
+    UPDATE outstanding o
+    SET held = NULL, due_at = now(), released_at = now(), event = g.event, notice = coalesce(g.note, o.notice),
+        integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
+        on_behalf_of = CASE WHEN i.id <> o.integration_id THEN o.integration_id END
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS g(id, integration_id, event, note)
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
+    WHERE o.id = g.id
+    RETURNING 1
+)
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
+"""
+
+HOLD_ON = """
+UPDATE outstanding o SET held = g.reason, due_at = g.due_at, summary = g.summary
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bool[]) AS g(id, reason, due_at, summary)
+WHERE o.id = g.id
+"""
+
+END = """
+WITH ended AS (
+    DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
+    WHERE o.id = g.id RETURNING o.*, g.reason
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, now()
+FROM ended
+"""
+
+TOLD = """
+UPDATE ongoing o SET recipients = o.recipients || g.integration_id
+FROM (
+    SELECT i.resource_id, i.type, array_agg(DISTINCT t.integration_id) AS integration_id
+    FROM unnest($1::uuid[], $2::uuid[]) AS t(incident_id, integration_id)
+    CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = t.incident_id LIMIT 1) i
+    GROUP BY i.resource_id, i.type
+) g
+WHERE o.resource_id = g.resource_id AND o.type = g.type
+"""
+
+FLOODS = """
+SELECT i.id, i.flood, f.ends_at, f.told
+FROM integrations i LEFT JOIN floods f ON f.integration_id = i.id
+WHERE i.id = ANY($1::uuid[]) AND i.flood IS NOT NULL ORDER BY i.id FOR NO KEY UPDATE OF i
+"""
+
+COUNT = """
+INSERT INTO floods (integration_id, ends_at, told) SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[])
+ON CONFLICT (integration_id) DO UPDATE SET ends_at = excluded.ends_at, told = excluded.told
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose turn has come."""
+
+    id: UUID
+    incident_id: UUID
+    integration_id: UUID
+    telling: Telling
+    held: str
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has been decided in one transaction: a later decision of it goes by the earlier ones."""
+
+    releases: list[tuple[UUID, UUID, str, str | None]] = field(default_factory=list)
+    holds: list[tuple[UUID, str, datetime, bool]] = field(default_factory=list)
+    ends: list[tuple[UUID, str]] = field(default_factory=list)
+    told: list[tuple[UUID, UUID]] = field(default_factory=list)
+    follow_ups: list[HeldEntry] = field(default_factory=list)
+    counts: dict[UUID, Count] = field(default_factory=dict)
+
+
+async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
+    """Decide about at most `limit` deliveries whose turn has come. Returns how many were decided about.
+
+    `now` is the database's time unless it is given.
+    """
+    locked = await tx.fetch(LOCK_DUE, limit, now)
+    if not locked:
+        await tx.execute(LEFT_OVER)
+        return 0
+    now = locked[0]["now"]
+    rows = await tx.fetch(LOCKED, [row["incident_id"] for row in locked])
+    lasting = {key(row["id"]): incidents.of_row(row) for row in rows}
+    told = {key(row["id"]): {key(each) for each in (*row["recipients"], *row["summarised"])} for row in rows}
+    due = [_due(row) for row in await tx.fetch(DUE, list(lasting), now)]
+    known = await circumstances.of_incidents(tx, lasting.values(), {each.integration_id for each in due}, now)
+    result = await _decide(tx, due, lasting, told, known, now)
+    await _apply(tx, result)
+    return len(due)
+
+
+async def _decide(
+    tx: Tx, due: Sequence[Due], lasting: Mapping[UUID, Incident], told: Mapping[UUID, set[UUID]], known: Circumstances,
+    now: datetime,
+) -> _Told:  # fmt: skip
+    limits = await _floods(tx, list(known.everybody), now)
+    result = _Told()
+    for each in due:
+        incident = lasting[each.incident_id]
+        candidate = known.candidate(each.integration_id, incident.resource_id)
+        if candidate is None:
+            result.ends.append((each.id, "integration deleted"))
+            continue
+        concerned = (candidate.id, *notifying.members(candidate.schedule))
+        flooded = {id_: limits.until(id_, incident, now) for id_ in concerned}
+        everybody = known.flooded(flooded)
+        occasion = known.occasion(incident, told[incident.id])
+        candidate = msgspec.structs.replace(candidate, flooded_until=flooded[candidate.id])
+        decision = notifying.decide(
+            each.telling, candidate, occasion, everybody, await known.silences(tx, incident, candidate), now, each.held
+        )
+        _note(result, each, decision, occasion, now)
+        if isinstance(decision, Tell):
+            event = _event(each, decision, occasion)
+            if event == "opened":
+                limits.count(decision.to, incident, now)
+            told[incident.id].add(decision.to)
+            for telling, wait in notifying.follow_up(each.telling, candidate, now):
+                assert wait.until is not None
+                result.follow_ups.append(
+                    HeldEntry(candidate.id, incident.id, telling, wait.reason, wait.until)
+                )
+    result.counts = limits.changed
+    return result
+
+
+def _note(result: _Told, each: Due, decision: Decision, occasion: Occasion, now: datetime) -> None:
+    match decision:
+        case Tell(to, note):
+            result.releases.append((each.id, to, _event(each, decision, occasion), note))
+            if to not in occasion.told:
+                result.told.append((each.incident_id, to))
+        case Wait(until, reason, summary):
+            result.holds.append((each.id, reason, until or now + LOOK_AGAIN, summary))
+        case Never(reason):
+            result.ends.append((each.id, reason))
+
+
+def _event(each: Due, decision: Tell, occasion: Occasion) -> str:
+    """Whoever has not been told of it hears that it opened, also where another would have been reminded."""
+    return each.telling if decision.to in occasion.told else "opened"
+
+
+async def _apply(tx: Tx, result: _Told) -> None:
+    if result.ends:
+        await tx.execute(END, *_columns(result.ends))
+    if result.holds:
+        await tx.execute(HOLD_ON, *_columns(result.holds))
+    if result.told:
+        await tx.execute(TOLD, *_columns(result.told))
+    if result.counts:
+        counts = [(id_, count.ends_at, count.told) for id_, count in result.counts.items()]
+        await tx.execute(COUNT, *_columns(counts))
+    await queue.hold(tx, result.follow_ups)
+    if result.releases:
+        await tx.execute(RELEASE, *_columns(result.releases))
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
+    return [*map(list, zip(*rows, strict=True))]
+
+
+def _due(row: Record) -> Due:
+    telling: Telling = "reminder" if row["event"] == "reminder" else "opened"
+    return Due(key(row["id"]), key(row["incident_id"]), key(row["integration_id"]), telling, row["held"])
+
+
+@dataclass(slots=True)
+class _Floods:
+    """How much each integration for people was sent in its present span, what is decided now included."""
+
+    limits: Mapping[UUID, Flood]
+    counts: dict[UUID, Count]
+    changed: dict[UUID, Count] = field(default_factory=dict)
+
+    def until(self, integration: UUID, incident: Incident, now: datetime) -> datetime | None:
+        limit = self.limits.get(integration)
+        return floods.flooded_until(limit, self.counts.get(integration), str(incident.resource_id), now)
+
+    def count(self, integration: UUID, incident: Incident, now: datetime) -> None:
+        limit = self.limits.get(integration)
+        if limit is not None:
+            counted = floods.counted(limit, self.counts.get(integration), str(incident.resource_id), now)
+            self.counts[integration] = self.changed[integration] = counted
+
+
+async def _floods(tx: Tx, integrations: Collection[UUID], now: datetime) -> _Floods:
+    rows = await tx.fetch(FLOODS, list(integrations))
+    limits = {key(row["id"]): msgspec.convert(row["flood"], Flood) for row in rows}
+    counts = {key(row["id"]): Count(row["ends_at"], row["told"]) for row in rows if row["ends_at"] is not None}
+    return _Floods(limits, counts)
+
