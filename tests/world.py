@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,15 +14,18 @@ import pytest_asyncio
 
 from tests.waiting import until
 from tocsin.domain import ids
-from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest
+from tocsin.domain.attachments import Attachment
+from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, Severity
 from tocsin.engine import run as engine
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.settings import Settings
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import attachments, integrations
 from tocsin.storage.delivery import deliveries, incidents, openings
+from tocsin.storage.notifying import turns
 from tocsin.storage.postgres.secrets import Vault
 
 PUBLIC_URL = "https://tocsin.example.com"
+PLAIN = Attachment()
 
 
 @dataclass
@@ -33,22 +37,26 @@ class World:
     project_id: UUID
     server_id: UUID
 
-    async def attach(self, url: str) -> UUID:
+    async def attach(self, url: str, how: Attachment = PLAIN) -> UUID:
         kind = WebhookIntegration()
         async with self.pool.acquire() as tx, tx.transaction():
             made = await integrations.create(
                 tx, self.vault, self.project_id, kind.type, integrations.Facts(kind.for_people, kind.repeatable),
                 name=None, settings=kind.parse({"webhook_url": url}), secret=kind.secret_settings,
             )
-            await integrations.attach(tx, self.server_id, made.id)
+            await attachments.attach(tx, self.server_id, made.id, how)
         return made.id
 
     async def attach_mail(self, address: str) -> UUID:
         async with self.pool.acquire() as tx, tx.transaction():
-            return await integrations.create_system(tx, self.project_id, address)
+            return await attachments.create_system(tx, self.project_id, address)
 
-    async def open(self, *types: str, message: str = "It broke") -> list[Opened]:
-        wishes = [OpenRequest(self.project_id, "Server", self.server_id, each, message) for each in types]
+    async def open(
+        self, *types: str, message: str = "It broke", severity: Severity = "critical"
+    ) -> list[Opened]:
+        wishes = [
+            OpenRequest(self.project_id, "Server", self.server_id, each, message, severity=severity) for each in types
+        ]
         async with self.pool.acquire() as tx, tx.transaction():
             found = await openings.open(tx, wishes, public_url=PUBLIC_URL)
         return [each for each in found if isinstance(each, Opened)]
@@ -58,6 +66,17 @@ class World:
             return await incidents.resolve(
                 tx, [ResolveRequest(self.project_id, self.server_id, each, "a test") for each in types]
             )
+
+    async def decide(self, later: float = 0) -> int:
+        """Decide about what is due so many seconds from now, as an engine does. Returns how many there were."""
+        count = 0
+        while True:
+            async with self.pool.acquire() as tx, tx.transaction():
+                now = await tx.fetchval("SELECT now()") + timedelta(seconds=later)
+                more = await turns.decide_due(tx, 100, now)
+            count += more
+            if not more:
+                return count
 
     async def log(self, integration_id: UUID) -> list[deliveries.Delivery]:
         """The integration's deliveries, oldest first."""

@@ -12,7 +12,8 @@ import pytest
 from tests.integration_calls import EMAIL, attached, change, made, monitor, refused, server
 from tests.service import new_project
 from tocsin.domain import ids
-from tocsin.storage.channels import integrations
+from tocsin.domain.attachments import Attachment
+from tocsin.storage.channels import attachments
 
 
 @pytest.mark.parametrize("make", [server, monitor])
@@ -72,10 +73,10 @@ async def test_attaching_to_all_misses_nothing_that_is_being_made(
 
     async def attach_all() -> None:
         async with pool.acquire() as tx, tx.transaction():
-            await integrations.attach_all(tx, vault, project.id, key)
+            await attachments.attach_all(tx, vault, project.id, key, Attachment(), for_people=False)
 
     async with pool.acquire() as tx, tx.transaction():
-        await integrations.attach_new_resource(tx, project.id, resource)
+        await attachments.attach_new_resource(tx, project.id, resource)
         await tx.execute(
             "INSERT INTO servers (id, project_id, motherboard_id, agent_version, alerts)"
             " VALUES ($1, $2, 'm', '1', '{}')",

@@ -113,6 +113,7 @@ async def test_a_resolve_that_was_left_waiting_says_that_the_first_notice_failed
 ) -> None:
     await world.attach_mail("alerts@example.com")
     await world.open("a")
+    await world.decide()
     [opening] = await claim(world.pool, 1)
     async with world.pool.acquire() as tx, tx.transaction():
         await leases.record(tx, [tried(opening, Finish(end))])
