@@ -122,7 +122,7 @@ def decide(
     `everybody` has the candidates that on-call schedules name; `silences` are the spans over the incident's resource
     from its beginning to the turn at least. `waited_for` is the reason of the decision before.
     """
-    again = telling == "reminder" or any(each in occasion.told for each in members(to.schedule))
+    again = telling == "reminder" or waited_for.startswith(HAND_OVER)
     refusal = _never(telling, to, occasion, again)
     if refusal is not None:
         return refusal
@@ -169,29 +169,35 @@ def turn(
 ) -> tuple[datetime, str]:
     """The moment at which it is to be told, with the reason why not before. `again`: it has been told before.
 
-    `after` counts from the end of a silence; hours and a snooze only put it off.
+    `after` counts from the end of the silence in which it began; later ones, hours and a snooze only put it off.
     """
     base, wait = (now, timedelta()) if again else (occasion.began_at, timedelta(seconds=attachment.after))
-    due = base + wait
+    while (silence := _covering(silences, base)) is not None:
+        base = silence.ends_at
+    due = max(base + wait, occasion.snooze_until or base)
     for _ in range(MAX_STEPS):
-        silence = _latest_ending(each for each in silences if each.starts_at <= base + wait and each.ends_at > base)
-        if silence is not None:
-            base = silence.ends_at
-            continue
-        due = max(base + wait, occasion.snooze_until or base)
         if attachment.hours is not None:
             due = hours.next_open(attachment.hours, due)
-        silence = _latest_ending(each for each in silences if each.starts_at <= due < each.ends_at)
+        silence = _covering(silences, due)
         if silence is None:
             break
-        base = silence.ends_at
+        due = silence.ends_at
     return due, _reason(occasion, silences, now, base + wait, due)
+
+
+def _covering(silences: Iterable[ScopedSpan], at: datetime) -> ScopedSpan | None:
+    """The silence that lasts at that moment; of several, the one that ends last."""
+    return max((each for each in silences if each.starts_at <= at < each.ends_at), key=_end, default=None)
+
+
+def _end(span: ScopedSpan) -> datetime:
+    return span.ends_at
 
 
 def _reason(
     occasion: Occasion, silences: Sequence[ScopedSpan], now: datetime, counted: datetime, due: datetime
 ) -> str:
-    active = _latest_ending(each for each in silences if each.starts_at <= now < each.ends_at)
+    active = _covering(silences, now)
     if active is not None:
         return f'silence "{active.name}" until {_moment(active.ends_at)}'
     if occasion.snooze_until is not None and occasion.snooze_until > now:
@@ -199,10 +205,6 @@ def _reason(
     if counted <= now:
         return f"outside its hours, which begin at {_moment(due)}"
     return f"its turn is at {_moment(due)}, unless acknowledged"
-
-
-def _latest_ending(spans: Iterable[ScopedSpan]) -> ScopedSpan | None:
-    return max(spans, key=lambda each: each.ends_at, default=None)
 
 
 def _behind(occasion: Occasion, now: datetime) -> Wait | None:
@@ -235,7 +237,7 @@ def _tell(
 def _notes(occasion: Occasion, spans: Sequence[ScopedSpan], now: datetime, waited_for: str) -> list[str]:
     found = []
     began = occasion.began_at
-    silence = _latest_ending(each for each in spans if each.starts_at <= began < each.ends_at)
+    silence = _covering(spans, began)
     if silence is not None:
         found.append(f"began {began.astimezone(UTC):%H:%M} UTC, during the silence {silence.name}")
     if waited_for.startswith(BEHIND):
@@ -270,10 +272,9 @@ def _tell_on_duty(
             continue
         if telling == "opened" and member.id in occasion.told:
             return _next_duty(schedule, now) or Never(f"{member.name} is told already")
-        quiet = _latest_ending(
-            span for span in silences
-            if span.starts_at <= now < span.ends_at and span.silences(member.id, occasion.type, occasion.severity)
-        )  # fmt: skip
+        quiet = _covering(
+            [each for each in silences if each.silences(member.id, occasion.type, occasion.severity)], now
+        )
         if quiet is not None:
             return Wait(quiet.ends_at, f'silence "{quiet.name}" until {_moment(quiet.ends_at)}')
         return _tell(telling, member, occasion, spans, now, waited_for, *filter(None, notes))
@@ -294,38 +295,6 @@ def follow_up(telling: Telling, to: Candidate, now: datetime) -> list[tuple[Tell
     if telling == "opened" and to.schedule is not None and (following := _next_duty(to.schedule, now)):
         found.append(("opened", following))
     return found
-
-
-class Planned(msgspec.Struct, frozen=True, gc=False):
-    """What would become of one integration: told `at` that moment, or why not."""
-
-    to: Candidate
-    at: datetime | None
-    why_not: str | None
-    on_duty: UUID | None = None
-
-
-def plan(
-    to: Candidate,
-    occasion: Occasion,
-    everybody: Mapping[UUID, Candidate],
-    silences: Sequence[ScopedSpan],
-) -> Planned:
-    """When this integration would be told of an incident that nobody acknowledges, beginning as `occasion` says."""
-    now, waited_for = occasion.began_at, ""
-    for _ in range(MAX_STEPS):
-        decision = decide("opened", to, occasion, everybody, silences, now, waited_for)
-        match decision:
-            case Tell():
-                return Planned(to, now, None, decision.to if to.schedule else None)
-            case Never(reason):
-                return Planned(to, None, reason)
-            case Wait(until, reason) if until is None or until <= now:
-                return Planned(to, None, reason)
-            case Wait(until, reason):
-                assert until is not None
-                now, waited_for = until, reason
-    return Planned(to, None, "it would wait for ever")
 
 
 def _moment(at: datetime) -> str:

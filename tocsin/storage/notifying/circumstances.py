@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -41,6 +41,7 @@ SELECT g.id FROM unnest($1::uuid[]) AS g(id)
 WHERE EXISTS (SELECT FROM silences s WHERE s.project_id = g.id AND (s.over_at IS NULL OR s.over_at > $2))
 """
 
+WRITTEN_DOWN = silences.EXTENDED_WITHIN
 A_MOMENT = timedelta(seconds=1)
 
 
@@ -89,7 +90,8 @@ class Circumstances:
         end = max(self.now, incident.created_at + timedelta(seconds=after)) + A_MOMENT
         asked = incident.resource_id, incident.created_at, end
         if asked not in self._spans:
-            self._spans[asked] = await silences.spans_over(tx, incident.project_id, *asked)
+            known = silences.spans_over if end < datetime.now(UTC) + WRITTEN_DOWN else silences.computed_spans
+            self._spans[asked] = await known(tx, incident.project_id, *asked)
         return self._spans[asked]
 
 

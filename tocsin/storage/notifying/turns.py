@@ -121,8 +121,9 @@ WHERE o.resource_id = g.resource_id AND o.type = g.type
 FLOODS = """
 SELECT i.id, i.flood, f.ends_at, f.told
 FROM integrations i LEFT JOIN floods f ON f.integration_id = i.id
-WHERE i.id = ANY($1::uuid[]) AND i.flood IS NOT NULL ORDER BY i.id FOR NO KEY UPDATE OF i
+WHERE i.id = ANY($1::uuid[]) AND i.flood IS NOT NULL ORDER BY i.id
 """
+LOCK_FLOODS = f"{FLOODS} FOR NO KEY UPDATE OF i"
 
 COUNT = """
 INSERT INTO floods (integration_id, ends_at, told) SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[])
@@ -177,7 +178,7 @@ async def _decide(
     tx: Tx, due: Sequence[Due], lasting: Mapping[UUID, Incident], told: Mapping[UUID, set[UUID]], known: Circumstances,
     now: datetime,
 ) -> _Told:  # fmt: skip
-    limits = await _floods(tx, list(known.everybody), now)
+    limits = await floods_of(tx, list(known.everybody))
     result = _Told()
     for each in due:
         incident = lasting[each.incident_id]
@@ -250,7 +251,7 @@ def _due(row: Record) -> Due:
 
 
 @dataclass(slots=True)
-class _Floods:
+class Floods:
     """How much each integration for people was sent in its present span, what is decided now included."""
 
     limits: Mapping[UUID, Flood]
@@ -268,9 +269,10 @@ class _Floods:
             self.counts[integration] = self.changed[integration] = counted
 
 
-async def _floods(tx: Tx, integrations: Collection[UUID], now: datetime) -> _Floods:
-    rows = await tx.fetch(FLOODS, list(integrations))
+async def floods_of(tx: Tx, integrations: Collection[UUID], *, lock: bool = True) -> Floods:
+    """How much these were sent; no other transaction counts until this one ends, if it is to `lock`."""
+    rows = await tx.fetch(LOCK_FLOODS if lock else FLOODS, list(integrations))
     limits = {key(row["id"]): msgspec.convert(row["flood"], Flood) for row in rows}
     counts = {key(row["id"]): Count(row["ends_at"], row["told"]) for row in rows if row["ends_at"] is not None}
-    return _Floods(limits, counts)
+    return Floods(limits, counts)
 
