@@ -12,6 +12,7 @@ import structlog
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
 from tocsin.storage.delivery import acknowledgements, counters, health, incidents, leases
+from tocsin.storage.notifying import summaries
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
 
@@ -37,6 +38,7 @@ async def run(
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
         await _while_any(pool, lambda tx: acknowledgements.rearm(tx, BATCH))
+        await _while_any(pool, lambda tx: summaries.send_due(tx, BATCH))
 
     async def every_few_seconds() -> None:
         counted = deliverer.counters.flush()

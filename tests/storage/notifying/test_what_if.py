@@ -109,7 +109,8 @@ async def what_happens(world: World, began: datetime, severity: Severity) -> dic
                 "SELECT integration_id, on_behalf_of FROM outstanding WHERE held IS NULL AND event = 'opened'"
             )
             for row in rows:
-                happened.setdefault(key(row["on_behalf_of"] or row["integration_id"]), (now, key(row["integration_id"])))
+                attached = key(row["on_behalf_of"] or row["integration_id"])
+                happened.setdefault(attached, (now, key(row["integration_id"])))
             following = await tx.fetchval(
                 "SELECT min(due_at) FROM outstanding WHERE held IS NOT NULL AND event = 'opened'"
                 " AND held NOT LIKE 'the hand-over%'"

@@ -92,7 +92,8 @@ CHANGING = f"{ONE} FOR UPDATE"
 INSERT = f"""
 INSERT INTO integrations AS i (id, project_id, type, name, settings, sealed, for_people, repeatable, system, attach_all,
                                flood)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, CASE WHEN $7 THEN '{floods.DEFAULT}'::jsonb END)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9,
+        CASE WHEN $7 AND $3 <> '{blocked.SMS_TYPE}' THEN '{floods.DEFAULT}'::jsonb END)
 RETURNING {COLUMNS}
 """
 

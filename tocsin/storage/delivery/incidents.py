@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FIELDS = Incident.__struct_fields__
 KEYS = frozenset({"id", "project_id", "resource_id", "silenced_by"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
+NEXT_SUMMARY = "SELECT integration_id, ends_at FROM floods WHERE integration_id = ANY($1::uuid[]) AND ends_at > now()"
 IN_NEXT_SUMMARY = "it waits for the next summary"
 NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
 
@@ -148,11 +149,22 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
                 first = waiting.get((incident.id, to), NO_OPEN_DELIVERY)
                 entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
     await queue.put(tx, entries)
-    await queue.hold(tx, [
-        HeldEntry(key(to), key(row["id"]), "resolved", IN_NEXT_SUMMARY, summary=True)
-        for row in ended for to in row["summarised"]
-    ])  # fmt: skip
+    await _hold_for_summary(tx, [(key(to), key(row["id"])) for row in ended for to in row["summarised"]])
     return closed
+
+
+async def _hold_for_summary(tx: Tx, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+    """The ends of what was told in summaries are told in the next ones."""
+    if pairs:
+        spans = await tx.fetch(NEXT_SUMMARY, [integration for integration, _ in pairs])
+        due = {key(row["integration_id"]): row["ends_at"] for row in spans}
+        await queue.hold(
+            tx,
+            [
+                HeldEntry(integration, incident, "resolved", IN_NEXT_SUMMARY, due.get(integration), summary=True)
+                for integration, incident in pairs
+            ],
+        )
 
 
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:

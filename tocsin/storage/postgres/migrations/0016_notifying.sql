@@ -18,7 +18,8 @@ CREATE INDEX ongoing_to_rearm ON ongoing (rearm_at) WHERE rearm_at IS NOT NULL;
 ALTER TABLE integrations
     ADD COLUMN attach_all_options jsonb,                       -- domain/notifying.py: of attachments to everything
     ADD COLUMN flood jsonb;                                    -- domain/floods.py; null: none
-UPDATE integrations SET flood = '{"incidents": 10, "seconds": 300}' WHERE for_people;
+UPDATE integrations SET flood = '{"incidents": 10, "seconds": 300}'
+WHERE for_people AND type <> 'Integrations::SmsIntegration';
 
 ALTER TABLE attachments
     ADD COLUMN to_everything boolean NOT NULL DEFAULT false,   -- made by attaching to everything

@@ -1,0 +1,150 @@
+"""Summaries: what is over an integration's limit goes out as one message when the span is over, and so do its ends.
+
+`domain.floods` says what is over it. Each delivery that is in a summary ends with the summary's identifier as reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from tocsin.domain import ids, names
+from tocsin.domain.floods import Flood
+from tocsin.domain.incidents import MAX_MESSAGE_LENGTH, format_duration
+from tocsin.storage.delivery import queue
+from tocsin.storage.delivery.queue import Content, QueueEntry
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+MOST = 5_000
+"""Deliveries of one summary."""
+
+DUE = """
+SELECT DISTINCT integration_id FROM (
+    SELECT integration_id FROM outstanding WHERE held IS NOT NULL AND summary AND due_at <= now()
+    ORDER BY due_at LIMIT $1
+) first
+"""
+
+INCIDENTS = f"""
+SELECT DISTINCT incident_id FROM (
+    SELECT incident_id FROM outstanding
+    WHERE integration_id = $1 AND held IS NOT NULL AND summary AND due_at <= now() ORDER BY id LIMIT {MOST}
+) first
+"""
+
+# In the order of every other transaction: rows in `ongoing`, the integration, deliveries.
+LOCK_ONGOING = """
+SELECT o.incident_id FROM unnest($1::uuid[]) AS g(incident_id)
+CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = g.incident_id LIMIT 1) i
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = g.incident_id
+ORDER BY o.resource_id, o.type FOR UPDATE OF o
+"""
+
+LOCK_INTEGRATION = "SELECT flood FROM integrations WHERE id = $1 FOR NO KEY UPDATE"
+
+TAKE = """
+SELECT q.id, q.incident_id, q.event, i.resource_name, i.type, i.closed_at
+FROM (SELECT * FROM outstanding WHERE integration_id = $1 AND incident_id = ANY($2::uuid[]) AND held IS NOT NULL
+      AND summary AND due_at <= now() ORDER BY id FOR UPDATE) q
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = q.incident_id LIMIT 1) i
+ORDER BY q.id
+"""
+
+LET_GO = """
+UPDATE outstanding SET held = NULL, summary = false, due_at = now(), released_at = now() WHERE id = $1
+"""
+
+END = """
+WITH ended AS (
+    DELETE FROM outstanding WHERE id = ANY($1::uuid[]) RETURNING *
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', $2, attempt, attempts, created_at, now()
+FROM ended
+"""
+
+TOLD = """
+UPDATE ongoing o SET {column} = o.{column} || $2::uuid
+FROM unnest($1::uuid[]) AS g(incident_id)
+CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = g.incident_id LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = g.incident_id
+"""
+TOLD_ALONE, TOLD_IN_SUMMARY = TOLD.format(column="recipients"), TOLD.format(column="summarised")
+
+NEXT_SPAN = """
+INSERT INTO floods (integration_id, ends_at, told) VALUES ($1, now() + make_interval(secs => $2), '{}')
+ON CONFLICT (integration_id) DO UPDATE SET ends_at = greatest(floods.ends_at, excluded.ends_at)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One delivery that belongs into a summary."""
+
+    id: UUID
+    incident_id: UUID
+    ended: bool
+    what: str
+
+
+async def send_due(tx: Tx, limit: int) -> int:
+    """Send the summaries that are due of at most `limit` integrations. Returns of how many."""
+    rows = await tx.fetch(DUE, limit)
+    for row in sorted(rows, key=lambda row: key(row["integration_id"])):
+        await _send(tx, key(row["integration_id"]))
+    return len(rows)
+
+
+async def _send(tx: Tx, integration_id: UUID) -> None:
+    incidents = [row["incident_id"] for row in await tx.fetch(INCIDENTS, integration_id)]
+    lasting = {key(row["incident_id"]) for row in await tx.fetch(LOCK_ONGOING, incidents)}
+    flood = await tx.fetchval(LOCK_INTEGRATION, integration_id)
+    taken = [_taken(row) for row in await tx.fetch(TAKE, integration_id, incidents)]
+    to = (await queue.recipients(tx, [integration_id])).get(integration_id)
+    if not taken or to is None:
+        return
+    if len(taken) == 1:
+        await _send_alone(tx, integration_id, taken[0], lasting)
+        return
+    seconds = msgspec.convert(flood, Flood).seconds if flood else 0
+    now = await tx.fetchval("SELECT now()")
+    content = Content(None, "", "Tocsin", "", "notice", text(taken, seconds), now, None)
+    [summary] = await queue.put(tx, [QueueEntry(to, "notice", content)])
+    await tx.execute(END, [each.id for each in taken], f"in the summary {ids.public(ids.DELIVERY, summary)}")
+    await tx.execute(TOLD_IN_SUMMARY, [each.incident_id for each in taken if not each.ended], integration_id)
+    if flood:
+        await tx.execute(NEXT_SPAN, integration_id, seconds)
+
+
+async def _send_alone(tx: Tx, integration_id: UUID, only: Taken, lasting: set[UUID]) -> None:
+    await tx.execute(LET_GO, only.id)
+    if only.incident_id in lasting:
+        await tx.execute(TOLD_ALONE, [only.incident_id], integration_id)
+    await tx.execute("SELECT pg_notify($1, '')", queue.WAKE_CHANNEL)
+
+
+def _taken(row: Record) -> Taken:
+    what = f"{row['type']} on {row['resource_name']}"
+    return Taken(key(row["id"]), key(row["incident_id"]), row["event"] == "resolved", what)
+
+
+def text(taken: Sequence[Taken], seconds: int) -> str:
+    """What one message says about all of these: how many, which still last, and which are over."""
+    lasting = [each.what for each in taken if not each.ended]
+    over = [each.what for each in taken if each.ended]
+    parts = []
+    if lasting:
+        within = f" within {format_duration(seconds)}" if seconds else ""
+        parts.append(f"{len(lasting)} more incidents{within}, which still last: {'; '.join(lasting)}.")
+    if over:
+        parts.append(f"{len(over)} incidents are over: {'; '.join(over)}.")
+    return names.cut(" ".join(parts), MAX_MESSAGE_LENGTH)
