@@ -112,6 +112,15 @@ ATTEMPT = {
     "response": "ok",
     "error": None,
 }
+REPLAY = {
+    "uuid": "RPL123", "integration_uuid": "INT123", "state": "running", "reason": None,
+    "from": "2024-01-01T00:00:00.000Z", "to": "2024-01-01T06:00:00.000Z", "status": "dead", "total": 250, "queued": 90,
+    "delivered": 84, "dead": 1, "suppressed": 0, "skipped": 0, "created_by": "API token",
+    "created_at": "2024-01-01T06:10:00.123Z", "finished_at": None,
+}  # fmt: skip
+STOPPED = {
+    **REPLAY, "state": "stopped", "reason": "the replay was stopped", "finished_at": "2024-01-01T06:11:00.456Z",
+}  # fmt: skip
 
 SERVER = {
     "uuid": "SRV123", "hostname": "my-server", "public_ip": "203.0.113.10", "private_ip": "10.0.0.4",
@@ -157,6 +166,11 @@ REQUESTS: dict[Operation, Named] = {
     },
     ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {"The key that was offered": {"fingerprint": FINGERPRINT}},
     ("POST", "/api/v1/deliveries/{uuid}/redeliver"): {"Restart the server again": {"confirm": True}},
+    ("POST", "/api/v1/integrations/{uuid}/redeliver"): {
+        "What could not be delivered": {
+            "from": "2024-01-01T00:00:00Z", "to": "2024-01-01T06:00:00Z", "status": "dead",
+        },
+    },
     ("PATCH", "/api/v1/integrations/{uuid}"): {"Rename": {"integration": {"name": "On-call"}}},
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {"Number": {"phone_number": "+1234567890"}},
     ("POST", "/api/v1/servers/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
@@ -252,6 +266,12 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("GET", "/api/v1/incidents/{uuid}/deliveries"): {200: {"One page": {"data": [DELIVERY], "meta": META}}},
     ("GET", "/api/v1/deliveries/{uuid}"): {200: {"Delivered": {**DELIVERY, "attempts": [ATTEMPT]}}},
     ("POST", "/api/v1/deliveries/{uuid}/redeliver"): {202: {"Queued again": {**WAITING, "redelivery_of": "DLV122"}}},
+    ("POST", "/api/v1/integrations/{uuid}/redeliver"): {
+        202: {"Started": {**REPLAY, "queued": 0, "delivered": 0, "dead": 0}},
+    },
+    ("GET", "/api/v1/integrations/{uuid}/replays"): {200: {"One page": {"data": [REPLAY], "meta": META}}},
+    ("GET", "/api/v1/replays/{uuid}"): {200: {"Running": REPLAY, "Stopped": STOPPED}},
+    ("POST", "/api/v1/replays/{uuid}/stop"): {200: {"Stopped": STOPPED}},
     ("POST", "/api/v1/server_metrics"): {
         201: {
             "All taken": {"success_count": 2, "failure_count": 0, "message": "All metrics were successfully created"},

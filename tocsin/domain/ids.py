@@ -15,10 +15,11 @@ from tocsin.domain.errors import not_found
 
 INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
 DELIVERY, PROJECT, USER, STATUS_PAGE, SILENCE = "DLV", "PRJ", "USR", "SP", "SIL"
+REPLAY = "RPL"
 
 _NOUNS = {
     INTEGRATION: "integration", SERVER: "server", INCIDENT: "incident", MONITOR: "network_monitor",
-    DELIVERY: "delivery", PROJECT: "project", SILENCE: "silence",
+    DELIVERY: "delivery", PROJECT: "project", SILENCE: "silence", REPLAY: "replay",
 }  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import downtime, monitor_checks, reboot_watch, sweep, turns
+from tocsin.engine import downtime, monitor_checks, reboot_watch, replays, sweep, turns
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
@@ -60,6 +60,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "monitor_checks": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
         "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
         "downtime": lambda: downtime.run(pool, public_url, stop),
+        "replays": lambda: replays.run(pool, settings.retention, stop),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

@@ -50,6 +50,7 @@ RETURNING {INCIDENT}, ended.recipients, ended.summarised,
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
+THESE = f"SELECT {INCIDENT} FROM incidents i WHERE id = ANY($1::uuid[]) AND project_id = $2"
 
 # Two statements instead of a parameter: only then do ongoing ones use their own index.
 NEWEST = """
@@ -179,6 +180,11 @@ async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
     """The project's incident with that key."""
     row = await tx.fetchrow(ONE, incident_id, project_id)
     return row and of_row(row)
+
+
+async def these(tx: Tx, project_id: UUID, keys: Iterable[UUID]) -> dict[UUID, Incident]:
+    """Those of the project's incidents that are on record, by key."""
+    return {incident.id: incident for incident in map(_incident, await tx.fetch(THESE, list(keys), project_id))}
 
 
 async def list_(
