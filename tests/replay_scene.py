@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import httpx
 
 from tests.promise_scene import Scene
-from tests.receivers import Answer, Receiver
+from tests.receivers import Receiver
 from tests.service import Service
 from tests.waiting import until
 from tocsin.domain import ids
 
-DOWN = Answer(status=500)
-
-GIVE_UP = """
-WITH ended AS (DELETE FROM outstanding WHERE integration_id = $1 RETURNING *)
-INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason, attempt,
-                      attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, incident_id, event, 'dead', 'Answered 500', attempt, attempts,
-       created_at, now()
-FROM ended
-"""
+DOWN = "UPDATE integrations SET disabled_at = now(), disabled_reason = 'down' WHERE id = $1"
+DEAD = "UPDATE finished SET status = 'dead', reason = 'Answered 500 (after 11 attempts)' WHERE integration_id = $1"
+UP = "UPDATE integrations SET disabled_at = NULL, disabled_reason = NULL WHERE id = $1"
 
 
-async def missed(service: Service, stage: Scene, count: int) -> list[dict[str, Any]]:
-    """The deliveries to `hook`, which is down, given up at once instead of after the last attempt."""
+@asynccontextmanager
+async def down(service: Service, stage: Scene) -> AsyncIterator[None]:
+    """What is notified in here could not be delivered to `hook`, as if all attempts had been made in no time."""
     connection = await asyncpg.connect(service.database)
+    key = ids.key_of(ids.INTEGRATION, stage.integrations["hook"])
     try:
-        await connection.execute(GIVE_UP, ids.key_of(ids.INTEGRATION, stage.integrations["hook"]))
+        await connection.execute(DOWN, key)
+        yield
+        await connection.execute(DEAD, key)
+        await connection.execute(UP, key)
     finally:
         await connection.close()
-    return await stage.ended("hook", count)
 
 
 async def order(client: httpx.AsyncClient, integration: str, **changes: Any) -> httpx.Response:

@@ -8,7 +8,7 @@ from collections import Counter
 
 from tests.promise_scene import scene
 from tests.receivers import Answer, Receiver
-from tests.replay_scene import DOWN, accepted, ended, missed, read, replayed
+from tests.replay_scene import accepted, down, ended, read, replayed
 from tests.service import Service
 from tests.waiting import until
 
@@ -18,13 +18,12 @@ async def test_what_a_receiver_missed_is_sent_again_in_order_and_each_is_on_reco
 ) -> None:
     async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        for number in range(20):
-            await stage.open(1, number)
-            await stage.resolve(1, number)
-        lost = await missed(service, stage, 40)
+        async with down(service, stage):
+            for number in range(20):
+                await stage.open(1, number)
+                await stage.resolve(1, number)
+        lost = await stage.deliveries("hook")
         assert {each["status"] for each in lost} == {"dead"}
-        receiver.otherwise = Answer()
         replay = await replayed(client, stage.integrations["hook"])
         assert (replay["state"], replay["total"], replay["status"]) == ("running", 40, "dead")
         done = await ended(client, replay["uuid"])
@@ -44,9 +43,9 @@ async def test_nothing_of_a_replay_is_lost_or_sent_twice_when_its_engine_is_kill
 ) -> None:
     async with own_service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(150)
-        lost = await missed(own_service, stage, 150)
+        async with down(own_service, stage):
+            await stage.open(150)
+        lost = await stage.deliveries("hook")
         receiver.otherwise = Answer(after=0.02)
         before = len(receiver.requests)
         replay = await replayed(client, stage.integrations["hook"])
@@ -64,10 +63,8 @@ async def test_two_engines_share_the_work_and_send_nothing_twice(own_service: Se
     own_service.add_engine()
     async with own_service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(100)
-        await missed(own_service, stage, 100)
-        receiver.otherwise = Answer()
+        async with down(own_service, stage):
+            await stage.open(100)
         done = await ended(client, (await replayed(client, stage.integrations["hook"]))["uuid"])
         assert (done["total"], done["queued"], done["delivered"]) == (100, 100, 100)
     assert Counter(kind for kind, _ in accepted(receiver)) == {f"type_{number}": 1 for number in range(100)}
@@ -76,9 +73,8 @@ async def test_two_engines_share_the_work_and_send_nothing_twice(own_service: Se
 async def test_what_is_new_overtakes_a_replay(service: Service, receiver: Receiver) -> None:
     async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(200)
-        await missed(service, stage, 200)
+        async with down(service, stage):
+            await stage.open(200)
         receiver.otherwise = Answer(after=0.2)
         before = len(receiver.requests)
         replay = await replayed(client, stage.integrations["hook"])
@@ -101,10 +97,8 @@ async def test_the_end_of_an_incident_is_sent_after_its_beginning_although_it_ha
 ) -> None:
     async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(3)
-        await missed(service, stage, 3)
-        receiver.otherwise = Answer()
+        async with down(service, stage):
+            await stage.open(3)
         await stage.resolve(2)
         await stage.ended("hook", 5)
         done = await ended(client, (await replayed(client, stage.integrations["hook"]))["uuid"])
@@ -119,9 +113,8 @@ async def test_a_receiver_that_fails_is_sent_one_at_a_time_and_goes_on_when_it_w
 ) -> None:
     async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(30)
-        await missed(service, stage, 30)
+        async with down(service, stage):
+            await stage.open(30)
         receiver.otherwise = Answer(status=500)
         before = len(receiver.requests)
         replay = await replayed(client, stage.integrations["hook"])
@@ -137,9 +130,8 @@ async def test_a_receiver_that_fails_is_sent_one_at_a_time_and_goes_on_when_it_w
 async def test_a_replay_waits_while_its_integration_is_disabled(service: Service, receiver: Receiver) -> None:
     async with service.client() as client:
         stage = await scene(client, {"hook": receiver.url()})
-        receiver.otherwise = DOWN
-        await stage.open(10)
-        await missed(service, stage, 10)
+        async with down(service, stage):
+            await stage.open(10)
         receiver.otherwise = Answer(status=410)
         replay = await replayed(client, stage.integrations["hook"])
 
