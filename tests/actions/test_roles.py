@@ -24,6 +24,7 @@ from tocsin.actions import (
     members,
     monitors,
     projects,
+    replays,
     servers,
     slack,
     tokens,
@@ -33,11 +34,13 @@ from tocsin.actions.monitors import MonitorFields
 from tocsin.domain import discovery, ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
+from tocsin.domain.replays import Selection
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts import members as stored_members
 from tocsin.storage.delivery import acknowledgements, openings
+from tocsin.storage.delivery import replays as stored_replays
 from tocsin.storage.monitoring import servers as stored_servers
 from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.postgres.database import Tx, transaction
@@ -95,6 +98,20 @@ async def redeliver(tx: Tx, actor: Actor, house: House) -> Any:
 async def take_back(tx: Tx, actor: Actor, house: House) -> Any:
     await acknowledgements.acknowledge(tx, house.project_id, house.incident, "Ann", None)
     return await incidents.unacknowledge(tx, actor, house.incident)
+
+
+async def replay(tx: Tx, actor: Actor, house: House) -> Any:
+    await settle(tx, house)
+    now = datetime.now(UTC)
+    selection = Selection(now - timedelta(hours=1), now + timedelta(hours=1))
+    return await replays.create(tx, actor, house.vault, house.webhook, selection)
+
+
+async def stop_replay(tx: Tx, actor: Actor, house: House) -> Any:
+    now = datetime.now(UTC)
+    made = await stored_replays.create(tx, house.project_id, house.webhook, Selection(now, now), 1, "Ann")
+    assert made is not None
+    return await replays.stop(tx, actor, made.id)
 
 
 async def withdraw(tx: Tx, actor: Actor, house: House) -> Any:
@@ -161,6 +178,8 @@ CALLS: dict[str, Call] = {
     "projects.create_for": lambda tx, a, h: projects.create_for(tx, a, h.vault, "Theirs", "free", None),
     "projects.rename": lambda tx, a, h: projects.rename(tx, a, "Renamed"),
     "projects.set_plan": lambda tx, a, h: projects.set_plan(tx, a, "free"),
+    "replays.create": replay,
+    "replays.stop": stop_replay,
     "servers.change_alerts": lambda tx, a, h: servers.change_alerts(tx, a, h.server, {"cpu": None}),
     "servers.delete": lambda tx, a, h: servers.delete(tx, a, h.server),
     "slack.begin": lambda tx, a, h: slack.begin(tx, a, h.vault, h.settings.slack, URL),

@@ -37,7 +37,7 @@ async def create(
         raise forbidden_state(NEVER_RESTARTS)
     if await replays.running(tx, actor.project_id, key) is not None:
         raise forbidden_state(ONE_AT_A_TIME)
-    total = await selections.count(tx, actor.project_id, key, selection, limit=COUNTED)
+    total = sum((await selections.count(tx, actor.project_id, key, selection, limit=COUNTED)).values())
     if total > MAX_DELIVERIES:
         many = f"{total:,}" if total < COUNTED else f"{COUNTED:,} or more"
         raise invalid_field("from", f"selects {many} deliveries; one replay sends at most {MAX_DELIVERIES:,}")

@@ -80,7 +80,7 @@ def pace(
         if outstanding:
             return Pace(1, 0, dead_in_row, IDLE)
         if dead:
-            return Pace(1, 0, dead_in_row, min(2.0 ** (dead_in_row - 1), MAX_PAUSE) if dead_in_row else TICK)
+            return Pace(1, 0, dead_in_row, min(2.0 ** min(dead_in_row - 1, 9), MAX_PAUSE) if dead_in_row else TICK)
         return Pace(1, 1, dead_in_row, TICK)
     at_once = min(MAX_AT_ONCE, at_once + delivered)
     return Pace(at_once, max(0, at_once - outstanding), dead_in_row, TICK if outstanding < at_once else IDLE)

@@ -8,10 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tocsin.storage.delivery import deliveries, incidents, leases, openings, queue
+from tocsin.storage.delivery import deliveries, incidents, leases, openings, queue, replays, selections
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'"
 EMPTY = "'{}'"
+LOG = [NOBODY, NOBODY, "'dead'", "50", "0", NOBODY, "'ffffffff-ffff-ffff-ffff-ffffffffffff'", "NULL", "NULL"]
+NEXT = [NOBODY, NOBODY, "now()", "now()", "now()", NOBODY, "'ffffffff-ffff-ffff-ffff-ffffffffffff'", "6"]
 TABLES = "outstanding, finished, incidents, ongoing, integrations, attachments"
 
 STATEMENTS = {
@@ -31,6 +33,13 @@ STATEMENTS = {
     "overtake": (deliveries.EXPEDITE_OPENINGS, [EMPTY]),
     "untold": (deliveries.OPENING_NOT_DELIVERED, [EMPTY, EMPTY]),
     "openings": (deliveries.OPENINGS, [EMPTY]),
+    "log": (deliveries.OF_INTEGRATION, LOG),
+    "log by a rare status": (deliveries.OF_INTEGRATION_RARE, LOG),
+    "replays that are due": (replays.DUE, []),
+    "results of a replay": (replays.RESULTS, [EMPTY]),
+    "in the way of a replay": (replays.OUTSTANDING, [NOBODY, EMPTY]),
+    "next of a replay": (selections.NEXTS["dead"], NEXT),
+    "next of a replay of what was delivered": (selections.NEXTS["delivered"], NEXT),
     "suppress": (deliveries.SUPPRESS_INCIDENTS, [EMPTY, "'x'", "true"]),
 }
 
@@ -78,7 +87,8 @@ async def test_no_hot_statement_reads_a_table_from_end_to_end(pool: asyncpg.Pool
             await connection.execute(f"ANALYZE {TABLES}")
         for name, (statement, values) in STATEMENTS.items():
             await connection.execute(f"PREPARE hot AS {statement}")
-            plan = await connection.fetchval(f"EXPLAIN (FORMAT json) EXECUTE hot ({', '.join(values)})")
+            given = f" ({', '.join(values)})" if values else ""
+            plan = await connection.fetchval(f"EXPLAIN (FORMAT json) EXECUTE hot{given}")
             await connection.execute("DEALLOCATE hot")
             found = scanned((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
             if found - {"engines"}:
@@ -94,3 +104,38 @@ async def test_claiming_reads_what_is_pending_by_its_destination(pool: asyncpg.P
         await connection.execute("DEALLOCATE hot")
     text = "\n".join(line[0] for line in lines)
     assert text.count("outstanding_pending") == 3, text
+
+
+RARE = """
+INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, attempt, attempts,
+                      created_at, finished_at)
+SELECT new_id(), $1, $2, 'x', md5('i' || n)::uuid, 'opened', CASE WHEN n <= 3 THEN 'dead' ELSE 'delivered' END, 1, '[]',
+       now(), now()
+FROM generate_series(1, 20000) n
+"""
+
+
+@pytest.mark.parametrize("statement", ["log by a rare status", "next of a replay"])
+async def test_the_few_that_could_not_be_delivered_are_found_without_reading_those_that_were(
+    pool: asyncpg.Pool, project: Any, statement: str
+) -> None:
+    integration = "11111111-1111-7111-8111-111111111111"
+    async with pool.acquire() as connection:
+        await connection.execute(RARE, project.id, integration)
+        await connection.execute("ANALYZE finished")
+        text, values = STATEMENTS[statement]
+        given = [f"'{integration}'", f"'{project.id}'", *values[2:]]
+        if statement == "next of a replay":
+            given[2:5] = ["now() - interval '1 day'", "now()", "now()"]
+        await connection.execute(f"PREPARE hot AS {text}")
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT json) EXECUTE hot ({', '.join(given)})")
+        await connection.execute("DEALLOCATE hot")
+    plan = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    assert plan["Actual Rows"] == (3 if statement.startswith("log") else 0), plan
+    assert read(plan) < 100, plan
+
+
+def read(plan: Any) -> float:
+    """How many rows a plan looked at, those that it did not keep included."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
+    return own * plan["Actual Loops"] + sum(read(part) for part in plan.get("Plans", []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import LASTING, QueueEntry, Recipient, content, test_content
 from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.retention import first_key
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -52,23 +53,30 @@ SELECT EXISTS (SELECT FROM finished
                  AND status = 'delivered' AND id < $3)
 """
 
-# The newest of a view over two tables: each table gives its newest by index, then these few are merged.
+# The newest of a view over two tables: each table gives its newest by index, then these few are merged. Most finished
+# ones are delivered; the others have an index of their own, so that the few dead ones are found among millions.
 NEWEST = """
 SELECT {columns} FROM (
     (SELECT {outstanding} FROM outstanding WHERE {owner}_id = $1 AND project_id = $2
-        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
+        AND ($3::text IS NULL OR status = $3) AND id > $6 AND id < $7 AND {within} ORDER BY id DESC
+        LIMIT $4::int + $5::int)
     UNION ALL
     (SELECT {finished} FROM finished WHERE {owner}_id = $1 AND project_id = $2
-        AND ($3::text IS NULL OR status = $3) ORDER BY id DESC LIMIT $4::int + $5::int)
+        AND ($3::text IS NULL OR status = $3){rare} AND id > $6 AND id < $7 AND {within} ORDER BY id DESC
+        LIMIT $4::int + $5::int)
 ) newest ORDER BY id DESC LIMIT $4::int OFFSET $5::int
 """
+WITHIN = "($8::timestamptz IS NULL OR created_at >= $8) AND ($9::timestamptz IS NULL OR created_at < $9)"
+NOT_DELIVERED = " AND status <> 'delivered'"
 ONLY_OUTSTANDING = {"due_at": "NULL::timestamptz AS due_at", "started_at": "NULL::timestamptz AS started_at"}
 ONLY_FINISHED = {"reason": "held AS reason", "finished_at": "NULL::timestamptz AS finished_at"}
 
 
-def _newest(owner: str) -> str:
+def _newest(owner: str, rare: str = "") -> str:
     return NEWEST.format(
         owner=owner,
+        rare=rare,
+        within=WITHIN,
         columns=COLUMNS,
         outstanding=", ".join(ONLY_FINISHED.get(name, name) for name in FIELDS),
         finished=", ".join(ONLY_OUTSTANDING.get(name, name) for name in FIELDS),
@@ -76,14 +84,21 @@ def _newest(owner: str) -> str:
 
 
 OF_INTEGRATION, OF_INCIDENT = _newest("integration"), _newest("incident")
+OF_INTEGRATION_RARE = _newest("integration", NOT_DELIVERED)
 
 COUNT = """
 SELECT (SELECT count(*) FROM outstanding
         WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
      + (SELECT count(*) FROM finished
-        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3))
+        WHERE {owner}_id = $1 AND project_id = $2 AND ($3::text IS NULL OR status = $3){rare})
 """
-COUNT_OF_INTEGRATION, COUNT_OF_INCIDENT = COUNT.format(owner="integration"), COUNT.format(owner="incident")
+COUNT_OF_INTEGRATION = COUNT.format(owner="integration", rare="")
+COUNT_OF_INCIDENT = COUNT.format(owner="incident", rare="")
+COUNT_OF_INTEGRATION_RARE = COUNT.format(owner="integration", rare=NOT_DELIVERED)
+
+SKEW = timedelta(hours=1)
+"""A key's time is its process's, `created_at` the database's: so far apart they may be."""
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 SUPPRESS = """
 WITH ended AS (
@@ -251,22 +266,34 @@ async def of_integration(
     tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[Delivery], int]:
     """A page of an integration's deliveries, newest first, and how many there are."""
-    rows = await tx.fetch(OF_INTEGRATION, integration_id, project_id, status, limit, offset)
-    return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INTEGRATION, integration_id, project_id, status)
+    count = COUNT_OF_INTEGRATION_RARE if _rare(status) else COUNT_OF_INTEGRATION
+    return (
+        await latest(tx, project_id, integration_id, status=status, limit=limit, offset=offset),
+        await tx.fetchval(count, integration_id, project_id, status),
+    )
 
 
 async def latest(
-    tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None = None, limit: int, offset: int = 0
+    tx: Tx, project_id: UUID, integration_id: UUID, *, status: str | None = None, start: datetime | None = None,
+    end: datetime | None = None, limit: int, offset: int = 0,
 ) -> list[Delivery]:
-    """As `of_integration`, without counting what may be a million."""
-    return [*map(_delivery, await tx.fetch(OF_INTEGRATION, integration_id, project_id, status, limit, offset))]
+    """As `of_integration`, without counting what may be a million; only those created from `start` to before `end`."""
+    rows = await tx.fetch(
+        OF_INTEGRATION_RARE if _rare(status) else OF_INTEGRATION, integration_id, project_id, status, limit, offset,
+        first_key(start - SKEW) if start else FIRST, first_key(end + SKEW) if end else LAST, start, end,
+    )  # fmt: skip
+    return [*map(_delivery, rows)]
+
+
+def _rare(status: str | None) -> bool:
+    return status is not None and status != "delivered"
 
 
 async def of_incident(
     tx: Tx, project_id: UUID, incident_id: UUID, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[Delivery], int]:
     """A page of an incident's deliveries, newest first, and how many there are."""
-    rows = await tx.fetch(OF_INCIDENT, incident_id, project_id, status, limit, offset)
+    rows = await tx.fetch(OF_INCIDENT, incident_id, project_id, status, limit, offset, FIRST, LAST, None, None)
     return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INCIDENT, incident_id, project_id, status)
 
 

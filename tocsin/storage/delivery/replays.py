@@ -112,7 +112,8 @@ UPDATE outstanding o SET blocked_by = g.by FROM unnest($1::uuid[], $2::uuid[]) A
 SAVE = """
 UPDATE replays
 SET state = CASE WHEN $2::bool THEN 'finished' ELSE state END, reason = $3, queued = $4::int, delivered = $5, dead = $6,
-    suppressed = $7, total = greatest($8::int, $4), last_taken = $9, outstanding = $10, at_once = $11, dead_in_row = $12,
+    suppressed = $7, total = greatest($8::int, $4), last_taken = $9, outstanding = $10, at_once = $11,
+    dead_in_row = $12,
     finished_at = CASE WHEN $2 THEN now() ELSE finished_at END,
     next_step_at = clock_timestamp() + $13::float8 * interval '1 s'
 WHERE id = $1

@@ -6,7 +6,7 @@ those that were delivered are asked for, was delivered by a redelivery; and what
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,23 +14,23 @@ import msgspec
 
 from tocsin.domain.deliveries import Event
 from tocsin.domain.replays import Selection, Status
+from tocsin.storage.delivery.deliveries import SKEW
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.retention import first_key
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-SKEW = timedelta(hours=1)
-"""A key's time is its process's, `created_at` the database's: so far apart they may be."""
-
 # {f} is a row of `finished`; $1 integration, $2 project, $3 and $4 the range of creation, $5 the latest end, $6 to $7
 # the keys.
+# An incident has one beginning and one end for each recipient, but may have thousands of reminders: those are looked up
+# one by one. A redelivery of a redelivery counts where there is only one original.
 NOT_SENT_AGAIN = """
-  AND NOT EXISTS (SELECT FROM finished d
-                  WHERE d.incident_id = {f}.incident_id AND d.integration_id = {f}.integration_id
-                    AND d.event = {f}.event AND d.status = 'delivered' AND d.id > {f}.id
-                    AND d.redelivery_of IS NOT NULL
-                    AND (d.redelivery_of = {f}.id OR {f}.event IN ('opened', 'resolved')))"""
+  AND NOT EXISTS (SELECT FROM finished d WHERE d.redelivery_of = {f}.id AND d.id > {f}.id AND d.status = 'delivered')
+  AND NOT ({f}.event IN ('opened', 'resolved') AND EXISTS (
+        SELECT FROM finished d
+        WHERE d.incident_id = {f}.incident_id AND d.integration_id = {f}.integration_id AND d.event = {f}.event
+          AND d.id > {f}.id AND d.status = 'delivered' AND d.redelivery_of IS NOT NULL))"""
 CHOSEN = """
       {f}.status = '{status}'
   AND {f}.created_at >= $3 AND {f}.created_at < $4 AND {f}.finished_at <= coalesce($5, now())
@@ -41,13 +41,13 @@ CHOSEN = """
                     AND o.redelivery_of = {f}.id){not_sent_again}"""
 
 COUNT = """
-SELECT count(*) FROM (
-    SELECT FROM finished f
+SELECT event, count(*) FROM (
+    SELECT f.event FROM finished f
     WHERE f.integration_id = $1 AND f.id > $6 AND f.id < $7{partial}
       AND {chosen}
       AND EXISTS (SELECT FROM incidents i WHERE i.id = f.incident_id)
     LIMIT $8
-) found
+) found GROUP BY event
 """
 
 # Beside each, the end of its incident, where the replay would not send it by itself: a receiver that is told so late of
@@ -104,10 +104,10 @@ class Missed(msgspec.Struct, frozen=True, gc=False):
 
 async def count(
     tx: Tx, project_id: UUID, integration_id: UUID, selection: Selection, *, limit: int
-) -> int:
-    """How many there are now, up to `limit`."""
+) -> dict[Event, int]:
+    """How many of which event there are now, up to `limit` in all."""
     arguments = _arguments(project_id, integration_id, selection, None, None)
-    return int(await tx.fetchval(COUNTS[selection.status], *arguments, limit))
+    return dict(await tx.fetch(COUNTS[selection.status], *arguments, limit))
 
 
 async def after(

@@ -14,8 +14,11 @@ FROM (SELECT updated_at FROM incidents WHERE project_id = $1 AND closed_at IS NU
 """
 
 DELIVERIES = """
-SELECT string_agg(concat_ws('/', i.version, i.failures, f.id, p.waiting, p.attempts, s.sending), ' ' ORDER BY i.id)
+SELECT string_agg(concat_ws('/', i.version, i.failures, f.id, p.waiting, p.attempts, s.sending, r.state,
+                            r.reason, r.queued), ' ' ORDER BY i.id)
 FROM integrations i
+LEFT JOIN LATERAL (SELECT state, reason, queued FROM replays WHERE integration_id = i.id ORDER BY id DESC LIMIT 1) r
+    ON true
 LEFT JOIN LATERAL (SELECT id FROM finished WHERE integration_id = i.id ORDER BY id DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (
     SELECT count(*) AS waiting, sum(attempt) AS attempts

@@ -15,12 +15,13 @@ from tocsin.domain.errors import Refused, not_found
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Integration
-from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery import deliveries, incidents, queue, replays
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import messages
+from tocsin.web import messages, moments
 from tocsin.web.pages.incidents import latency
+from tocsin.web.pages.replays import FEW, address, ended, offer, selected
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
@@ -31,23 +32,33 @@ LAST_PAGE = 2_000
 @get("/integrations/{uuid:str}/deliveries", include_in_schema=False)
 async def log(
     uuid: str, viewer: Viewer, service: Service, status: str = "",
+    start: Annotated[str, QueryParameter(name="from")] = "", to: str = "",
     number: Annotated[int, QueryParameter(name="page")] = 1,
 ) -> Response[str]:
-    """Newest first; pending ones show their next attempt."""
+    """Newest first, by status and time; pending ones show their next attempt. What is shown can be sent again."""
     number, only = min(max(number, 1), LAST_PAGE), status if status in get_args(Status) else None
+    since, until = moments.given(start, viewer.zone), moments.given(to, viewer.zone)
     key = ids.key_of(ids.INTEGRATION, uuid)
     async with service.pool.acquire() as tx:
         integration = await integrations.one(tx, service.vault, viewer.project_id, key)
         if integration is None:
             raise not_found("integration")
         found = await deliveries.latest(
-            tx, viewer.project_id, integration.id, status=only, limit=ROWS + 1, offset=(number - 1) * ROWS
-        )
+            tx, viewer.project_id, integration.id, status=only, start=since, end=until, limit=ROWS + 1,
+            offset=(number - 1) * ROWS,
+        )  # fmt: skip
+        running = await replays.running(tx, viewer.project_id, integration.id)
+        count = 0 if running else await offer(tx, viewer, integration, selected(status, since, until))
+    since_text, until_text = moments.value(since, viewer.zone), moments.value(until, viewer.zone)
+    here = address(uuid, only or "", since_text, until_text)
     name = base.display_name(integration)
     return page(
         "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], latency=latency,
-        number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status),
-    )
+        number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status), start=since_text,
+        to=until_text, pages_at=here + ("&" if "?" in here else "?") + "page=", running=running,
+        ended=ended(running) if running else 0, count=count, few=FEW,
+        again=address(uuid, only or "", since_text, until_text, "replay"),
+    )  # fmt: skip
 
 
 @get("/deliveries/{uuid:str}", include_in_schema=False)

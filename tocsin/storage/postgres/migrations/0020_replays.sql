@@ -30,10 +30,11 @@ CREATE UNIQUE INDEX replays_running ON replays (integration_id) WHERE state = 'r
 CREATE INDEX replays_due ON replays (next_step_at) WHERE next_step_at IS NOT NULL;
 CREATE INDEX replays_by_integration ON replays (integration_id, id);
 
--- Most are delivered and the hot path writes those: they are not in it.
+-- Most deliveries are delivered and original, and the hot path writes those: they are in neither.
 CREATE INDEX finished_not_delivered ON finished (integration_id, id) WHERE status <> 'delivered';
+CREATE INDEX finished_redeliveries ON finished (redelivery_of) WHERE redelivery_of IS NOT NULL;
 
 -- migrate: rollback
 
-DROP INDEX finished_not_delivered;
+DROP INDEX finished_not_delivered, finished_redeliveries;
 DROP TABLE replays;
