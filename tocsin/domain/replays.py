@@ -16,8 +16,8 @@ State = Literal["running", "finished", "stopped"]
 MAX_DELIVERIES = 100_000
 """Deliveries of one replay."""
 
-MAX_RANGE = timedelta(days=400)
-"""As long as finished deliveries are kept by default."""
+MAX_RANGE = timedelta(days=3_660)
+"""Ten years: longer than finished deliveries are kept."""
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 

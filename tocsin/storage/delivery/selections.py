@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 # {f} is a row of `finished`; $1 integration, $2 project, $3 and $4 the range of creation, $5 the latest end, $6 to $7
 # the keys.
+# Scalar subqueries instead of EXISTS: they are never planned as a join that reads a table from end to end.
 # An incident has one beginning and one end for each recipient, but may have thousands of reminders: those are looked up
 # one by one. A redelivery of a redelivery counts where there is only one original.
 NOT_SENT_AGAIN = """
-  AND NOT EXISTS (SELECT FROM finished d WHERE d.redelivery_of = {f}.id AND d.id > {f}.id AND d.status = 'delivered')
+  AND (SELECT d.id FROM finished d WHERE d.redelivery_of = {f}.id AND d.id > {f}.id AND d.status = 'delivered'
+       LIMIT 1) IS NULL
   AND NOT ({f}.event IN ('opened', 'resolved') AND EXISTS (
         SELECT FROM finished d
         WHERE d.incident_id = {f}.incident_id AND d.integration_id = {f}.integration_id AND d.event = {f}.event
@@ -36,16 +38,16 @@ CHOSEN = """
   AND {f}.created_at >= $3 AND {f}.created_at < $4 AND {f}.finished_at <= coalesce($5, now())
   AND {f}.project_id = $2 AND {f}.incident_id IS NOT NULL AND {f}.event NOT IN ('test', 'notice')
   AND {f}.redelivery_of IS NULL
-  AND NOT EXISTS (SELECT FROM outstanding o
-                  WHERE o.incident_id = {f}.incident_id AND o.integration_id = {f}.integration_id
-                    AND o.redelivery_of = {f}.id){not_sent_again}"""
+  AND (SELECT o.id FROM outstanding o
+       WHERE o.incident_id = {f}.incident_id AND o.integration_id = {f}.integration_id AND o.redelivery_of = {f}.id
+       LIMIT 1) IS NULL{not_sent_again}"""
 
 COUNT = """
 SELECT event, count(*) FROM (
     SELECT f.event FROM finished f
     WHERE f.integration_id = $1 AND f.id > $6 AND f.id < $7{partial}
       AND {chosen}
-      AND EXISTS (SELECT FROM incidents i WHERE i.id = f.incident_id)
+      AND (SELECT i.id FROM incidents i WHERE i.id = f.incident_id LIMIT 1) IS NOT NULL
     LIMIT $8
 ) found GROUP BY event
 """
@@ -58,7 +60,7 @@ FROM (
     SELECT f.id, f.event, f.incident_id, f.integration_id FROM finished f
     WHERE f.integration_id = $1 AND f.id > $6 AND f.id < $7{partial}
       AND {chosen}
-      AND EXISTS (SELECT FROM incidents i WHERE i.id = f.incident_id)
+      AND (SELECT i.id FROM incidents i WHERE i.id = f.incident_id LIMIT 1) IS NOT NULL
     ORDER BY f.id LIMIT $8
 ) f
 CROSS JOIN LATERAL (SELECT closed_at FROM incidents WHERE id = f.incident_id LIMIT 1) i
