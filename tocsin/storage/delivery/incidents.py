@@ -184,7 +184,7 @@ async def one(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
 
 async def these(tx: Tx, project_id: UUID, keys: Iterable[UUID]) -> dict[UUID, Incident]:
     """Those of the project's incidents that are on record, by key."""
-    return {incident.id: incident for incident in map(_incident, await tx.fetch(THESE, list(keys), project_id))}
+    return {incident.id: incident for incident in map(of_row, await tx.fetch(THESE, list(keys), project_id))}
 
 
 async def list_(
