@@ -30,7 +30,8 @@ def judge(
 ) -> tuple[Watch, list[Verdict]]:
     """`now` is when the newest sample was taken, unless given."""
     wanted: Any = {**servers.default_alerts(), **alerts}
-    return servers.judge(watch or {}, samples, wanted, TOTALS, ongoing, now or samples[-1][0], "web-1")
+    lasting = ongoing if isinstance(ongoing, dict) else dict.fromkeys(ongoing, "critical")
+    return servers.judge(watch or {}, samples, wanted, TOTALS, lasting, now or samples[-1][0], "web-1")
 
 
 def one_by_one(samples: list[Row], **alerts: Any) -> list[str]:
@@ -80,10 +81,10 @@ def test_a_full_disk_opens_at_once() -> None:
 def test_memory_is_percent_of_the_total_and_not_judged_without_one() -> None:
     samples: list[Row] = [(NOW, {"mem_used_b": 950.0})]
     at_once: Any = {**servers.default_alerts(), "ram": {"threshold": 90, "for": 0}}
-    _, verdicts = servers.judge({}, samples, at_once, TOTALS, (), NOW, "web-1")
+    _, verdicts = servers.judge({}, samples, at_once, TOTALS, {}, NOW, "web-1")
     assert [verdict.type for verdict in verdicts] == ["ram"]
     for total in (None, 0):
-        assert servers.judge({}, samples, at_once, {"ram": total}, (), NOW, "web-1") == ({}, [])
+        assert servers.judge({}, samples, at_once, {"ram": total}, {}, NOW, "web-1") == ({}, [])
 
 
 def test_an_alert_that_is_off_is_not_judged() -> None:
@@ -273,3 +274,62 @@ def test_alerts_that_cannot_be_are_refused_by_name(given: object, field: str) ->
 @given(st.floats(0.1, 100))
 def test_recovery_is_always_possible(threshold: float) -> None:
     assert 0 <= servers.recovery_level(threshold) < threshold
+
+
+# ---------------------------------------------------------------------------------------------------------- severities
+
+TWO_LEVELS = {"threshold": 90, "for": 120, "warning": {"threshold": 80, "for": 60}}
+
+
+def severities(samples: list[Row]) -> list[tuple[str, str]]:
+    """The verdicts, when every sample is a report of its own."""
+    watch: Watch = {}
+    ongoing: dict[str, str] = {}
+    found = []
+    for sample in samples:
+        watch, verdicts = judge([sample], watch=watch, ongoing=ongoing, cpu=TWO_LEVELS)
+        for verdict in verdicts:
+            found.append((verdict.kind, verdict.severity))
+            if verdict.kind == "over":
+                ongoing[verdict.type] = verdict.severity
+            else:
+                ongoing.pop(verdict.type)
+    return found
+
+
+def test_a_warning_that_gets_worse_is_raised_and_ends_once() -> None:
+    samples = cpu(85, 85, 95, 95, 95, 95, 95, 85, 70, 70)
+    assert severities(samples) == [("over", "warning"), ("over", "critical"), ("recovered", "warning")]
+
+
+def test_what_is_critical_at_once_is_not_a_warning_first() -> None:
+    watch, verdicts = judge(cpu(95, 95, 95), cpu=TWO_LEVELS)
+    assert [(verdict.type, verdict.severity) for verdict in verdicts] == [("cpu", "critical")]
+    assert watch.keys() == {"cpu", "cpu.warning"}
+
+
+def test_a_warning_alone_recovers_by_its_own_threshold() -> None:
+    assert severities(cpu(85, 85, 85, 78, 74)) == [("over", "warning"), ("recovered", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("warning", "field"),
+    [
+        ({"threshold": 90}, "alerts.cpu.warning.threshold"),
+        ({"threshold": 95}, "alerts.cpu.warning.threshold"),
+        ({"threshold": 0}, "alerts.cpu.warning.threshold"),
+        ({"threshold": 80, "for": -1}, "alerts.cpu.warning.for"),
+        ("80", "alerts.cpu.warning"),
+    ],
+)
+def test_a_warning_level_that_makes_no_sense_is_refused(warning: object, field: str) -> None:
+    with pytest.raises(Refused) as refused:
+        servers.change_alerts(servers.default_alerts(), {"cpu": {"threshold": 90, "warning": warning}})
+    assert [detail.field for detail in refused.value.details] == [field]
+
+
+def test_a_warning_level_stays_until_it_is_taken_away() -> None:
+    changed = servers.change_alerts(servers.default_alerts(), {"cpu": {"warning": {"threshold": 80, "for": 900}}})
+    assert changed["cpu"] == {"threshold": 90, "for": 300, "warning": {"threshold": 80, "for": 900}}
+    assert servers.change_alerts(changed, {"cpu": {"threshold": 95}})["cpu"]["warning"]["threshold"] == 80  # type: ignore[index]
+    assert "warning" not in (servers.change_alerts(changed, {"cpu": {"warning": None}})["cpu"] or {})

@@ -97,7 +97,8 @@ def judge(clock: Clock | None, lasting: bool, arrived: float, name: str) -> tupl
         return {**clock, "since": arrived}, []
     if clock["skew"] == 0 or arrived - clock["since"] < ONGOING_EVENTS:
         return clock, []
-    return clock, [Verdict(CLOCK, "over", f"Warning: the clock of {name} is {describe(clock['skew'])}. {CONSEQUENCE}")]
+    message = f"Warning: the clock of {name} is {describe(clock['skew'])}. {CONSEQUENCE}"
+    return clock, [Verdict(CLOCK, "over", message, "warning")]
 
 
 def describe(skew: float) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from tocsin.domain.errors import Detail, invalid, invalid_field
-from tocsin.domain.incidents import format_duration
+from tocsin.domain.incidents import Severity, at_least, format_duration
 
 METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
 
@@ -103,8 +103,14 @@ def validate(sample: object) -> Sample | str:
 # ------------------------------------------------------------------------------------------------------------- alerts
 
 
-Threshold = TypedDict("Threshold", {"threshold": float, "for": float})
-"""Percent from which on a value is over, and the seconds that it must stay there."""
+class Level(TypedDict("Level", {"threshold": float, "for": float})):
+    """Percent from which on a value is over, and the seconds that it must stay there."""
+
+
+class Threshold(Level, total=False):
+    """A level, and below it another that is only a warning."""
+
+    warning: Level
 
 
 class Downtime(TypedDict):
@@ -150,12 +156,31 @@ def change_alerts(current: Alerts, given: object) -> Alerts:
             problems.append(Detail(f"alerts.{kind}", "must be an object, or null to switch it off"))
         else:
             assert isinstance(default, dict)
-            merged = {field: wanted.get(field, value) for field, value in (changed[kind] or default).items()}
+            before = changed[kind] or default
+            merged = {field: wanted.get(field, before[field]) for field in default}
             problems += _problems(kind, merged)
             changed[kind] = {field: _whole(value) for field, value in merged.items()}
+            if "threshold" in default:
+                warning = wanted.get("warning", before.get("warning"))
+                problems += _set_warning(changed[kind], kind, warning)
     if problems:
         raise invalid(f"{problems[0].field} {problems[0].message}", *problems)
     return changed  # type: ignore[return-value]
+
+
+def _set_warning(alert: dict[str, Any], kind: str, wanted: object) -> list[Detail]:
+    """Set the level that is only a warning; None is none. Returns what is wrong with it."""
+    field = f"alerts.{kind}.warning"
+    if wanted is None:
+        return []
+    if not isinstance(wanted, dict):
+        return [Detail(field, "must be an object, or null for none")]
+    level = {name: wanted.get(name, alert[name]) for name in ("threshold", "for")}
+    problems = _problems(f"{kind}.warning", level)
+    if not problems and isinstance(alert["threshold"], int | float) and level["threshold"] >= alert["threshold"]:
+        problems = [Detail(f"{field}.threshold", f"must be below the threshold, {alert['threshold']:g}")]
+    alert["warning"] = {name: _whole(value) for name, value in level.items()}
+    return problems
 
 
 def _whole(value: Any) -> Any:
@@ -190,6 +215,7 @@ class Verdict:
     type: str
     kind: Literal["over", "recovered"]
     message: str
+    severity: Severity = "critical"
 
 
 class Track(TypedDict, total=False):
@@ -215,22 +241,21 @@ def judge(
     samples: Iterable[Row],
     alerts: Alerts,
     totals: Mapping[str, float | None],
-    ongoing: Iterable[str],
+    ongoing: Mapping[str, Severity],
     now: datetime,
     name: str,
 ) -> tuple[Watch, list[Verdict]]:
     """Judge the samples of one report. Returns the new state, and at most one verdict for each alert.
 
     `samples` are in order of time. `totals` are the bytes that `ram` and `disk` are percent of; without one, that alert
-    is not judged. `ongoing` are the types of incident that are ongoing, `now` is when the report arrived, and
-    `name` is what people call the server.
+    is not judged. `ongoing` are the types of incident that are ongoing, with their severity, `now` is when the report
+    arrived, and `name` is what people call the server. Where an alert has a warning level, it recovers below that.
 
     Samples that are not newer than the latest judged one change nothing, and a report whose newest sample is older than
     `FRESH` opens nothing. While an incident is ongoing, the time over the threshold is not counted; after it was
     resolved by hand the count starts over.
     """
     rows = list(samples)
-    lasting = frozenset(ongoing)
     arrived = (now - _EPOCH).total_seconds()
     followed: Watch = {}
     verdicts = []
@@ -239,32 +264,50 @@ def judge(
         total = 100.0 if kind == "cpu" else totals.get(kind)
         if alert is None:
             continue
-        track = watch.get(kind, {})
         series = [(at, 100.0 * values[metric] / total) for at, values in rows if metric in values] if total else []
-        if not series:
-            if track:
-                followed[kind] = track
-            continue
-        followed[kind], verdict = _follow(track, series, alert, kind, label, name, kind in lasting, arrived)
+        verdict = None
+        for state, severity, level in _levels(kind, alert):
+            track = watch.get(state, {})
+            if not series:
+                if track:
+                    followed[state] = track
+                continue
+            lasting = ongoing.get(kind)
+            settled = lasting is not None and at_least(lasting, severity)
+            followed[state], found = _follow(
+                track, series, level, kind, label, name, severity, lasting is not None, settled, arrived
+            )
+            if found is not None and (found.kind == "over" or state != kind or "warning" not in alert):
+                verdict = found if verdict is None or found.severity == "critical" else verdict
         if verdict:
             verdicts.append(verdict)
     return followed, verdicts
 
 
+def _levels(kind: str, alert: Threshold) -> Iterator[tuple[str, Severity, Level]]:
+    """The levels of an alert, the warning first: the name of its state, and what it opens."""
+    if "warning" in alert:
+        yield f"{kind}.warning", "warning", alert["warning"]
+    yield kind, "critical", alert
+
+
 def _follow(
     track: Track,
     series: list[tuple[datetime, float]],
-    alert: Threshold,
+    alert: Level,
     kind: str,
     label: str,
     name: str,
+    severity: Severity,
     lasting: bool,
+    settled: bool,
     arrived: float,
 ) -> tuple[Track, Verdict | None]:
+    """`lasting`: an incident is ongoing; `settled`: it is so bad already."""
     threshold = alert["threshold"]
     enough_under = recovery_level(threshold)
     at, usual = track.get("at", -math.inf), track.get("usual", 0.0)
-    since = None if lasting else track.get("over_since")
+    since = None if settled else track.get("over_since")
     recovered = False
     percent = None
     for time, value in series:
@@ -288,13 +331,13 @@ def _follow(
         overdue = since is not None and at - since >= alert["for"] and arrived - at <= FRESH
         facts = f"{label} at {round(percent, 1):g} %"
         limit = f" on {name} (threshold {threshold:g} %)"
-        if since is not None and overdue and not lasting:
+        if since is not None and overdue and not settled:
             stretch = f" for {format_duration(at - since)}" if at > since else ""
-            verdict = Verdict(kind, "over", facts + stretch + limit)
+            verdict = Verdict(kind, "over", facts + stretch + limit, severity)
             since = None
         elif lasting and recovered and not overdue:
-            verdict = Verdict(kind, "recovered", facts + limit)
-        elif lasting:
+            verdict = Verdict(kind, "recovered", facts + limit, severity)
+        elif settled:
             since = None
     new: Track = {"at": at, "usual": usual}
     if since is not None:

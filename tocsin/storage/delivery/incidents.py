@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest
+from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest, Severity
 from tocsin.storage.delivery import behind, deliveries, queue
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
@@ -83,7 +83,7 @@ WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind
 RETURNING incident_id, recipients
 """
 
-ONGOING_TYPES = "SELECT resource_id, type FROM ongoing WHERE resource_id = ANY($1)"
+ONGOING_TYPES = "SELECT resource_id, type, severity FROM ongoing WHERE resource_id = ANY($1)"
 
 
 IncidentKey = tuple[UUID, str]
@@ -236,9 +236,9 @@ async def remind(tx: Tx, limit: int) -> int:
     return len(rows)
 
 
-async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, set[str]]:
-    """The types of incident that are ongoing for each of these resources; all of them are in the result."""
-    types: dict[UUID, set[str]] = {resource: set() for resource in resources}
+async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, dict[str, Severity]]:
+    """The types and severities of what is ongoing for each of these resources; all of them are in the result."""
+    types: dict[UUID, dict[str, Severity]] = {resource: {} for resource in resources}
     for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
-        types[key(row["resource_id"])].add(row["type"])
+        types[key(row["resource_id"])][row["type"]] = row["severity"]
     return types

@@ -100,8 +100,8 @@ WITH engine AS MATERIALIZED (
         LIMIT 1
     ) r ON true
 ), opened AS (
-    INSERT INTO ongoing (resource_id, type, incident_id, project_id, recipients)
-    SELECT resource_id, type, id, project_id,
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, severity, recipients)
+    SELECT resource_id, type, id, project_id, severity,
            CASE WHEN decided THEN '{{}}' ELSE
                ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
            END

@@ -20,7 +20,7 @@ def rank(severity: str) -> str:
 # be decided about now; whoever it concerned has been, and stays so.
 RAISE = f"""
 WITH locked AS (
-    SELECT o.incident_id, g.severity
+    SELECT o.resource_id, o.type, o.incident_id, g.severity
     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g(resource_id, type, severity)
     JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
     ORDER BY o.resource_id, o.type FOR UPDATE OF o
@@ -31,6 +31,8 @@ WITH locked AS (
 ), raised AS (
     UPDATE incidents i SET severity = b.raised_to, updated_at = now() FROM before b WHERE i.id = b.id
     RETURNING {INCIDENT}
+), noted AS (
+    UPDATE ongoing o SET severity = b.raised_to FROM before b WHERE o.resource_id = b.resource_id AND o.type = b.type
 ), held AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
                              event, status, held, due_at, created_at)

@@ -329,7 +329,7 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCh
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
         found = results[monitor_id].result
-        match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id]):
+        match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id].keys()):
             case Open(problem):
                 message = truncated_message(found.message or "")
                 requests.append(

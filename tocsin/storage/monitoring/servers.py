@@ -15,7 +15,7 @@ from tocsin.domain import servers as domain
 from tocsin.domain.clocks import Clock
 from tocsin.domain.cpu import Unit
 from tocsin.domain.dependencies import Written
-from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest
+from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest, Severity
 from tocsin.domain.reports import Read
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
@@ -177,7 +177,7 @@ class _State:
     watch: Watch
     clock: Clock | None
     now: datetime
-    ongoing: set[str] = field(default_factory=set)
+    ongoing: dict[str, Severity] = field(default_factory=dict)
     changed: bool = False
 
 
@@ -236,7 +236,7 @@ async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _St
     # Read after taking the locks: whoever held one before may just have opened or resolved something.
     lasting = await incidents.ongoing_types(tx, [state.id for state in states.values()])
     for state in states.values():
-        state.ongoing = set(lasting[state.id])
+        state.ongoing = dict(lasting[state.id])
     return states
 
 
@@ -321,7 +321,10 @@ def _apply(state: _State, read: Read) -> list[Verdict]:
         state.clock, about_clock = clocks.judge(state.clock, lasting, arrived, name)
         verdicts += about_clock
     for verdict in verdicts:
-        (state.ongoing.add if verdict.kind == "over" else state.ongoing.discard)(verdict.type)
+        if verdict.kind == "over":
+            state.ongoing[verdict.type] = verdict.severity
+        else:
+            state.ongoing.pop(verdict.type, None)
     return verdicts
 
 
@@ -337,7 +340,10 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
         batch = batches[turn, kind]
         if kind == "over":
             requests = [
-                OpenRequest(each.project_id, SERVER.type, each.id, over.type, over.message) for each, over in batch
+                OpenRequest(
+                    each.project_id, SERVER.type, each.id, over.type, over.message, severity=over.severity
+                )
+                for each, over in batch
             ]
             await openings.open(tx, requests, public_url=public_url)
         else:

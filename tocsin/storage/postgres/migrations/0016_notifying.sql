@@ -11,6 +11,7 @@ ALTER TABLE incidents
     ADD COLUMN silenced_by uuid;                               -- the silence during which it opened
 
 ALTER TABLE ongoing
+    ADD COLUMN severity text NOT NULL DEFAULT 'critical',      -- as the incident's
     ADD COLUMN rearm_at timestamptz,                           -- when an acknowledgement runs out
     ADD COLUMN summarised uuid[] NOT NULL DEFAULT '{}';        -- integrations that were told in a summary
 CREATE INDEX ongoing_to_rearm ON ongoing (rearm_at) WHERE rearm_at IS NOT NULL;
@@ -84,7 +85,7 @@ ALTER TABLE outstanding DROP COLUMN held, DROP COLUMN on_behalf_of, DROP COLUMN 
 ALTER TABLE attachments DROP COLUMN to_everything, DROP COLUMN after, DROP COLUMN repeat, DROP COLUMN incident_types,
     DROP COLUMN severity, DROP COLUMN hours, DROP COLUMN at_once;
 ALTER TABLE integrations DROP COLUMN attach_all_options, DROP COLUMN flood;
-ALTER TABLE ongoing DROP COLUMN rearm_at, DROP COLUMN summarised;
+ALTER TABLE ongoing DROP COLUMN severity, DROP COLUMN rearm_at, DROP COLUMN summarised;
 ALTER TABLE incidents DROP COLUMN severity, DROP COLUMN acknowledged_at, DROP COLUMN acknowledged_by,
     DROP COLUMN acknowledged_until, DROP COLUMN silenced_by;
 CREATE VIEW deliveries AS
