@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,9 @@ from uuid import UUID
 from tocsin.actions.base import SYSTEM, Actor, Change, action
 from tocsin.domain import ids, names
 from tocsin.domain.errors import Refused, forbidden_state, not_found
+from tocsin.domain.templates.names import samples
 from tocsin.integrations import base
-from tocsin.integrations.base import MASK, Creator, IntegrationType
+from tocsin.integrations.base import MASK, Creator, IntegrationType, Preview
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage.channels import attachments
 from tocsin.storage.channels import integrations as stored
@@ -44,6 +46,19 @@ def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
     kind = base.of(type_name)
     settings = kind.parse(given)
     return New(kind, checked_name(name), given, settings)
+
+
+def previews(
+    type_name: str, given: Mapping[str, Any], public_url: str, stored: Mapping[str, Any] | None = None
+) -> list[Preview]:
+    """What settings would send for an example of each event; with `stored` ones, those that a change would leave.
+
+    Raises `Refused` (422). Headers are masked where some of them may be stored ones.
+    """
+    kind = base.of(type_name)
+    settings = kind.parse(given, stored)
+    examples = samples(datetime.now(UTC), public_url)
+    return [kind.preview(settings, each, public_url, reveal=stored is None) for each in examples]
 
 
 def without_masked(kind: IntegrationType, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 
 from tocsin import __version__
+from tocsin.api import template_docs
 from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
 from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations import base
@@ -57,7 +58,9 @@ WEBHOOK: dict[str, Any] = {
     "summary": "What a webhook receives when an incident opens and when it is resolved",
     "description": "And the opening again when its snooze is over and it is still ongoing (the delivery's `reminder`). "
     "With the headers of Standard Webhooks: `webhook-id` is the same for every attempt of one delivery, and "
-    "`webhook-signature` is made with the secret that creation returned in `Tocsin-Webhook-Secret`.",
+    "`webhook-signature` is made with the secret that creation returned in `Tocsin-Webhook-Secret`. `Tocsin-Incident` "
+    "and `Tocsin-Severity` (`critical`, `warning` or `info`) tell of the incident. Method, headers and body may be "
+    "others: the schema `WebhookSettings` describes the settings, `POST /api/v1/integrations/preview` shows the result.",
     "requestBody": {
         "content": {
             "application/json": {
@@ -117,6 +120,9 @@ def describe(app: Litestar) -> bytes:
         "token": {"type": "http", "scheme": "bearer", "description": "A project's token, or a user's."}
     }
     document["webhooks"] = {"incident": {"post": WEBHOOK}}
+    schemas["WebhookSettings"] = template_docs.schema()
+    preview = document["paths"]["/api/v1/integrations/preview"]["post"]
+    preview["description"] = f"{preview['description']}\n\n{template_docs.text()}"
     del document["servers"]
     text = msgspec.json.encode(document).decode()
     # The framework's names of generic shapes contain a module; its `oneOf` would refuse 5 as both integer and number.

@@ -34,6 +34,19 @@ def _create(kind: str, settings: Named) -> Named:
 
 
 WEBHOOK = _integration("Webhook", HOOK, {"webhook_url": HOOK})
+CHAT_SETTINGS = {
+    "webhook_url": "https://chat.example.com/hooks/one",
+    "headers": {"Authorization": "Bearer {{ secrets.token }}"},
+    "secrets": {"token": "tk_0123456789"},
+    "body": {"text": "{{ title }}: {{ message }}", "urgent": "{{ severity == 'critical' }}"},
+}
+PREVIEW = {
+    "event": "opened",
+    "method": "POST",
+    "url": "https://chat.example.com/hooks/one",
+    "headers": {"Content-Type": "application/json", "Authorization": "Bearer ********"},
+    "body": '{\n  "text": "Incident: timeout on My Website: Request timeout after 30 seconds",\n  "urgent": true\n}',
+}
 EMAIL = _integration("Email", "alerts@example.com", {"email": "alerts@example.com"})
 SSH_SETTINGS = {"ip": "192.168.1.100", "username": "admin", "password": "secure_password", "port": 22}
 FINGERPRINT = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
@@ -160,10 +173,12 @@ PROJECT = {"uuid": "PRJ123", "name": "Production", "plan": "paid", "api_token": 
 REQUESTS: dict[Operation, Named] = {
     ("POST", "/api/v1/integrations"): {
         "Webhook": _create("Webhook", {"webhook_url": HOOK}),
+        "Webhook, as its receiver wants it": _create("Webhook", CHAT_SETTINGS),
         "Email": _create("Email", {"email": "alerts@example.com"}),
         "SSH server restart": _create("SshServerRestart", SSH_SETTINGS),
         "SMS": _create("Sms", {"phone_number": "+1234567890", "verification_code": "123456"}),
     },
+    ("POST", "/api/v1/integrations/preview"): {"A webhook": _create("Webhook", CHAT_SETTINGS)},
     ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {"The key that was offered": {"fingerprint": FINGERPRINT}},
     ("POST", "/api/v1/deliveries/{uuid}/redeliver"): {"Restart the server again": {"confirm": True}},
     ("POST", "/api/v1/integrations/{uuid}/redeliver"): {
@@ -205,6 +220,7 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("POST", "/api/v1/integrations"): {
         201: {"Webhook": WEBHOOK, "Email": EMAIL, "SSH server restart": SSH, "SMS": SMS},
     },
+    ("POST", "/api/v1/integrations/preview"): {200: {"One of the events": {"data": [PREVIEW]}}},
     ("GET", "/api/v1/integrations/{uuid}"): {
         200: {"Webhook": WEBHOOK, "Slack (after OAuth completion)": SLACK},
     },

@@ -90,6 +90,22 @@ class IntegrationToChange(msgspec.Struct):
     integration: IntegrationChange
 
 
+class PreviewShown(msgspec.Struct):
+    """What would be sent for one event. `method`, `url` and `headers` are those of a webhook's request; the headers
+    that sign it, and that tell of its incident, come on top.
+    """
+
+    event: str
+    method: str | None
+    url: str | None
+    headers: dict[str, str]
+    body: str
+
+
+class Previews(msgspec.Struct):
+    data: list[PreviewShown]
+
+
 class Secret(msgspec.Struct):
     secret: str
 
@@ -112,7 +128,8 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
     kind = base.of(integration.type)
     settings = kind.public_settings(integration.settings, reveal=reveal)
     for name in (kind.secret_settings & settings.keys() & (sent or {}).keys()) - kind.internal_settings:
-        settings[name] = integration.settings[name]
+        stored = integration.settings[name]
+        settings[name] = (sent or {})[name] if isinstance(stored, dict) else stored  # of which some may be masked
     return IntegrationShown(
         uuid=ids.public(ids.INTEGRATION, integration.id),
         type=integration.type,
@@ -152,6 +169,17 @@ async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> 
         headers[SECRET_HEADER] = made.settings[wanted.kind.signing_setting]
     answer = shown(made, reveal=reveals(caller, service), sent=given.settings)
     return Response(answer, status_code=201, headers=headers)
+
+
+@post("/api/v1/integrations/preview", status_code=200)
+async def preview(data: IntegrationToCreate, caller: Actor, service: Service) -> Previews:
+    """Preview what settings would send
+
+    For an example of each event; nothing is stored or sent. Errors are those of creation, and name the place in a
+    template's settings. Secrets in the result are masked.
+    """
+    found = actions.previews(data.integration.type, data.integration.settings, service.public_url)
+    return Previews([PreviewShown(each.event, each.method, each.url, dict(each.headers), each.body) for each in found])
 
 
 @get("/api/v1/integrations/{uuid:str}")
@@ -261,4 +289,4 @@ async def _warning(service: Service, kind: IntegrationType, settings: Mapping[st
     return {} if warning is None else {WARNING_HEADER: warning}
 
 
-routes = [list_, create, read, change, delete_, test, rotate_secret, attach_all, health, enable]
+routes = [list_, create, preview, read, change, delete_, test, rotate_secret, attach_all, health, enable]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -74,18 +74,36 @@ class Creator:
     production: bool
 
 
+FieldKind = Literal["text", "url", "email", "tel", "number", "password", "lines", "list", "choice", "json", "pairs"]
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
-    are values between commas. Optional fields that are left empty are not part of the settings.
+    are values between commas, `choice` is one of `options`, `json` is any JSON value, `pairs` are names and values,
+    one `Name: value` a line. Optional fields that are left empty are not part of the settings. Those that are `folded`
+    are for whoever wants more than the usual.
     """
 
     name: str
     label: str
-    kind: Literal["text", "url", "email", "tel", "number", "password", "lines", "list"] = "text"
+    kind: FieldKind = "text"
     hint: str = ""
     placeholder: str = ""
     required: bool = True
+    options: tuple[str, ...] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is sent for one event, to be shown. Secrets are masked; `headers` are those of the settings."""
+
+    event: str
+    body: str
+    method: str | None = None
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class IntegrationType(ABC):
@@ -135,6 +153,14 @@ class IntegrationType(ABC):
     def payload(self, notification: Notification) -> str:
         """What is sent for it, for the delivery log: nothing secret; empty if nothing is sent."""
         return ""
+
+    def preview(
+        self, settings: Mapping[str, Any], notification: Notification, public_url: str, *, reveal: bool = False
+    ) -> Preview:
+        """What these settings make of it, nothing sent. `reveal` shows the settings' headers in clear: only for whoever
+        has just sent them.
+        """
+        return Preview(notification.event, self.payload(notification))
 
     @abstractmethod
     async def send(

@@ -1,4 +1,6 @@
-"""Webhook: seven fields of JSON, posted and signed as Standard Webhooks says (https://www.standardwebhooks.com)."""
+"""Webhook: seven fields of JSON, or whatever its receiver wants, signed as Standard Webhooks says
+(https://www.standardwebhooks.com).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import hmac
 import os
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
@@ -16,9 +19,21 @@ import msgspec
 from tocsin import __version__
 from tocsin.domain import urls
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
-from tocsin.domain.errors import invalid_field
+from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.incidents import Notification
-from tocsin.integrations.base import NO_PERMIT, Field, IntegrationType, Permit, Transports
+from tocsin.domain.templates.names import samples, values
+from tocsin.domain.templates.request import (
+    JSON,
+    METHODS,
+    SHAPING,
+    Request,
+    checked_settings,
+    has_templates,
+    is_shaped,
+    origin,
+    template,
+)
+from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Preview, Transports
 from tocsin.transports.http import Answer, Unreachable
 
 MAX_URL_LENGTH = 2048
@@ -26,6 +41,8 @@ ROTATION_SECONDS = 86_400
 """How long deliveries also carry the signature of the previous secret."""
 
 SECRET_BYTES = 24
+GUARDED = frozenset({"headers", "secrets"})
+"""Settings whose values are secrets, each by its name."""
 PASSING = frozenset({408, 409, 425, 429})
 """Client errors that say "not now" rather than "not this"."""
 
@@ -50,22 +67,56 @@ class WebhookIntegration(IntegrationType):
     about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
-    )
-    secret_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret"})
+        Field("method", "Method", "choice", required=False, options=METHODS, folded=True),
+        Field(
+            "headers", "Headers", "pairs", "One a line, encrypted and shown masked. Values may have templates.",
+            "Authorization: Bearer …", required=False, folded=True,
+        ),
+        Field(
+            "secrets", "Secrets", "pairs",
+            "One a line, encrypted and shown masked. In templates, key is {{ secrets.key }}.",
+            "key: …", required=False, folded=True,
+        ),
+        Field(
+            "body", "JSON body", "json", "Any text in it may be a template. If empty, the usual seven fields are sent.",
+            '{"text": "{{ title }}: {{ message }}"}', required=False, folded=True,
+        ),
+        Field(
+            "text", "Text body", "lines", "For receivers that want no JSON; a template.", required=False, folded=True
+        ),
+        Field(
+            "content_type", "Content type", hint="Only if it is neither application/json nor text/plain.",
+            required=False, folded=True,
+        ),
+    )  # fmt: skip
+    secret_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", *GUARDED})
     internal_settings: ClassVar[frozenset[str]] = frozenset({"signing_secret", "retired_secret", "retired_at"})
     host_setting: ClassVar[str] = "webhook_url"
     signing_setting: ClassVar[str | None] = "signing_secret"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        own = {name: value for name, value in (stored or {}).items() if name in self.internal_settings}
-        known = given.get("webhook_url", (stored or {}).get("webhook_url"))
-        return {"webhook_url": _checked_url(known), **(own or {"signing_secret": new_secret()})}
+        stored = stored or {}
+        own = {name: value for name, value in stored.items() if name in self.internal_settings}
+        url = _checked_url(given.get("webhook_url", stored.get("webhook_url")))
+        wanted = {name: given.get(name, stored.get(name)) for name in SHAPING}
+        for name in GUARDED:
+            wanted[name] = _unmasked(name, given, stored, moved=bool(stored) and _moved(stored["webhook_url"], url))
+        settings = {"webhook_url": url, **checked_settings(wanted), **(own or {"signing_secret": new_secret()})}
+        if is_shaped(settings):
+            made = template(settings)
+            for sample in samples(datetime.now(UTC), "https://example.com"):
+                _check_rendered(made.render(values(sample, "https://example.com", settings.get("secrets", {}))))
+        return settings
 
     def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["webhook_url"])
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
-        return urls.read(settings["webhook_url"]).host
+        return urls.read(_constant(settings["webhook_url"])).host
+
+    def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
+        shown = super().public_settings(settings, reveal=reveal)
+        return shown | {name: dict.fromkeys(settings[name], MASK) for name in GUARDED & shown.keys() if not reveal}
 
     def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {
@@ -78,17 +129,42 @@ class WebhookIntegration(IntegrationType):
     def payload(self, notification: Notification) -> str:
         return msgspec.json.format(body(notification)).decode() if notification.event != "notice" else ""
 
+    def preview(
+        self, settings: Mapping[str, Any], notification: Notification, public_url: str, *, reveal: bool = False
+    ) -> Preview:
+        masked = dict.fromkeys(settings.get("secrets", {}), MASK)
+        made = template(settings).render(values(notification, public_url, masked))
+        content = body(notification) if made.body is None else made.body
+        text = msgspec.json.format(content).decode() if "json" in made.content_type else content.decode()
+        headers = dict(made.headers) if reveal else dict.fromkeys(made.headers, MASK)
+        if made.method == "GET":
+            return Preview(notification.event, "", made.method, made.url, headers)
+        return Preview(
+            notification.event, text, made.method, made.url, {"Content-Type": made.content_type, **headers}
+        )
+
     async def send(
         self, settings: Mapping[str, Any], notification: Notification, transports: Transports,
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
-        payload = body(notification)
+        method, url, payload = "POST", settings["webhook_url"], b""
+        if is_shaped(settings):
+            try:
+                known = values(notification, transports.public_url, settings.get("secrets", {}))
+                made = template(settings).render(known)
+            except Refused as refused:  # saved by a version that knew more
+                return Failed(f"Its templates cannot be used: {refused.message}", retry="twice")
+            method, url = made.method, made.url
+            if method != "GET":
+                payload = body(notification) if made.body is None else made.body
+            sent = {**headers(settings, notification, payload, content_type=made.content_type), **made.headers}
+        else:
+            payload = body(notification)
+            sent = headers(settings, notification, payload)
         try:
-            answer = await transports.http.post(
-                settings["webhook_url"], payload, headers(settings, notification, payload)
-            )
+            answer = await transports.http.request(method, url, payload, sent)
         except Unreachable as error:
             return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)
@@ -110,7 +186,8 @@ def body(notification: Notification) -> bytes:
 
 
 def headers(
-    settings: Mapping[str, Any], notification: Notification, payload: bytes, now: float | None = None
+    settings: Mapping[str, Any], notification: Notification, payload: bytes, now: float | None = None,
+    content_type: str = JSON,
 ) -> dict[str, str]:
     """The headers for `payload`: who sends, which delivery and incident, and one signature for each secret in force.
 
@@ -124,10 +201,11 @@ def headers(
     signed = f"{notification.delivery_id}.{moment}.".encode() + payload
     made = {
         "User-Agent": USER_AGENT,
-        "Content-Type": "application/json",
+        "Content-Type": content_type,
         "webhook-id": notification.delivery_id,
         "webhook-timestamp": str(moment),
         "webhook-signature": " ".join([_signature(_key(each), signed) for each in secrets]),
+        "Tocsin-Severity": notification.severity,
     }
     if notification.incident_id:
         made["Tocsin-Incident"] = notification.incident_id
@@ -184,7 +262,7 @@ def _checked_url(value: object) -> str:
     if len(value) > MAX_URL_LENGTH:
         raise invalid_field(field, f"is longer than {MAX_URL_LENGTH} characters")
     try:
-        url = urls.read(value)
+        url = urls.read(_constant(value))
     except ValueError as error:
         raise invalid_field(field, f"must be an address such as https://example.com/hook: {error}") from None
     if url.scheme not in urls.PORTS:
@@ -192,3 +270,35 @@ def _checked_url(value: object) -> str:
     if url.has_login:
         raise invalid_field(field, "must not hold a user name or password, because it is shown with the URL")
     return value
+
+
+def _constant(url: str) -> str:
+    """A URL, or as much of it as no template can change."""
+    return origin(url) if has_templates(url) else url
+
+
+def _moved(before: str, after: str) -> bool:
+    """Whether requests go to another scheme, host or port than before."""
+    old, new = (urls.read(_constant(each)) for each in (before, after))
+    return (old.scheme, old.authority) != (new.scheme, new.authority)
+
+
+def _unmasked(name: str, given: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> Any:
+    """Guarded values as they are to be stored: those that came back masked are the stored ones. Raises `Refused`."""
+    known, wanted = stored.get(name) or {}, given.get(name, stored.get(name))
+    if not isinstance(wanted, dict):
+        return wanted
+    kept = [each for each, value in wanted.items() if name not in given or value == MASK]
+    for each in kept:
+        if each not in known:
+            raise invalid_field(f"settings.{name}.{each}"[:200], "is masked, and nothing is stored in its place")
+        if moved:
+            raise invalid_field(f"settings.{name}", "must be given again in clear: they were for another address")
+    return {each: known[each] if each in kept else value for each, value in wanted.items()}
+
+
+def _check_rendered(made: Request) -> None:
+    try:
+        urls.read(made.url)
+    except ValueError as error:
+        raise invalid_field("settings.webhook_url", f"becomes an address that cannot be used: {error}") from None

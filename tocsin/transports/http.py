@@ -1,7 +1,7 @@
 """Outgoing HTTP on behalf of projects: posts over keep-alive connections, guarded, bounded, with plain error messages.
 
 The client is small because posting is most of what an engine does: measured in an engine, a fifth of what a general
-client costs. It speaks HTTP/1.1 (RFC 9112) as far as one POST and its response need. Once a response's
+client costs. It speaks HTTP/1.1 (RFC 9112) as far as one request and its response need. Once a response's
 status has been read, it counts as answered: whatever follows, or fails to, it is no failure.
 """
 
@@ -11,8 +11,9 @@ import asyncio
 import errno
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -76,17 +77,26 @@ class Http:
         self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post `body` with exactly `headers` (and what HTTP needs). Returns within 10 s, whatever the status.
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Coroutine[Any, Any, Answer]:
+        """As `request`, by POST."""
+        return self.request("POST", url, body, headers)
 
-        Raises `Unreachable`.
+    async def request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send `body` with exactly `headers` (and what HTTP needs). Returns within 10 s, whatever the status.
+
+        Raises `Unreachable`. A GET has no body.
         """
         try:
-            there = endpoint(url)
+            there = endpoint(url, method)
         except ValueError as error:
             raise Unreachable(f"The address cannot be used: {error}", refused=True) from error
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, lines.encode("latin-1"), len(body), body)
+        if lines.count("\r") + lines.count("\n") != 2 * len(headers):
+            raise Unreachable("A header holds a line break", refused=True)
+        if method == "GET":  # RFC 9110, 8.6: no Content-Length where nothing is sent
+            request = b"%b%b\r\n" % (there.start, lines.encode("latin-1"))
+        else:
+            request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, lines.encode("latin-1"), len(body), body)
         try:
             return await self._exchange(there, request, time.monotonic() + ATTEMPT_TIMEOUT)
         except (OSError, Unresolved, Unreadable) as error:

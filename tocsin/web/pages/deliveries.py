@@ -70,7 +70,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         if delivery is None:
             raise not_found("delivery")
         integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
-        sent = await _sent(tx, service, delivery)
+        sent = await _sent(tx, service, delivery, integration)
     name = base.display_name(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
@@ -80,7 +80,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
     )
 
 
-async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
+async def _sent(tx: Tx, service: Service, delivery: Delivery, integration: Integration | None) -> str:
     """Its content, sent or not; empty if it was suppressed or its incident is gone."""
     incident_id = delivery.incident_id
     incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
@@ -92,7 +92,11 @@ async def _sent(tx: Tx, service: Service, delivery: Delivery) -> str:
         incident is not None and delivery.event == "resolved" and kind.for_people and not delivery.redelivery_of
         and not await deliveries.opening_was_delivered(tx, incident.id, delivery)
     )  # fmt: skip
-    return kind.payload(queue.notification(delivery.id, delivery.event, content, covers_both))
+    notification = queue.notification(delivery.id, delivery.event, content, covers_both)
+    if integration is None:
+        return kind.payload(notification)
+    shown = kind.preview(integration.settings, notification, service.public_url)
+    return shown.body or (f"{shown.method} {shown.url}" if shown.url else "")
 
 
 def _can_redeliver(viewer: Viewer, delivery: Delivery, integration: Integration | None) -> bool:
