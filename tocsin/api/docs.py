@@ -60,7 +60,7 @@ WEBHOOK: dict[str, Any] = {
     "With the headers of Standard Webhooks: `webhook-id` is the same for every attempt of one delivery, and "
     "`webhook-signature` is made with the secret that creation returned in `Tocsin-Webhook-Secret`. `Tocsin-Incident` "
     "and `Tocsin-Severity` (`critical`, `warning` or `info`) tell of the incident. Method, headers and body may be "
-    "others: the schema `WebhookSettings` describes the settings, `POST /api/v1/integrations/preview` shows the result.",
+    "others: the schema `WebhookSettings` describes the settings, `POST /api/v1/integrations/preview` the result.",
     "requestBody": {
         "content": {
             "application/json": {

@@ -74,15 +74,17 @@ class Creator:
     production: bool
 
 
-FieldKind = Literal["text", "url", "email", "tel", "number", "password", "lines", "list", "choice", "json", "pairs"]
+FieldKind = Literal[
+    "text", "url", "email", "tel", "number", "password", "lines", "list", "choice", "json", "pairs", "template"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
-    are values between commas, `choice` is one of `options`, `json` is any JSON value, `pairs` are names and values,
-    one `Name: value` a line. Optional fields that are left empty are not part of the settings. Those that are `folded`
-    are for whoever wants more than the usual.
+    are values between commas, `choice` is one of `options` (each with its label), `json` is any JSON value, `template`
+    is a template of several lines, `pairs` are names and values, one `Name: value` a line. Optional fields that are
+    left empty are not part of the settings. Those that are `folded` are for whoever wants more than the usual.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Field:
     hint: str = ""
     placeholder: str = ""
     required: bool = True
-    options: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
     folded: bool = False
 
 

@@ -41,7 +41,7 @@ ROTATION_SECONDS = 86_400
 """How long deliveries also carry the signature of the previous secret."""
 
 SECRET_BYTES = 24
-GUARDED = frozenset({"headers", "secrets"})
+GUARDED = ("headers", "secrets")
 """Settings whose values are secrets, each by its name."""
 PASSING = frozenset({408, 409, 425, 429})
 """Client errors that say "not now" rather than "not this"."""
@@ -67,7 +67,8 @@ class WebhookIntegration(IntegrationType):
     about: ClassVar[str] = "Posts signed JSON to an address of yours when an incident opens and when it is resolved."
     fields: ClassVar[tuple[Field, ...]] = (
         Field("webhook_url", "Address", "url", placeholder="https://example.com/hook"),
-        Field("method", "Method", "choice", required=False, options=METHODS, folded=True),
+        Field("method", "Method", "choice", required=False, options=tuple(zip(METHODS, METHODS, strict=True)),
+              folded=True),
         Field(
             "headers", "Headers", "pairs", "One a line, encrypted and shown masked. Values may have templates.",
             "Authorization: Bearer …", required=False, folded=True,
@@ -82,7 +83,7 @@ class WebhookIntegration(IntegrationType):
             '{"text": "{{ title }}: {{ message }}"}', required=False, folded=True,
         ),
         Field(
-            "text", "Text body", "lines", "For receivers that want no JSON; a template.", required=False, folded=True
+            "text", "Text body", "template", "For receivers that want no JSON; a template.", required=False, folded=True
         ),
         Field(
             "content_type", "Content type", hint="Only if it is neither application/json nor text/plain.",
@@ -116,7 +117,7 @@ class WebhookIntegration(IntegrationType):
 
     def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         shown = super().public_settings(settings, reveal=reveal)
-        return shown | {name: dict.fromkeys(settings[name], MASK) for name in GUARDED & shown.keys() if not reveal}
+        return shown | {name: dict.fromkeys(settings[name], MASK) for name in GUARDED if name in shown and not reveal}
 
     def rotate_secret(self, settings: Mapping[str, Any], now: float) -> dict[str, Any]:
         return {

@@ -150,6 +150,8 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
                 raise invalid_field(f"settings.{name}", "cannot be sent with GET: put templates into the address")
     if "content_type" in found:
         _check_content_type(found["content_type"], is_text="text" in found)
+    if found.get("method") == METHODS[0]:
+        del found["method"]
     return {name: value for name, value in found.items() if value not in ({}, "") or name == "body"}
 
 

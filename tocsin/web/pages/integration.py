@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from litestar import Response, get, post
@@ -12,7 +12,11 @@ from tocsin.actions import integrations as actions
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.base import of_uuid
+from tocsin.domain.templates.filters import FILTERS
+from tocsin.domain.templates.names import NAMES
 from tocsin.integrations import base
+from tocsin.integrations.base import Preview
+from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.storage.channels import integration_list, integrations
 from tocsin.storage.delivery import deliveries
 from tocsin.storage.delivery.deliveries import Delivery
@@ -20,7 +24,7 @@ from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, messages
 from tocsin.web.pages.incidents import latency
-from tocsin.web.pages.integrations import status_badge
+from tocsin.web.pages.integrations import PREVIEW, status_badge
 from tocsin.web.pages.network_monitors import short_name
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
@@ -39,7 +43,7 @@ async def show(uuid: str, viewer: Viewer, service: Service, tested: str = "", fi
 
 async def _page(
     uuid: str, viewer: Viewer, service: Service, tested: str = "", search: str = "", typed: Form | None = None,
-    errors: Mapping[str, str] | None = None,
+    errors: Mapping[str, str] | None = None, previews: Sequence[Preview] = (),
 ) -> Response[str]:
     key, test = ids.key_of(ids.INTEGRATION, uuid), ids.parse(ids.DELIVERY, tested)
     async with service.pool.acquire() as tx:
@@ -55,13 +59,15 @@ async def _page(
         test_delivery = await deliveries.one(tx, viewer.project_id, test) if test else None
     stored = each.integration
     kind = base.of(stored.type)
+    values = typed if typed is not None else integration_form.values(kind, stored.settings)
     return page(
         "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness,
         attached=attached, free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency,
         test_delivery=test_delivery, last_attempt=_last_attempt(test_delivery),
-        values=typed if typed is not None else integration_form.values(kind, stored.settings), errors=errors or {},
-        shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url,
+        values=values, errors=errors or {}, unfolded=integration_form.unfolded(kind, values, errors or {}),
+        shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url, previews=previews,
+        names=NAMES if stored.type == WebhookIntegration.type else {}, filters=FILTERS,
     )  # fmt: skip
 
 
@@ -82,6 +88,9 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
         before = actions.existing(await integrations.one(tx, service.vault, viewer.project_id, key))
     kind = base.of(before.type)
     try:
+        if form.get("do") == PREVIEW:
+            shown = integration_form.previews(kind, form, service.public_url, before.settings)
+            return await _page(uuid, viewer, service, typed=form, previews=shown)
         given = integration_form.given(kind, form, changing=True)
         warning = await actions.reachable(kind, kind.parse(given, before.settings), service.settings.allow_networks)
         name = form.get("name", "").strip() or None

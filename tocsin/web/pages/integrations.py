@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -12,16 +12,21 @@ from tocsin.actions import integrations as actions
 from tocsin.actions import phone_codes
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
+from tocsin.domain.templates.filters import FILTERS
+from tocsin.domain.templates.names import NAMES
 from tocsin.integrations import base
-from tocsin.integrations.base import IntegrationType
+from tocsin.integrations.base import IntegrationType, Preview
 from tocsin.integrations.slack import SlackIntegration
+from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.storage.channels import integration_list
 from tocsin.storage.channels.integration_list import Overview
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, messages
+from tocsin.web import integration_form, messages, ready_made
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
+PREVIEW = "preview"
+"""What the button says that shows what would be sent, and saves nothing."""
 ROWS = 50
 LAST_PAGE = 2_000
 
@@ -58,15 +63,20 @@ def status_badge(each: Overview) -> tuple[str, str]:
 
 
 @get("/integrations/new", include_in_schema=False)
-async def new(viewer: Viewer, service: Service, kind: str = "") -> Response[str]:
-    """The types to choose from, or the form of the chosen one."""
+async def new(viewer: Viewer, service: Service, kind: str = "", ready: str = "") -> Response[str]:
+    """The types to choose from, or the form of the chosen one; filled in for a service that a webhook is ready for."""
     if kind not in base.types():
         kinds = [each for each in base.types().values() if each.fields or each.type == SlackIntegration.type]
         return page(
             "integration_types.html", viewer, title="Add an integration", kinds=kinds, slack=SlackIntegration.type,
-            has_slack=service.settings.slack is not None,
+            has_slack=service.settings.slack is not None, webhook=WebhookIntegration.type, ready_made=ready_made.all_(),
         )  # fmt: skip
-    return _form(viewer, base.of(kind), {})
+    chosen = ready_made.all_().get(ready) if kind == WebhookIntegration.type else None
+    if chosen is None:
+        return _form(viewer, base.of(kind), {})
+    filled = {**integration_form.filled_in(base.of(kind), chosen), "name": chosen.name}
+    previews = integration_form.previews(base.of(kind), filled, service.public_url)
+    return _form(viewer, base.of(kind), {**filled, "ready": ready}, previews=previews)
 
 
 @post("/integrations", include_in_schema=False)
@@ -79,6 +89,9 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         if not kind.fields:
             raise invalid(f"A {kind.label} integration cannot be created by a form")
         given = integration_form.given(kind, form)
+        if form.get("do") == PREVIEW:
+            shown = integration_form.previews(kind, form, service.public_url)
+            return _form(viewer, kind, form, previews=shown)
         wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
         warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
         if kind.verification_field and production:
@@ -100,12 +113,16 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 
 def _form(
     viewer: Viewer, kind: IntegrationType, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
-    step: int = 1,
+    step: int = 1, previews: Sequence[Preview] = (),
 ) -> Response[str]:
-    hidden = {each.name for each in kind.fields if each.name in kind.secret_settings}
+    hidden, is_webhook = integration_form.hidden(kind), kind.type == WebhookIntegration.type
+    services = ready_made.all_() if is_webhook else {}
     return page(
         "integration_new.html", viewer, title=f"Add: {kind.label}", status_code=422 if errors else 200, kind=kind,
         values={name: value for name, value in values.items() if name not in hidden}, errors=errors or {}, step=step,
+        previews=previews, ready_made=services, ready=services.get(values.get("ready", "")),
+        names=NAMES if is_webhook else {}, filters=FILTERS,
+        unfolded=integration_form.unfolded(kind, values, errors or {}),
     )
 
 

@@ -1,4 +1,4 @@
-// What the pages do beyond HTML: times in the viewer's zone, confirmations, live updates, copying. All of it is optional:
+// What the pages do beyond HTML: times in the viewer's zone, confirmations, live updates, previews, copying. All of it is optional:
 // every page works without it.
 "use strict";
 
@@ -130,6 +130,39 @@ function watch() {
   window.addEventListener("pagehide", () => source.close());
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
+
+// ------------------------------------------------------------------------------------------------------ previews
+
+// A form with data-preview shows in that element what its preview button would, while somebody types.
+let previewTimer = 0;
+let previewAsked = 0;
+
+async function preview(form) {
+  const asked = ++previewAsked;
+  const fields = new URLSearchParams(new FormData(form));
+  fields.set("do", "preview");
+  try {
+    const answer = await fetch(form.action, { method: "POST", body: fields, headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const old = document.getElementById(form.dataset.preview);
+    if (asked !== previewAsked || !old) return;
+    const fresh = page.getElementById(old.id);
+    if (answer.ok && fresh) { replace(old, fresh); return; }
+    // While something cannot be accepted, the last preview stays, and says what it is.
+    const words = old.querySelector(".error") ?? old.insertBefore(document.createElement("p"), old.firstChild);
+    words.className = "error";
+    words.textContent = page.querySelector(".error")?.textContent ?? "";
+  } catch {
+    // The next change retries.
+  }
+}
+
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-preview]");
+  if (!form) return;
+  clearTimeout(previewTimer);
+  previewTimer = setTimeout(() => preview(form), 600);
+});
 
 // --------------------------------------------------------------------------------------------- copying and menus
 
