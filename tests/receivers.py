@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -69,7 +69,8 @@ class Receiver:
     """An HTTP server of its own thread. Answers `otherwise` unless something was queued for the path by `then`.
 
     `url(path)` is where to send; everything sent is in `requests`. `answers[path]` replaces `otherwise` for one path.
-    `record` may be replaced, by what need not keep everything; it is called on the receiver's own thread.
+    `record` may be replaced, by what need not keep everything; `judge`, by what answers each request by what is in it.
+    Both are called on the receiver's own thread.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -77,6 +78,7 @@ class Receiver:
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
         self.record: Callable[[Request], None] = self.requests.append
+        self.judge: Callable[[Request], Answer] = lambda request: request.answer
         self._queued: dict[str | None, deque[Answer]] = {}
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
@@ -182,8 +184,9 @@ class Receiver:
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        answer = self._next(path)
-        self.record(Request(method, path, headers, body, answer, datetime.now(UTC), time.monotonic()))
+        request = Request(method, path, headers, body, self._next(path), datetime.now(UTC), time.monotonic())
+        answer = self.judge(request)
+        self.record(replace(request, answer=answer))
         if answer.after:
             await asyncio.sleep(answer.after)
         if answer.how == "hang":

@@ -117,10 +117,12 @@ def _form(
 ) -> Response[str]:
     hidden, is_webhook = integration_form.hidden(kind), kind.type == WebhookIntegration.type
     services = ready_made.all_() if is_webhook else {}
+    ready = services.get(values.get("ready", ""))
     return page(
-        "integration_new.html", viewer, title=f"Add: {kind.label}", status_code=422 if errors else 200, kind=kind,
+        "integration_new.html", viewer, title=f"Add: {ready.name if ready else kind.label}",
+        status_code=422 if errors else 200, kind=kind,
         values={name: value for name, value in values.items() if name not in hidden}, errors=errors or {}, step=step,
-        previews=previews, ready_made=services, ready=services.get(values.get("ready", "")),
+        previews=previews, ready_made=services, ready=ready,
         names=NAMES if is_webhook else {}, filters=FILTERS,
         unfolded=integration_form.unfolded(kind, values, errors or {}),
     )

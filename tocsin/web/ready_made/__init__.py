@@ -11,7 +11,8 @@ import msgspec
 
 class ReadyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one service wants to be told. `address` shows what its addresses look like, `hint` says where to get one,
-    `source` is the vendor's description of the request; `settings` are those of the webhook, without its address.
+    `source` is the vendor's description of the request; `settings` are those of the webhook, without its address. What
+    is to be replaced in them begins with `YOUR-`, and is a secret.
     """
 
     name: str
