@@ -17,6 +17,7 @@ from tests import ready_made_receivers
 from tests.calls import alarm, attach_to_all, new_server
 from tests.ready_made_receivers import KEY, PATHS, refusing
 from tests.receivers import Receiver
+from tocsin.cli.demo_receivers import DemoReceivers
 from tocsin.domain.deliveries import Delivered, Failed
 from tocsin.domain.incidents import Notification
 from tocsin.domain.templates.names import EVENTS, samples
@@ -140,3 +141,12 @@ async def test_an_incident_with_a_hard_message_goes_through_the_service_to_the_r
     assert requests[0].json["embeds"][0]["description"].startswith('He said "no",')
     assert requests[0].json["embeds"][0]["url"].endswith(f"/incidents/{requests[0].headers['tocsin-incident']}")
     assert requests[0].headers["tocsin-severity"] == "critical"
+
+
+async def test_the_demo_s_discord_takes_what_is_ready_made(wires: Transports) -> None:
+    async with DemoReceivers().open() as receivers:
+        settings = WEBHOOK.parse({"webhook_url": receivers.discord_url, **SERVICES["discord"].settings})
+        for event in ("opened", "resolved"):
+            assert isinstance(await WEBHOOK.send(settings, notifications(event)[0], wires), Delivered)
+        assert (await receivers.wait_for("discord", "ongoing", "It is down")).text.startswith("Incident: timeout on")
+        assert (await receivers.wait_for("discord", "resolved")).text.startswith("Resolved: timeout on")

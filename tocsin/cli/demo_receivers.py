@@ -1,5 +1,5 @@
-"""The demo's receivers, on loopback: a webhook receiver, a mail server, stand-ins for Twilio and Slack, and a small
-site that can go down.
+"""The demo's receivers, on loopback: a webhook receiver, a mail server, stand-ins for Twilio, Slack and Discord, and a
+small site that can go down.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import click
 PATIENCE = 60.0
 """Seconds that a notification may take before the demo fails. It takes one to five on an idle machine."""
 
-Where = Literal["webhook", "mail", "sms", "slack"]
+Where = Literal["webhook", "mail", "sms", "slack", "discord"]
 Status = Literal["ongoing", "resolved"]
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\nWelcome\n"
 
 CHANNEL = "C1234567890"
@@ -51,11 +52,11 @@ class Arrival:
 
 
 class DemoReceivers:
-    """A webhook receiver, a mail server, and stand-ins for Twilio and Slack. `wait_for` waits for an arrival."""
+    """A webhook receiver, a mail server, stand-ins for Twilio, Slack and Discord. `wait_for` waits for an arrival."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
-        self.webhook_port = self.mail_port = self.api_port = 0
+        self.webhook_port = self.mail_port = self.api_port = self.discord_port = 0
         self._news = asyncio.Condition()
 
     @property
@@ -76,12 +77,18 @@ class DemoReceivers:
             "TOCSIN_SLACK_AUTHORIZE_URL": f"http://127.0.0.1:{self.api_port}/oauth/v2/authorize",
         }
 
+    @property
+    def discord_url(self) -> str:
+        """The address of a Discord webhook, for the ready-made one."""
+        return f"http://127.0.0.1:{self.discord_port}/api/webhooks/1234567890/of-the-demo"
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[DemoReceivers]:
         async with (
             listening(self._webhook) as self.webhook_port,
             listening(self._mail) as self.mail_port,
             listening(self._api) as self.api_port,
+            listening(self._discord) as self.discord_port,
         ):
             yield self
 
@@ -111,6 +118,17 @@ class DemoReceivers:
             payload = json.loads(request.body)
             text = f"{payload['incident_status']}: {payload['resource_name']}: {payload['incident_message']}"
             await self._arrived("webhook", payload["incident_status"], text)
+
+    async def _discord(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """https://docs.discord.com/developers/resources/webhook#execute-webhook, as much as an embed needs."""
+        while request := await _request(reader):
+            message = json.loads(request.body)
+            [embed] = message["embeds"]
+            if len(embed["title"]) > 256 or len(embed["description"]) > 4096 or not isinstance(embed["color"], int):
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                continue
+            writer.write(NO_CONTENT)
+            await self._arrived("discord", _status(embed["title"]), f"{embed['title']}: {embed['description']}")
 
     async def _mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """As much of SMTP (RFC 5321) as our client needs."""

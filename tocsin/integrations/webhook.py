@@ -150,25 +150,32 @@ class WebhookIntegration(IntegrationType):
     ) -> Outcome:
         if notification.event == "notice":
             return Suppressed("notices are for people")
-        method, url, payload = "POST", settings["webhook_url"], b""
-        if is_shaped(settings):
-            try:
-                known = values(notification, transports.public_url, settings.get("secrets", {}))
-                made = template(settings).render(known)
-            except Refused as refused:  # saved by a version that knew more
-                return Failed(f"Its templates cannot be used: {refused.message}", retry="twice")
-            method, url = made.method, made.url
-            if method != "GET":
-                payload = body(notification) if made.body is None else made.body
-            sent = {**headers(settings, notification, payload, content_type=made.content_type), **made.headers}
-        else:
-            payload = body(notification)
-            sent = headers(settings, notification, payload)
+        try:
+            method, url, payload, sent = request(settings, notification, transports.public_url)
+        except Refused as refused:  # saved by a version that knew more
+            return Failed(f"Its templates cannot be used: {refused.message}", retry="twice")
         try:
             answer = await transports.http.request(method, url, payload, sent)
         except Unreachable as error:
             return Failed(str(error), retry="never" if error.refused else "scheduled")
         return outcome(answer)
+
+
+def request(
+    settings: Mapping[str, Any], notification: Notification, public_url: str
+) -> tuple[str, str, bytes, dict[str, str]]:
+    """Method, URL, payload and headers for one notification. Raises `Refused` for templates that cannot be used."""
+    if not is_shaped(settings):
+        payload = body(notification)
+        return "POST", settings["webhook_url"], payload, headers(settings, notification, payload)
+    made = template(settings).render(values(notification, public_url, settings.get("secrets", {})))
+    payload = body(notification) if made.body is None else made.body
+    if made.method == "GET":
+        payload = b""
+    sent = headers(settings, notification, payload, content_type=made.content_type) | made.headers
+    if made.method == "GET":
+        del sent["Content-Type"]
+    return made.method, made.url, payload, sent
 
 
 def body(notification: Notification) -> bytes:

@@ -33,6 +33,7 @@ SHAPING = ("method", "headers", "secrets", "body", "text", "content_type")
 """The settings that shape a request, besides its URL. Without any, and without a template in the URL, there is nothing
 to compile.
 """
+_SHAPING = frozenset(SHAPING)
 JSON, PLAIN = "application/json", "text/plain; charset=utf-8"
 FORM = "application/x-www-form-urlencoded"
 
@@ -68,7 +69,7 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes | None
     content_type: str
 
@@ -94,7 +95,7 @@ class Template:
 
 def is_shaped(settings: Mapping[str, Any]) -> bool:
     """Whether settings have anything to compile."""
-    return has_templates(settings["webhook_url"]) or any(name in settings for name in SHAPING)
+    return not _SHAPING.isdisjoint(settings) or has_templates(settings["webhook_url"])
 
 
 def template(settings: Mapping[str, Any]) -> Template:
