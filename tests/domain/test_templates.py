@@ -71,6 +71,11 @@ def test_what_a_template_says(source: str, said: Any) -> None:
     assert type(value(source)) is type(said)
 
 
+def test_a_long_choice_is_no_deep_one() -> None:
+    others = "".join(f"{{%elif severity=='{number}'%}}{number}" for number in range(80))
+    assert value(f"{{% if event == 'x' %}}x{others}{{% else %}}none of them{{% endif %}}") == "none of them"
+
+
 def test_while_it_is_ongoing_there_is_no_end_and_no_duration() -> None:
     assert value("[{{ closed_at }}|{{ duration }}|{{ incident_duration }}]", "opened") == "[||]"
     assert value("{{ incident_duration }}", "opened") is None
