@@ -101,25 +101,29 @@ async def test_each_far_end_refuses_the_usual_seven_fields(name: str, wires: Tra
 @every_service
 def test_each_says_where_it_is_described_and_marks_what_is_to_be_replaced(name: str) -> None:
     service = SERVICES[name]
+    assert WEBHOOK.hears_acknowledgements({"webhook_url": service.webhook_url, **service.settings})
     assert service.hint.endswith((".", ")"))
     assert service.source.startswith("https://")
     assert all(value.startswith("YOUR-") for value in service.settings.get("secrets", {}).values())
     assert service.webhook_url or "…" in service.address or service.address.endswith("/message")
 
 
-async def test_what_was_opened_at_pagerduty_and_opsgenie_is_closed_there_when_it_is_over(
+async def test_what_was_opened_at_pagerduty_and_opsgenie_is_acknowledged_and_closed_there(
     wires: Transports, receiver: Receiver
 ) -> None:
     for name in ("pagerduty", "opsgenie"):
         judged(receiver, name)
         settings = WEBHOOK.parse(given(name, receiver))
-        for event in ("opened", "resolved"):
+        for event in ("opened", "acknowledged", "resolved"):
             await WEBHOOK.send(settings, notifications(event)[0], wires)
-    opened, resolved, made, closed = receiver.requests
-    assert (opened.json["event_action"], resolved.json["event_action"]) == ("trigger", "resolve")
-    assert opened.json["dedup_key"] == resolved.json["dedup_key"] == "INC123"
-    assert (made.path, made.json["alias"]) == ("/v2/alerts", "INC123")
-    assert closed.path == "/v2/alerts/INC123/close?identifierType=alias"
+    pagerduty, opsgenie = receiver.requests[:3], receiver.requests[3:]
+    assert [each.json["event_action"] for each in pagerduty] == ["trigger", "acknowledge", "resolve"]
+    assert {each.json["dedup_key"] for each in pagerduty} == {"INC123"}
+    assert [each.path for each in opsgenie] == [
+        "/v2/alerts", "/v2/alerts/INC123/acknowledge?identifierType=alias",
+        "/v2/alerts/INC123/close?identifierType=alias",
+    ]  # fmt: skip
+    assert opsgenie[0].json["alias"] == "INC123"
 
 
 async def test_an_incident_with_a_hard_message_goes_through_the_service_to_the_ready_made_one(

@@ -33,7 +33,8 @@ from tocsin.transports.smtp import Mailer
 
 WEBHOOK = WebhookIntegration()
 URL = "https://tocsin.example.com"
-OPENED, REMINDER, RESOLVED, TEST = samples(datetime(2024, 1, 1, 0, 12, 5, tzinfo=UTC), URL)
+SAMPLES = {each.event: each for each in samples(datetime(2024, 1, 1, 0, 12, 5, tzinfo=UTC), URL)}
+OPENED, RESOLVED = SAMPLES["opened"], SAMPLES["resolved"]
 NASTY = 'He said "no",\r\nand\tleft\\ {{ event }} & <b> 🔔 é%2F/../?#\u2028' + "x" * 1_900
 
 
@@ -297,6 +298,15 @@ def test_what_is_null_is_removed_and_what_is_left_out_stays() -> None:
     assert "method" not in WEBHOOK.parse({"method": "POST"}, stored)
     text = WEBHOOK.parse({"body": None, "text": "x"}, stored)
     assert (text["method"], text["text"]) == ("PUT", "x")
+
+
+def test_who_has_an_incident_is_told_to_those_whose_templates_speak_of_it() -> None:
+    by = {"body": {"text": "{{ event }}{% if acknowledged_by %} by {{ acknowledged_by }}{% endif %}"}}
+    assert WEBHOOK.hears_acknowledgements(settings(**by))
+    assert WEBHOOK.preview(settings(**by), SAMPLES["acknowledged"], URL).body == '{\n  "text": "acknowledged by Ann"\n}'
+    assert WEBHOOK.hears_acknowledgements(settings(url="https://example.com/{{ event == 'acknowledged' }}"))
+    assert not WEBHOOK.hears_acknowledgements(settings(body={"text": "{{ message }}"}))
+    assert not WEBHOOK.hears_acknowledgements(settings("https://example.com/acknowledged"))
 
 
 def test_a_preview_shows_what_is_sent_and_no_secret() -> None:

@@ -112,6 +112,11 @@ class WebhookIntegration(IntegrationType):
     def default_name(self, settings: Mapping[str, Any]) -> str:
         return str(settings["webhook_url"])
 
+    def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
+        """Only where its templates speak of it: the usual seven fields cannot say it."""
+        spoken = [settings.get(name) for name in ("webhook_url", "body", "text")]
+        return is_shaped(settings) and b"acknowledged" in msgspec.json.encode(spoken)
+
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return urls.read(_constant(settings["webhook_url"])).host
 

@@ -38,7 +38,7 @@ NAMES: Mapping[str, Name] = {
     "incident_duration": Name("whole seconds, a number; none while it is ongoing", TEXT_OF_NUMBER),
     "incident_message": Name("what is wrong, in up to 2,000 characters", MAX_MESSAGE_LENGTH),
     "message": Name("the same", MAX_MESSAGE_LENGTH),
-    "title": Name("the event, the type and the resource in one line", 2 * MAX_NAME_LENGTH + MAX_WORD_LENGTH),
+    "title": Name("the event, the type and the resource in one line", 3 * MAX_NAME_LENGTH + MAX_WORD_LENGTH),
     "event": Name(f"{', '.join(f'`{event}`' for event in EVENTS)}", MAX_WORD_LENGTH),
     "severity": Name("`critical`, `warning` or `info`", MAX_WORD_LENGTH),
     "incident_uuid": Name("`INC…`; none in a test", MAX_WORD_LENGTH),
@@ -47,6 +47,7 @@ NAMES: Mapping[str, Name] = {
     "closed_at": Name("a time; none while it is ongoing", TEXT_OF_TIME),
     "duration": Name("how long it lasted, in words; empty while it is ongoing", MAX_WORD_LENGTH),
     "delivery_uuid": Name("`DLV…`, the same for every attempt", MAX_WORD_LENGTH),
+    "acknowledged_by": Name("who has it, in the event `acknowledged`; none in others", MAX_NAME_LENGTH),
     "acknowledge_url": Name("where somebody can acknowledge it; none where that cannot be", MAX_URL_LENGTH),
 }
 
@@ -55,7 +56,8 @@ def values(notification: Notification, public_url: str, secrets: Mapping[str, st
     """What the names stand for. `public_url` is the installation's; `secrets` are the integration's own."""
     kind, resource = notification.incident_type[:MAX_NAME_LENGTH], notification.resource_name[:MAX_NAME_LENGTH]
     message = notification.message[:MAX_MESSAGE_LENGTH]
-    beginning = TITLES.get(notification.event, notification.event.capitalize())
+    by = notification.acknowledged_by and notification.acknowledged_by[:MAX_NAME_LENGTH]
+    beginning = f"{by} has it" if by else TITLES.get(notification.event, notification.event.capitalize())
     about = resource if notification.event == "test" else f"{kind} on {resource}"
     page = f"/incidents/{notification.incident_id}" if notification.incident_id else "/incidents"
     found: dict[str, Value] = {
@@ -76,6 +78,7 @@ def values(notification: Notification, public_url: str, secrets: Mapping[str, st
         "closed_at": notification.closed_at,
         "duration": "" if notification.duration is None else format_duration(notification.duration),
         "delivery_uuid": notification.delivery_id,
+        "acknowledged_by": by,
         "acknowledge_url": getattr(notification, "acknowledge_url", None),
         "omit": OMIT,
     }
@@ -104,4 +107,5 @@ def _sample(event: Event, now: datetime, public_url: str) -> Notification:
         'Request timeout after 30 seconds\nThe server said "busy"',
         started_at=began,
         closed_at=now if event == "resolved" else None,
+        acknowledged_by="Ann" if event == "acknowledged" else None,
     )
