@@ -26,11 +26,13 @@ from tocsin.actions import (
     projects,
     replays,
     servers,
+    silences,
     slack,
     tokens,
 )
 from tocsin.actions.base import ACTIONS, INSTALLATION, Actor
 from tocsin.actions.monitors import MonitorFields
+from tocsin.actions.silences import SilenceFields
 from tocsin.domain import discovery, ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
@@ -68,6 +70,7 @@ class House:
     monitor: UUID
     server: UUID
     incident: UUID
+    silence: UUID
     settings: Settings
 
 
@@ -76,6 +79,10 @@ Call = Callable[[Tx, Actor, House], Awaitable[Any]]
 
 def webhook() -> integrations.New:
     return integrations.new("Integrations::WebhookIntegration", {"webhook_url": "https://example.com/hook"}, None)
+
+
+def night() -> SilenceFields:
+    return SilenceFields(name="Night", ends_at=datetime.now(UTC) + timedelta(hours=8))
 
 
 async def settle(tx: Tx, house: House) -> UUID:
@@ -182,6 +189,10 @@ CALLS: dict[str, Call] = {
     "replays.stop": stop_replay,
     "servers.change_alerts": lambda tx, a, h: servers.change_alerts(tx, a, h.server, {"cpu": None}),
     "servers.delete": lambda tx, a, h: servers.delete(tx, a, h.server),
+    "silences.create": lambda tx, a, h: silences.create(tx, a, night()),
+    "silences.change": lambda tx, a, h: silences.change(tx, a, h.silence, SilenceFields(public=True)),
+    "silences.end": lambda tx, a, h: silences.end(tx, a, h.silence),
+    "silences.delete": lambda tx, a, h: silences.delete(tx, a, h.silence),
     "slack.begin": lambda tx, a, h: slack.begin(tx, a, h.vault, h.settings.slack, URL),
     "tokens.reveal": lambda tx, a, h: tokens.reveal(tx, a, h.vault),
     "tokens.rotate": lambda tx, a, h: tokens.rotate(tx, a, h.vault),
@@ -199,7 +210,7 @@ ELSEWHERE = {
 
 OF_OTHERS = {
     "projects.create", "projects.create_for", "members.join", "integrations.create",
-    "monitors.create", "slack.begin", "members.invite", "projects.rename",
+    "monitors.create", "silences.create", "slack.begin", "members.invite", "projects.rename",
     "tokens.rotate", "tokens.reveal", "projects.set_plan", "members.leave",
 }  # fmt: skip
 """What concerns the actor's own project, or none: a stranger who does it touches nothing of this one."""
@@ -232,10 +243,14 @@ async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
         await stored_servers.record(tx, [report], public_url=URL)
         server = UUID(str(await tx.fetchval("SELECT id FROM servers WHERE project_id = $1", made.id)))
         await attachments.attach(tx, owner, vault, SERVER, SERVER.public(server), uuid_of(first.id))
+        silence = await silences.create(tx, owner, night())
     async with pool.acquire() as tx:
         [opened] = await openings.open(tx, [OpenRequest(made.id, "Server", server, "disk", "full")], public_url=URL)
     ann, ben, cat = (people[name].id for name in ("ann", "ben", "cat"))
-    return House(vault, made.id, ann, ben, cat, first.id, second.id, monitor.id, server, opened.incident.id, settings)  # type: ignore[union-attr]
+    return House(
+        vault, made.id, ann, ben, cat, first.id, second.id, monitor.id, server, opened.incident.id,  # type: ignore[union-attr]
+        silence.id, settings,
+    )  # fmt: skip
 
 
 def table() -> dict[str, tuple[str, frozenset[str]]]:

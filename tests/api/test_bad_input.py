@@ -85,9 +85,10 @@ async def furnish(client: httpx.AsyncClient) -> dict[str, str]:
     webhook = await new_webhook(client, "http://127.0.0.1:9/", server)
     incident = (await opened(client, alarm(server))).json()["uuid"]
     delivery = (await client.get(f"/api/v1/incidents/{incident}/deliveries")).json()["data"][0]["uuid"]
+    silence = await client.post("/api/v1/silences", json={"silence": {"name": "x", "ends_at": "2099-01-01T00:00:00Z"}})
     return {
         "servers": server, "network_monitors": monitor, "integrations": webhook, "incidents": incident,
-        "deliveries": delivery,
+        "deliveries": delivery, "silences": silence.json()["uuid"],
     }  # fmt: skip
 
 

@@ -167,6 +167,16 @@ MONITOR_SHOWN = {
     **MONITOR, "interval": 60, "timeout": 30, "confirmations": 2, "expected_status": "2xx", "keyword": None,
     "paused": False, "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
+SILENCE_REQUEST = {
+    "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",
+    "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0", "duration": 7200, "timezone": "Europe/Vienna"},
+    "resources": ["SRV123", "NM123"],
+}  # fmt: skip
+SILENCE = {
+    "uuid": "SIL123", "state": "planned", **SILENCE_REQUEST, "ends_at": None, "integrations": None,
+    "incident_types": None, "severity": None, "public": False,
+    "next": [{"starts_at": "2099-01-04T01:00:00Z", "ends_at": "2099-01-04T03:00:00Z"}], **TIMES,
+}  # fmt: skip
 USER = {"email": "ada@example.com", "name": "Ada", **TIMES}
 PROJECT = {"uuid": "PRJ123", "name": "Production", "plan": "paid", "api_token": "tok_…", "is_current": True, **TIMES}
 
@@ -207,6 +217,16 @@ REQUESTS: dict[Operation, Named] = {
         "A port": {"network_monitor": {"url": "tcp://db.example.com:5432", "check_type": "tcp"}},
     },
     ("PATCH", "/api/v1/network_monitors/{uuid}"): {"Pause": {"network_monitor": {"paused": True}}},
+    ("POST", "/api/v1/silences"): {
+        "Every Sunday": {"silence": SILENCE_REQUEST},
+        "Everything, from now": {"silence": {"name": "Maintenance", "ends_at": "2099-01-01T02:00:00Z"}},
+        "Quiet hours": {"silence": {
+            "name": "Nights", "integrations": ["INT123"], "severity": "warning",
+            "recurrence": {"rrule": "FREQ=DAILY;BYHOUR=22;BYMINUTE=0;BYSECOND=0", "duration": 28800,
+                           "timezone": "Europe/Vienna"},
+        }},
+    },
+    ("PATCH", "/api/v1/silences/{uuid}"): {"Show it on status pages": {"silence": {"public": True}}},
     ("POST", "/api/v1/users"): {
         "In full": {"user": {"email": "ada@example.com", "name": "Ada", "password": "correct horse",
                              "password_confirmation": "correct horse", "first_website": "https://example.com"}},
@@ -309,6 +329,13 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("GET", "/api/v1/network_monitors/{uuid}"): {200: {"One": MONITOR_SHOWN}},
     ("PATCH", "/api/v1/network_monitors/{uuid}"): {
         200: {"Paused": {**MONITOR_SHOWN, "status": "paused", "paused": True}},
+    },
+    ("GET", "/api/v1/silences"): {200: {"One page": {"data": [SILENCE], "meta": META}}},
+    ("POST", "/api/v1/silences"): {201: {"Created": SILENCE}},
+    ("GET", "/api/v1/silences/{uuid}"): {200: {"One": SILENCE}},
+    ("PATCH", "/api/v1/silences/{uuid}"): {200: {"Changed": {**SILENCE, "public": True}}},
+    ("POST", "/api/v1/silences/{uuid}/end"): {
+        200: {"Ended": {**SILENCE, "state": "ended", "ends_at": "2099-01-01T00:00:00Z", "next": []}},
     },
     ("GET", "/api/v1/projects"): {200: {"A user's projects": [PROJECT]}},
     ("POST", "/api/v1/projects/{uuid}/switch"): {200: {"Switched": PROJECT}},

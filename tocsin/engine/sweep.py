@@ -1,4 +1,4 @@
-"""Housekeeping by the clock: dead engines, failing integrations, snoozes that end, old history."""
+"""Housekeeping by the clock: dead engines, failing integrations, snoozes that end, spans of silences, old history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
 from tocsin.storage.delivery import acknowledgements, counters, health, incidents, leases
-from tocsin.storage.notifying import summaries
+from tocsin.storage.notifying import silences, summaries
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
 
@@ -56,6 +56,7 @@ async def run(
     async def every_hour() -> None:
         async with pool.acquire() as tx, tx.transaction():
             await retention.ensure_partitions(tx)
+        await _while_any(pool, lambda tx: silences.extend(tx, BATCH))
         await retention.roll_up(pool)
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 

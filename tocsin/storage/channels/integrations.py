@@ -12,7 +12,7 @@ import msgspec
 
 from tocsin.domain import floods, ids
 from tocsin.storage.delivery import deliveries
-from tocsin.storage.notifying import blocked
+from tocsin.storage.notifying import blocked, silences
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 
@@ -187,6 +187,7 @@ async def update(
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
     """Delete an integration that `changing` has locked; its outstanding deliveries end as suppressed."""
     await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
+    await silences.forget_integration(tx, project_id, integration_id)
     await tx.execute(DELETE, project_id, integration_id)
 
 

@@ -18,7 +18,7 @@ from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import families
 from tocsin.storage.monitoring.families import Counted
-from tocsin.storage.notifying import dependencies, depends_on
+from tocsin.storage.notifying import dependencies, depends_on, silences
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -282,6 +282,7 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     await tx.execute(LOCK_STATE, monitor_id)
     await incidents.forget_resource(tx, project_id, monitor_id)
     await depends_on.forget(tx, project_id, NETWORK_MONITOR, monitor_id)
+    await silences.forget_resource(tx, project_id, monitor_id)
     await tx.execute(DELETE, monitor_id)
     return True
 

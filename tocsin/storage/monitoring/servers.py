@@ -21,7 +21,7 @@ from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.notifying import depends_on
+from tocsin.storage.notifying import depends_on, silences
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -387,6 +387,7 @@ async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
         return False
     await incidents.forget_resource(tx, project_id, server_id)
     await depends_on.forget(tx, project_id, SERVER, server_id)
+    await silences.forget_resource(tx, project_id, server_id)
     await tx.execute(DELETE, server_id)
     return True
 
