@@ -35,7 +35,10 @@ MOST = 0.020
 NO_PARAMETERS = frozenset({"request", "service", "data", "caller", "user_id", "viewer", "person"})
 TRIES = 40
 """How often what seems slow is asked again: beside other work the same step takes up to half as long again."""
-IDS = {"servers": ids.SERVER, "network_monitors": ids.MONITOR, "incidents": ids.INCIDENT, "deliveries": ids.DELIVERY}
+IDS = {
+    "servers": ids.SERVER, "network_monitors": ids.MONITOR, "incidents": ids.INCIDENT, "deliveries": ids.DELIVERY,
+    "silences": ids.SILENCE,
+}  # fmt: skip
 
 Head = list[tuple[bytes, bytes]]
 

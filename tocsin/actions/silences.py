@@ -194,7 +194,7 @@ async def end(tx: Tx, actor: Actor, key: UUID) -> tuple[Stored, Change | None]:
     before = await _locked(tx, actor, key)
     if before.state == "ended":
         return before, None
-    await stored.end(tx, actor.project_id, key)
+    await stored.end_now(tx, actor.project_id, key)
     return await existing(tx, actor, key), _change(before)
 
 

@@ -26,6 +26,7 @@ NAVIGATION = (
     ("/integrations", "Integrations"),
     ("/servers", "Servers"),
     ("/network_monitors", "Monitors"),
+    ("/silences", "Silences"),
     ("/settings", "Settings"),
 )
 
@@ -80,6 +81,9 @@ INCIDENT_RESOLVED = "Incident resolved. Everyone who was notified of it will be 
 INCIDENT_SNOOZED = "Snoozed: no notifications until then. If it is still ongoing, a reminder is sent."
 SNOOZE_WHEN = "Choose a time in the future, at most a year ahead."
 INCIDENT_OVER = "The incident is already resolved, so there is nothing to snooze."
+
+SILENCE_MADE = "{name} is a silence now. What lasts when it ends is told then."
+SILENCE_ENDED = "Ended. Who was not notified because of it is notified of what lasts."
 
 INTEGRATION_MADE = "{name} created. Attach it, then test it."
 INTEGRATION_DELETED = "{name} deleted. Its pending deliveries were cancelled."

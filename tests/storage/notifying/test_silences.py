@@ -148,7 +148,7 @@ async def test_ending_a_silence_ends_it_now_and_keeps_on_record_that_it_has_been
 ) -> None:
     new = await silences.create(tx, project.id, daily(now))
     async with tx.transaction():
-        await silences.end(tx, project.id, new)
+        await silences.end_now(tx, project.id, new)
         at = await tx.fetchval("SELECT now()")
     found = await silences.one(tx, project.id, new)
     assert found is not None
@@ -160,7 +160,7 @@ async def test_ending_a_silence_ends_it_now_and_keeps_on_record_that_it_has_been
 
 async def test_ending_a_silence_before_it_begins_leaves_nothing_of_it(tx: Any, project: Any, now: datetime) -> None:
     new = await silences.create(tx, project.id, once(now + HOUR, now + 2 * HOUR))
-    await silences.end(tx, project.id, new)
+    await silences.end_now(tx, project.id, new)
     found = await silences.one(tx, project.id, new)
     assert found is not None
     assert found.state == "ended"
@@ -185,7 +185,7 @@ async def test_whatever_happens_to_a_silence_has_what_waits_decided_anew(
     assert await is_due(tx, waiting)
     await silences.change(tx, project.id, new, daily(now, severity="info"))
     assert await is_due(tx, waiting)
-    await silences.end(tx, project.id, new)
+    await silences.end_now(tx, project.id, new)
     assert await is_due(tx, waiting)
     await silences.delete(tx, project.id, new)
     assert await is_due(tx, waiting)

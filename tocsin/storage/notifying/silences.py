@@ -220,7 +220,7 @@ async def change(tx: Tx, project_id: UUID, silence_id: UUID, wanted: Silence) ->
     await _rewrite(tx, project_id, silence_id, wanted.rule)
 
 
-async def end(tx: Tx, project_id: UUID, silence_id: UUID) -> None:
+async def end_now(tx: Tx, project_id: UUID, silence_id: UUID) -> None:
     """End a silence now; what waits for its turn is decided anew."""
     await tx.execute(END, project_id, silence_id)
     found = await one(tx, project_id, silence_id)
@@ -249,7 +249,7 @@ async def forget_integration(tx: Tx, project_id: UUID, integration_id: UUID) -> 
 async def _forget(tx: Tx, owner: Owner, project_id: UUID, one_key: UUID) -> None:
     for row in await tx.fetch(WITHOUT[owner], project_id, one_key):
         if row["empty"] and row["goes_on"]:
-            await end(tx, project_id, key(row["id"]))
+            await end_now(tx, project_id, key(row["id"]))
 
 
 async def spans_over(tx: Tx, project_id: UUID, resource_id: UUID, start: datetime, end: datetime) -> list[ScopedSpan]:

@@ -18,7 +18,7 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages, monitor_form
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
-from tocsin.web.pages import attachments
+from tocsin.web.pages import attachments, silence
 from tocsin.web.pages.network_monitors import STATES, short_name
 from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, chosen
 from tocsin.web.render import page
@@ -53,6 +53,7 @@ async def _page(
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
+        silences = await silence.of_resource(tx, viewer.project_id, found.id)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=start, end=now, over=shown.label,
         zone=viewer.zone, words=milliseconds, means=shown.mean_of,
@@ -64,7 +65,7 @@ async def _page(
         monitor=found, current_status=STATES[found.status], chart_now=chart, **shown.context(),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
-        incidents=past[:MAX_INCIDENTS], recipients=recipients,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
