@@ -48,7 +48,7 @@ async def list_(
         days = two_weeks(await _entries(tx, viewer, now), viewer.zone, now) if number == 1 else []
     return page(
         "silences.html", viewer, title="Silences", groups=groups, number=number, more=more, days=days,
-        none=not any(rows for *_, rows in groups),
+        empty=not any(rows for *_, rows in groups),
     )
 
 
