@@ -70,7 +70,7 @@ async def test_a_silence_is_made_changed_ended_and_deleted_by_form(
     await page.get_by_label("From").fill("2031-01-05T02:00")
     await page.get_by_label("To", exact=True).fill("2031-01-05T01:00")
     await page.get_by_label("Repeat", exact=True).select_option("Every day")
-    await page.get_by_text("What is silent: everything").click()
+    await page.get_by_text("About what: everything").click()
     await page.locator(f"input[value={monitor}]").check()
     await page.get_by_role("button", name="Create silence").click()
     await expect(page.locator("#to-error")).to_have_text("must be after the beginning")

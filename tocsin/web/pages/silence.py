@@ -37,11 +37,12 @@ def link(silence_id: UUID) -> str:
 
 
 async def of_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> dict[str, Any]:
-    """What silences it now, and the first that will, for `silence_list` in `silence_parts.html`."""
+    """What silences it now and will next, each silence once, for `silence_list` in `silence_parts.html`."""
     now = datetime.now(UTC)
     spans = await stored.spans_over(tx, project_id, resource_id, now, now + HORIZON)
-    spans.sort(key=lambda span: span.starts_at)
-    shown = [(span, link(span.silence_id), span.starts_at <= now) for span in spans]
+    first = {span.silence_id: span for span in sorted(spans, key=lambda span: span.starts_at, reverse=True)}
+    coming = sorted(first.values(), key=lambda span: span.starts_at)
+    shown = [(span, link(span.silence_id), span.starts_at <= now) for span in coming]
     return {"spans": shown[:MAX_COMING], "more": max(0, len(shown) - MAX_COMING)}
 
 
