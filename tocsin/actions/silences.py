@@ -15,7 +15,7 @@ from tocsin.actions.base import Actor, Change, action
 from tocsin.domain import ids, names, silences
 from tocsin.domain.errors import Detail, forbidden_state, invalid, invalid_field, not_found
 from tocsin.domain.resources.base import kinds
-from tocsin.domain.silences import Recurring, Rule
+from tocsin.domain.silences import Recurring, Rule, Span
 from tocsin.storage.notifying import scope
 from tocsin.storage.notifying import silences as stored
 from tocsin.storage.notifying.silences import Silence, Stored
@@ -68,8 +68,7 @@ def wanted(given: SilenceFields, before: Silence | None, now: datetime) -> Silen
     """
     rule = _rule(given, before, now)
     if before is None or rule != before.rule:
-        silences.check(rule)
-        _check_future(rule, now)
+        _check_future(rule, silences.check(rule), now)
     return Silence(
         name=_name(given, before),
         rule=rule,
@@ -104,15 +103,13 @@ def _moment(field: str, at: Any) -> datetime:
     return moment
 
 
-def _check_future(rule: Rule, now: datetime) -> None:
+def _check_future(rule: Rule, first: Span, now: datetime) -> None:
     if rule.ends_at is not None and rule.ends_at <= now:
         raise invalid_field("ends_at", "must be in the future")
     if rule.recurrence is None:
         return
-    coming = silences.next_spans(rule, now, 1)
-    if not coming:
+    if first.ends_at <= now and not silences.next_spans(rule, now, 1):
         raise invalid_field("recurrence.rrule", "must have a span that is still to come")
-    first = silences.next_spans(rule, rule.starts_at, 1)[0]
     if rule.ends_at is not None and (rule.ends_at - first.starts_at).total_seconds() <= rule.recurrence.duration:
         raise invalid_field(
             "ends_at", "must be after the first span, since it ends the recurrence; leave it out to have no end"

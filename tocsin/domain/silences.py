@@ -88,8 +88,8 @@ def _includes(limited: Collection[object] | None, one: object) -> bool:
     return limited is None or one in limited
 
 
-def check(rule: Rule) -> None:
-    """Raises `Refused` (422), naming the field that cannot be accepted."""
+def check(rule: Rule) -> Span:
+    """Its first span. Raises `Refused` (422), naming the field that cannot be accepted."""
     for name, at in (("starts_at", rule.starts_at), ("ends_at", rule.ends_at)):
         if at is not None and not FIRST_YEAR <= at.year < LAST_YEAR:
             raise invalid_field(name, f"must be a time between {FIRST_YEAR} and {LAST_YEAR}")
@@ -98,11 +98,11 @@ def check(rule: Rule) -> None:
     if rule.recurrence is None:
         if rule.ends_at is None:
             raise invalid_field("ends_at", "is required where there is no recurrence")
-        return
-    _check_recurrence(rule, rule.recurrence)
+        return Span(rule.starts_at, rule.ends_at)
+    return _checked_recurrence(rule, rule.recurrence)
 
 
-def _check_recurrence(rule: Rule, recurrence: Recurring) -> None:
+def _checked_recurrence(rule: Rule, recurrence: Recurring) -> Span:
     zone = ZoneInfo(zones.checked(recurrence.timezone, "recurrence.timezone"))
     if not MIN_DURATION <= recurrence.duration <= MAX_DURATION:
         raise invalid_field("recurrence.duration", f"must be {MIN_DURATION} to {MAX_DURATION:,} seconds")
@@ -123,8 +123,10 @@ def _check_recurrence(rule: Rule, recurrence: Recurring) -> None:
             raise invalid_field("recurrence.duration", "must not be longer than the time from one span to the next")
     if parsed.count is not None and len(recurrences.counted(parsed, first)) < parsed.count:
         raise invalid_field("recurrence.rrule", "must have happened COUNT times in five years; UNTIL has no such limit")
-    if not next_spans(rule, rule.starts_at, 1):
+    coming = next_spans(rule, rule.starts_at, 1)
+    if not coming:
         raise invalid_field("recurrence.rrule", "never happens, from starts_at, in the five years that follow")
+    return coming[0]
 
 
 def spans(rule: Rule, start: datetime, end: datetime) -> list[Span]:
