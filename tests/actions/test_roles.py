@@ -19,6 +19,7 @@ from tests.service import new_project
 from tocsin.actions import (
     attachments,
     deliveries,
+    drills,
     incidents,
     integrations,
     members,
@@ -153,10 +154,14 @@ CALLS: dict[str, Call] = {
     "attachments.detach": lambda tx, a, h: attachments.detach(
         tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.webhook)
     ),
+    "attachments.change": lambda tx, a, h: attachments.change(
+        tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.webhook), {"after": 60}
+    ),
     "attachments.attach_all": lambda tx, a, h: attachments.attach_all(tx, a, h.vault, h.webhook),
     "attachments.stop_attach_all": lambda tx, a, h: attachments.stop_attach_all(tx, a, h.vault, h.webhook),
     "deliveries.redeliver": redeliver,
     "incidents.resolve": lambda tx, a, h: incidents.resolve(tx, a, h.incident, by="Ann"),
+    "drills.begin": lambda tx, a, h: drills.begin(tx, a, uuid_of_server(h), None, URL),
     "incidents.acknowledge": lambda tx, a, h: incidents.acknowledge(tx, a, h.vault, h.incident),
     "incidents.unacknowledge": take_back,
     "incidents.snooze": lambda tx, a, h: incidents.snooze(tx, a, h.incident, datetime.now(UTC) + timedelta(hours=1)),

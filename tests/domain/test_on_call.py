@@ -31,7 +31,10 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)
 
 
-def weekly(*integrations: UUID, anchor: datetime = utc(2026, 6, 1, 7), **more: object) -> Schedule:
+JUNE = utc(2026, 6, 1, 7)
+
+
+def weekly(*integrations: UUID, anchor: datetime = JUNE, **more: object) -> Schedule:
     return Schedule("Europe/Vienna", "weekly", "MO 09:00", integrations or (ANN, BOB, CARL), anchor, **more)  # type: ignore[arg-type]
 
 

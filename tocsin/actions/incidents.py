@@ -94,7 +94,7 @@ async def acknowledge(
 @action("took back acknowledgement")
 async def unacknowledge(tx: Tx, actor: Actor, key: UUID) -> tuple[Incident, Change | None]:
     """Nobody has it any more: what was called off is due again. Raises `Refused` (404; 422 if it is resolved)."""
-    incident = await acknowledgements.take_back(tx, actor.project_id, key)
+    incident = await acknowledgements.take_back(tx, actor.project_id, key, await _name(tx, actor))
     if incident is not None:
         return incident, _change(incident)
     incident = await _existing(tx, actor, key)

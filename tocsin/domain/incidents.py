@@ -19,7 +19,9 @@ AT_ONCE = 250
 """Incidents after which the event loop gets a turn: about 10 ms."""
 
 CLOCK = "clock"
-WARNINGS = frozenset({CLOCK})
+DRILL = "drill"
+"""The type of a fire drill: it goes through everything, restarts nothing, and everybody is asked to acknowledge it."""
+WARNINGS = frozenset({CLOCK, DRILL})
 """Types of incident that are only warnings: nothing has failed that a restart could fix."""
 
 

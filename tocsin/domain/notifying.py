@@ -16,7 +16,7 @@ import msgspec
 from tocsin.domain import hours, on_call
 from tocsin.domain.attachments import Attachment
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.domain.incidents import at_least, format_duration
+from tocsin.domain.incidents import DRILL, at_least, format_duration
 from tocsin.domain.silences import ScopedSpan
 
 ASKING = timedelta(seconds=5)
@@ -151,7 +151,10 @@ def _never(telling: Telling, to: Candidate, occasion: Occasion, again: bool) -> 
         return Never("not attached")
     if to.unusable is not None:
         return Never(to.unusable)
-    if attachment.incident_types is not None and occasion.type not in attachment.incident_types:
+    drill = occasion.type == DRILL
+    if drill and not to.repeatable:
+        return Never("a drill restarts nothing")
+    if not drill and attachment.incident_types is not None and occasion.type not in attachment.incident_types:
         return Never(f"only {', '.join(attachment.incident_types)}")
     if attachment.severity is not None and not at_least(occasion.severity, attachment.severity):
         return Never(f"only {attachment.severity}{'' if attachment.severity == 'critical' else ' or worse'}")

@@ -11,7 +11,7 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import acknowledgements, counters, health, incidents, leases
+from tocsin.storage.delivery import acknowledgements, counters, drills, health, incidents, leases
 from tocsin.storage.notifying import silences, summaries
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
@@ -51,6 +51,7 @@ async def run(
 
     async def every_minute() -> None:
         await _while_any(pool, lambda tx: health.disable_failing(tx, BATCH))
+        await _while_any(pool, lambda tx: drills.end_over(tx, BATCH))
         await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
 
     async def every_hour() -> None:

@@ -24,7 +24,7 @@ from tocsin.domain.deliveries import (
     Suppressed,
 )
 from tocsin.domain.errors import forbidden_state, invalid_field
-from tocsin.domain.incidents import WARNINGS, Notification
+from tocsin.domain.incidents import DRILL, WARNINGS, Notification
 from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import restarts
 from tocsin.storage.channels.integrations import Sendable
@@ -259,6 +259,8 @@ async def _refusal_reason(
     if reason := situation.objection():
         return Suppressed(reason)
     types = settings.get("incident_types")
+    if situation.type == DRILL:
+        return Suppressed("a drill restarts nothing")
     if types is not None and situation.type not in types:
         return Suppressed(f"{situation.type} is not among this integration's incident_types; nothing was restarted")
     if types is None and situation.type in WARNINGS:

@@ -15,8 +15,8 @@ NOBODY = "'00000000-0000-0000-0000-000000000000'"
 TABLES = "silences, silence_spans"
 
 STATEMENTS = {
-    "spans over": (silences.OVER, [NOBODY, NOBODY, "now()", "now()"]),
-    "rules": (silences.RULES, [NOBODY, NOBODY, "now()", "now()"]),
+    "spans over": (silences.OVER, [NOBODY, NOBODY, "now()", "now()", "NULL"]),
+    "rules": (silences.RULES, [NOBODY, NOBODY, "now()", "now()", "NULL"]),
     "due": (silences.DUE, ["500", "'15 d'"]),
     "insert spans": (silences.INSERT_SPANS, ["'{}'", "'{}'", "'{}'"]),
     "forget spans": (silences.FORGET_SPANS, [NOBODY]),

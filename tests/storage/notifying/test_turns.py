@@ -83,7 +83,7 @@ async def test_an_acknowledgement_calls_off_what_waits_and_taken_back_it_is_due_
     called_off = ("opened", "suppressed", "acknowledged by Ann before its turn")
     assert await told(world, later) == [called_off]
     async with world.pool.acquire() as tx, tx.transaction():
-        assert await acknowledgements.take_back(tx, world.project_id, opened.incident.id)
+        assert await acknowledgements.take_back(tx, world.project_id, opened.incident.id, "Bob")
     await world.decide()
     assert [status for _, status, _ in await told(world, later)] == ["suppressed", "pending"]
     await world.decide(later=601)

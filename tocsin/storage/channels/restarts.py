@@ -57,11 +57,14 @@ ORDER BY sent_at DESC
 """
 
 SITUATION = """
-SELECT i.closed_at, i.snoozed_at, i.snooze_until, i.created_at, i.type, now() AS now,
+SELECT i.closed_at, i.snoozed_at, i.snooze_until,
+       i.created_at + make_interval(secs => coalesce(a.after, 0)) AS created_at, i.type, now() AS now,
        o.redelivery_of IS NOT NULL AS ordered, o.created_at AS ordered_at,
        EXISTS (SELECT FROM restarts r WHERE r.incident_id = o.incident_id AND r.integration_id = o.integration_id
                  AND r.delivery_id <> o.id AND r.sent_at IS NOT NULL) AS had_one
-FROM outstanding o JOIN incidents i ON i.id = o.incident_id WHERE o.id = $1
+FROM outstanding o JOIN incidents i ON i.id = o.incident_id
+LEFT JOIN attachments a ON a.resource_id = i.resource_id AND a.integration_id = o.integration_id
+WHERE o.id = $1
 """
 
 MARK_SENT = "UPDATE restarts SET sent_at = now(), reached = $2, boot_id = $3 WHERE delivery_id = $1 RETURNING true"
@@ -120,7 +123,10 @@ RESTART_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The state of a delivery's incident. `ordered`: a person sent it again; `had_one`: it had a restart before."""
+    """The state of a delivery's incident. `ordered`: a person sent it again; `had_one`: it had a restart before.
+
+    `created_at` is when it became this integration's matter: `after` its beginning, as its attachment says.
+    """
 
     closed_at: datetime | None
     snoozed_at: datetime | None

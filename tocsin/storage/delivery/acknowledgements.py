@@ -6,9 +6,10 @@ Rows in `ongoing` are locked before incidents and deliveries, as in a resolve an
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from tocsin.domain.incidents import Incident
+from tocsin.domain.incidents import DRILL, Incident
 from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry
@@ -34,6 +35,16 @@ WHERE id = $1 AND project_id = $2 AND closed_at IS NULL AND acknowledged_at IS N
 RETURNING {INCIDENT}
 """
 
+NOTE = """
+INSERT INTO acknowledgements (incident_id, project_id, at, by_whom, until, taken_back)
+VALUES ($1, $2, now(), $3, $4, $5)
+"""
+
+OF_INCIDENT = """
+SELECT at, by_whom, until, taken_back FROM acknowledgements WHERE incident_id = $1 AND project_id = $2
+ORDER BY at LIMIT $3
+"""
+
 # Those whose latest telling was called off, and that have none under way.
 CALLED_OFF = """
 SELECT DISTINCT f.integration_id, f.event FROM finished f
@@ -49,28 +60,45 @@ FROM (SELECT * FROM ongoing WHERE rearm_at <= now() ORDER BY rearm_at LIMIT $1 F
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 """
 
+RAN_OUT = "the clock"
+"""Who takes back an acknowledgement that has run out."""
+MOST = 200
+
+
+class Entry(NamedTuple):
+    """Somebody acknowledged an incident, or took that back."""
+
+    at: datetime
+    by: str
+    until: datetime | None
+    taken_back: bool
+
 
 async def acknowledge(
     tx: Tx, project_id: UUID, incident_id: UUID, by: str, until: datetime | None
 ) -> tuple[Incident, list[UUID]] | None:
     """Record who has an ongoing incident (until then, or until it is resolved), and call off what waits to tell of it.
 
-    Returns it, and the integrations that were told of it; None where it is not ongoing.
+    Of a drill nothing is called off: everybody is asked to acknowledge it. Returns it, and the integrations that were
+    told of it; None where it is not ongoing.
     """
     recipients = await tx.fetchval(LOCK, incident_id, project_id, until)
     row = await tx.fetchrow(ACKNOWLEDGE, incident_id, project_id, by, until)
     if row is None:
         return None
-    await deliveries.call_off(tx, incident_id, f"acknowledged by {by}")
+    await tx.execute(NOTE, incident_id, project_id, by, until, False)
+    if row["type"] != DRILL:
+        await deliveries.call_off(tx, incident_id, f"acknowledged by {by}")
     return incidents.of_row(row), [key(each) for each in recipients or ()]
 
 
-async def take_back(tx: Tx, project_id: UUID, incident_id: UUID) -> Incident | None:
+async def take_back(tx: Tx, project_id: UUID, incident_id: UUID, by: str) -> Incident | None:
     """Nobody has it any more: what was called off is due again. None where it is not ongoing and acknowledged."""
     await tx.execute(LOCK, incident_id, project_id, None)
     row = await tx.fetchrow(TAKE_BACK, incident_id, project_id)
     if row is None:
         return None
+    await tx.execute(NOTE, incident_id, project_id, by, None, True)
     called_off = await tx.fetch(CALLED_OFF, incident_id)
     await queue.hold(
         tx, [HeldEntry(key(each["integration_id"]), incident_id, each["event"], TO_BE_DECIDED) for each in called_off]
@@ -83,7 +111,7 @@ async def rearm(tx: Tx, limit: int) -> int:
     rows = await tx.fetch(RUN_OUT, limit)
     for row in rows:
         incident_id = key(row["id"])
-        await take_back(tx, key(row["project_id"]), incident_id)
+        await take_back(tx, key(row["project_id"]), incident_id, RAN_OUT)
         waiting = await deliveries.outstanding_openings(tx, [incident_id])
         note = f"{row['acknowledged_by']} had it until now"
         await queue.hold(
@@ -95,3 +123,8 @@ async def rearm(tx: Tx, limit: int) -> int:
             ],
         )
     return len(rows)
+
+
+async def of_incident(tx: Tx, project_id: UUID, incident_id: UUID) -> list[Entry]:
+    """Who has had it, oldest first."""
+    return [Entry(*row.values()) for row in await tx.fetch(OF_INCIDENT, incident_id, project_id, MOST)]

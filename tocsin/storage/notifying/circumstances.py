@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tocsin.domain import hours, notifying
 from tocsin.domain.attachments import Attachment
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.domain.incidents import Incident
+from tocsin.domain.incidents import DRILL, Incident
 from tocsin.domain.notifying import Candidate, Occasion, Parents
 from tocsin.domain.silences import ScopedSpan
 from tocsin.storage.notifying import blocked, dependencies, on_call, silences
@@ -55,7 +55,7 @@ class Circumstances:
     parents: Mapping[UUID, ParentState]
     children: Mapping[UUID, Sequence[tuple[UUID, str]]]
     silenced_projects: Collection[UUID]
-    _spans: dict[tuple[UUID, datetime, datetime], list[ScopedSpan]] = field(default_factory=dict)
+    _spans: dict[tuple[UUID, datetime, datetime, tuple[UUID, ...]], list[ScopedSpan]] = field(default_factory=dict)
 
     def candidate(self, integration_id: UUID, resource_id: UUID) -> Candidate | None:
         """The integration as it is attached to that resource; None if it does not exist."""
@@ -70,6 +70,8 @@ class Circumstances:
     def occasion(self, incident: Incident, told: Collection[UUID]) -> Occasion:
         until = incident.acknowledged_until
         acknowledged = incident.acknowledged_by if until is None or until > self.now else None
+        if incident.type == DRILL:  # everybody is asked
+            acknowledged = None
         children = self.children.get(incident.resource_id, ()) if incident.type in REACHABILITY else ()
         return Occasion(
             type=incident.type,
@@ -88,7 +90,8 @@ class Circumstances:
             return []
         after = to.attachment.after if to.attachment else 0
         end = max(self.now, incident.created_at + timedelta(seconds=after)) + A_MOMENT
-        asked = incident.resource_id, incident.created_at, end
+        concerned = (to.id, *sorted(notifying.members(to.schedule)))
+        asked = incident.resource_id, incident.created_at, end, concerned
         if asked not in self._spans:
             known = silences.spans_over if end < datetime.now(UTC) + WRITTEN_DOWN else silences.computed_spans
             self._spans[asked] = await known(tx, incident.project_id, *asked)

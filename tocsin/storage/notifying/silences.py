@@ -140,16 +140,17 @@ FROM (
         ) p
         WHERE n.resources @> ARRAY[$2::uuid] AND p.project_id = $1
     ) found
-    ORDER BY upper(span) DESC LIMIT {MOST}
 ) f
 CROSS JOIN LATERAL (SELECT * FROM silences WHERE id = f.silence_id LIMIT 1) s
-ORDER BY upper(f.span) DESC
+WHERE $5::uuid[] IS NULL OR s.integrations IS NULL OR s.integrations && $5
+ORDER BY upper(f.span) DESC LIMIT {MOST}
 """
 
 RULES = f"""
 SELECT s.id, {WANTED} FROM silences s
 WHERE s.project_id = $1 AND (s.resources IS NULL OR s.resources @> ARRAY[$2::uuid])
   AND s.starts_at < $4 AND (s.ends_at IS NULL OR s.ends_at > $3) AND (s.over_at IS NULL OR s.over_at > $3)
+  AND ($5::uuid[] IS NULL OR s.integrations IS NULL OR s.integrations && $5)
 ORDER BY s.id DESC LIMIT {MOST_COMPUTED}
 """
 
@@ -252,20 +253,26 @@ async def _forget(tx: Tx, owner: Owner, project_id: UUID, one_key: UUID) -> None
             await end_now(tx, project_id, key(row["id"]))
 
 
-async def spans_over(tx: Tx, project_id: UUID, resource_id: UUID, start: datetime, end: datetime) -> list[ScopedSpan]:
+async def spans_over(
+    tx: Tx, project_id: UUID, resource_id: UUID, start: datetime, end: datetime,
+    integrations: Sequence[UUID] | None = None,
+) -> list[ScopedSpan]:  # fmt: skip
     """The spans that overlap [start, end) of silences that include that resource, newest-ending first.
 
-    As far as spans are written down: `HORIZON` from now. Of more than `MOST`, those that end last.
+    With `integrations`, without silences that are limited to others. As far as spans are written down: `HORIZON` from
+    now. Of more than `MOST`, those that end last.
     """
-    return [_span(row) for row in await tx.fetch(OVER, project_id, resource_id, start, end)]
+    rows = await tx.fetch(OVER, project_id, resource_id, start, end, integrations)
+    return [_span(row) for row in rows]
 
 
 async def computed_spans(
-    tx: Tx, project_id: UUID, resource_id: UUID, start: datetime, end: datetime
-) -> list[ScopedSpan]:
+    tx: Tx, project_id: UUID, resource_id: UUID, start: datetime, end: datetime,
+    integrations: Sequence[UUID] | None = None,
+) -> list[ScopedSpan]:  # fmt: skip
     """As `spans_over`, at any time, from the rules."""
     found: list[ScopedSpan] = []
-    for number, row in enumerate(await tx.fetch(RULES, project_id, resource_id, start, end), 1):
+    for number, row in enumerate(await tx.fetch(RULES, project_id, resource_id, start, end, integrations), 1):
         if number % AT_ONCE == 0:
             await asyncio.sleep(0)
         each = _silence(row)

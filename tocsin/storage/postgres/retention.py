@@ -147,7 +147,8 @@ async def drop_old(pool: asyncpg.Pool, *, raw_days: int, days: int) -> None:
             (FINISHED, days), (INCIDENTS, days),
         ):  # fmt: skip
             await _drop_before(connection, split, now - timedelta(days=keep))
-        await _delete(connection, "audit", f"at < '{(now - timedelta(days=days)).isoformat()}'")
+        for table in ("audit", "acknowledgements"):
+            await _delete(connection, table, f"at < '{(now - timedelta(days=days)).isoformat()}'")
 
 
 async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, cutoff: datetime) -> None:
