@@ -210,7 +210,7 @@ async def test_a_silence_that_is_ended_lets_go_of_what_it_held(world: World) -> 
     await world.open("cpu")
     await world.decide()
     async with world.pool.acquire() as tx, tx.transaction():
-        await silences.end(tx, world.project_id, made)
+        await silences.end_now(tx, world.project_id, made)
     await world.decide()
     assert await told(world, hook) == [("opened", "pending", None)]
 
