@@ -24,6 +24,7 @@ from tocsin.actions import (
     integrations,
     members,
     monitors,
+    on_call,
     projects,
     replays,
     servers,
@@ -38,14 +39,17 @@ from tocsin.domain import discovery, ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.replays import Selection
+from tocsin.domain.on_call import Override
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts import members as stored_members
+from tocsin.storage.channels import integrations as stored_integrations
 from tocsin.storage.delivery import acknowledgements, openings
 from tocsin.storage.delivery import replays as stored_replays
 from tocsin.storage.monitoring import servers as stored_servers
 from tocsin.storage.monitoring.servers import Report
+from tocsin.storage.notifying import on_call as stored_on_call
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.storage.postgres.secrets import Vault
 
@@ -84,6 +88,36 @@ def webhook() -> integrations.New:
 
 def night() -> SilenceFields:
     return SilenceFields(name="Night", ends_at=datetime.now(UTC) + timedelta(hours=8))
+
+
+async def stored_schedule(tx: Tx, house: House) -> UUID:
+    """An on-call schedule with the webhook on duty."""
+    settings = {"timezone": "UTC", "rotation": "none", "integrations": [uuid_of(house.webhook)]}
+    made = await stored_integrations.create(
+        tx, house.vault, house.project_id, "Integrations::OnCallIntegration", stored_integrations.Facts(True, True),
+        name="On call", settings=settings, secret=(),
+    )  # fmt: skip
+    return made.id
+
+
+def tomorrow(house: House) -> Override:
+    at = datetime.now(UTC) + timedelta(days=1)
+    return Override(house.webhook, at, at + timedelta(hours=1))
+
+
+async def take_over(tx: Tx, actor: Actor, house: House) -> Any:
+    made = await stored_schedule(tx, house)
+    return await on_call.add_override(tx, actor, house.vault, made, tomorrow(house))
+
+
+async def take_over_and_back(tx: Tx, actor: Actor, house: House) -> Any:
+    made = await stored_schedule(tx, house)
+    override = await stored_on_call.add_override(tx, house.project_id, made, tomorrow(house))
+    return await on_call.delete_override(tx, actor, house.vault, made, override.id)
+
+
+async def change_calendar(tx: Tx, actor: Actor, house: House) -> Any:
+    return await on_call.rotate_feed(tx, actor, house.vault, await stored_schedule(tx, house))
 
 
 async def settle(tx: Tx, house: House) -> UUID:
@@ -173,6 +207,9 @@ CALLS: dict[str, Call] = {
     "integrations.test": lambda tx, a, h: integrations.test(tx, a, h.vault, h.webhook, URL),
     "integrations.rotate_secret": lambda tx, a, h: integrations.rotate_secret(tx, a, h.vault, h.webhook),
     "integrations.enable": lambda tx, a, h: integrations.enable(tx, a, h.vault, h.disabled),
+    "on_call.add_override": take_over,
+    "on_call.delete_override": take_over_and_back,
+    "on_call.rotate_feed": change_calendar,
     "members.invite": lambda tx, a, h: members.invite(tx, a, "new@example.com", "reader"),
     "members.withdraw": withdraw,
     "members.join": join,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -31,11 +32,9 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)
 
 
-JUNE = utc(2026, 6, 1, 7)
-
-
-def weekly(*integrations: UUID, anchor: datetime = JUNE, **more: object) -> Schedule:
-    return Schedule("Europe/Vienna", "weekly", "MO 09:00", integrations or (ANN, BOB, CARL), anchor, **more)  # type: ignore[arg-type]
+def weekly(*integrations: UUID, anchor: datetime | None = None, **more: Any) -> Schedule:
+    anchor = anchor or utc(2026, 6, 1, 7)
+    return Schedule("Europe/Vienna", "weekly", "MO 09:00", integrations or (ANN, BOB, CARL), anchor, **more)
 
 
 def clock_minutes(zone: ZoneInfo, start: datetime, end: datetime) -> dict[datetime, datetime]:

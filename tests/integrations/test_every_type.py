@@ -36,6 +36,10 @@ GIVEN: dict[str, dict[str, Any]] = {
     "Integrations::SshServerRestartIntegration": {
         "ip": "127.0.0.1", "username": "admin", "password": SENTINEL, "port": 1,
     },
+    "Integrations::OnCallIntegration": {
+        "timezone": "Europe/Vienna", "rotation": "weekly", "handover": "MO 09:00",
+        "integrations": ["INT" + "0" * 26, "INT" + "1" * 26],
+    },
 }
 """Settings that each type accepts; what is told to nobody holds the sentinel."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
 
 from tocsin.actions.base import SYSTEM, Actor, Change, action
-from tocsin.domain import ids, names
+from tocsin.domain import ids, names, on_call
 from tocsin.domain.errors import Refused, forbidden_state, not_found
 from tocsin.domain.templates.names import samples
 from tocsin.integrations import base
@@ -19,9 +19,11 @@ from tocsin.integrations.base import MASK, Creator, IntegrationType, Preview
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 from tocsin.storage.channels import attachments
 from tocsin.storage.channels import integrations as stored
+from tocsin.storage.channels import on_call_gaps
 from tocsin.storage.channels.integrations import Facts, Integration
 from tocsin.storage.delivery import deliveries, health
 from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.notifying import on_call as schedules
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
@@ -125,6 +127,8 @@ async def change(
         fields.append("name")
     if not fields and settings == found.settings:
         return found, None
+    if settings != found.settings:
+        await kind.before_change(tx, found, settings)
     made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret_settings)
     return made, changed(made, fields=fields)
 
@@ -141,9 +145,14 @@ async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integra
 
 @action("tested integration")
 async def test(tx: Tx, actor: Actor, vault: Vault, key: UUID, public_url: str) -> tuple[Delivery, Change]:
-    """A test notification, through the real path."""
+    """A test notification, through the real path. Of an on-call schedule, to whoever is on duty."""
     found = await locked(tx, actor, vault, key)
-    return await deliveries.enqueue_test(tx, key, public_url), changed(found)
+    to = await _on_duty(tx, key) if found.type == on_call.TYPE else key
+    made = await deliveries.enqueue_test(tx, to, public_url)
+    if to != key:
+        await schedules.on_behalf(tx, made.id, key)
+        made = replace(made, on_behalf_of=key)
+    return made, changed(found)
 
 
 @action("rotated the signing secret")
@@ -176,6 +185,17 @@ async def trust_host_key(
     settings = kind.trust_host_key(found.settings, fingerprint)
     made = await stored.update(tx, vault, found, name=found.name, settings=settings, secret=kind.secret_settings)
     return made, Change(base.display_name(made), {"uuid": ids.public(ids.INTEGRATION, key), "fingerprint": fingerprint})
+
+
+async def _on_duty(tx: Tx, key: UUID) -> UUID:
+    """Who would be notified now in the place of an on-call schedule; raises `Refused` (422) where there is nobody."""
+    schedule = (await schedules.schedule(tx, [key]))[key]
+    candidates = on_call.order(schedule, await tx.fetchval("SELECT now()"))
+    usable = await on_call_gaps.usable(tx, candidates)
+    for each in candidates:
+        if each in usable:
+            return each
+    raise forbidden_state("Nobody is on duty who can be notified")
 
 
 async def locked(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> Integration:

@@ -62,6 +62,11 @@ SLACK_SETTINGS = {
 SLACK = _integration("Slack", "My Workspace #alerts", SLACK_SETTINGS, editable=False)
 LISTED = _integration("Webhook", "Slack Webhook", {"webhook_url": "https://hooks.slack.com/services/..."})
 
+OVERRIDE = {
+    "id": "OVR123", "integration_id": "INT123", "from": "2099-06-01T07:00:00Z", "until": "2099-06-02T07:00:00Z",
+}  # fmt: skip
+FEED = "https://tocsin.example.com/oncall/INT123-0123456789abcdef.ics"
+
 INCIDENT = {
     "uuid": "INC123",
     "status": "ongoing",
@@ -196,6 +201,9 @@ REQUESTS: dict[Operation, Named] = {
             "from": "2024-01-01T00:00:00Z", "to": "2024-01-01T06:00:00Z", "status": "dead",
         },
     },
+    ("POST", "/api/v1/integrations/{uuid}/overrides"): {
+        "Ann takes over": {"override": {key: OVERRIDE[key] for key in ("integration_id", "from", "until")}},
+    },
     ("PATCH", "/api/v1/integrations/{uuid}"): {"Rename": {"integration": {"name": "On-call"}}},
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {"Number": {"phone_number": "+1234567890"}},
     ("POST", "/api/v1/servers/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
@@ -248,6 +256,17 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("DELETE", "/api/v1/integrations/{uuid}"): {
         422: {"A system integration": {"error": "This integration cannot be deleted."}},
     },
+    ("GET", "/api/v1/integrations/{uuid}/overrides"): {200: {"All": {"data": [OVERRIDE]}}},
+    ("POST", "/api/v1/integrations/{uuid}/overrides"): {201: {"Ann takes over": OVERRIDE}},
+    ("GET", "/api/v1/integrations/{uuid}/schedule"): {
+        200: {"Two weeks": {
+            "data": [{"integration_uuid": "INT123", "name": "ann@example.com", "starts_at": "2099-06-01T07:00:00Z",
+                      "ends_at": "2099-06-08T07:00:00Z", "override": False}],
+            "meta": {"from": "2099-06-01T07:00:00Z", "to": "2099-06-15T07:00:00Z", "on_duty": "INT123",
+                     "until": "2099-06-08T07:00:00Z", "feed_url": FEED},
+        }},
+    },
+    ("POST", "/api/v1/integrations/{uuid}/rotate_feed"): {200: {"New address": {"feed_url": FEED}}},
     ("POST", "/api/v1/integrations/{uuid}/test"): {
         202: {"Queued": {**WAITING, "event": "test", "incident_uuid": None}},
     },

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -24,6 +24,9 @@ TYPE = "Integrations::OnCallIntegration"
 
 Rotation = Literal["daily", "weekly", "none"]
 ROTATIONS: tuple[Rotation, ...] = ("daily", "weekly", "none")
+
+AHEAD = timedelta(days=14)
+"""How far gaps are looked for."""
 
 _HANDOVER = re.compile(r"(?:(MO|TU|WE|TH|FR|SA|SU) )?([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _MARGIN = 2

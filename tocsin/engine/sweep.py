@@ -11,6 +11,7 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
+from tocsin.storage.channels import on_call_gaps
 from tocsin.storage.delivery import acknowledgements, counters, drills, health, incidents, leases
 from tocsin.storage.notifying import silences, summaries
 from tocsin.storage.postgres import retention
@@ -55,6 +56,7 @@ async def run(
         await _while_any(pool, lambda tx: health.probe(tx, BATCH, public_url))
 
     async def every_hour() -> None:
+        await _while_any(pool, lambda tx: on_call_gaps.warn(tx, BATCH))
         async with pool.acquire() as tx, tx.transaction():
             await retention.ensure_partitions(tx)
         await _while_any(pool, lambda tx: silences.extend(tx, BATCH))

@@ -83,7 +83,8 @@ FieldKind = Literal[
 class Field:
     """One setting as a form asks for it. `kind` is an input's type in HTML; `lines` is a text of several lines, `list`
     are values between commas, `choice` is one of `options` (each with its label), `json` is any JSON value, `template`
-    is a template of several lines, `pairs` are names and values, one `Name: value` a line. Optional fields that are
+    is a template of several lines, `pairs` are names and values, one `Name: value` a line,
+    `members` are integrations in their order. Optional fields that are
     left empty are not part of the settings. Those that are `folded` are for whoever wants more than the usual.
     """
 
@@ -173,6 +174,9 @@ class IntegrationType(ABC):
 
     async def before_create(self, tx: Tx, vault: Vault, creator: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
         """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""
+
+    async def before_change(self, tx: Tx, found: Integration, settings: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
+        """Hook in the transaction that changes the settings of a locked integration. Raises `Refused`."""
 
     def needs_permit(self, to: Sendable) -> bool:
         """Whether attempts there need a permit: `before_send` and `after_attempt` are called for them."""

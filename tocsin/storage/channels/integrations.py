@@ -12,7 +12,7 @@ import msgspec
 
 from tocsin.domain import floods, ids
 from tocsin.storage.delivery import deliveries
-from tocsin.storage.notifying import blocked, silences
+from tocsin.storage.notifying import blocked, on_call, silences
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 
@@ -185,7 +185,10 @@ async def update(
 
 
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Delete an integration that `changing` has locked; its outstanding deliveries end as suppressed."""
+    """Delete an integration that `changing` has locked: its outstanding deliveries end as suppressed, and schedules go
+    on without it.
+    """
+    await on_call.forget_integration(tx, project_id, integration_id)
     await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
     await silences.forget_integration(tx, project_id, integration_id)
     await tx.execute(DELETE, project_id, integration_id)

@@ -6,7 +6,10 @@
 CREATE TABLE on_call_schedules (
     on_call_id uuid PRIMARY KEY REFERENCES integrations ON DELETE CASCADE,
     project_id uuid NOT NULL,
-    anchor     timestamptz                                     -- null: when the integration was created
+    anchor     timestamptz,                                    -- null: when the integration was created
+    feed       integer NOT NULL DEFAULT 0,                     -- how often the address of its calendar was changed
+    warned     jsonb NOT NULL DEFAULT '[]',                    -- the gaps ahead that people know of
+    looked_at  timestamptz                                     -- when gaps were last looked for
 );
 
 CREATE TABLE on_call_overrides (
