@@ -38,8 +38,8 @@ from tocsin.actions.silences import SilenceFields
 from tocsin.domain import discovery, ids
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
-from tocsin.domain.replays import Selection
 from tocsin.domain.on_call import Override
+from tocsin.domain.replays import Selection
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts

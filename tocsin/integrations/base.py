@@ -75,7 +75,8 @@ class Creator:
 
 
 FieldKind = Literal[
-    "text", "url", "email", "tel", "number", "password", "lines", "list", "choice", "json", "pairs", "template"
+    "text", "url", "email", "tel", "number", "password", "lines", "list", "choice", "json", "pairs", "template",
+    "members",
 ]
 
 

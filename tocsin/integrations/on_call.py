@@ -28,7 +28,7 @@ class OnCallIntegration(IntegrationType):
     fields: ClassVar[tuple[Field, ...]] = (
         Field("integrations", "Who takes turns, in this order", "members",
               hint="The first is on duty from now on. Who cannot be reached is replaced by the next."),
-        Field("rotation", "Hand over", "choice", choices=ROTATIONS),
+        Field("rotation", "Hand over", "choice", options=ROTATIONS),
         Field("handover", "Hand-over at", placeholder="MO 09:00", required=False,
               hint="Day and time, such as MO 09:00; for every day only the time, such as 09:00."),
         Field("timezone", "Time zone", placeholder="Europe/Vienna"),

@@ -11,6 +11,7 @@ from tocsin.actions import integrations as actions
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.integrations.base import Field, IntegrationType, Preview
 from tocsin.web.ready_made import ReadyMade
+from tocsin.web.session import Form
 
 GENERAL = "form"
 """The key of errors that concern the form as a whole."""
@@ -23,6 +24,9 @@ def given(kind: IntegrationType, form: Mapping[str, str], *, changing: bool = Fa
     """
     found: dict[str, Any] = {}
     for field in kind.fields:
+        if field.kind == "members":
+            found[field.name] = members(kind, form)
+            continue
         text = form.get(field.name, "").replace("\r\n", "\n").strip()
         if text:
             found[field.name] = _value(field, text)
@@ -73,6 +77,16 @@ def previews(
     return actions.previews(kind.type, settings, public_url, stored)
 
 
+def members(kind: IntegrationType, values: Mapping[str, str]) -> list[str]:
+    """The integrations that are chosen in a form, or stored, in their order."""
+    for field in kind.fields:
+        if field.kind == "members":
+            if isinstance(values, Form):
+                return [each for each in values.getall(field.name) if each]
+            return [each for each in values.get(field.name, "").split(", ") if each]
+    return []
+
+
 def errors(kind: IntegrationType, refused: Refused) -> dict[str, str]:
     """Messages by field; one without a field goes to the first field. Reraises refusals that are not about values.
 
@@ -106,7 +120,7 @@ def _value(field: Field, text: str) -> Any:
 
 
 def _text(field: Field, value: Any) -> str:
-    if field.kind == "list":
+    if field.kind in ("list", "members"):
         return ", ".join(value)
     if field.kind == "json":
         return msgspec.json.format(msgspec.json.encode(value)).decode()

@@ -11,6 +11,7 @@ from tocsin.actions import attachments as placing
 from tocsin.actions import integrations as actions
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.on_call import TYPE
 from tocsin.domain.resources.base import of_uuid
 from tocsin.domain.templates.filters import FILTERS
 from tocsin.domain.templates.names import NAMES
@@ -22,7 +23,7 @@ from tocsin.storage.delivery import deliveries
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, messages
+from tocsin.web import integration_form, messages, on_call
 from tocsin.web.pages.incidents import latency
 from tocsin.web.pages.integrations import PREVIEW, status_badge
 from tocsin.web.pages.network_monitors import short_name
@@ -57,6 +58,9 @@ async def _page(
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
         test_delivery = await deliveries.one(tx, viewer.project_id, test) if test else None
+        is_on_call = each.integration.type == TYPE
+        duty = await on_call.duty_of(tx, service, viewer, each.integration) if is_on_call else None
+        members = await on_call.to_choose_from(tx, service, viewer) if is_on_call else []
     stored = each.integration
     kind = base.of(stored.type)
     values = typed if typed is not None else integration_form.values(kind, stored.settings)
@@ -68,6 +72,7 @@ async def _page(
         values=values, errors=errors or {}, unfolded=integration_form.unfolded(kind, values, errors or {}),
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url, previews=previews,
         names=NAMES if stored.type == WebhookIntegration.type else {}, filters=FILTERS,
+        duty=duty, members=members, chosen=integration_form.members(kind, values),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from tocsin.actions import integrations as actions
 from tocsin.actions import phone_codes
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
+from tocsin.domain.on_call import TYPE
 from tocsin.domain.templates.filters import FILTERS
 from tocsin.domain.templates.names import NAMES
 from tocsin.integrations import base
@@ -21,7 +22,7 @@ from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.storage.channels import integration_list
 from tocsin.storage.channels.integration_list import Overview
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, messages, ready_made
+from tocsin.web import integration_form, messages, on_call, ready_made
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
@@ -40,12 +41,15 @@ async def list_(
         found = await integration_list.page(
             tx, service.vault, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS
         )
+        shown = [each.integration for each in found[:ROWS]]
+        on_duty = await on_call.on_duty_now(tx, service, viewer, shown)
     rows = [
         (each, base.display_name(each.integration), base.of(each.integration.type).label, status_badge(each))
         for each in found[:ROWS]
     ]
     return page(
-        "integrations.html", viewer, title="Integrations", rows=rows, number=number, more=len(found) > ROWS
+        "integrations.html", viewer, title="Integrations", rows=rows, number=number, more=len(found) > ROWS,
+        on_duty=on_duty,
     )
 
 
@@ -73,10 +77,10 @@ async def new(viewer: Viewer, service: Service, kind: str = "", ready: str = "")
         )  # fmt: skip
     chosen = ready_made.all_().get(ready) if kind == WebhookIntegration.type else None
     if chosen is None:
-        return _form(viewer, base.of(kind), {})
+        return await _form(service, viewer, base.of(kind), {"timezone": viewer.zone})
     filled = {**integration_form.filled_in(base.of(kind), chosen), "name": chosen.name}
     previews = integration_form.previews(base.of(kind), filled, service.public_url)
-    return _form(viewer, base.of(kind), {**filled, "ready": ready}, previews=previews)
+    return await _form(service, viewer, base.of(kind), {**filled, "ready": ready}, previews=previews)
 
 
 @post("/integrations", include_in_schema=False)
@@ -91,7 +95,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         given = integration_form.given(kind, form)
         if form.get("do") == PREVIEW:
             shown = integration_form.previews(kind, form, service.public_url)
-            return _form(viewer, kind, form, previews=shown)
+            return await _form(service, viewer, kind, form, previews=shown)
         wanted = actions.new(kind.type, given, form.get("name", "").strip() or None)
         warning = await actions.reachable(kind, wanted.settings, service.settings.allow_networks)
         if kind.verification_field and production:
@@ -99,22 +103,24 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
             if not code:
                 number = given["phone_number"]
                 await phone_codes.send(service.pool, viewer.actor, service.vault, service.settings, number)
-                return _form(viewer, kind, form, step=2)
+                return await _form(service, viewer, kind, form, step=2)
             given[kind.verification_field.name] = code
         async with transaction(service.pool) as tx:
             made = await actions.create(tx, viewer.actor, service.vault, wanted, production=production)
     except Refused as refused:
         step = 2 if kind.verification_field and form.get(kind.verification_field.name) else 1
-        return _form(viewer, kind, form, integration_form.errors(kind, refused), step=step)
+        return await _form(service, viewer, kind, form, integration_form.errors(kind, refused), step=step)
     message = messages.INTEGRATION_MADE.format(name=base.display_name(made))
     to = f"/integrations/{ids.public(ids.INTEGRATION, made.id)}"
     return redirect(to, message, warning=warning)
 
 
-def _form(
-    viewer: Viewer, kind: IntegrationType, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
-    step: int = 1, previews: Sequence[Preview] = (),
+async def _form(
+    service: Service, viewer: Viewer, kind: IntegrationType, values: Mapping[str, str],
+    errors: Mapping[str, str] | None = None, step: int = 1, previews: Sequence[Preview] = (),
 ) -> Response[str]:
+    async with service.pool.acquire() as tx:
+        members = await on_call.to_choose_from(tx, service, viewer) if kind.type == TYPE else []
     hidden, is_webhook = integration_form.hidden(kind), kind.type == WebhookIntegration.type
     services = ready_made.all_() if is_webhook else {}
     ready = services.get(values.get("ready", ""))
@@ -125,6 +131,7 @@ def _form(
         previews=previews, ready_made=services, ready=ready,
         names=NAMES if is_webhook else {}, filters=FILTERS,
         unfolded=integration_form.unfolded(kind, values, errors or {}),
+        members=members, chosen=integration_form.members(kind, values),
     )
 
 
