@@ -27,7 +27,7 @@ class OnCallIntegration(IntegrationType):
     about: ClassVar[str] = "Notifies whoever is on duty: integrations of this project take turns, by day or by week."
     fields: ClassVar[tuple[Field, ...]] = (
         Field("integrations", "Who takes turns, in this order", "members",
-              hint="The first is on duty from now on. Who cannot be reached is replaced by the next."),
+              hint="The first begins. Who cannot be reached is replaced by the next."),
         Field("rotation", "Hand over", "choice", options=ROTATIONS),
         Field("handover", "Hand-over at", placeholder="MO 09:00", required=False,
               hint="Day and time, such as MO 09:00; for every day only the time, such as 09:00."),
