@@ -1,4 +1,4 @@
-"""The pages of on-call schedules in a real browser: made, looked at, taken over, subscribed to; also without scripts."""
+"""The pages of on-call schedules in a real browser: made, taken over, subscribed to; without scripts too."""
 
 from __future__ import annotations
 

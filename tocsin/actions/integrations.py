@@ -17,12 +17,13 @@ from tocsin.domain.templates.names import samples
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, Creator, IntegrationType, Preview
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
-from tocsin.storage.channels import attachments, on_call_gaps
+from tocsin.storage.channels import attachments
 from tocsin.storage.channels import integrations as stored
 from tocsin.storage.channels.integrations import Facts, Integration
 from tocsin.storage.delivery import deliveries, health
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.notifying import on_call as schedules
+from tocsin.storage.notifying import on_call_gaps
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard

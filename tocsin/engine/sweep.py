@@ -11,9 +11,8 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
-from tocsin.storage.channels import on_call_gaps
 from tocsin.storage.delivery import acknowledgements, counters, drills, health, incidents, leases
-from tocsin.storage.notifying import silences, summaries
+from tocsin.storage.notifying import on_call_gaps, silences, summaries
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tocsin.domain import ids, on_call
+from tocsin.domain import ids, notifying, on_call
 from tocsin.domain.on_call import TYPE, DutySpan, Schedule
 from tocsin.integrations import base
-from tocsin.storage.channels import integrations, on_call_gaps
+from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Integration
-from tocsin.storage.notifying import feed_addresses
+from tocsin.storage.notifying import feed_addresses, on_call_gaps
 from tocsin.storage.notifying import on_call as stored
 from tocsin.storage.postgres.database import Tx
 from tocsin.web.session import Service, Viewer
@@ -69,7 +69,7 @@ async def duty_of(tx: Tx, service: Service, viewer: Viewer, found: Integration) 
     spans = on_call.spans(schedule, now, now + on_call.AHEAD)
     gaps = await on_call_gaps.ahead(tx, schedule, now)
     overrides = [each for each in await stored.overrides(tx, viewer.project_id, found.id) if each.ends_at > now]
-    names = await _names(tx, service, viewer, on_call_gaps.named_in(schedule))
+    names = await _names(tx, service, viewer, notifying.members(schedule))
     feed = await stored.feed(tx, found.id)
     assert feed is not None
     duty, changes = on_call.on_duty(schedule, now), on_call.next_handover(schedule, now)
@@ -118,7 +118,7 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
     return f"{at.astimezone(zone):%a %d %b, %H:%M}"
 
 
-async def _names(tx: Tx, service: Service, viewer: Viewer, keys: set[UUID]) -> dict[UUID, str]:
+async def _names(tx: Tx, service: Service, viewer: Viewer, keys: Collection[UUID]) -> dict[UUID, str]:
     found = await integrations.these(tx, service.vault, viewer.project_id, keys)
     return {each.id: base.display_name(each) for each in found}
 

@@ -13,9 +13,9 @@ import pytest_asyncio
 from tests.storage.notifying.held import held_delivery, is_due
 from tocsin.domain import ids
 from tocsin.domain.on_call import TYPE, Override
-from tocsin.storage.channels import integrations, on_call_gaps
+from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Facts
-from tocsin.storage.notifying import on_call
+from tocsin.storage.notifying import on_call, on_call_gaps
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

@@ -8,11 +8,10 @@ from itertools import groupby
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tocsin.domain import ids, on_call
+from tocsin.domain import ids, notifying, on_call
 from tocsin.domain.on_call import AHEAD, TYPE, Gap, Schedule
-from tocsin.storage.channels import unverified_owners
-from tocsin.storage.channels.integrations import UNVERIFIED
 from tocsin.storage.delivery import health
+from tocsin.storage.notifying import blocked
 from tocsin.storage.notifying import on_call as schedules
 from tocsin.storage.notifying.on_call import NAME
 from tocsin.storage.postgres.database import Tx, key
@@ -24,7 +23,7 @@ SHOWN = 5
 USABLE = f"""
 SELECT i.id FROM integrations i
 WHERE i.id = ANY ($1::uuid[]) AND i.disabled_at IS NULL
-  AND NOT {UNVERIFIED} AND NOT {unverified_owners.made_by_unverified("i.project_id")}
+  AND NOT {blocked.UNVERIFIED} AND NOT {blocked.STRANGE} AND NOT {blocked.UNPAID}
 """
 
 DUE = f"""
@@ -41,18 +40,13 @@ ON CONFLICT (on_call_id) DO UPDATE SET warned = excluded.warned, looked_at = now
 
 
 async def usable(tx: Tx, integrations: Collection[UUID]) -> frozenset[UUID]:
-    """Those of these that can be notified: enabled, and their addresses verified."""
+    """Those of these that can be notified: enabled, their addresses verified, their plan paid where it must be."""
     return frozenset(key(row["id"]) for row in await tx.fetch(USABLE, list(integrations)))
-
-
-def named_in(schedule: Schedule) -> set[UUID]:
-    """Everybody who may be on duty."""
-    return {*schedule.integrations, *(each.integration for each in schedule.overrides)}
 
 
 async def ahead(tx: Tx, schedule: Schedule, now: datetime) -> list[Gap]:
     """The gaps of the next 14 days."""
-    return on_call.gaps(schedule, now, now + AHEAD, await usable(tx, named_in(schedule)))
+    return on_call.gaps(schedule, now, now + AHEAD, await usable(tx, notifying.members(schedule)))
 
 
 async def warn(tx: Tx, limit: int) -> int:
@@ -63,7 +57,7 @@ async def warn(tx: Tx, limit: int) -> int:
     rows = await tx.fetch(DUE, limit)
     now = await tx.fetchval("SELECT now()")
     found = await schedules.schedule(tx, [key(row["id"]) for row in rows])
-    can_be_sent_to = await usable(tx, {each for schedule in found.values() for each in named_in(schedule)})
+    can_be_sent_to = await usable(tx, {each for schedule in found.values() for each in notifying.members(schedule)})
     for project_id, group in groupby(rows, lambda row: key(row["project_id"])):
         for row in group:
             id_ = key(row["id"])
