@@ -19,6 +19,7 @@ from tests.service import new_project
 from tocsin.actions import (
     attachments,
     deliveries,
+    dependencies,
     drills,
     incidents,
     integrations,
@@ -40,6 +41,7 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.on_call import Override
 from tocsin.domain.replays import Selection
+from tocsin.domain.resources.network_monitor import RESOURCE as MONITOR
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
@@ -216,6 +218,7 @@ CALLS: dict[str, Call] = {
     "members.set_role": lambda tx, a, h: members.set_role(tx, a, h.member, "reader"),
     "members.remove": lambda tx, a, h: members.remove(tx, a, h.member),
     "members.leave": lambda tx, a, h: members.leave(tx, a, "Project"),
+    "dependencies.change": lambda tx, a, h: dependencies.change(tx, a, MONITOR, h.monitor, [uuid_of_server(h)]),
     "monitors.create": lambda tx, a, h: monitors.create(
         tx, a, monitors.wanted(MonitorFields(url="https://example.com"), None, production=True)
     ),

@@ -51,6 +51,7 @@ async def test_a_url_alone_makes_a_monitor_with_the_documented_defaults(app_clie
         "id": 1, "name": "http://127.0.0.1:9/", "url": "http://127.0.0.1:9/", "check_type": "http",
         "status": "pending", "uptime": None, "response_time": None, "last_check": None, "open_incident_uuids": [],
         "interval": 60, "timeout": 30, "confirmations": 2, "expected_status": "2xx", "keyword": None, "paused": False,
+        "explained_by": [], "depends_on": [],
     }  # fmt: skip
 
 
@@ -157,7 +158,7 @@ async def test_the_list_pages_and_says_in_which_order(app_client: httpx.AsyncCli
     assert [monitor["name"] for monitor in first["data"]] == ["site 4", "site 3"]
     assert set(first["data"][0]) == {
         "id", "uuid", "name", "url", "check_type", "status", "uptime", "response_time", "last_check",
-        "open_incident_uuids", "created_at",
+        "open_incident_uuids", "created_at", "explained_by",
     }  # fmt: skip
     last = (await app_client.get(PATH, params={"per_page": 2, "page": 3, "sort": "created_at"})).json()
     assert [monitor["name"] for monitor in last["data"]] == ["site 0"]

@@ -54,7 +54,7 @@ async def test_one_server_has_every_field_of_its_page(app_client: httpx.AsyncCli
     assert server.keys() == {
         "uuid", "hostname", "public_ip", "private_ip", "mac_address", "motherboard_id", "cpu_cores", "cpu_model",
         "operating_system", "kernel_version", "disk_total_bytes", "memory_total_bytes", "agent_version", "last_metrics",
-        "alerts", "created_at", "updated_at",
+        "alerts", "depends_on", "explained_by", "created_at", "updated_at",
     }  # fmt: skip
     assert server["last_metrics"] == {"cpu_used": {"value": 7.0, "timestamp": "2026-05-01T12:00:00Z"}}
     assert server["alerts"] == {

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tocsin.actions import dependencies
 from tocsin.actions.base import Actor, Change, action
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
@@ -34,7 +35,8 @@ class MonitorFields(msgspec.Struct):
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
     `keyword` is searched in the first MiB of the page, in the page's own charset and with its HTML entities decoded. Up
-    to 5 redirects are followed, unless `expected_status` names theirs.
+    to 5 redirects are followed, unless `expected_status` names theirs. While any of those that it `depends_on` is down,
+    it is unreachable and nobody is notified of it; of an inner list, all must be down.
     """
 
     name: str | UnsetType | None = UNSET
@@ -46,6 +48,7 @@ class MonitorFields(msgspec.Struct):
     expected_status: StatusToExpect | UnsetType | None = UNSET
     keyword: str | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
+    depends_on: list[str | list[str]] | UnsetType | None = UNSET
 
 
 def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: bool) -> MonitorConfig:
@@ -103,9 +106,13 @@ async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Ne
 
 
 @action("made network monitor")
-async def create(tx: Tx, actor: Actor, made: MonitorConfig) -> tuple[Monitor, Change]:
+async def create(
+    tx: Tx, actor: Actor, made: MonitorConfig, depends_on: object = None
+) -> tuple[Monitor, Change]:
     """Create a monitor; the first check follows at once."""
     key = await stored.create(tx, actor.project_id, made)
+    if depends_on:
+        await dependencies.change(tx, actor, NETWORK_MONITOR, key, depends_on)
     found = await stored.one(tx, actor.project_id, key)
     assert found is not None
     return found, Change(made.name, {"uuid": NETWORK_MONITOR.public(key)})
@@ -116,6 +123,8 @@ async def change(
     tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
 ) -> tuple[Monitor, Change | None]:
     """Change what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
+    if given.depends_on is not UNSET:
+        await dependencies.change(tx, actor, NETWORK_MONITOR, key, given.depends_on)
     before = await stored.changing(tx, actor.project_id, key)
     if before is None:
         raise not_found("network_monitor")

@@ -148,6 +148,7 @@ SERVER = {
     "last_metrics": {"cpu_used": {"value": 70.0, "timestamp": "2025-05-01T10:00:00Z"}},
     "alerts": {"cpu": {"threshold": 90, "for": 300}, "ram": {"threshold": 90, "for": 300},
                "disk": {"threshold": 90, "for": 0}, "downtime": {"after": 180}},
+    "depends_on": ["NM123"], "explained_by": [],
     **TIMES,
 }  # fmt: skip
 REPORT = {
@@ -165,12 +166,12 @@ REPORT = {
 }  # fmt: skip
 MONITOR = {
     "id": 1, "uuid": "NM123", "name": "Website Uptime", "url": "https://example.com", "check_type": "http",
-    "status": "success", "uptime": 99.95, "response_time": 125.5, "last_check": "2024-01-02T12:30:00Z",
-    "open_incident_uuids": ["INC123"], "created_at": "2024-01-01T00:00:00Z",
+    "status": "success", "explained_by": [], "uptime": 99.95, "response_time": 125.5,
+    "last_check": "2024-01-02T12:30:00Z", "open_incident_uuids": ["INC123"], "created_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 MONITOR_SHOWN = {
     **MONITOR, "interval": 60, "timeout": 30, "confirmations": 2, "expected_status": "2xx", "keyword": None,
-    "paused": False, "updated_at": "2024-01-01T00:00:00Z",
+    "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 SILENCE_REQUEST = {
     "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",
@@ -219,12 +220,12 @@ REQUESTS: dict[Operation, Named] = {
     ("PATCH", "/api/v1/servers/{uuid}"): {
         "Alerts": {"server": {"alerts": {"cpu": {"threshold": 90, "for": 300}, "downtime": {"after": 180}}}},
         "Switch one off": {"server": {"alerts": {"ram": None}}},
+        "Dependencies": {"server": {"depends_on": ["NM123"]}},
     },
     ("POST", "/api/v1/network_monitors"): {
         "A site": {"network_monitor": {"name": "Website Uptime", "url": "https://example.com", "interval": 60}},
         "A port": {"network_monitor": {"url": "tcp://db.example.com:5432", "check_type": "tcp"}},
     },
-    ("PATCH", "/api/v1/network_monitors/{uuid}"): {"Pause": {"network_monitor": {"paused": True}}},
     ("POST", "/api/v1/silences"): {
         "Every Sunday": {"silence": SILENCE_REQUEST},
         "Everything, from now": {"silence": {"name": "Maintenance", "ends_at": "2099-01-01T02:00:00Z"}},
@@ -235,6 +236,10 @@ REQUESTS: dict[Operation, Named] = {
         }},
     },
     ("PATCH", "/api/v1/silences/{uuid}"): {"Show it on status pages": {"silence": {"public": True}}},
+    ("PATCH", "/api/v1/network_monitors/{uuid}"): {
+        "Pause": {"network_monitor": {"paused": True}},
+        "Behind a router, and two uplinks": {"network_monitor": {"depends_on": ["NM123", ["NM456", "NM789"]]}},
+    },
     ("POST", "/api/v1/users"): {
         "In full": {"user": {"email": "ada@example.com", "name": "Ada", "password": "correct horse",
                              "password_confirmation": "correct horse", "first_website": "https://example.com"}},

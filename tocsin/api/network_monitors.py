@@ -13,7 +13,7 @@ from tocsin.actions import monitors as actions
 from tocsin.actions.base import Actor
 from tocsin.actions.monitors import MonitorFields, Number, StatusToExpect
 from tocsin.api.integrations import WARNING_HEADER
-from tocsin.api.schemas import Meta, Page, seconds
+from tocsin.api.schemas import Explanation, Meta, Page, explanations, seconds
 from tocsin.api.service import Service
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
@@ -31,14 +31,19 @@ class MonitorGiven(msgspec.Struct):
 
 
 class MonitorListed(msgspec.Struct):
-    """A monitor and its status: `uptime` is percent over 30 days, `response_time` milliseconds at the last check."""
+    """A monitor and its status: `uptime` is percent over 30 days, `response_time` milliseconds at the last check.
+
+    It is `unreachable` while all that is wrong with it is explained by something that it depends on and that is down;
+    that time counts neither as up nor as down.
+    """
 
     id: int
     uuid: str
     name: str
     url: str
     check_type: str
-    status: Literal["error", "success", "pending", "paused"]
+    status: Literal["error", "unreachable", "success", "pending", "paused"]
+    explained_by: list[Explanation]
     uptime: float | None
     response_time: float | None
     last_check: str | None
@@ -55,6 +60,7 @@ class MonitorShown(MonitorListed):
     expected_status: StatusToExpect | None
     keyword: str | None
     paused: bool
+    depends_on: list[str | list[str]]
     updated_at: str
 
 
@@ -104,7 +110,7 @@ async def create(data: MonitorGiven, caller: Actor, service: Service) -> Respons
     wanted = actions.wanted(data.network_monitor, None, production=service.settings.production)
     headers = await _reachable(service, wanted)
     async with transaction(service.pool) as tx:
-        made = await actions.create(tx, caller, wanted)
+        made = await actions.create(tx, caller, wanted, data.network_monitor.depends_on or None)
     return Response(_shown(made), status_code=201, headers=headers)
 
 
@@ -152,6 +158,7 @@ def _figures(monitor: Monitor) -> dict[str, Any]:
         "url": target.url,
         "check_type": target.check_type,
         "status": monitor.status,
+        "explained_by": explanations(monitor.explained_by),
         "uptime": None if monitor.uptime is None else round(monitor.uptime, 3),
         "response_time": None if monitor.last_response_ms is None else round(monitor.last_response_ms, 1),
         "last_check": seconds(monitor.last_check_at),
@@ -177,6 +184,7 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         expected_status=wanted.target.expected_status,
         keyword=wanted.target.keyword,
         paused=wanted.paused,
+        depends_on=monitor.depends_on,
         updated_at=seconds(monitor.updated_at),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -9,6 +10,8 @@ from typing import Annotated, Generic, TypeVar, overload
 
 import msgspec
 from litestar.params import Parameter
+
+from tocsin.storage.notifying.dependencies import Parent
 
 Item = TypeVar("Item")
 
@@ -45,6 +48,17 @@ def millis(moment: None) -> None: ...
 def millis(moment: datetime | None) -> str | None:
     """`2024-01-01T00:00:00.123Z`: the time format of deliveries."""
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+class Explanation(msgspec.Struct):
+    """A resource that is down, and so explains that another is unreachable."""
+
+    uuid: str
+    name: str
+
+
+def explanations(found: Sequence[Parent]) -> list[Explanation]:
+    return [Explanation(each.uuid, each.name) for each in found]
 
 
 class Meta(msgspec.Struct):

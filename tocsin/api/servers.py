@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -10,16 +11,19 @@ from litestar import delete, get, patch
 from litestar.params import Parameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
+from tocsin.actions import dependencies
 from tocsin.actions import servers as actions
 from tocsin.actions.base import Actor
-from tocsin.api.schemas import Page, seconds
+from tocsin.api.schemas import Explanation, Page, explanations, seconds
 from tocsin.api.service import Service
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.monitoring import samples, servers
 from tocsin.storage.monitoring.servers import Server
-from tocsin.storage.postgres.database import transaction
+from tocsin.storage.notifying import dependencies as parents_of
+from tocsin.storage.notifying.dependencies import Parent
+from tocsin.storage.postgres.database import Tx, transaction
 
 MAX_POINTS = 1_000
 MAX_POINTS_ASKED = 10_000
@@ -37,7 +41,10 @@ class LastMetric(msgspec.Struct):
 
 
 class ServerShape(msgspec.Struct):
-    """A server. `alerts` are the thresholds it is judged by; null means off."""
+    """A server. `alerts` are the thresholds it is judged by; null means off.
+
+    `explained_by`: what it depends on and is down, while that explains all that is wrong with it: it is unreachable.
+    """
 
     uuid: str
     hostname: str | None
@@ -54,6 +61,8 @@ class ServerShape(msgspec.Struct):
     agent_version: str
     last_metrics: dict[str, LastMetric]
     alerts: domain.Alerts
+    depends_on: list[str | list[str]]
+    explained_by: list[Explanation]
     created_at: str
     updated_at: str
 
@@ -81,7 +90,12 @@ class AlertsChange(msgspec.Struct):
 
 
 class ServerFields(msgspec.Struct):
+    """What is left out stays. While any of those that it `depends_on` is down, nobody is notified of its downtime; of
+    an inner list, all must be down.
+    """
+
     alerts: AlertsChange | UnsetType = UNSET
+    depends_on: list[str | list[str]] | UnsetType | None = UNSET
 
 
 class ServerChange(msgspec.Struct):
@@ -114,23 +128,29 @@ async def list_(caller: Actor, service: Service, asked: Page) -> list[ServerShap
     """The project's servers, oldest first."""
     async with service.pool.acquire() as tx:
         found = await servers.list_(tx, caller.project_id, limit=asked.per_page, offset=asked.offset)
-    return [_shape(server) for server in found]
+        return await _shapes(tx, found)
 
 
 @get("/api/v1/servers/{uuid:str}", summary="Get a server")
 async def one(uuid: str, caller: Actor, service: Service) -> ServerShape:
     """One server with the latest value of each of its metrics."""
     async with service.pool.acquire() as tx:
-        found = await servers.one(tx, caller.project_id, SERVER.key_of(uuid))
-    return _shape(_existing(found))
+        found = _existing(await servers.one(tx, caller.project_id, SERVER.key_of(uuid)))
+        return (await _shapes(tx, [found]))[0]
 
 
-@patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts")
+@patch("/api/v1/servers/{uuid:str}", summary="Change a server's alerts or dependencies")
 async def change(uuid: str, data: ServerChange, caller: Actor, service: Service) -> ServerShape:
-    """Changes when the server's samples, or its downtime, open an incident."""
-    given = msgspec.to_builtins(data.server.alerts) if data.server.alerts is not UNSET else {}
+    """Changes when the server's samples, or its downtime, open an incident, and what it depends on."""
+    key, parents = SERVER.key_of(uuid), data.server.depends_on
     async with transaction(service.pool) as tx:
-        return _shape(await actions.change_alerts(tx, caller, SERVER.key_of(uuid), given))
+        if parents is not UNSET:
+            await dependencies.change(tx, caller, SERVER, key, parents)
+        if data.server.alerts is not UNSET or parents is UNSET:
+            alerts = data.server.alerts
+            given = msgspec.to_builtins(alerts) if alerts is not UNSET else {}
+            await actions.change_alerts(tx, caller, key, given)
+        return (await _shapes(tx, [_existing(await servers.one(tx, caller.project_id, key))]))[0]
 
 
 @delete("/api/v1/servers/{uuid:str}", summary="Delete a server")
@@ -218,13 +238,20 @@ def _existing(server: Server | None) -> Server:
     return server
 
 
-def _shape(server: Server) -> ServerShape:
+async def _shapes(tx: Tx, found: Sequence[Server]) -> list[ServerShape]:
+    why = await parents_of.explanations(tx, [server.id for server in found if server.depends_on])
+    return [_shape(server, why.get(server.id, ())) for server in found]
+
+
+def _shape(server: Server, explained_by: Sequence[Parent]) -> ServerShape:
     same: dict[str, Any] = {
         name: getattr(server, name) for name in (*servers.ATTRIBUTES, "motherboard_id")
     }
     return ServerShape(
         **same,
         alerts=_in_order(server.alerts),
+        depends_on=server.depends_on,
+        explained_by=explanations(explained_by),
         uuid=SERVER.public(server.id),
         last_metrics={
             metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))

@@ -97,12 +97,14 @@ def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: S
     return Open(problem) if failures >= confirmations and not ours else None
 
 
-def status(*, paused: bool, checked: bool, incidents: bool) -> str:
-    """A monitor as one status: `paused`, `error` (ongoing incident), `pending` (none succeeded yet) or `success`."""
+def status(*, paused: bool, checked: bool, incidents: bool, explained: bool = False) -> str:
+    """A monitor as one status: `paused`, `error` (ongoing incident), `unreachable` (one that a parent explains),
+    `pending` (no check succeeded yet) or `success`.
+    """
     if paused:
         return "paused"
     if incidents:
-        return "error"
+        return "unreachable" if explained else "error"
     return "success" if checked else "pending"
 
 

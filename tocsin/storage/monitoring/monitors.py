@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.dependencies import REACHABILITY
+from tocsin.domain.dependencies import REACHABILITY, Written
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
@@ -19,6 +19,7 @@ from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import families
 from tocsin.storage.monitoring.families import Counted
 from tocsin.storage.notifying import dependencies, depends_on, silences
+from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ CROSS JOIN LATERAL (
 """
 
 MONITOR = f"""
-SELECT m.id, m.project_id, m.number, {WANTED}, m.created_at, m.updated_at,
+SELECT m.id, m.project_id, m.number, {WANTED}, m.depends_on, m.created_at, m.updated_at,
        m.last_check_at, m.last_response_ms, u.uptime, o.open_incidents
 """
 
@@ -183,7 +184,10 @@ WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown."""
+    """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown.
+
+    `explained_by`: those that are down and explain its incidents.
+    """
 
     id: UUID
     project_id: UUID
@@ -195,11 +199,16 @@ class Monitor:
     last_response_ms: float | None
     uptime: float | None
     open_incidents: Sequence[UUID]
+    depends_on: Written = field(default_factory=list)
+    explained_by: Sequence[Parent] = ()
 
     @property
     def status(self) -> str:
         checked = self.last_check_at is not None and self.uptime != 0
-        return domain.status(paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents))
+        return domain.status(
+            paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents),
+            explained=bool(self.explained_by),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +247,7 @@ async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
 async def one(tx: Tx, project_id: UUID, monitor_id: UUID) -> Monitor | None:
     """The project's monitor with that key."""
     row = await tx.fetchrow(ONE, project_id, monitor_id)
-    return row and _monitor(row)
+    return (await _explained(tx, [_monitor(row)]))[0] if row else None
 
 
 async def list_(
@@ -251,7 +260,12 @@ async def list_(
     """
     total = await tx.fetchval(COUNT, project_id, search)
     rows = await tx.fetch(LIST, project_id, search, sort == "status", limit, offset) if offset < total else []
-    return [_monitor(row) for row in rows], total
+    return await _explained(tx, [_monitor(row) for row in rows]), total
+
+
+async def _explained(tx: Tx, found: Sequence[Monitor]) -> list[Monitor]:
+    why = await dependencies.explanations(tx, [each.id for each in found if each.open_incidents and each.depends_on])
+    return [replace(each, explained_by=why.get(each.id, ())) for each in found]
 
 
 async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
@@ -382,4 +396,5 @@ def _monitor(row: Record) -> Monitor:
         last_response_ms=row["last_response_ms"],
         uptime=row["uptime"],
         open_incidents=[key(incident) for incident in row["open_incidents"]],
+        depends_on=row["depends_on"],
     )

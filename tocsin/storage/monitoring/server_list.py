@@ -6,12 +6,14 @@ One statement for a page, however many servers there are on it and in the projec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tocsin.storage.monitoring.servers import FIELDS, Server
+from tocsin.storage.notifying import dependencies
+from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -53,28 +55,38 @@ FROM servers s JOIN server_states t ON t.server_id = s.id WHERE s.id = $2 AND s.
 
 @dataclass(frozen=True, slots=True)
 class ServerOverview:
-    """A server, when it last reported, the types of its ongoing incidents, and the seconds its clock is ahead."""
+    """A server, when it last reported, the types of its ongoing incidents, and the seconds its clock is ahead.
+
+    `explained_by`: those that are down and explain its incidents.
+    """
 
     server: Server
     seen_at: datetime
     ongoing: Sequence[str]
     skew: float = 0.0
+    explained_by: Sequence[Parent] = ()
 
 
 async def page(tx: Tx, project_id: UUID, *, search: str, limit: int, offset: int) -> list[ServerOverview]:
     """Those whose hostname has `search` in it, in whatever case: with incidents first, then by name."""
-    return [_watched(row) for row in await tx.fetch(PAGE, project_id, search, limit, offset)]
+    return await _explained(tx, [_watched(row) for row in await tx.fetch(PAGE, project_id, search, limit, offset)])
 
 
 async def newest(tx: Tx, project_id: UUID, *, limit: int) -> list[ServerOverview]:
     """Those that were created last, newest first."""
-    return [_watched(row) for row in await tx.fetch(NEWEST, project_id, limit)]
+    return await _explained(tx, [_watched(row) for row in await tx.fetch(NEWEST, project_id, limit)])
 
 
 async def one(tx: Tx, project_id: UUID, server_id: UUID) -> ServerOverview | None:
     """The project's server with that key."""
     row = await tx.fetchrow(ONE, project_id, server_id)
-    return row and _watched(row)
+    return (await _explained(tx, [_watched(row)]))[0] if row else None
+
+
+async def _explained(tx: Tx, found: Sequence[ServerOverview]) -> list[ServerOverview]:
+    troubled = [each.server.id for each in found if each.ongoing and each.server.depends_on]
+    why = await dependencies.explanations(tx, troubled)
+    return [replace(each, explained_by=why.get(each.server.id, ())) for each in found]
 
 
 def _watched(row: Record) -> ServerOverview:

@@ -16,6 +16,7 @@ from uuid import UUID
 from tocsin.domain import dependencies as domain
 from tocsin.domain.dependencies import REACHABILITY, DependsOn
 from tocsin.domain.resources import base as resources
+from tocsin.storage.delivery import incidents
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ SETTLED = timedelta(seconds=120)
 LONG_AGO = timedelta(days=1)
 
 DESCRIBED = " UNION ALL ".join(
-    f"SELECT {each.name} AS name, r.depends_on FROM {each.table} r WHERE r.id = n.id"
+    f"SELECT '{each.type}' AS type, {each.name} AS name, r.depends_on FROM {each.table} r WHERE r.id = n.id"
     for each in resources.kinds().values()
 )
 
 LOOKED_AT = f"""
-SELECT n.id, n.well_since, r.name, r.depends_on, t.trouble_since, m.last_result_at, m.last_problem,
+SELECT n.id, n.well_since, r.type, r.name, r.depends_on, t.trouble_since, m.last_result_at, m.last_problem,
        coalesce(m.active, false) AS active, s.seen_at, now() AS now
 FROM nodes n
 CROSS JOIN LATERAL ({DESCRIBED} LIMIT 1) r
@@ -92,10 +93,19 @@ CROSS JOIN LATERAL (SELECT interval, timeout FROM network_monitors WHERE id = g.
 
 
 class Parent(NamedTuple):
-    """A resource that others depend on."""
+    """A resource that others depend on, with the name of its kind."""
 
     id: UUID
     name: str
+    type: str
+
+    @property
+    def uuid(self) -> str:
+        return resources.kinds()[self.type].public(self.id)
+
+    @property
+    def page(self) -> str:
+        return resources.kinds()[self.type].page(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,7 @@ class _Node:
     """One resource, and how it is by itself."""
 
     name: str
+    type: str
     depends_on: DependsOn
     well_since: datetime | None
     trouble_since: datetime | None
@@ -176,7 +187,7 @@ class _Graph:
             elif not node.shown(since) and domain.explained_by(node.depends_on, down | possible):
                 possible.add(id_)
         causes = domain.causes(self.depends_on, down, child_id)
-        explained_by = tuple(Parent(id_, self.nodes[id_].name) for id_ in causes)
+        explained_by = tuple(Parent(id_, self.nodes[id_].name, self.nodes[id_].type) for id_ in causes)
         if explained_by or not domain.explained_by(child.depends_on, down | possible):
             asking = []
         turned = [self.nodes[id_].well_since for id_ in (child_id, *self._above[child_id])]
@@ -202,6 +213,15 @@ async def states(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, ParentSta
         if not rechecked:
             found[id_] = ParentState((), found[id_].asking, since, rechecked, until)
     return found
+
+
+async def explanations(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, tuple[Parent, ...]]:
+    """Those of these whose every ongoing incident is explained: they are unreachable, not down; and by what."""
+    if not resource_ids:
+        return {}
+    types = await incidents.ongoing_types(tx, resource_ids)
+    found = await states(tx, [id_ for id_, ongoing in types.items() if ongoing and ongoing <= REACHABILITY])
+    return {id_: state.explained_by for id_, state in found.items() if state.explained_by}
 
 
 async def children_of(tx: Tx, parent_ids: Collection[UUID]) -> dict[UUID, list[tuple[UUID, str]]]:
@@ -260,6 +280,7 @@ def _node(row: Record) -> _Node:
     failing = row["active"] and row["last_problem"] in REACHABILITY
     return _Node(
         name=row["name"],
+        type=row["type"],
         depends_on=domain.read(row["depends_on"]),
         well_since=row["well_since"],
         trouble_since=row["trouble_since"],
