@@ -127,6 +127,7 @@ class Settings:
     retention_raw: int
     retention: int
     reveal_secrets: bool
+    connectivity: tuple[str, ...]
     limits: Limits
 
     @property
@@ -194,6 +195,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         retention_raw=retention_raw,
         retention=retention,
         reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
+        connectivity=_connectivity(text("CONNECTIVITY")),
         limits=_limits(text),
     )
 
@@ -312,6 +314,20 @@ def _slack(text: Text) -> Slack | None:
     _all_or_none(text, needed, "another of Slack's settings is set")
     client_id, client_secret, signing_secret = map(text, needed)
     return Slack(client_id, client_secret, signing_secret, api_url, authorize_url)
+
+
+def _connectivity(value: str) -> tuple[str, ...]:
+    name, found = "TOCSIN_CONNECTIVITY", tuple(part.strip() for part in value.split(",") if part.strip())
+    if found and not 2 <= len(set(found)) == len(found) <= 3:
+        raise Unusable(name, f"is {value!r}, but must be two or three targets with commas, each once")
+    for each in found:
+        try:
+            url = urls.read(each)
+        except ValueError as error:
+            raise Unusable(name, f"has {each!r} in it, which cannot be used: {error}") from None
+        if url.has_login or not (url.scheme in urls.PORTS or (url.scheme == "tcp" and url.port and url.target == "/")):
+            raise Unusable(name, f"has {each!r} in it, but must be of targets such as tcp://192.0.2.1:443")
+    return found
 
 
 def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:

@@ -14,15 +14,20 @@ import asyncpg
 import click
 
 from tocsin import app
+from tocsin.checks.base import CheckContext, run_check
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
 from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
+from tocsin.engine import connectivity
+from tocsin.engine.monitor_checks import USER_AGENT
 from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import sms
+from tocsin.transports.dial import Dialer
+from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.slack import Slack, SlackRefused
 from tocsin.transports.smtp_session import session
 
@@ -47,7 +52,7 @@ class Finding:
 @data_dir_option
 @asynchronous
 async def doctor(data_dir: Path | None) -> None:
-    """Check configuration, database, mail, SMS, Slack and clock. Exit 1 if anything is wrong."""
+    """Check configuration, database, mail, SMS, Slack, clock and connectivity. Exit 1 if anything is wrong."""
     wrong = False
     async for finding in examine(data_dir):
         click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.words}")
@@ -70,6 +75,8 @@ async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
     yield await _mail(settings)
     yield await _sms(settings)
     yield await _slack(settings)
+    async for finding in _connectivity(settings):
+        yield finding
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
@@ -172,6 +179,18 @@ async def _sms(settings: Settings) -> Finding:
     finally:
         await sms_sender.close()
     return Finding("warn" if settings.sms == "outbox" and settings.production else "ok", "sms", words)
+
+
+async def _connectivity(settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.connectivity:
+        words = "TOCSIN_CONNECTIVITY is not set: if our own line fails, every monitor seems down; set 2 or 3 targets"
+        yield Finding("warn" if settings.production else "ok", "connectivity", words)
+        return
+    context = CheckContext(Dialer(Guard(EVERYWHERE)), USER_AGENT)
+    for target in connectivity.targets(settings.connectivity):
+        result = await run_check(target, context)
+        words = "answers" if connectivity.answers(result) else f"does not answer: {result.message}"
+        yield Finding("ok" if connectivity.answers(result) else "fail", "connectivity", f"{target.url} {words}")
 
 
 async def _slack(settings: Settings) -> Finding:

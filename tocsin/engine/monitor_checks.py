@@ -15,6 +15,7 @@ import structlog
 from tocsin import __version__
 from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.counters import Counters
+from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
@@ -28,21 +29,22 @@ MAX_CONCURRENT = 200
 SLOW = 1.0
 MAX_RUNNING = 5_000
 """Maximum running checks, slow ones included. They cost a socket and little else."""
+USER_AGENT = f"Tocsin/{__version__}"
 PAUSE = 0.25
 """Seconds between two polls for due checks, and so the maximum delay of a check."""
 
 
 async def run(
-    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None
-) -> None:
+    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None,
+    connectivity: Connectivity | None = None,
+) -> None:  # fmt: skip
     """Run the checks that are due until `stop` is set. Any number of engines may do so at once.
 
     Running checks are then abandoned: those monitors are due again soon. Raises what claiming raises when the
     database is unavailable.
     """
-    watcher = CheckRunner(
-        pool, CheckContext(Dialer(guard), f"Tocsin/{__version__}"), public_url, counters or Counters()
-    )
+    context = CheckContext(Dialer(guard), USER_AGENT)
+    watcher = CheckRunner(pool, context, public_url, counters or Counters(), connectivity or Connectivity([], context))
     try:
         while not stop.is_set():
             await watcher.claim()
@@ -54,10 +56,13 @@ async def run(
 class CheckRunner:
     """The running checks of one engine."""
 
-    def __init__(self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters, connectivity: Connectivity
+    ) -> None:
         self._pool = pool
         self._context = context
         self._counters = counters
+        self._connectivity = connectivity
         self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,10 +78,15 @@ class CheckRunner:
         return max(0, min(MAX_CONCURRENT - quick, self._most - len(self._under_way)))
 
     async def claim(self) -> None:
-        """Start what is due, as far as there is room. A monitor whose last check is still running is skipped."""
+        """Start what is due, as far as there is room, and while there is a way out.
+
+        A monitor whose last check is still running is skipped.
+        """
         self._changed.clear()
         room = self.room
-        if not self._worthwhile(room):
+        if self._connectivity.away:
+            self._more = False
+        if self._connectivity.away or not self._worthwhile(room):
             return
         async with self._pool.acquire() as tx, tx.transaction():
             due = await monitors.claim_due(tx, room)
@@ -111,6 +121,8 @@ class CheckRunner:
     async def _run_check(self, due: DueCheck) -> None:
         try:
             result = await run_check(due.target, self._context)
+            if not await self._connectivity.counts(due.id, result):
+                return
             await self._record(CompletedCheck(due, result))
             self._counters.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from tocsin.engine import downtime, monitor_checks, reboot_watch, replays, sweep, turns
+from tocsin.checks.base import CheckContext
+from tocsin.engine import connectivity, downtime, monitor_checks, reboot_watch, replays, sweep, turns
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
@@ -20,7 +21,7 @@ from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
-from tocsin.transports.guard import Guard
+from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
 from tocsin.transports.sms import sms_sender
@@ -53,14 +54,21 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
     deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
     to_decide = asyncio.Event()
+    connected = connectivity.Connectivity(
+        connectivity.targets(settings.connectivity),
+        CheckContext(Dialer(Guard(EVERYWHERE)), monitor_checks.USER_AGENT),
+    )
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "listen": lambda: _listen(dsn, deliverer, to_decide, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
         "turns": lambda: turns.run(pool, to_decide, stop),
-        "monitor_checks": lambda: monitor_checks.run(pool, guard, public_url, stop, deliverer.counters),
+        "monitor_checks": lambda: monitor_checks.run(
+            pool, guard, public_url, stop, deliverer.counters, connected
+        ),
+        "connectivity": lambda: connectivity.run(pool, connected, public_url, stop),
         "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
-        "downtime": lambda: downtime.run(pool, public_url, stop),
         "replays": lambda: replays.run(pool, settings.retention, stop),
+        "downtime": lambda: downtime.run(pool, public_url, stop, connected),
         "sweep": lambda: sweep.run(
             pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

@@ -26,7 +26,10 @@ ON CONFLICT (only_row) DO UPDATE
 SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
 """
 
-API_ALIVE_SINCE = "SELECT since FROM api_heartbeat WHERE abs(extract(epoch FROM now() - seen_at)) <= $1"
+API_ALIVE_SINCE = """
+SELECT greatest(since, now() - make_interval(secs => $2::float8)) FROM api_heartbeat
+WHERE abs(extract(epoch FROM now() - seen_at)) <= $1
+"""
 
 DUE = """
 SELECT s.id, s.project_id, (s.alerts->'downtime'->>'after')::float8 AS after, now() - greatest(t.seen_at, $2) AS silent
@@ -62,12 +65,15 @@ async def record_api_alive(tx: Tx) -> None:
     await tx.execute(RECORD_API_ALIVE, BREAK)
 
 
-async def check_servers(tx: Tx, limit: int, *, public_url: str) -> DowntimeCheck:
+async def check_servers(
+    tx: Tx, limit: int, *, public_url: str, back_for: float | None = None
+) -> DowntimeCheck:
     """Check up to `limit` servers that may be down, and open `downtime` for those that are.
 
-    Nothing is checked while no API process accepts reports. Several engines may check at once.
+    Nothing is checked while no API process accepts reports, and downtime counts at most from when this machine had a
+    way out again, `back_for` seconds ago. Several engines may check at once.
     """
-    since = await tx.fetchval(API_ALIVE_SINCE, BREAK)
+    since = await tx.fetchval(API_ALIVE_SINCE, BREAK, back_for)
     if since is None:
         return DowntimeCheck(0, 0)
     waits: dict[UUID, float] = {}

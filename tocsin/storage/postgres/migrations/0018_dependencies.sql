@@ -23,8 +23,13 @@ UPDATE monitor_states SET last_result_at = last_check_at;
 
 ALTER TABLE checks ADD COLUMN unreachable boolean NOT NULL DEFAULT false;       -- failed, and a parent explains it
 
+-- At this one, it is said that Tocsin itself had no way out (storage/monitoring/connectivity.py).
+ALTER TABLE network_monitors ADD COLUMN own_connectivity boolean NOT NULL DEFAULT false;
+CREATE INDEX network_monitors_own_connectivity ON network_monitors (project_id) WHERE own_connectivity;
+
 -- migrate: rollback
 
+ALTER TABLE network_monitors DROP COLUMN own_connectivity;
 ALTER TABLE checks DROP COLUMN unreachable;
 ALTER TABLE monitor_states DROP COLUMN asked_at;
 ALTER TABLE monitor_states DROP COLUMN last_result_at;
