@@ -37,6 +37,9 @@ SIGN_IN_NOTICES = {
     "password": "Your new password is set. Sign in with it.",
 }
 
+DEPENDENCIES_SAVED = "Dependencies saved."
+NOT_SAVED = "Nothing was changed."
+
 WELCOME = "Welcome to Tocsin"
 WELCOME_BACK = "Set up your account again"
 LINK_BROKEN = "This link does not work"

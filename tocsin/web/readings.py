@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from tocsin.domain import servers as domain
 from tocsin.domain.incidents import WARNINGS
 from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
+from tocsin.storage.notifying.dependencies import Parent
 from tocsin.web.formatting import percent, size
 from tocsin.web.sparklines import meter
 
@@ -32,6 +34,8 @@ class Reading:
 
 def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
     """The badge: its kind (`ok`, `warn`, `bad`) and its text."""
+    if watched.explained_by:
+        return unreachable(watched.explained_by)
     if "downtime" in watched.ongoing:
         return "bad", TROUBLE["downtime"]
     if watched.ongoing:
@@ -41,6 +45,12 @@ def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
     if (now - watched.seen_at).total_seconds() > after + SLACK:
         return "warn", "not reporting"
     return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")
+
+
+def unreachable(explained_by: Sequence[Parent]) -> tuple[str, str]:
+    """The badge of what is behind something that is down."""
+    names = " and ".join(each.name for each in explained_by[:2]) + (" …" if len(explained_by) > 2 else "")
+    return "warn", f"unreachable: {names} {'is' if len(explained_by) == 1 else 'are'} down"
 
 
 def name(server: Server) -> str:

@@ -26,6 +26,7 @@ LOCK_SPACE = 0x6465_7065  # any number, as long as it never changes
 LOCK = "SELECT pg_advisory_xact_lock($1, hashtext($2::uuid::text))"
 
 CURRENT = "SELECT {name} AS name, depends_on FROM {table} r WHERE id = $2 AND project_id = $1 FOR UPDATE"
+LIST = "SELECT depends_on FROM {table} WHERE id = $2 AND project_id = $1"
 EXISTING = "SELECT id FROM {table} WHERE project_id = $1 AND id = ANY ($2)"
 WRITE = "UPDATE {table} SET depends_on = $2, updated_at = now() WHERE id = $1"
 
@@ -114,6 +115,12 @@ async def replace(tx: Tx, project_id: UUID, kind: Resource, child_id: UUID, writ
         await behind.reconsider(tx, [child_id])
         await queue.reconsider_resources(tx, [child_id])
     return Replaced(row["name"], row["depends_on"], written)
+
+
+async def of(tx: Tx, project_id: UUID, kind: Resource, child_id: UUID) -> Written | None:
+    """What the project's resource depends on; None where the project has no such resource."""
+    found: Written | None = await tx.fetchval(LIST.format(table=kind.table), project_id, child_id)
+    return found
 
 
 async def forget(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> None:

@@ -18,8 +18,8 @@ from tocsin.storage.postgres.database import transaction
 from tocsin.web import messages, monitor_form
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
-from tocsin.web.pages import attachments, silence
-from tocsin.web.pages.network_monitors import STATES, short_name
+from tocsin.web.pages import attachments, dependencies, silence
+from tocsin.web.pages.network_monitors import short_name, state
 from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
@@ -54,6 +54,7 @@ async def _page(
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
         silences = await silence.of_resource(tx, viewer.project_id, found.id)
+        family = await dependencies.family(tx, viewer.project_id, found.id, found.depends_on)
     chart = line_chart(
         "response", "Response time", [Line("Response time", times)], start=start, end=now, over=shown.label,
         zone=viewer.zone, words=milliseconds, means=shown.mean_of,
@@ -62,10 +63,10 @@ async def _page(
     )  # fmt: skip
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
-        monitor=found, current_status=STATES[found.status], chart_now=chart, **shown.context(),
+        monitor=found, current_status=state(found), chart_now=chart, **shown.context(),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
-        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences, family=family,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip

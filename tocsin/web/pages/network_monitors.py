@@ -13,10 +13,11 @@ from tocsin.actions import monitors as actions
 from tocsin.domain.errors import Refused
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors
-from tocsin.storage.monitoring.monitors import Sort
+from tocsin.storage.monitoring.monitors import Monitor, Sort
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
 from tocsin.web.formatting import milliseconds, percent
+from tocsin.web.readings import unreachable
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 from tocsin.web.sparklines import sparkline
@@ -29,7 +30,8 @@ SORTS: Mapping[str, tuple[str, Sort]] = {
     "status": ("Problems first", "status"), "created_at": ("Newest first", "created_at"),
 }  # fmt: skip
 STATES = {
-    "error": ("bad", "down"), "success": ("ok", "up"), "pending": ("warn", "not up yet"), "paused": ("", "paused"),
+    "error": ("bad", "down"), "unreachable": ("warn", "unreachable"),
+    "success": ("ok", "up"), "pending": ("warn", "not up yet"), "paused": ("", "paused"),
 }  # fmt: skip
 
 
@@ -53,7 +55,7 @@ async def list_(
             "id": each.id,
             "name": each.wanted.name,
             "url": each.wanted.target.url,
-            "state": STATES[each.status],
+            "state": state(each),
             "uptime": each.uptime,
             "response_ms": each.last_response_ms,
             "last_check_at": each.last_check_at,
@@ -89,6 +91,11 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     message = f"{short_name(wanted.name)} is now monitored."
     to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
     return redirect(to, message, warning=warning)
+
+
+def state(monitor: Monitor) -> tuple[str, str]:
+    """The badge: its kind (`ok`, `warn`, `bad`) and its text."""
+    return unreachable(monitor.explained_by) if monitor.status == "unreachable" else STATES[monitor.status]
 
 
 def short_name(name: str) -> str:

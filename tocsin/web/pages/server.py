@@ -22,7 +22,7 @@ from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import readings
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
 from tocsin.web.formatting import rate, size
-from tocsin.web.pages import attachments, silence
+from tocsin.web.pages import attachments, dependencies, silence
 from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, Range, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
@@ -55,13 +55,14 @@ async def _page(
         points = await _points(tx, watched.server.id, start, now, shown.resolution)
         recipients = await attachments.recipients(tx, service, viewer.project_id, watched.server.id)
         silences = await silence.of_resource(tx, viewer.project_id, watched.server.id)
+        family = await dependencies.family(tx, viewer.project_id, watched.server.id, watched.server.depends_on)
     return page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
         uuid=uuid, server=watched.server, seen_at=watched.seen_at, current_status=readings.state(watched, now),
         readings=readings.readings(watched.server), facts=_facts(watched.server),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, shown, viewer.zone), **shown.context(),
-        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences,
+        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences, family=family,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
 
