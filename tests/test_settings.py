@@ -15,7 +15,9 @@ from tocsin.domain.settings import Unusable
     [
         ("SECRET_KEYS", ","), ("SECRET_KEYS", " , ,"), ("TWILIO_API_URL", "x"), ("SLACK_API_URL", "nope"),
         ("SLACK_AUTHORIZE_URL", "ftp://example.com"), ("SMS_COUNTRIES", "XX"), ("SMS_COUNTRIES", "AT,UK"),
-        ("RETENTION_RAW", "401"),
+        ("RETENTION_RAW", "401"), ("CONNECTIVITY", "https://example.com"), ("CONNECTIVITY", "tcp://192.0.2.1,x"),
+        ("CONNECTIVITY", "tcp://192.0.2.1:443,tcp://192.0.2.1:443"), ("CONNECTIVITY", "ftp://192.0.2.1,https://a.example"),
+        ("CONNECTIVITY", ",".join(f"https://{number}.example.com" for number in range(4))),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_meant_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
@@ -30,6 +32,12 @@ def test_a_file_of_keys_without_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret_keys").write_text("\n")
     with pytest.raises(Unusable, match="secret_keys: has no key in it"):
         settings.load(tmp_path, {})
+
+
+def test_two_or_three_targets_show_whether_there_is_a_way_out(tmp_path: Path) -> None:
+    loaded = settings.load(tmp_path, {"TOCSIN_CONNECTIVITY": " tcp://192.0.2.1:443, https://example.com "})
+    assert loaded.connectivity == ("tcp://192.0.2.1:443", "https://example.com")
+    assert settings.load(tmp_path, {}).connectivity == ()
 
 
 def test_a_short_retention_is_one_of_samples_too(tmp_path: Path) -> None:

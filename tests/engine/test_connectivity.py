@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import pytest
 
+from tests.lines import Line, lines
 from tests.storage.notifying.family import Family
 from tests.waiting import until
 from tocsin.checks.base import CheckContext
@@ -23,52 +23,11 @@ from tocsin.storage.monitoring import downtime, monitors
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
 
+__all__ = ["lines"]
+
 PUBLIC_URL = "https://tocsin.example.com"
 LOOPBACK = Guard([ipaddress.ip_network("127.0.0.0/8")])
 DOWN = Result("timeout", "Request timeout after 5 seconds")
-
-
-class Line:
-    """Something that accepts connections on loopback until it is cut, and again when it is mended."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.calls = 0
-        self._server: asyncio.Server | None = None
-
-    @property
-    def url(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
-
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.calls += 1
-        writer.close()
-
-    async def cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
-
-
-@pytest.fixture
-async def lines() -> AsyncIterator[Callable[[int], Any]]:
-    made: list[Line] = []
-
-    async def lines(count: int) -> list[Line]:
-        new = [Line() for _ in range(count)]
-        for each in new:
-            await each.mend()
-        made.extend(new)
-        return new
-
-    yield lines
-    for each in made:
-        await each.cut()
 
 
 def doubting(targets: list[Line]) -> Connectivity:

@@ -126,12 +126,23 @@ async def test_a_parent_is_awaited_until_its_verdict(family: Family) -> None:
     assert await family.turn(held)
 
 
-async def test_a_parent_that_has_just_been_checked_is_not_asked(family: Family) -> None:
+async def test_a_parent_that_was_well_a_moment_ago_is_asked_a_second_later(family: Family) -> None:
     await family.check(router=None)
     await family.later("router")
     await family.check(shop="timeout")
     assert not await family.is_due("router")
+    assert (await family.state("shop")).asking == ("router",)
+    assert await family.pool.fetchval(
+        "SELECT due_at <= last_result_at + interval '1 s' FROM monitor_states WHERE monitor_id = $1",
+        family.keys["router"],
+    )
+
+
+async def test_a_parent_that_was_recorded_together_with_its_child_is_not_asked(family: Family) -> None:
+    await family.check(router=None, shop="timeout")
+    await family.later("router")
     assert (await family.state("shop")).asking == ()
+    assert not await family.is_due("router")
 
 
 async def test_the_verdict_that_a_parent_is_down_decides_about_its_children(family: Family) -> None:

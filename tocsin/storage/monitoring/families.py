@@ -12,7 +12,8 @@ from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx
 
-FRESH = dependencies.FRESH.total_seconds()
+PACE = 1
+"""Seconds from a parent's last result to the next check that a child may ask for, however many ask."""
 ANSWER_BY = 30
 """Seconds after which a parent that was asked and has not answered is asked again."""
 LOOKING_BACK = 600
@@ -25,12 +26,12 @@ WITH RECURSIVE up AS (
     UNION
     SELECT d.parent_id FROM up JOIN dependencies d ON d.child_id = up.parent_id
 )
-UPDATE monitor_states SET due_at = now(), asked_at = now()
+UPDATE monitor_states SET due_at = greatest(now(), last_result_at + interval '{PACE} s'), asked_at = now()
 WHERE monitor_id = ANY (ARRAY(
     SELECT s.monitor_id FROM up CROSS JOIN LATERAL (
         SELECT monitor_id FROM monitor_states
         WHERE monitor_id = up.parent_id AND isfinite(due_at)
-          AND (last_result_at IS NULL OR last_result_at < now() - interval '{FRESH} s')
+          AND (last_result_at IS NULL OR last_result_at < now())
           AND (asked_at IS NULL OR asked_at <= last_result_at OR asked_at < now() - interval '{ANSWER_BY} s')
         FOR UPDATE SKIP LOCKED
     ) s
@@ -89,7 +90,7 @@ async def follow(tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, Pare
 
 
 async def ask_parents(tx: Tx, children: Collection[UUID]) -> None:
-    """Make the monitors that these depend on due at once, all the way up, unless they have just been checked."""
+    """Make the monitors that these depend on due at once, all the way up; once a second at most, whoever asks."""
     if children:
         await tx.execute(ASK, list(children))
 

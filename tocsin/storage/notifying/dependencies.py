@@ -22,8 +22,6 @@ from tocsin.storage.postgres.database import Tx, key
 if TYPE_CHECKING:
     from asyncpg import Record
 
-FRESH = timedelta(seconds=1)
-"""A parent's result that is so much older than its child's trouble still says how the parent is."""
 CHECKS = 2
 """Checks that a child gets after its parents are well again."""
 SETTLED = timedelta(seconds=120)
@@ -153,7 +151,7 @@ class _Node:
         """Whether the verdict of its checks about that time is still to come."""
         if not self.active or self.down or since is None:
             return False
-        return self.last_result_at is None or self.last_result_at < since - FRESH
+        return self.last_result_at is None or self.last_result_at < since
 
 
 @dataclass(slots=True)
