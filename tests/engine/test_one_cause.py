@@ -71,5 +71,5 @@ async def count(pool: asyncpg.Pool, question: str, wanted: int) -> bool:
 
 async def opened(receiver: Receiver, least: int) -> Any:
     """Whose openings were received, once there are so many of them."""
-    names = [each.json["resource_name"] for each in receiver.requests if each.headers["tocsin-event"] == "opened"]
+    names = [each.json["resource_name"] for each in receiver.requests if each.json["incident_status"] == "ongoing"]
     return Counter(names) if len(names) >= least else None

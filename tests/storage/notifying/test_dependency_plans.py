@@ -31,7 +31,8 @@ STATEMENTS = {
 
 FILL = (
     """INSERT INTO network_monitors (id, project_id, number, name, url, check_type, interval, timeout, confirmations)
-       SELECT md5('m' || n)::uuid, $1, n, n::text, 'tcp://192.0.2.1:1', 'tcp', 60, 5, 1 FROM generate_series(1, 5000) n""",
+       SELECT md5('m' || n)::uuid, $1, n, n::text, 'tcp://192.0.2.1:1', 'tcp', 60, 5, 1
+       FROM generate_series(1, 5000) n""",
     "INSERT INTO monitor_states (monitor_id, due_at) SELECT id, now() FROM network_monitors",
     """INSERT INTO dependencies (child_id, parent_id, project_id)
        SELECT md5('m' || n)::uuid, md5('m' || n / 10)::uuid, $1 FROM generate_series(10, 5000) n""",
