@@ -7,6 +7,7 @@ members are down (two uplinks): `["NM1", ["NM2", "NM3"]]`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 from uuid import UUID
 
 from tocsin.domain import ids
@@ -152,6 +153,7 @@ def _name(field: str, given: object, itself: UUID | None) -> str:
     return given
 
 
+@lru_cache(maxsize=4_096)  # the same few parents are named by many
 def _parsed(name: str) -> UUID | None:
     keys = (ids.parse(kind.prefix, name) for kind in resources.kinds().values())
     return next((key for key in keys if key is not None), None)

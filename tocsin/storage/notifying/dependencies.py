@@ -159,23 +159,32 @@ class _Graph:
     nodes: Mapping[UUID, _Node]
     depends_on: dict[UUID, DependsOn] = field(init=False)
     order: dict[UUID, int] = field(init=False)
-    _above: dict[UUID, frozenset[UUID]] = field(default_factory=dict)
+    _above: dict[DependsOn, frozenset[UUID]] = field(default_factory=dict)
+    _states: dict[tuple[DependsOn, datetime | None, datetime | None], ParentState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.depends_on = {id_: node.depends_on for id_, node in self.nodes.items()}
-        sorted_ = TopologicalSorter({id_: domain.parents(each) for id_, each in self.depends_on.items()}).static_order()
-        self.order = {id_: place for place, id_ in enumerate(sorted_) if id_ in self.nodes}
-        for id_ in self.order:
-            near = [parent for parent in domain.parents(self.depends_on[id_]) if parent in self.nodes]
-            self._above[id_] = frozenset(near).union(*(self._above[parent] for parent in near))
+        near = {each: domain.parents(each) & self.nodes.keys() for each in set(self.depends_on.values())}
+        named = frozenset().union(*near.values())
+        sorted_ = TopologicalSorter({id_: near[self.depends_on[id_]] for id_ in named}).static_order()
+        self.order = {id_: place for place, id_ in enumerate(sorted_)}
+        for each in sorted(near, key=lambda each: max((self.order[id_] for id_ in near[each]), default=-1)):
+            self._above[each] = near[each].union(*(self._above[self.depends_on[id_]] for id_ in near[each]))
 
     def state(self, child_id: UUID) -> ParentState:
+        """Many have the same parents, and most are in trouble since the same moment."""
         child = self.nodes[child_id]
-        since = child.since
+        same = child.depends_on, child.since, child.well_since
+        if same not in self._states:
+            self._states[same] = self._state(child_id, child)
+        return self._states[same]
+
+    def _state(self, child_id: UUID, child: _Node) -> ParentState:
+        since, all_above = child.since, self._above[child.depends_on]
         down: set[UUID] = set()
         possible: set[UUID] = set()
         asking = []
-        for id_ in sorted(self._above[child_id], key=self.order.__getitem__):
+        for id_ in sorted(all_above, key=self.order.__getitem__):
             node = self.nodes[id_]
             if node.down or (not node.shown(since) and domain.explained_by(node.depends_on, down)):
                 down.add(id_)
@@ -188,7 +197,7 @@ class _Graph:
         explained_by = tuple(Parent(id_, self.nodes[id_].name, self.nodes[id_].type) for id_ in causes)
         if explained_by or not domain.explained_by(child.depends_on, down | possible):
             asking = []
-        turned = [self.nodes[id_].well_since for id_ in (child_id, *self._above[child_id])]
+        turned = [self.nodes[id_].well_since for id_ in (child_id, *all_above)]
         return ParentState(explained_by, tuple(asking), max(filter(None, turned), default=None))
 
 
