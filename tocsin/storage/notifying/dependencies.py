@@ -227,7 +227,7 @@ async def explanations(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, tup
     if not resource_ids:
         return {}
     types = await incidents.ongoing_types(tx, resource_ids)
-    found = await states(tx, [id_ for id_, ongoing in types.items() if ongoing and ongoing <= REACHABILITY])
+    found = await states(tx, [id_ for id_, ongoing in types.items() if ongoing and ongoing.keys() <= REACHABILITY])
     return {id_: state.explained_by for id_, state in found.items() if state.explained_by}
 
 
