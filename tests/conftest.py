@@ -35,6 +35,7 @@ from tests.service import (
 from tests.slack_server import SlackServer
 from tests.slack_workspace import Workspace
 from tests.sshd import Machine, Relay, machine
+from tests.telegram_server import TelegramServer
 from tests.twilio import Twilio
 from tocsin import settings as configuration
 from tocsin.settings import Settings
@@ -256,6 +257,15 @@ def slack() -> Iterator[SlackServer]:
     yield slack
     slack.close()
     assert not slack.mistakes
+
+
+@pytest.fixture
+def telegram() -> Iterator[TelegramServer]:
+    """Telegram, which nobody may ask wrongly."""
+    telegram = TelegramServer()
+    yield telegram
+    telegram.close()
+    assert not telegram.mistakes
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.calls import alarm, new_server
 from tests.installation import Installation
 from tests.receivers import Answer, Receiver
 from tests.sshd import PASSWORD, USER, Machine, Relay, machine
+from tests.telegram_server import TelegramServer
 from tests.twilio import AUTH_TOKEN, Twilio
 from tests.waiting import poll, until
 from tocsin.cli.sockets import free_port
@@ -164,7 +165,9 @@ async def users(scene: Scene, post: Post) -> None:
         assert "Thank you" in (await client.post("/verify-email/password", data=form)).text
 
 
-async def everything(scene: Scene, twilio: Twilio, receiver: Receiver, target: Machine) -> None:
+async def everything(
+    scene: Scene, twilio: Twilio, receiver: Receiver, target: Machine, bots: TelegramServer
+) -> None:
     """One integration of each type, and one of each that fails; an incident for all of them."""
     async with scene.client() as client:
         server = await new_server(client, MARK)
@@ -174,6 +177,7 @@ async def everything(scene: Scene, twilio: Twilio, receiver: Receiver, target: M
         await texts(scene, client, twilio)
         if "Integrations::SlackIntegration" in base.types():
             await slack(scene)
+        await telegram(scene, client, bots)
         for each in (await client.get("/api/v1/integrations")).json():
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/attach_all")).status_code == 200
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/test")).status_code == 202
@@ -252,6 +256,18 @@ async def slack(scene: Scene) -> None:
             )  # fmt: skip
     finally:
         await pool.close()
+
+
+async def telegram(scene: Scene, client: httpx.AsyncClient, server: TelegramServer) -> None:
+    """A bot that works, with its code, and one whose token was revoked."""
+    for chat in (server.chat("Ann"), server.chat("Ben")):
+        bot = server.bot()
+        scene.keep(f"token of @{bot.username}", bot.token.partition(":")[2])
+        made = await make(client, "Telegram", {"bot_token": bot.token, "chat_id": chat.id})
+        code = await client.post(f"/api/v1/integrations/{made.json()['uuid']}/telegram_code", extensions=dict(ONCE))
+        scene.keep(f"code of {chat.title}", code.json()["code"])
+    bot.revoked = True
+    await make(client, "Telegram", {"bot_token": bot.token}, 422)
 
 
 async def ended(client: httpx.AsyncClient) -> None:

@@ -122,6 +122,7 @@ class Settings:
     sms: Twilio | Literal["outbox"] | None
     sms_countries: tuple[str, ...]
     slack: Slack | None
+    telegram_api_url: str
     ssh_cooldown: float
     ssh_daily_limit: int
     retention_raw: int
@@ -190,6 +191,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         sms=_sms(text),
         sms_countries=_countries(text("SMS_COUNTRIES")),
         slack=_slack(text),
+        telegram_api_url=_api_url("TELEGRAM_API_URL", text("TELEGRAM_API_URL", "https://api.telegram.org")).rstrip("/"),
         ssh_cooldown=between("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), 0, 30 * DAY),
         ssh_daily_limit=between("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), 0, 1000),
         retention_raw=retention_raw,

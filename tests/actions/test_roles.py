@@ -31,6 +31,7 @@ from tocsin.actions import (
     servers,
     silences,
     slack,
+    telegram,
     tokens,
 )
 from tocsin.actions.base import ACTIONS, INSTALLATION, Actor
@@ -47,6 +48,8 @@ from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
 from tocsin.storage.accounts import members as stored_members
 from tocsin.storage.channels import integrations as stored_integrations
+from tocsin.storage.channels.integrations import Facts
+from tocsin.storage.channels.telegram import TELEGRAM
 from tocsin.storage.delivery import acknowledgements, openings
 from tocsin.storage.delivery import replays as stored_replays
 from tocsin.storage.monitoring import servers as stored_servers
@@ -158,6 +161,15 @@ async def stop_replay(tx: Tx, actor: Actor, house: House) -> Any:
     return await replays.stop(tx, actor, made.id)
 
 
+async def new_telegram_code(tx: Tx, actor: Actor, house: House) -> Any:
+    settings = {"bot_token": "5:t", "bot_id": "5", "bot_username": "tocsin_bot", "chat_id": None}
+    made = await stored_integrations.create(
+        tx, house.vault, house.project_id, TELEGRAM, Facts(for_people=True, repeatable=True), name=None,
+        settings=settings, secret=["bot_token"],
+    )  # fmt: skip
+    return await telegram.new_code(tx, actor, house.vault, made.id)
+
+
 async def withdraw(tx: Tx, actor: Actor, house: House) -> Any:
     made = await stored_members.invite(tx, house.project_id, "new@example.com", "reader", by=house.owner)
     return await members.withdraw(tx, actor, made.id)
@@ -239,6 +251,7 @@ CALLS: dict[str, Call] = {
     "silences.end": lambda tx, a, h: silences.end(tx, a, h.silence),
     "silences.delete": lambda tx, a, h: silences.delete(tx, a, h.silence),
     "slack.begin": lambda tx, a, h: slack.begin(tx, a, h.vault, h.settings.slack, URL),
+    "telegram.new_code": new_telegram_code,
     "tokens.reveal": lambda tx, a, h: tokens.reveal(tx, a, h.vault),
     "tokens.rotate": lambda tx, a, h: tokens.rotate(tx, a, h.vault),
 }
@@ -250,6 +263,7 @@ ELSEWHERE = {
     "integrations.unsubscribe": "web/test_linked_pages.py",
     "secrets.rotate": "storage/accounts/test_rotation.py",
     "slack.connect": "api/test_slack.py",
+    "telegram.connect": "integrations/test_telegram_chats.py",
 }
 """Where those are tested that need more than a project."""
 

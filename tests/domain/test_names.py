@@ -16,7 +16,7 @@ from tocsin.domain.deliveries import Event
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
 from tocsin.integrations import email, slack, sms
-from tocsin.storage.channels.slack import IncidentState
+from tocsin.storage.channels.posted import IncidentState
 
 NOW = datetime(2024, 1, 1, 12, 0, tzinfo=UTC)
 OF_ALL_PEOPLES = [

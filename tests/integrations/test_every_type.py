@@ -24,6 +24,7 @@ from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
+from tocsin.transports.telegram import Telegram
 
 TYPES = list(base.types().values())
 SENTINEL = "s3cret-s3ntinel"
@@ -33,6 +34,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "Integrations::EmailIntegration": {"email": "alerts@example.com"},
     "Integrations::SlackIntegration": {},
     "Integrations::SmsIntegration": {"phone_number": "+1234567890"},
+    "Integrations::TelegramIntegration": {"bot_token": f"123456:{SENTINEL}-of-a-bot"},
     "Integrations::SshServerRestartIntegration": {
         "ip": "127.0.0.1", "username": "admin", "password": SENTINEL, "port": 1,
     },
@@ -49,8 +51,12 @@ MADE_ELSEWHERE: dict[str, dict[str, Any]] = {
         "webhook_url": f"https://hooks.slack.com/services/{SENTINEL}", "bot_user_id": "U1",
         "team_id": "T1", "team_name": "My Workspace", "channel": "#alerts",
     },
+    "Integrations::TelegramIntegration": {
+        "bot_token": f"123456:{SENTINEL}-of-a-bot", "bot_id": "123456", "bot_username": "tocsin_bot", "chat_id": -5,
+        "chat_name": "Operations",
+    },
 }
-"""What is stored for types that no caller gives settings for."""
+"""What is stored for types that no caller gives settings for, or that their far end completes."""
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 INCIDENT: dict[str, Any] = {
@@ -73,8 +79,10 @@ async def wires(tmp_path: Path) -> AsyncIterator[Transports]:
     guard = Guard([ipaddress.ip_network("127.0.0.0/8")])
     http = Http(guard)
     mail = Mailer(None, "tocsin@example.com", tmp_path / "outbox")
-    yield Transports(http, mail, "http://tocsin.test", ssh=Ssh(Dialer(guard)))
+    telegram = Telegram("http://127.0.0.1:1")
+    yield Transports(http, mail, "http://tocsin.test", ssh=Ssh(Dialer(guard)), telegram=telegram)
     await http.close()
+    await telegram.close()
 
 
 def stored(kind: IntegrationType) -> dict[str, Any]:

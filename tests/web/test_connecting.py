@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from tests.browser import browser, signed_in
 from tests.service import service_on, started
 from tests.slack_server import SlackServer
+from tests.telegram_server import TelegramServer
 
 __all__ = ["browser"]
 
@@ -71,4 +72,31 @@ async def test_slack_is_connected_by_its_button_and_the_way_back_leads_to_the_in
         await page.goto(f"{service.url}{slack.consent(consent, slack.workspace())}")
         await expect(page.get_by_text("is connected")).to_be_visible()
         await page.get_by_role("link", name="My Workspace #alerts").first.click()
+        await arrives(page)
+
+
+async def test_a_chat_of_telegram_is_found_by_the_code_that_the_page_shows(
+    database: str, tmp_path: Path, browser: Browser, telegram: TelegramServer
+) -> None:
+    async with started(service_on(database, tmp_path, **telegram.environ())) as service:
+        bot, chat = telegram.bot(), telegram.chat("Operations", "supergroup")
+        page = await signed_in(service, browser)
+        await page.goto(f"{service.url}/integrations/new")
+        await page.locator("a[href*=TelegramIntegration]").click()
+        await page.locator("#bot_token").fill("not a token")
+        await page.get_by_role("button", name="Create integration").click()
+        await expect(page.locator("#bot_token-error")).to_be_visible()
+        await page.locator("#bot_token").fill(bot.token)
+        await page.get_by_role("button", name="Create integration").click()
+        await expect(page.get_by_text("Nothing is sent yet")).to_be_visible()
+        text = await page.locator("#chat code").inner_text()
+        assert await page.locator(f"a[href='https://t.me/{bot.username}?start={text.split()[1]}']").count() == 1
+        await page.get_by_role("button", name="Make another code").click()
+        newer = await page.locator("#chat code").inner_text()
+        assert newer != text
+        telegram.write(bot, chat, newer)
+        await expect(page.locator("#chat")).to_contain_text("writes to Operations", timeout=15_000)
+        await page.reload()
+        await expect(page.get_by_text("Nothing is sent yet")).not_to_be_visible()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Telegram Operations")
         await arrives(page)

@@ -17,6 +17,7 @@ from tocsin.domain.templates.names import samples
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, Creator, IntegrationType, Preview
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
+from tocsin.settings import Settings
 from tocsin.storage.channels import attachments
 from tocsin.storage.channels import integrations as stored
 from tocsin.storage.channels.integrations import Facts, Integration
@@ -81,6 +82,11 @@ async def reachable(
     guard = Guard(networks)
     guard.check_given(host, f"settings.{kind.host_setting}")
     return await guard.warning(host)
+
+
+async def looked_up(wanted: New, configured: Settings) -> New:
+    """It, completed by what its far end says. Call it outside a transaction. Raises `Refused` (422, 503)."""
+    return replace(wanted, settings=await wanted.kind.look_up(wanted.settings, configured))
 
 
 @action("made integration")

@@ -8,24 +8,22 @@ from typing import Any
 from uuid import UUID
 
 from tocsin import settings as configuration
-from tocsin.actions import incidents
-from tocsin.actions.base import SYSTEM, Actor, Change, action, system, unrecorded
+from tocsin.actions import buttons
+from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import Incident
 from tocsin.integrations.slack import OFF, SlackIntegration, redirect_uri_of
 from tocsin.storage.accounts import accounts
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import integrations, posted
 from tocsin.storage.channels import slack as stored
 from tocsin.storage.channels.integrations import Facts, Integration
-from tocsin.storage.channels.slack import Message, PendingConnection
-from tocsin.storage.delivery import incidents as known
-from tocsin.storage.delivery.queue import content
+from tocsin.storage.channels.posted import Message
+from tocsin.storage.channels.slack import PendingConnection
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.slack import authorize_url
 
-UNKNOWN_INCIDENT = "This incident no longer exists."
 UNKNOWN_WORKSPACE = "This incident no longer exists, or this workspace is no longer connected to its project."
 
 
@@ -86,7 +84,7 @@ async def connect(
         tx, vault, begun.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
         name=name, settings=granted, secret=kind.secret_settings,
     )  # fmt: skip
-    await stored.announce(
+    await posted.announce(
         tx, made.id,
         f"This channel is connected to the project {begun.project_name} of Tocsin at {public_url} now "
         f"and will be notified of its incidents. It was started through {through}.",
@@ -104,19 +102,8 @@ async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
     place = incident_id and await stored.of_workspace(tx, incident_id, pressed.team_id, pressed.channel_id)
     if incident_id is None or not place:
         return UNKNOWN_WORKSPACE
-    integration_id, project_id = place
-    lasts = await stored.hold(tx, incident_id)
-    incident = await known.one(tx, project_id, incident_id)
-    if incident is None:
-        return UNKNOWN_INCIDENT
-    # The message may be unknown: its engine died between posting and recording it.
-    closed = await stored.note(tx, integration_id, incident_id, Message(pressed.channel_id, pressed.ts))
-    if lasts:
-        by = f"{pressed.person} in Slack"
-        incident = await incidents.resolve(tx, system(project_id, by), incident_id, by=by)
-    if not closed:
-        await stored.correct(tx, integration_id, incident_id, content(incident))
-    return "" if lasts else incident
+    message = Message(pressed.channel_id, pressed.ts)
+    return await buttons.resolve(tx, *place, incident_id, message, by=f"{pressed.person} in Slack")
 
 
 def _through(session_id: UUID | None) -> str:

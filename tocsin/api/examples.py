@@ -60,6 +60,12 @@ SLACK_SETTINGS = {
     "bot_user_id": "U1234567890",
 }
 SLACK = _integration("Slack", "My Workspace #alerts", SLACK_SETTINGS, editable=False)
+TELEGRAM = _integration(
+    "Telegram", "Telegram Operations",
+    {"bot_token": "********", "bot_username": "example_alerts_bot", "chat_id": -1001234567890,
+     "chat_name": "Operations"},
+)  # fmt: skip
+TELEGRAM_CODE = "K5QWC2LMOJSXGYLTN5XA"
 LISTED = _integration("Webhook", "Slack Webhook", {"webhook_url": "https://hooks.slack.com/services/..."})
 
 OVERRIDE = {
@@ -255,7 +261,7 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("POST", "/api/v1/integrations/preview"): {200: {"One of the events": {"data": [PREVIEW]}}},
     ("GET", "/api/v1/integrations/{uuid}"): {
-        200: {"Webhook": WEBHOOK, "Slack (after OAuth completion)": SLACK},
+        200: {"Webhook": WEBHOOK, "Slack (after OAuth completion)": SLACK, "Telegram": TELEGRAM},
     },
     ("PATCH", "/api/v1/integrations/{uuid}"): {200: {"Renamed": {**WEBHOOK, "name": "On-call"}}},
     ("DELETE", "/api/v1/integrations/{uuid}"): {
@@ -278,6 +284,16 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {
         200: {"Trusted": {**SSH, "settings": {**SSH_SETTINGS, "password": "********",
                                               "host_key_fingerprint": FINGERPRINT}}},
+    },
+    ("POST", "/api/v1/integrations/{uuid}/telegram_code"): {
+        200: {"Made": {
+            "code": TELEGRAM_CODE,
+            "text": f"/start {TELEGRAM_CODE}",
+            "url": f"https://t.me/example_alerts_bot?start={TELEGRAM_CODE}",
+            "group_url": f"https://t.me/example_alerts_bot?startgroup={TELEGRAM_CODE}",
+            "expires_at": "2024-01-01T00:10:00Z",
+            "problem": None,
+        }},
     },
     ("POST", "/api/v1/integrations/{uuid}/rotate_secret"): {200: {"New secret": {"secret": "whsec_…"}}},
     ("POST", "/api/v1/integrations/{uuid}/attach_all"): {200: {"Attached": WEBHOOK}},

@@ -163,6 +163,7 @@ async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> 
     given = data.integration
     wanted = actions.new(given.type, given.settings, given.name)
     headers = await _warning(service, wanted.kind, wanted.settings)
+    wanted = await actions.looked_up(wanted, service.settings)
     async with transaction(service.pool) as tx:
         made = await actions.create(tx, caller, service.vault, wanted, production=service.settings.production)
     if wanted.kind.signing_setting:

@@ -11,6 +11,7 @@ import structlog
 
 from tocsin.checks.base import CheckContext
 from tocsin.engine import connectivity, downtime, monitor_checks, reboot_watch, replays, sweep, turns
+from tocsin.engine import telegram as telegram_updates
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
@@ -27,6 +28,7 @@ from tocsin.transports.slack import Slack
 from tocsin.transports.sms import sms_sender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
+from tocsin.transports.telegram import Telegram
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +48,11 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     ssh = Ssh(Dialer(guard))
     sms = sms_sender(settings)
     slack = Slack(settings.slack) if settings.slack else None
+    telegram = Telegram(settings.telegram_api_url)
     transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
-        ssh=ssh, sms=sms, slack=slack, restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
+        ssh=ssh, sms=sms, slack=slack, telegram=telegram,
+        restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
     pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
@@ -67,6 +71,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         ),
         "connectivity": lambda: connectivity.run(pool, connected, public_url, stop),
         "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
+        "telegram": lambda: telegram_updates.run(pool, vault, telegram, public_url, stop),
         "replays": lambda: replays.run(pool, settings.retention, stop),
         "downtime": lambda: downtime.run(pool, public_url, stop, connected),
         "sweep": lambda: sweep.run(
@@ -85,6 +90,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
             await sms.close()
         if slack is not None:
             await slack.close()
+        await telegram.close()
         pool.terminate()
 
 

@@ -18,6 +18,7 @@ from tocsin.domain import discovery
 from tocsin.domain.deliveries import Failed, Finish, Outcome, Retry, Suppressed
 from tocsin.domain.errors import Detail, forbidden_state, invalid
 from tocsin.domain.incidents import Notification
+from tocsin.settings import Settings
 from tocsin.storage.channels.integrations import Integration, Sendable
 from tocsin.storage.channels.restarts import RESTART_LIMITS, Limits
 from tocsin.storage.delivery.leases import LostDelivery
@@ -29,6 +30,7 @@ from tocsin.transports.slack import Slack
 from tocsin.transports.sms import SmsSender
 from tocsin.transports.smtp import Mailer
 from tocsin.transports.ssh import Ssh
+from tocsin.transports.telegram import Telegram
 
 MASK = "********"
 
@@ -43,6 +45,7 @@ class Transports:
     ssh: Ssh | None = None
     sms: SmsSender | None = None
     slack: Slack | None = None
+    telegram: Telegram | None = None
     restart_limits: Limits = RESTART_LIMITS
 
 
@@ -150,6 +153,13 @@ class IntegrationType(ABC):
         Raises `Refused` (422) naming each field as `settings.<name>`. Unknown fields are ignored.
         """
 
+    async def look_up(self, settings: Mapping[str, Any], configured: Settings) -> dict[str, Any]:
+        """The settings of a new integration, completed by what its far end says of them. Called outside a transaction.
+
+        Raises `Refused` (422 as `parse`; 503 if the far end cannot be asked).
+        """
+        return dict(settings)
+
     @abstractmethod
     def default_name(self, settings: Mapping[str, Any]) -> str:
         """The integration's name until its owner renames it."""
@@ -172,6 +182,10 @@ class IntegrationType(ABC):
         permit: Permit = NO_PERMIT,
     ) -> Outcome:
         """One attempt. Ends within `ATTEMPT_TIMEOUT` seconds; expected failures are returned as `Failed`."""
+
+    def unready(self, settings: Mapping[str, Any]) -> str | None:
+        """Why nothing can be sent yet, although it was created; None if it can."""
+        return None
 
     async def before_create(self, tx: Tx, vault: Vault, creator: Creator, given: Mapping[str, Any]) -> None:  # noqa: B027  (optional hook)
         """Hook in the transaction that creates an integration from what was `given`. Raises `Refused`."""

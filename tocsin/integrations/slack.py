@@ -18,9 +18,9 @@ from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry, 
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification, format_duration
 from tocsin.integrations.base import NO_PERMIT, IntegrationType, Permit, Transports
-from tocsin.storage.channels import slack
+from tocsin.storage.channels import posted
 from tocsin.storage.channels.integrations import Sendable
-from tocsin.storage.channels.slack import IncidentState, Message
+from tocsin.storage.channels.posted import IncidentState, Message
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.slack import Grant, Slack, SlackRefused
@@ -103,8 +103,8 @@ class SlackIntegration(IntegrationType):
         if incident is None:
             return {}
         return {
-            "standing": await slack.incident_state(tx, incident),
-            "messages": await slack.messages(tx, job.integration_id, incident),
+            "standing": await posted.incident_state(tx, incident),
+            "messages": await posted.messages(tx, job.integration_id, incident),
         }
 
     def payload(self, notification: Notification) -> str:
@@ -140,9 +140,9 @@ class SlackIntegration(IntegrationType):
             return
         closed = job.event == "resolved"
         for channel_id, ts in outcome.receipt["written"]:
-            await slack.note(tx, job.integration_id, incident, Message(channel_id, ts, closed))
+            await posted.note(tx, job.integration_id, incident, Message(channel_id, ts, closed))
         for channel_id, ts in outcome.receipt["lost"]:
-            await slack.forget(tx, job.integration_id, incident, Message(channel_id, ts))
+            await posted.forget(tx, job.integration_id, incident, Message(channel_id, ts))
 
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -210,7 +210,7 @@ class _Channel:
         """
         changed, lost = [], []
         for message in messages:
-            arguments = {"channel": message.channel_id, "ts": message.ts, **body}
+            arguments = {"channel": message.place, "ts": message.name, **body}
             try:
                 await self.client.call("chat.update", self.settings["bot_token"], arguments)
                 changed.append(message)
@@ -222,10 +222,10 @@ class _Channel:
 
 
 def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
-    places = [(message.channel_id, message.ts) for message in written if message.ts]
+    places = [(message.place, message.name) for message in written if message.name]
     where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
     body = f"message {where}" if where else "message accepted; the response ended before its identifier"
-    receipt = {"written": places, "lost": [(message.channel_id, message.ts) for message in lost]}
+    receipt = {"written": places, "lost": [(message.place, message.name) for message in lost]}
     return Delivered(200, body, receipt)
 
 

@@ -23,7 +23,7 @@ from tocsin.storage.delivery import deliveries
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import integration_form, messages, on_call
+from tocsin.web import integration_form, messages, on_call, telegram_chat
 from tocsin.web.pages.incidents import latency
 from tocsin.web.pages.integrations import PREVIEW, status_badge
 from tocsin.web.pages.network_monitors import short_name
@@ -57,6 +57,7 @@ async def _page(
             for is_so in (True, False)
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
+        chat = await telegram_chat.of(tx, service.vault, each.integration, writes=viewer.writes)
         test_delivery = await deliveries.one(tx, viewer.project_id, test) if test else None
         is_on_call = each.integration.type == TYPE
         duty = await on_call.duty_of(tx, service, viewer, each.integration) if is_on_call else None
@@ -73,6 +74,7 @@ async def _page(
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url, previews=previews,
         names=NAMES if stored.type == WebhookIntegration.type else {}, filters=FILTERS,
         duty=duty, members=members, chosen=integration_form.members(kind, values),
+        unready=kind.unready(stored.settings), chat=chat,
     )  # fmt: skip
 
 

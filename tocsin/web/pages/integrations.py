@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.actions import integrations as actions
-from tocsin.actions import phone_codes
+from tocsin.actions import phone_codes, telegram
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, invalid
 from tocsin.domain.on_call import TYPE
@@ -21,6 +21,7 @@ from tocsin.integrations.slack import SlackIntegration
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.storage.channels import integration_list
 from tocsin.storage.channels.integration_list import Overview
+from tocsin.storage.channels.telegram import TELEGRAM
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, messages, on_call, ready_made
 from tocsin.web.render import page
@@ -57,6 +58,8 @@ def status_badge(each: Overview) -> tuple[str, str]:
     """Its status, as a colour and a word."""
     if each.integration.disabled_at:
         return "bad", "disabled"
+    if base.of(each.integration.type).unready(each.integration.settings):
+        return "warn", "not set up yet"
     if each.unverified:
         return "warn", "address not verified"
     if each.integration.failing_since:
@@ -105,8 +108,11 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
                 await phone_codes.send(service.pool, viewer.actor, service.vault, service.settings, number)
                 return await _form(service, viewer, kind, form, step=2)
             given[kind.verification_field.name] = code
+        wanted = await actions.looked_up(wanted, service.settings)
         async with transaction(service.pool) as tx:
             made = await actions.create(tx, viewer.actor, service.vault, wanted, production=production)
+            if made.type == TELEGRAM and kind.unready(made.settings):
+                await telegram.new_code(tx, viewer.actor, service.vault, made.id)
     except Refused as refused:
         step = 2 if kind.verification_field and form.get(kind.verification_field.name) else 1
         return await _form(service, viewer, kind, form, integration_form.errors(kind, refused), step=step)
