@@ -73,8 +73,10 @@ async def message(slack: SlackServer, workspace: Workspace, text: str, count: in
     return found[-1]
 
 
-async def press(client: httpx.AsyncClient, slack: SlackServer, posted: Posted, **changes: Any) -> int:
-    headers, body = slack.press(posted, **changes)
+async def press(
+    client: httpx.AsyncClient, slack: SlackServer, posted: Posted, label: str = "Resolve", **changes: Any
+) -> int:
+    headers, body = slack.press(posted, label, **changes)
     answer = await client.post("/slack/interactions", headers={"Authorization": "", **headers}, content=body)
     assert answer.elapsed.total_seconds() < 3
     return answer.status_code

@@ -103,12 +103,13 @@ class SlackServer:
         return self._back(self._asked(oauth_url), error="access_denied")
 
     def press(
-        self, message: Posted, *, user: str = "ann", at: float | None = None, secret: str = SIGNING_SECRET,
-        **changes: Any,
+        self, message: Posted, label: str = "Resolve", *, user: str = "ann", at: float | None = None,
+        secret: str = SIGNING_SECRET, **changes: Any,
     ) -> tuple[dict[str, str], bytes]:
         """A press of a message's button, as Slack posts it: signed headers and body."""
-        button, workspace = message.button, message.workspace
-        assert button is not None, "the message has no button"
+        workspace = message.workspace
+        assert label in message.buttons, "the message has no such button"
+        button = message.buttons[label]
         said = {
             "type": "block_actions",
             "user": {"id": f"U{user}", "username": user, "name": user, "team_id": workspace.id},

@@ -42,9 +42,15 @@ class Posted:
         return json.dumps(self.blocks, ensure_ascii=False)
 
     @property
-    def button(self) -> dict[str, Any] | None:
+    def buttons(self) -> dict[str, dict[str, Any]]:
+        """By what is written on them."""
         found = [each for block in self.blocks for each in block.get("elements", []) if each["type"] == "button"]
-        return found[0] if found else None
+        return {each["text"]["text"]: each for each in found}
+
+    @property
+    def button(self) -> dict[str, Any] | None:
+        """The one that resolves."""
+        return self.buttons.get("Resolve")
 
 
 @dataclass(frozen=True, slots=True)

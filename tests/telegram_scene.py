@@ -31,6 +31,7 @@ def _telegram() -> Iterator[TelegramServer]:
 def telegram(_telegram: TelegramServer) -> Iterator[TelegramServer]:
     """Telegram, which nobody may ask wrongly."""
     yield _telegram
+    _telegram.answers_go.set()
     assert not _telegram.mistakes
     assert not _telegram.faults
 

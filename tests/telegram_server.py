@@ -47,6 +47,9 @@ class TelegramServer:
         self.mistakes: list[str] = []
         self.calls: list[str] = []
         self.faults: deque[Fault] = deque()
+        self.answers_go = threading.Event()
+        """While it is clear, calls of sendMessage are carried out, but not answered."""
+        self.answers_go.set()
         self.polls = 0
         self.most_polls = 0
         """How many asked for updates of one bot at once, at most."""
@@ -70,6 +73,7 @@ class TelegramServer:
         return {"TOCSIN_TELEGRAM_API_URL": self.url}
 
     def close(self) -> None:
+        self.answers_go.set()
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -120,7 +124,7 @@ class TelegramServer:
         self._queries.add(query)
         self._update(bot or posted.bot, {"callback_query": {
             "id": query, "from": person.shown, "message": posted.shown, "chat_instance": "-1",
-            "data": posted.buttons[button], **changes,
+            "data": posted.buttons.get(button, ""), **changes,
         }})  # fmt: skip
         return query
 
@@ -210,11 +214,12 @@ class TelegramServer:
     def _get_updates(self, bot: Bot, arguments: dict[str, Any]) -> Said:
         offset, limit, timeout = arguments.get("offset", 0), arguments.get("limit", 100), arguments.get("timeout", 0)
         kinds = arguments.get("allowed_updates", [])
-        if arguments.keys() - {"offset", "limit", "timeout", "allowed_updates"} or not 1 <= limit <= 100 or timeout > 50:
+        known = {"offset", "limit", "timeout", "allowed_updates"}
+        if arguments.keys() - known or not 1 <= limit <= 100 or not 0 <= timeout <= 50:
             return self._wrong("Bad Request: getUpdates")
         if bot.webhook:
-            return _no(409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete "
-                            "the webhook first")  # fmt: skip
+            return _no(409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to "
+                            "delete the webhook first")  # fmt: skip
         me, until = object(), time.monotonic() + timeout
         with self._changed:
             self.polls += 1
@@ -280,7 +285,8 @@ class TelegramServer:
             keyboard = arguments.get("reply_markup", {}).get("inline_keyboard", [])
             made = Posted(bot, chat, next(_numbers), arguments["text"], text, keyboard)
             self.messages.append(made)
-            return 200, made.shown, {}
+        self.answers_go.wait(20)
+        return 200, made.shown, {}
 
     def _edit(self, bot: Bot, arguments: dict[str, Any]) -> Said:
         with self._changed:
@@ -295,8 +301,9 @@ class TelegramServer:
                 return _no(400, "Bad Request: message to edit not found")
             keyboard = arguments.get("reply_markup", {}).get("inline_keyboard", [])
             if (found[0].html, found[0].keyboard) == (arguments["text"], keyboard):
-                return _no(400, "Bad Request: message is not modified: specified new message content and reply markup "
-                                "are exactly the same as a current content and reply markup of the message")  # fmt: skip
+                return _no(400, "Bad Request: message is not modified: specified new message content and reply "
+                                "markup are exactly the same as a current content and reply markup of the "
+                                "message")  # fmt: skip
             found[0].html, found[0].text, found[0].keyboard = arguments["text"], text, keyboard
             found[0].writes += 1
             return 200, found[0].shown, {}

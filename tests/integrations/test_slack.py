@@ -153,3 +153,43 @@ async def test_what_is_signed_but_no_press_of_ours_is_answered_and_changes_nothi
     for body in (b"", b"ssl_check=1", b"payload=", b"payload=[]", b"payload=%7B%22type%22%3A%22view_closed%22%7D"):
         headers, body = slack.signed(body)
         assert (await client.post("/slack/interactions", headers=headers, content=body)).status_code == 200
+
+
+async def test_a_button_acknowledges_the_incident_and_the_message_says_who_has_it(
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
+) -> None:
+    await connected(client, slack, workspace)
+    begun = await incident(client)
+    posted = await message(slack, workspace, begun["incident_type"])
+    assert list(posted.buttons) == ["Acknowledge", "Resolve"]
+    second = slack.press(posted, "Acknowledge", user="ben")
+    slack.told.clear()
+    assert await press(client, slack, posted, "Acknowledge") == 200
+
+    async def updated() -> bool:
+        return "ann in Slack has it" in posted.words
+
+    await until(updated, what="the message to say who has it")
+    assert list(posted.buttons) == ["Resolve"]
+    assert (await client.get(f"/api/v1/incidents/{begun['uuid']}")).json()["acknowledged_by"] == "ann in Slack"
+    assert (await client.post("/slack/interactions", headers=second[0], content=second[1])).status_code == 200
+    [told] = await until_told(slack)
+    assert told["text"] == "ann in Slack has it already."
+    slack.told.clear()
+    assert await press(client, slack, posted) == 200
+    assert await message(slack, workspace, "Resolved") is posted
+
+
+async def test_an_acknowledgement_by_the_api_updates_the_message_too(
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
+) -> None:
+    await connected(client, slack, workspace)
+    begun = await incident(client)
+    posted = await message(slack, workspace, begun["incident_type"])
+    assert (await client.post(f"/api/v1/incidents/{begun['uuid']}/acknowledge")).status_code == 200
+
+    async def updated() -> bool:
+        return " has it" in posted.words
+
+    await until(updated, what="the message to say that somebody has it")
+    assert len(slack.in_(workspace)) == 2

@@ -66,6 +66,36 @@ async def test_a_button_resolves_the_incident_and_the_message_says_by_whom(
     assert "resolved by: Ben in Telegram" in posted.text
 
 
+async def test_a_button_acknowledges_the_incident_and_the_message_says_who_has_it(
+    client: httpx.AsyncClient, telegram: TelegramServer, bot: Bot, chat: Chat
+) -> None:
+    await connected(client, telegram, bot, chat)
+    begun = await incident(client)
+    posted = await message(telegram, chat, begun["incident_type"])
+    assert (await press(telegram, posted, "Acknowledge")).startswith("You have it")
+    assert (await client.get(f"/api/v1/incidents/{begun['uuid']}")).json()["acknowledged_by"] == "Ann in Telegram"
+    assert await message(telegram, chat, "Ann in Telegram has it") is posted
+    assert list(posted.buttons) == ["Resolve"]
+    data = {"data": f"ack:{begun['uuid']}"}
+    assert await press(telegram, posted, "Resolve", person=BEN, **data) == "Ann in Telegram has it already."
+    assert await press(telegram, posted, "Resolve", person=BEN) == "Resolved."
+    assert await message(telegram, chat, "Resolved") is posted
+    assert (await press(telegram, posted, "", **data)).startswith("Resolved already: by Ben in Telegram")
+
+
+async def test_who_takes_an_incident_while_it_is_being_posted_is_in_the_message_soon(
+    client: httpx.AsyncClient, telegram: TelegramServer, bot: Bot, chat: Chat
+) -> None:
+    uuid = await connected(client, telegram, bot, chat)
+    telegram.answers_go.clear()
+    begun = await incident(client)
+    posted = await message(telegram, chat, begun["incident_type"])
+    assert (await client.post(f"/api/v1/incidents/{begun['uuid']}/acknowledge")).status_code == 200
+    assert (await ended(client, uuid, "acknowledged"))["status"] == "suppressed"
+    telegram.answers_go.set()
+    assert await message(telegram, chat, " has it") is posted
+
+
 async def test_two_who_press_at_once_are_one_resolve_and_the_second_is_told_who_was_first(
     client: httpx.AsyncClient, telegram: TelegramServer, bot: Bot, chat: Chat
 ) -> None:

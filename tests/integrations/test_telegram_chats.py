@@ -58,15 +58,15 @@ async def test_a_group_a_channel_and_a_code_typed_in_small_letters_are_found_too
     client: httpx.AsyncClient, telegram: TelegramServer, bot: Bot
 ) -> None:
     uuid = await made(client, bot)
-    for chat, text in (
+    for place, text in (
         (telegram.chat("Operations", "supergroup"), f"/start@{bot.username} {{}}"),
         (telegram.chat("Outages", "channel"), "{}"),
         (telegram.chat("Small", "group"), " /start  {} "),
     ):
         given = (await code(client, uuid))["code"]
-        telegram.write(bot, chat, text.format(given.lower() if chat.title == "Small" else given))
-        await message(telegram, chat, "This chat is connected")
-        assert (await settings(client, uuid))["chat_id"] == chat.id
+        telegram.write(bot, place, text.format(given.lower() if place.title == "Small" else given))
+        await message(telegram, place, "This chat is connected")
+        assert (await settings(client, uuid))["chat_id"] == place.id
 
 
 async def test_a_code_is_good_once_and_a_newer_one_voids_it(

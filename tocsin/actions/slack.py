@@ -13,7 +13,7 @@ from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import Incident
-from tocsin.integrations.slack import OFF, SlackIntegration, redirect_uri_of
+from tocsin.integrations.slack import ACKNOWLEDGE, OFF, RESOLVE, SlackIntegration, redirect_uri_of
 from tocsin.storage.accounts import accounts
 from tocsin.storage.channels import integrations, posted
 from tocsin.storage.channels import slack as stored
@@ -38,7 +38,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class ButtonPress:
-    """One press of the button: in which workspace, on which message, by whom, for which incident (`INC…`)."""
+    """One press of a button (`action`): in which workspace, on which message, by whom, for which incident (`INC…`)."""
 
     team_id: str
     channel_id: str
@@ -46,6 +46,7 @@ class ButtonPress:
     person: str
     incident: str
     response_url: str
+    action: str = RESOLVE
 
 
 @action("began to connect Slack")
@@ -92,9 +93,9 @@ async def connect(
     return made, Change(name, {"uuid": ids.public(ids.INTEGRATION, made.id), "type": kind.type, "through": through})
 
 
-@unrecorded("resolving the incident is on record", by=SYSTEM)
-async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
-    """Resolve the incident of a pressed button. The delivery that follows updates the message itself.
+@unrecorded("resolving or acknowledging the incident is on record", by=SYSTEM)
+async def press(tx: Tx, actor: Actor, vault: Vault, pressed: ButtonPress) -> Incident | str:
+    """Do what the button says. The delivery that follows updates the message itself.
 
     Returns what to reply to the user: a text, or the incident if somebody else had resolved it.
     """
@@ -103,7 +104,10 @@ async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
     if incident_id is None or not place:
         return UNKNOWN_WORKSPACE
     message = Message(pressed.channel_id, pressed.ts)
-    return await buttons.resolve(tx, *place, incident_id, message, by=f"{pressed.person} in Slack")
+    by = f"{pressed.person} in Slack"
+    if pressed.action == ACKNOWLEDGE:
+        return await buttons.acknowledge(tx, vault, *place, incident_id, message, by=by)
+    return await buttons.resolve(tx, *place, incident_id, message, by=by)
 
 
 def _through(session_id: UUID | None) -> str:

@@ -10,7 +10,7 @@ from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.domain import ids
 from tocsin.domain.errors import forbidden_state
 from tocsin.domain.incidents import Incident
-from tocsin.integrations.telegram import RESOLVE, TelegramIntegration, of_chat
+from tocsin.integrations.telegram import ACKNOWLEDGE, RESOLVE, TelegramIntegration, of_chat
 from tocsin.storage.accounts import accounts
 from tocsin.storage.channels import integrations as known
 from tocsin.storage.channels import posted
@@ -56,13 +56,14 @@ async def connect(
     name = await accounts.project_name(tx, found.project_id)
     await posted.announce(
         tx, made.id,
-        f"This chat is connected to the project {name} of Tocsin at {public_url} now and will be notified of its incidents.",
+        f"This chat is connected to the project {name} of Tocsin at {public_url} now "
+        "and will be notified of its incidents.",
     )  # fmt: skip
     return made, integrations.changed(made, chat=chat.shown)
 
 
 @unrecorded("resolving or acknowledging the incident is on record", by=SYSTEM)
-async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
+async def press(tx: Tx, actor: Actor, vault: Vault, pressed: ButtonPress) -> Incident | str:
     """Do what the button says. The delivery that follows updates the message itself.
 
     Returns what to reply to the user: a text, or the incident if somebody else had resolved it.
@@ -75,4 +76,7 @@ async def press(tx: Tx, actor: Actor, pressed: ButtonPress) -> Incident | str:
     by = f"{pressed.person} in Telegram"
     if verb == RESOLVE:
         return await buttons.resolve(tx, *place, incident_id, pressed.message, by=by) or "Resolved."
+    if verb == ACKNOWLEDGE:
+        said = await buttons.acknowledge(tx, vault, *place, incident_id, pressed.message, by=by)
+        return said or "You have it: nobody else is told from now on."
     return UNKNOWN_CHAT

@@ -1,4 +1,4 @@
-"""Slack: starting to connect a channel, and presses of the Resolve button."""
+"""Slack: starting to connect a channel, and presses of the buttons of messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.api.service import Service
 from tocsin.domain import names
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Incident
-from tocsin.integrations.slack import OFF, RESOLVE, escaped
+from tocsin.integrations.slack import ACKNOWLEDGE, OFF, RESOLVE, escaped
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import Slack, SlackRefused
 
@@ -49,7 +49,7 @@ async def initiate(caller: Actor, service: Service) -> SlackInitiated:
 
 @post("/slack/interactions", status_code=200, include_in_schema=False, request_max_body_size=MAX_BODY_LENGTH)
 async def interactions(request: Request[Any, Any, Any], service: Service) -> Response[str]:
-    """A press resolves its incident. Slack gets a response at once; the delivery that follows updates the message.
+    """A press resolves or acknowledges its incident. Slack gets a response at once; a delivery updates the message.
 
     https://docs.slack.dev/interactivity/handling-user-interaction,
     https://docs.slack.dev/reference/interaction-payloads/block_actions-payload
@@ -64,7 +64,7 @@ async def interactions(request: Request[Any, Any, Any], service: Service) -> Res
     if pressed is None:
         return Response("", media_type="text/plain")
     async with transaction(service.pool) as tx:
-        found = await actions.press(tx, system(), pressed)
+        found = await actions.press(tx, system(), service.vault, pressed)
     words = _was_first(found) if isinstance(found, Incident) else found
     task = BackgroundTask(_tell, app, pressed, words) if words else None
     return Response("", media_type="text/plain", background=task)
@@ -88,7 +88,7 @@ def press(body: bytes) -> ButtonPress | None:
     """The press in a signed body; None for any other payload of Slack."""
     try:
         payload = json.loads(parse_qs(body.decode())["payload"][0])
-        [action] = [each for each in payload["actions"] if each["action_id"] == RESOLVE]
+        [action] = [each for each in payload["actions"] if each["action_id"] in (ACKNOWLEDGE, RESOLVE)]
         if payload["type"] != "block_actions":
             return None
         user, team_id = payload["user"], payload["team"]["id"]
@@ -96,7 +96,7 @@ def press(body: bytes) -> ButtonPress | None:
         found = ButtonPress(
             team_id, payload["container"]["channel_id"], payload["container"]["message_ts"],
             names.cut(names.line(str(person)[: 4 * MAX_NAME_LENGTH]), MAX_NAME_LENGTH), action["value"],
-            payload.get("response_url") or "",
+            payload.get("response_url") or "", action["action_id"],
         )  # fmt: skip
         # In a channel that two workspaces share, users of the other one see the button, too.
         if user.get("team_id", team_id) != team_id:

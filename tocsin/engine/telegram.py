@@ -169,7 +169,7 @@ class _Reader:
             return None
         message = Message(str(press.message.chat.id), str(press.message.message_id))
         pressed = ButtonPress(bot.bot_id, message, press.sender.shown, press.data)
-        found = await actions.press(tx, system(), pressed)
+        found = await actions.press(tx, system(), self.vault, pressed)
         words = _was_first(found) if isinstance(found, Incident) else found
         text = names.cut(words, MAX_ANSWER_LENGTH)
         return _Reply("answerCallbackQuery", {"callback_query_id": press.id, "text": text})

@@ -1,7 +1,7 @@
-"""Slack: one message for an incident, with a button to resolve it, updated in place when it is resolved.
+"""Slack: one message for an incident, with buttons to acknowledge and resolve it, updated in place.
 
 A message shows the incident's state when it is rendered, and what was posted is stored with the result of the
-delivery. The update on the resolve is a delivery like any other, so it is retried until it arrives.
+delivery. Updates are deliveries like any other, so they are retried until they arrive.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tocsin.storage.postgres.database import Tx
 from tocsin.transports.slack import Grant, Slack, SlackRefused
 
 CALLBACK = "/auth/slack/callback"
-RESOLVE = "resolve_incident"
-"""The button's action id in Slack's interaction payloads."""
+ACKNOWLEDGE, RESOLVE = "acknowledge_incident", "resolve_incident"
+"""The buttons' action ids in Slack's interaction payloads."""
 
 OFF = (
     "Slack is not set up here; the operator can do so with TOCSIN_SLACK_CLIENT_ID, TOCSIN_SLACK_CLIENT_SECRET and "
@@ -65,12 +65,13 @@ INSIDE = frozenset({"already_in_channel", "cant_invite_self"})
 MAX_SECTION_LENGTH = 3000
 """Characters of one section's text (https://docs.slack.dev/reference/block-kit/blocks/section-block)."""
 MAX_LINK_LENGTH = 500
+RED = ":red_circle:"
 
 
 class SlackIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::SlackIntegration"
     label: ClassVar[str] = "Slack"
-    about: ClassVar[str] = "Posts to a channel, with a button to resolve, and updates its message."
+    about: ClassVar[str] = "Posts to a channel, with buttons to acknowledge and resolve, and updates its message."
     for_people: ClassVar[bool] = True
     editable: ClassVar[bool] = False
     secret_settings: ClassVar[frozenset[str]] = frozenset(MASKS)
@@ -92,6 +93,9 @@ class SlackIntegration(IntegrationType):
     def public_settings(self, settings: Mapping[str, Any], *, reveal: bool) -> dict[str, Any]:
         values = settings if reveal else {**settings, **{name: MASKS[name] for name in MASKS if name in settings}}
         return {name: values[name] for name in SHOWN if name in values}
+
+    def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
+        return True
 
     def needs_permit(self, to: Sendable) -> bool:
         return True
@@ -116,18 +120,21 @@ class SlackIntegration(IntegrationType):
     ) -> Outcome:
         if transports.slack is None:
             return Suppressed(OFF)
-        body = render(notification, permit.context.get("standing", IncidentState()), transports.public_url)
+        standing = permit.context.get("standing", IncidentState())
+        body = render(notification, standing, transports.public_url)
         channel = _Channel(transports.slack, settings)
         try:
-            if notification.event == "resolved":
+            if notification.event in ("resolved", "acknowledged"):
                 known = permit.context.get("messages", ())
                 # Messages that already show it are updated again only for a redelivery.
                 wrong = [message for message in known if not message.closed] or known
                 changed, lost = await channel.update(wrong, body)
                 if changed:
-                    return _delivered(changed, lost)
-                return _delivered([await channel.post(body)], lost)
-            return _delivered([await channel.post(body)], [])
+                    return _delivered(changed, lost, standing)
+                if notification.event == "acknowledged":
+                    return Suppressed("there is no message that could be updated")
+                return _delivered([await channel.post(body)], lost, standing)
+            return _delivered([await channel.post(body)], [], standing)
         except SlackRefused as refusal:
             return failed(refusal)
 
@@ -135,14 +142,8 @@ class SlackIntegration(IntegrationType):
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
     ) -> None:
         """Store what was posted and what it shows now, in the transaction that records the delivery."""
-        incident = job.content.incident_id
-        if incident is None or not isinstance(outcome, Delivered) or outcome.receipt is None:
-            return
-        closed = job.event == "resolved"
-        for channel_id, ts in outcome.receipt["written"]:
-            await posted.note(tx, job.integration_id, incident, Message(channel_id, ts, closed))
-        for channel_id, ts in outcome.receipt["lost"]:
-            await posted.forget(tx, job.integration_id, incident, Message(channel_id, ts))
+        if isinstance(outcome, Delivered) and outcome.receipt is not None:
+            await posted.record(tx, job, outcome.receipt)
 
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -221,12 +222,11 @@ class _Channel:
         return changed, lost
 
 
-def _delivered(written: list[Message], lost: list[Message]) -> Delivered:
-    places = [(message.place, message.name) for message in written if message.name]
-    where = ", ".join(f"{channel_id} {ts}" for channel_id, ts in places)
+def _delivered(written: list[Message], lost: list[Message], shown: IncidentState) -> Delivered:
+    named = [message for message in written if message.name]
+    where = ", ".join(f"{message.place} {message.name}" for message in named)
     body = f"message {where}" if where else "message accepted; the response ended before its identifier"
-    receipt = {"written": places, "lost": [(message.place, message.name) for message in lost]}
-    return Delivered(200, body, receipt)
+    return Delivered(200, body, posted.receipt(named, lost, shown))
 
 
 def failed(refusal: SlackRefused) -> Failed:
@@ -258,17 +258,17 @@ def render(notification: Notification, incident_state: IncidentState, public_url
     more = escaped(notification.message, 1500)
     since = f"since {_moment(notification.started_at)}"
     if ended is None:
-        button = {
-            "type": "button", "action_id": RESOLVE, "value": notification.incident_id, "style": "primary",
-            "text": {"type": "plain_text", "text": "Resolve"},
-        }  # fmt: skip
+        who = incident_state.acknowledged_by
+        sign, has = (":large_yellow_circle:", f" · {escaped(names.line(who), 300)} has it") if who else (RED, "")
+        buttons = [] if who else [_button(ACKNOWLEDGE, "Acknowledge", notification)]
+        buttons.append(_button(RESOLVE, "Resolve", notification))
         again = "Reminder: " if notification.event == "reminder" else ""
         return {
             "text": f"{again}{what} on {where}: {more}",
             "blocks": [
-                _section(f":red_circle: *{again}{what}* on {linked}\n{more}"),
-                _context(f"Ongoing {since} · <{link}|Open the incident>"),
-                {"type": "actions", "elements": [button]},
+                _section(f"{sign} *{again}{what}* on {linked}\n{more}"),
+                _context(f"Ongoing {since}{has} · <{link}|Open the incident>"),
+                {"type": "actions", "elements": buttons},
             ],
         }
     took = f"Lasted {format_duration((ended - notification.started_at).total_seconds())}, {since}"
@@ -311,6 +311,13 @@ def _moment(moment: datetime) -> str:
     """A time that Slack shows in its reader's zone."""
     words = moment.astimezone(UTC).strftime("%d %b %Y %H:%M UTC")
     return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} at {{time}}|{words}>"
+
+
+def _button(action: str, text: str, notification: Notification) -> dict[str, Any]:
+    """https://docs.slack.dev/reference/block-kit/block-elements/button-element"""
+    style = {"style": "primary"} if action == RESOLVE else {}
+    label = {"type": "plain_text", "text": text}
+    return {"type": "button", "action_id": action, "value": notification.incident_id, "text": label, **style}
 
 
 def _section(text: str) -> dict[str, Any]:

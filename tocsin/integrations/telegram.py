@@ -53,7 +53,7 @@ class TelegramIntegration(IntegrationType):
     label: ClassVar[str] = "Telegram"
     about: ClassVar[str] = "Writes to a chat by a bot of yours, with buttons, and updates its message."
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("bot_token", "Bot token", "password", "Make a bot by writing /newbot to @BotFather; it answers with this."),
+        Field("bot_token", "Bot token", "password", "Write /newbot to @BotFather to make a bot; it answers with this."),
         Field(
             "chat_id", "Chat", hint="Leave it empty: the chat is found by a code that you send to the bot. Or give its "
             "number, or the @name of a public group or channel.", required=False,
@@ -84,8 +84,8 @@ class TelegramIntegration(IntegrationType):
                 raise invalid_field(TOKEN, "is not what it says it is: Telegram knows it as another bot")
             elsewhere = await _known(client, token, "getWebhookInfo", {}, WebhookInfo, TOKEN)
             if elsewhere.url:
-                raise invalid_field(TOKEN, f"is in use: {_host(elsewhere.url)} is told what is written to this bot; use "
-                                    "a bot of its own for Tocsin")  # fmt: skip
+                who = _host(elsewhere.url)
+                raise invalid_field(TOKEN, f"is in use: {who} is told what is written to it; make one for Tocsin only")
             found = {**settings, "bot_username": bot.username}
             if settings["chat_id"] is None:
                 return found
@@ -100,6 +100,9 @@ class TelegramIntegration(IntegrationType):
 
     def unready(self, settings: Mapping[str, Any]) -> str | None:
         return WAITS if settings.get("chat_id") is None else None
+
+    def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
+        return True
 
     def needs_permit(self, to: Sendable) -> bool:
         return True
@@ -126,7 +129,8 @@ class TelegramIntegration(IntegrationType):
             return Suppressed(reason)
         if transports.telegram is None:
             return Suppressed(OFF)
-        body = render(notification, permit.context.get("standing", IncidentState()), transports.public_url)
+        standing = permit.context.get("standing", IncidentState())
+        body = render(notification, standing, transports.public_url)
         chat = _Conversation(transports.telegram, settings["bot_token"], settings["chat_id"])
         changed: list[Message] = []
         lost: list[Message] = []
@@ -142,7 +146,7 @@ class TelegramIntegration(IntegrationType):
                 changed = await chat.post(body)
         except TelegramRefused as refusal:
             return failed(refusal)
-        return _delivered(chat, changed, lost)
+        return _delivered(chat, changed, lost, standing)
 
     async def after_attempt(
         self, tx: Tx, job: Job, settings: Mapping[str, Any], outcome: Outcome, then: Retry | Finish
@@ -152,13 +156,7 @@ class TelegramIntegration(IntegrationType):
             return
         if outcome.receipt["moved_to"] is not None:
             await telegram.move(tx, job.integration_id, settings["chat_id"], outcome.receipt["moved_to"])
-        incident = job.content.incident_id
-        if incident is None:
-            return
-        for place, name in outcome.receipt["written"]:
-            await posted.note(tx, job.integration_id, incident, Message(place, name, job.event == "resolved"))
-        for place, name in outcome.receipt["lost"]:
-            await posted.forget(tx, job.integration_id, incident, Message(place, name))
+        await posted.record(tx, job, outcome.receipt)
 
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -279,14 +277,12 @@ class _Conversation:
         return changed, lost
 
 
-def _delivered(chat: _Conversation, written: list[Message], lost: list[Message]) -> Delivered:
-    places = [(message.place, message.name) for message in written]
-    where = ", ".join(f"{name} in chat {place}" for place, name in places)
+def _delivered(
+    chat: _Conversation, written: list[Message], lost: list[Message], shown: IncidentState
+) -> Delivered:
+    where = ", ".join(f"{message.name} in chat {message.place}" for message in written)
     said = f"message {where}" if where else "message accepted; the answer ended before its number"
-    receipt = {
-        "written": places, "lost": [(message.place, message.name) for message in lost], "moved_to": chat.moved_to,
-    }  # fmt: skip
-    return Delivered(200, said, receipt)
+    return Delivered(200, said, {**posted.receipt(written, lost, shown), "moved_to": chat.moved_to})
 
 
 def failed(refusal: TelegramRefused) -> Failed:
@@ -324,7 +320,7 @@ def render(notification: Notification, incident_state: IncidentState, public_url
     since = f"since {_moment(notification.started_at)}"
     if ended is None:
         again = "Reminder: " if notification.event == "reminder" else ""
-        who = incident_state.acknowledged_by or notification.acknowledged_by
+        who = incident_state.acknowledged_by
         sign, has = ("🟡", f" · {escaped(names.line(who), 200)} has it") if who else ("🔴", "")
         words = f"{sign} <b>{again}{what} on {where}</b>\n{more}\n\nOngoing {since}{has} · {link}"
         return _body(words, _buttons(notification.incident_id or "", acknowledged=bool(who)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
+from msgspec.structs import replace
+
+from tocsin.domain.deliveries import ONGOING_EVENTS
 from tocsin.storage.delivery import queue
-from tocsin.storage.delivery.queue import Content, QueueEntry
+from tocsin.storage.delivery.queue import Content, Job, QueueEntry
 from tocsin.storage.postgres.database import Tx
 
 STANDING = "SELECT closed_at, resolved_by, acknowledged_by FROM incidents WHERE id = $1"
@@ -40,7 +44,7 @@ WHERE i.id = $1 AND o.incident_id = $1 FOR UPDATE OF o
 """
 
 TELLING = """
-SELECT true FROM outstanding WHERE integration_id = $1 AND incident_id = $2 AND event = 'resolved' LIMIT 1
+SELECT true FROM outstanding WHERE integration_id = $1 AND incident_id = $2 AND event = $3 LIMIT 1
 """
 
 
@@ -89,12 +93,42 @@ async def hold(tx: Tx, incident_id: UUID) -> bool:
     return bool(await tx.fetchval(HOLD, incident_id))
 
 
-async def correct(tx: Tx, integration_id: UUID, incident_id: UUID, content: Content) -> None:
-    """Update the messages about a resolved incident, unless that is already queued."""
-    if await tx.fetchval(TELLING, integration_id, incident_id):
+async def correct(
+    tx: Tx, integration_id: UUID, incident_id: UUID, event: Literal["acknowledged", "resolved"], content: Content
+) -> None:
+    """Update the messages about an incident that is acknowledged or resolved, unless that is already queued."""
+    if await tx.fetchval(TELLING, integration_id, incident_id, event):
         return
-    to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    await queue.put(tx, [QueueEntry(to, "resolved", content)])
+    for to in (await queue.recipients(tx, [integration_id])).values():
+        await queue.put(tx, [QueueEntry(to, event, content)])
+
+
+def receipt(written: Sequence[Message], lost: Sequence[Message], shown: IncidentState) -> dict[str, Any]:
+    """What `record` needs to know: which messages were written, and who has the incident by what they say."""
+    return {
+        "written": [(message.place, message.name) for message in written],
+        "lost": [(message.place, message.name) for message in lost],
+        "has_it": shown.acknowledged_by,
+    }
+
+
+async def record(tx: Tx, job: Job, receipt: Mapping[str, Any]) -> None:
+    """Store what was posted and what it shows, in the transaction that records the delivery.
+
+    If somebody took the incident while its opening was being posted, the message is updated at once.
+    """
+    incident = job.content.incident_id
+    if incident is None:
+        return
+    for place, name in receipt["written"]:
+        await note(tx, job.integration_id, incident, Message(place, name, job.event == "resolved"))
+    for place, name in receipt["lost"]:
+        await forget(tx, job.integration_id, incident, Message(place, name))
+    if job.event in ONGOING_EVENTS:
+        now = await incident_state(tx, incident)
+        if now.closed_at is None and now.acknowledged_by != receipt["has_it"]:
+            content = replace(job.content, acknowledged_by=now.acknowledged_by)
+            await correct(tx, job.integration_id, incident, "acknowledged", content)
 
 
 async def announce(tx: Tx, integration_id: UUID, message: str) -> None:
