@@ -71,7 +71,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         ),
         "connectivity": lambda: connectivity.run(pool, connected, public_url, stop),
         "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
-        "telegram": lambda: telegram_updates.run(pool, vault, telegram, public_url, stop),
+        "telegram": lambda: telegram_updates.run(
+            pool, vault, telegram, public_url, stop, lambda: deliverer.number
+        ),
         "replays": lambda: replays.run(pool, settings.retention, stop),
         "downtime": lambda: downtime.run(pool, public_url, stop, connected),
         "sweep": lambda: sweep.run(

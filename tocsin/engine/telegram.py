@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
-from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
@@ -66,16 +65,20 @@ class _Reply:
     arguments: Mapping[str, Any]
 
 
-async def run(pool: asyncpg.Pool, vault: Vault, telegram: Telegram, public_url: str, stop: asyncio.Event) -> None:
-    """Read the bots until `stop`. Any number of engines may do so at once."""
-    reader = _Reader(pool, vault, telegram, public_url, uuid4())
+async def run(
+    pool: asyncpg.Pool, vault: Vault, telegram: Telegram, public_url: str, stop: asyncio.Event,
+    number: Callable[[], int | None],
+) -> None:  # fmt: skip
+    """Read the bots until `stop`. Any number of engines may do so at once; `number` says which this one is."""
     running: dict[str, asyncio.Task[None]] = {}
     stopped = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
-            if len(running) < BOTS:
+            engine = number()
+            if engine is not None and len(running) < BOTS:
                 async with pool.acquire() as tx, tx.transaction():
-                    due = await stored.claim(tx, vault, reader.lease, BOTS - len(running), but=running)
+                    due = await stored.claim(tx, vault, engine, BOTS - len(running), but=running)
+                reader = _Reader(pool, vault, telegram, public_url, engine)
                 for bot in due:
                     running[bot.bot_id] = asyncio.create_task(reader.read(bot))
             await asyncio.wait({*running.values(), stopped}, timeout=PAUSE, return_when=asyncio.FIRST_COMPLETED)
@@ -86,19 +89,20 @@ async def run(pool: asyncpg.Pool, vault: Vault, telegram: Telegram, public_url: 
             task.cancel()
         await asyncio.gather(*running.values(), stopped, return_exceptions=True)
         with contextlib.suppress(*UNAVAILABLE):
-            async with pool.acquire() as tx:
-                await stored.return_all(tx, reader.lease)
+            if (engine := number()) is not None:
+                async with pool.acquire() as tx:
+                    await stored.return_all(tx, engine)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads bots for one engine, which they are leased to by `lease`."""
+    """Reads bots for one engine, which they are leased to."""
 
     pool: asyncpg.Pool
     vault: Vault
     telegram: Telegram
     public_url: str
-    lease: UUID
+    engine: int
 
     async def read(self, bot: Bot) -> None:
         """One request for updates, and what follows from them."""
@@ -118,7 +122,7 @@ class _Reader:
             log.exception("What was written to a bot could not be read", bot=bot.bot_id)
             pause = FAILURE_PAUSE
         async with self.pool.acquire() as tx:
-            await stored.release(tx, self.lease, bot.bot_id, pause, problem)
+            await stored.release(tx, self.engine, bot.bot_id, pause, problem)
 
     async def _updates(self, bot: Bot) -> tuple[str, list[Update]]:
         """By the first token that Telegram accepts: others of the same bot have been revoked."""
@@ -161,7 +165,7 @@ class _Reader:
         return None
 
     async def _advance(self, tx: Tx, bot: Bot, update: Update) -> None:
-        if not await stored.advance(tx, self.lease, bot.bot_id, update.update_id + 1):
+        if not await stored.advance(tx, self.engine, bot.bot_id, update.update_id + 1):
             raise _LeaseLost
 
     async def _press(self, tx: Tx, bot: Bot, press: Press) -> _Reply | None:

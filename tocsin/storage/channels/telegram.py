@@ -25,7 +25,9 @@ CODE_LENGTH = 20
 """Characters of 5 bits each."""
 CODE_TRIES = 100
 """Wrong codes that may be sent to a bot before those that it waits for are void."""
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
+DEAD_AFTER = 3
+"""Seconds after its last sign of life in which an engine counts as dead."""
 TOKENS = 5
 """Integrations of one bot whose tokens are tried: one of them may have been revoked."""
 
@@ -40,9 +42,13 @@ INSERT INTO telegram_bots (bot_id) SELECT bot_id FROM known WHERE bot_id IS NOT 
 """
 
 CLAIM = f"""
-UPDATE telegram_bots b SET lease = $1, due_at = now() + interval '{LEASE_SECONDS} s'
-WHERE bot_id IN (SELECT bot_id FROM telegram_bots WHERE due_at <= now() AND bot_id <> ALL($2::text[])
-                 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+UPDATE telegram_bots SET engine = $1, due_at = now() + interval '{LEASE_SECONDS} s'
+WHERE bot_id IN (
+    SELECT bot_id FROM telegram_bots b
+    WHERE bot_id <> ALL($2::text[])
+      AND (due_at <= now() OR engine IS NOT NULL AND NOT EXISTS (
+          SELECT FROM engines e WHERE e.number = b.engine AND e.seen_at > now() - interval '{DEAD_AFTER} s'))
+    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING bot_id, next_update
 """
 
@@ -52,14 +58,14 @@ WHERE type = '{TELEGRAM}' AND settings->>'bot_id' = $1
 ORDER BY disabled_at IS NOT NULL, updated_at DESC LIMIT {TOKENS}
 """
 
-ADVANCE = "UPDATE telegram_bots SET next_update = $3 WHERE bot_id = $1 AND lease = $2 RETURNING true"
+ADVANCE = "UPDATE telegram_bots SET next_update = $3 WHERE bot_id = $1 AND engine = $2 RETURNING true"
 
 RELEASE = """
-UPDATE telegram_bots SET lease = NULL, due_at = now() + make_interval(secs => $3), problem = $4
-WHERE bot_id = $1 AND lease = $2
+UPDATE telegram_bots SET engine = NULL, due_at = now() + make_interval(secs => $3), problem = $4
+WHERE bot_id = $1 AND engine = $2
 """
 
-RETURN = "UPDATE telegram_bots SET lease = NULL, due_at = now() WHERE lease = $1"
+RETURN = "UPDATE telegram_bots SET engine = NULL, due_at = now() WHERE engine = $1"
 
 PROBLEM = "SELECT problem FROM telegram_bots WHERE bot_id = $1"
 
@@ -123,30 +129,30 @@ class Bot:
     tokens: Sequence[str] = field(repr=False)
 
 
-async def claim(tx: Tx, vault: Vault, lease: UUID, limit: int, *, but: Collection[str]) -> list[Bot]:
-    """Bots that are due, those that waited longest first, leased for a minute."""
+async def claim(tx: Tx, vault: Vault, engine: int, limit: int, *, but: Collection[str]) -> list[Bot]:
+    """Bots that are due, those that waited longest first, leased for half a minute."""
     await tx.execute(SEE)
     bots = []
-    for row in await tx.fetch(CLAIM, lease, list(but), limit):
+    for row in await tx.fetch(CLAIM, engine, list(but), limit):
         found = [integrations.of_row(vault, each) for each in await tx.fetch(OF_BOT, row["bot_id"])]
         tokens = dict.fromkeys(each.settings["bot_token"] for each in found if "bot_token" in each.settings)
         bots.append(Bot(row["bot_id"], row["next_update"], list(tokens)))
     return bots
 
 
-async def advance(tx: Tx, lease: UUID, bot_id: str, next_update: int) -> bool:
+async def advance(tx: Tx, engine: int, bot_id: str, next_update: int) -> bool:
     """Count what comes before `next_update` as done, if the bot is still leased; it is, until the transaction ends."""
-    return bool(await tx.fetchval(ADVANCE, bot_id, lease, next_update))
+    return bool(await tx.fetchval(ADVANCE, bot_id, engine, next_update))
 
 
-async def release(tx: Tx, lease: UUID, bot_id: str, pause: float, problem: str | None) -> None:
+async def release(tx: Tx, engine: int, bot_id: str, pause: float, problem: str | None) -> None:
     """Have it read again in `pause` seconds. `problem` is why it could not be read."""
-    await tx.execute(RELEASE, bot_id, lease, pause, problem)
+    await tx.execute(RELEASE, bot_id, engine, pause, problem)
 
 
-async def return_all(tx: Tx, lease: UUID) -> None:
+async def return_all(tx: Tx, engine: int) -> None:
     """Release whatever is leased by this engine."""
-    await tx.execute(RETURN, lease)
+    await tx.execute(RETURN, engine)
 
 
 async def problem(tx: Tx, bot_id: str) -> str | None:

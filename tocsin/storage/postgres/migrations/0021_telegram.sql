@@ -14,7 +14,7 @@ CREATE TABLE telegram_bots (
     bot_id      text PRIMARY KEY,
     next_update bigint NOT NULL DEFAULT 0,                     -- the first update that was not acted upon; 0: unknown
     due_at      timestamptz NOT NULL DEFAULT now(),            -- when it is read next; while it is leased: until when
-    lease       uuid,                                          -- of the engine that reads it now
+    engine      bigint,                                        -- the one that reads it now
     problem     text                                           -- why it cannot be read
 ) WITH (fillfactor = 50);
 CREATE INDEX integrations_telegram ON integrations ((settings->>'bot_id'), (settings->>'chat_id'))
