@@ -118,10 +118,29 @@ class Twilio:
         if error_code is not None:
             form["ErrorCode"] = str(error_code)
         url = message.form["StatusCallback"]
+        return self._signed(url, form, token)
+
+    def reply(
+        self, url: str, number: str, text: str, token: str = AUTH_TOKEN
+    ) -> tuple[str, dict[str, str], bytes]:
+        """What a phone replied, as Twilio posts it to `url`.
+
+        https://www.twilio.com/docs/messaging/guides/webhook-request
+        """
+        sid = f"SM{next(_sids):032x}"
+        return self._signed(url, {
+            "MessageSid": sid, "SmsSid": sid, "SmsMessageSid": sid, "AccountSid": ACCOUNT_SID, "From": number,
+            "To": FROM, "Body": text, "NumMedia": "0", "NumSegments": "1", "SmsStatus": "received",
+            "ApiVersion": "2010-04-01", "FromCity": "", "FromState": "CA", "FromZip": "", "FromCountry": "US",
+            "ToCity": "", "ToState": "", "ToZip": "", "ToCountry": "US",
+        }, token)  # fmt: skip
+
+    @staticmethod
+    def _signed(url: str, form: dict[str, str], token: str) -> tuple[str, dict[str, str], bytes]:
         said = url + "".join(name + form[name] for name in sorted(form))
         signature = base64.b64encode(hmac.new(token.encode(), said.encode(), hashlib.sha1).digest()).decode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
-        return urlsplit(url).path, headers, urlencode(form).encode()
+        return urlsplit(url).path, headers, urlencode(form, encoding="utf-8").encode()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -1,20 +1,22 @@
-"""SMS: the code that verifies a number, and the provider's delivery reports."""
+"""SMS: the code that verifies a number, the provider's delivery reports, and what people reply."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 
-from tocsin.actions import deliveries, phone_codes
+from tocsin.actions import deliveries, phone_codes, replies
 from tocsin.actions.base import Actor, system
 from tocsin.api.service import Service
-from tocsin.domain import ids
+from tocsin.domain import ids, phones
 from tocsin.domain.errors import Refused
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports import sms
-from tocsin.transports.sms import REPORT_PATH, InvalidSignature
+from tocsin.transports.sms import REPLY_PATH, REPORT_PATH, InvalidSignature
+
+MAX_REPLY_LENGTH = 64 * 1024
 
 
 class CodeWanted(msgspec.Struct):
@@ -65,8 +67,29 @@ async def report(request: Request[Any, Any, Any], delivery: str, service: Servic
         await deliveries.report(tx, system(), status.id, delivery_id, status.response, status.error)
 
 
+@post(REPLY_PATH, status_code=200, include_in_schema=False, request_max_body_size=MAX_REPLY_LENGTH)
+async def reply(request: Request[Any, Any, Any], service: Service) -> Response[str]:
+    """`ack` or `1` acknowledges the incident that the number was last told of; the response says which that was."""
+    sms_sender = sms.sms_sender(service.settings)
+    if sms_sender is None or sms_sender.reply_url is None:
+        raise _forged()
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    query = request.scope["query_string"].decode("latin-1")
+    url = sms_sender.reply_url + (f"?{query}" if query else "")
+    try:
+        said = sms_sender.provider.reply(url, headers, await request.body())
+    except InvalidSignature:
+        raise _forged() from None
+    words = None
+    if phones.problem(said.number) is None:
+        async with transaction(service.pool) as tx:
+            words = await replies.by_sms(tx, system(), service.vault, said.number, said.text)
+    text, media_type = sms_sender.provider.answer(words)
+    return Response(text, media_type=media_type)
+
+
 def _forged() -> Refused:
-    return Refused(403, "forbidden", "This report is not signed by the provider that is set up here")
+    return Refused(403, "forbidden", "This is not signed by the provider that is set up here")
 
 
-routes: list[Any] = [send_verification_code, report]
+routes: list[Any] = [send_verification_code, report, reply]

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from tocsin.domain.counters import Counters
 from tocsin.domain.deliveries import (
     ATTEMPT_TIMEOUT,
+    ONGOING_EVENTS,
     Delivered,
     Failed,
     Finish,
@@ -276,7 +277,10 @@ class Deliverer:
             kind, notification = types()[to.type], job.notification
             if kind.for_people:
                 stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
-                notification = replace(notification, unsubscribe_url=stop)
+                take, incident = None, job.content.incident_id
+                if job.event in ONGOING_EVENTS and incident is not None:
+                    take = links.acknowledgement(self._vault, self._transports.public_url, incident, to.id)
+                notification = replace(notification, unsubscribe_url=stop, acknowledge_url=take)
             if kind.needs_permit(to):
                 running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
                 return await running.permitted.send(notification, self._transports)

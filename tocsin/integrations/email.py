@@ -41,7 +41,7 @@ class EmailIntegration(IntegrationType):
 
     def payload(self, notification: Notification) -> str:
         mail_text = words(notification)
-        return f"Subject: {mail_text.subject}\n\n{_text(mail_text, None)}"
+        return f"Subject: {mail_text.subject}\n\n{_text(mail_text)}"
 
     def needs_permit(self, to: Sendable) -> bool:
         return to.has_ceiling
@@ -70,8 +70,10 @@ def mail(address: str, notification: Notification, *, domain: str, now: datetime
     return OutgoingMail(
         to=address,
         subject=mail_text.subject,
-        text=_text(mail_text, unsubscribe_url),
-        html=_templates.get_template("email.html").render(mail_text=mail_text, unsubscribe_url=unsubscribe_url),
+        text=_text(mail_text, unsubscribe_url, notification.acknowledge_url),
+        html=_templates.get_template("email.html").render(
+            mail_text=mail_text, unsubscribe_url=unsubscribe_url, acknowledge_url=notification.acknowledge_url
+        ),
         at=now,
         message_id=f"{notification.delivery_id}@{domain}",
         thread=notification.incident_id and f"{notification.incident_id}@{domain}",
@@ -125,12 +127,14 @@ def words(notification: Notification) -> MailText:
     return MailText(f"Incident: {kind} on {short} since {began}", f"{kind} on {name}", (text,), facts, link)
 
 
-def _text(mail_text: MailText, unsubscribe_url: str | None) -> str:
+def _text(mail_text: MailText, unsubscribe_url: str | None = None, acknowledge_url: str | None = None) -> str:
     parts = [mail_text.headline, *mail_text.sentences]
     if mail_text.facts:
         parts.append("\n".join(f"{name + ':':<8} {value}" for name, value in mail_text.facts))
     if mail_text.link:
         parts.append(mail_text.link)
+    if acknowledge_url:
+        parts.append(f"I have it, notify nobody further: {acknowledge_url}")
     if unsubscribe_url:
         parts.append(f"-- \nNo more of these mails: {unsubscribe_url}")
     return "\n\n".join(parts) + "\n"

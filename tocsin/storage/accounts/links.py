@@ -14,7 +14,9 @@ VERIFICATION_SECONDS = 3 * 86_400
 
 _VERIFY = "verify email"
 _UNSUBSCRIBE = "unsubscribe"
+_ACKNOWLEDGE = "acknowledge"
 _RESET = "reset password"
+ACKNOWLEDGEMENT_SECONDS = 30 * 86_400
 RESET_SECONDS = 3_600
 
 
@@ -25,6 +27,14 @@ class Verification:
     user_id: UUID
     email: str
     expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The incident that a link acknowledges, and the integration that was sent it."""
+
+    incident_id: UUID
+    integration_id: UUID
 
 
 def verification(vault: Vault, public_url: str, user_id: UUID, email: str) -> str:
@@ -54,6 +64,21 @@ def read_unsubscribe(vault: Vault, token: str) -> UUID | None:
     """The integration that the link's token names, or None where we did not sign it."""
     try:
         return UUID(hex=vault.signer(_UNSUBSCRIBE).loads(token))
+    except (BadData, UnicodeError):
+        return None
+
+
+def acknowledgement(vault: Vault, public_url: str, incident_id: UUID, integration_id: UUID) -> str:
+    """The link by which whoever was notified takes an incident; valid for thirty days."""
+    token = vault.signer(_ACKNOWLEDGE).dumps([incident_id.hex, integration_id.hex])
+    return f"{public_url}/acknowledge?token={token}"
+
+
+def read_acknowledgement(vault: Vault, token: str) -> Acknowledgement | None:
+    """The content of the link's token, or None if we did not sign it or its time is over."""
+    try:
+        incident, integration = vault.signer(_ACKNOWLEDGE).loads(token, max_age=ACKNOWLEDGEMENT_SECONDS)
+        return Acknowledgement(UUID(hex=incident), UUID(hex=integration))
     except (BadData, UnicodeError):
         return None
 

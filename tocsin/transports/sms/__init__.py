@@ -31,6 +31,14 @@ class Report:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A text message that somebody sent to us, from a number in E.164 form."""
+
+    number: str
+    text: str
+
+
 class SmsRefused(Exception):
     """The message was not accepted; the text says why in one line. The fields are those of `Failed`."""
 
@@ -80,17 +88,28 @@ class Provider(ABC):
         """
         raise InvalidSignature
 
+    def reply(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """What the provider passed on to `url`. Header names are in lower case. Raises `InvalidSignature`."""
+        raise InvalidSignature
+
+    def answer(self, text: str | None) -> tuple[str, str]:
+        """The response to that, by which the provider sends `text` back, or nothing; and its media type."""
+        raise NotImplementedError
+
     async def close(self) -> None:  # noqa: B027  (most have nothing to close)
         """Close its connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmsSender:
-    """The provider, and the operator's settings for it. `report_url` is where it sends reports."""
+    """The provider, and the operator's settings for it. `report_url` is where it sends reports, `reply_url`
+    what people reply.
+    """
 
     provider: Provider
     countries: tuple[str, ...] = ()
     report_url: str | None = None
+    reply_url: str | None = None
 
     async def send(self, number: str, text: str, delivery_id: str | None = None) -> Accepted:
         """Hand in `text`; reports, if any, will name the delivery. Raises `SmsRefused`."""
@@ -103,7 +122,7 @@ class SmsSender:
         await self.provider.close()
 
 
-REPORT_PATH = "/sms/reports"
+REPORT_PATH, REPLY_PATH = "/sms/reports", "/sms/replies"
 
 
 def sms_sender(settings: Settings) -> SmsSender | None:
@@ -115,9 +134,11 @@ def sms_sender(settings: Settings) -> SmsSender | None:
         return None
     for found in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{found.name}")
-    report_url = f"{settings.public_url}{REPORT_PATH}" if settings.public_url else None
+    report_url, reply_url = [
+        f"{settings.public_url}{path}" if settings.public_url else None for path in (REPORT_PATH, REPLY_PATH)
+    ]
     for kind in Provider.__subclasses__():
         provider = kind.from_settings(settings)
         if provider is not None:
-            return SmsSender(provider, settings.sms_countries, report_url)
+            return SmsSender(provider, settings.sms_countries, report_url, reply_url)
     return None

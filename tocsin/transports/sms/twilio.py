@@ -1,7 +1,9 @@
-"""Twilio: its Messages resource, and the status callbacks that it signs.
+"""Twilio: its Messages resource, and the status callbacks and replies that it signs.
 
 https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
 https://www.twilio.com/docs/messaging/guides/track-outbound-message-status
+https://www.twilio.com/docs/messaging/guides/webhook-request
+https://www.twilio.com/docs/messaging/twiml/message
 https://www.twilio.com/docs/usage/security#validating-requests
 """
 
@@ -15,13 +17,14 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from xml.sax.saxutils import escape
 
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.settings import Settings
 from tocsin.settings import Twilio as Account
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Answer, Http, Unreachable
-from tocsin.transports.sms import Accepted, InvalidSignature, Provider, Report, SmsRefused
+from tocsin.transports.sms import Accepted, InvalidSignature, Provider, Reply, Report, SmsRefused
 
 VERSION = "2010-04-01"
 
@@ -85,16 +88,7 @@ class Twilio(Provider):
             raise SmsRefused(f"Twilio: {error}") from error
 
     def report(self, url: str, headers: Mapping[str, str], body: bytes) -> Report | None:
-        try:
-            form = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
-        except ValueError as error:
-            raise InvalidSignature from error
-        given = headers.get("x-twilio-signature", "").encode("latin-1", "replace")
-        # A proxy in between decides whether the URL names the default port.
-        right = [signature(self._account.auth_token, each, form).encode() for each in _with_and_without_port(url)]
-        if not any(hmac.compare_digest(given, each) for each in right):
-            raise InvalidSignature
-        values = dict(form)
+        values = self._signed(url, headers, body)
         status, sid = values.get("MessageStatus", ""), values.get("MessageSid", "")
         if status not in FINAL or not sid:
             return None
@@ -104,6 +98,27 @@ class Twilio(Provider):
             if code:
                 problem += f" (error {code}, https://www.twilio.com/docs/api/errors/{code})"
         return Report(sid, f"{sid}: {status}", problem)
+
+    def reply(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        values = self._signed(url, headers, body)
+        return Reply(values.get("From", ""), values.get("Body", ""))
+
+    def answer(self, text: str | None) -> tuple[str, str]:
+        said = f"<Message>{escape(text)}</Message>" if text else ""
+        return f'<?xml version="1.0" encoding="UTF-8"?><Response>{said}</Response>', "text/xml"
+
+    def _signed(self, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """The form that Twilio sent. Raises `InvalidSignature`."""
+        try:
+            form = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
+        except ValueError as error:
+            raise InvalidSignature from error
+        given = headers.get("x-twilio-signature", "").encode("latin-1", "replace")
+        # A proxy in between decides whether the URL names the default port.
+        right = [signature(self._account.auth_token, each, form).encode() for each in _with_and_without_port(url)]
+        if not any(hmac.compare_digest(given, each) for each in right):
+            raise InvalidSignature
+        return dict(form)
 
     async def close(self) -> None:
         await self._http.close()

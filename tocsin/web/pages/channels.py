@@ -17,7 +17,7 @@ from tocsin.settings import Settings
 from tocsin.storage.accounts.throttle import Limit
 from tocsin.storage.postgres.database import transaction
 from tocsin.transports.slack import BOT_SCOPES, USER_SCOPES, Slack, SlackRefused
-from tocsin.transports.sms import SmsRefused, sms_sender
+from tocsin.transports.sms import REPLY_PATH, SmsRefused, sms_sender
 from tocsin.transports.smtp import Mailer, MailRefused
 from tocsin.web import messages
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
@@ -70,7 +70,7 @@ class Channel:
 
 def of(settings: Settings, public_url: str) -> list[Channel]:
     """What this installation can send, judged by its settings; nothing is tested."""
-    return [_mail(settings), _sms(settings), _slack(settings, public_url)]
+    return [_mail(settings), _sms(settings, public_url), _slack(settings, public_url)]
 
 
 def _mail(settings: Settings) -> Channel:
@@ -83,7 +83,7 @@ def _mail(settings: Settings) -> Channel:
     return Channel("mail", "Email", "ok", "set up", description)
 
 
-def _sms(settings: Settings) -> Channel:
+def _sms(settings: Settings, public_url: str) -> Channel:
     if settings.sms is None:
         description = "Text messages need an account with a provider. Without one, no SMS integration can be created."
         return Channel("sms", "SMS", "off", "not set up", description, SMS_LINES)
@@ -91,7 +91,8 @@ def _sms(settings: Settings) -> Channel:
         description = f"For testing: each text message is written to {settings.outbox}; none is sent."
         return Channel("sms", "SMS", "warn", "testing only", description, SMS_LINES)
     where = f" Only to {', '.join(settings.sms_countries)}." if settings.sms_countries else ""
-    return Channel("sms", "SMS", "ok", "set up", f"Sent through Twilio, from {settings.sms.sender}.{where}")
+    replies = f" So that replying ack acknowledges, have Twilio pass incoming messages on to {public_url}{REPLY_PATH}."
+    return Channel("sms", "SMS", "ok", "set up", f"Sent through Twilio, from {settings.sms.sender}.{where}{replies}")
 
 
 def _slack(settings: Settings, public_url: str) -> Channel:

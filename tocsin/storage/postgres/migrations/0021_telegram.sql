@@ -1,5 +1,5 @@
 -- Telegram: its bots, the codes by which chats are found; and messages of any channel that are updated in place
--- depends: 0019_on_call
+-- depends: 0020_replays
 
 -- migrate: apply
 
