@@ -109,11 +109,12 @@ ONCE: Mapping[str, Any] = {"may_show": True}
 
 
 @contextmanager
-def far_ends() -> Iterator[tuple[Post, Twilio, Receiver, Machine]]:
-    post, twilio, receiver, target = Post(), Twilio(), Receiver(), machine()
+def far_ends() -> Iterator[tuple[Post, Twilio, Receiver, Machine, TelegramServer]]:
+    post, twilio, receiver, target, bots = Post(), Twilio(), Receiver(), machine(), TelegramServer()
     try:
-        yield post, twilio, receiver, target
+        yield post, twilio, receiver, target, bots
     finally:
+        bots.close()
         post.close()
         twilio.close()
         receiver.close()

@@ -64,20 +64,20 @@ def command_lines() -> Iterator[CommandLines]:
 
 
 async def test_no_secret_is_found_where_it_should_not_be(command_lines: CommandLines) -> None:
-    with far_ends() as (post, twilio, receiver, target):
+    with far_ends() as (post, twilio, receiver, target, bots):
         receiver.otherwise = Answer(body=json.dumps({"ok": True, "channel": "C1", "ts": "1.1"}).encode())
         installation = Installation(
             TOCSIN_ENV="production", TOCSIN_REGISTRATION="open", TOCSIN_DEFAULT_PLAN="paid",
             TOCSIN_ALLOW_NETWORKS="127.0.0.0/8", TOCSIN_SMTP_URL=post.url, TOCSIN_EMAIL_FROM="tocsin@example.com",
             TOCSIN_SLACK_API_URL=receiver.url("/api/"), TOCSIN_RETRY_SCHEDULE="0.2,0.2",
-            **SLACK_APP, **twilio.environ(),
+            **SLACK_APP, **twilio.environ(), **bots.environ(),
         )  # fmt: skip
         scene = Scene(installation)
         try:
             installation.start()
             keep_what_is_set(scene)
             await users(scene, post)
-            await everything(scene, twilio, receiver, target)
+            await everything(scene, twilio, receiver, target, bots)
             assert target.reboots, "no restart came as far as its command"
             await read_all(scene)
             await checkpoint(installation)

@@ -199,6 +199,7 @@ REQUESTS: dict[Operation, Named] = {
         "Email": _create("Email", {"email": "alerts@example.com"}),
         "SSH server restart": _create("SshServerRestart", SSH_SETTINGS),
         "SMS": _create("Sms", {"phone_number": "+1234567890", "verification_code": "123456"}),
+        "Telegram": _create("Telegram", {"bot_token": "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"}),
     },
     ("POST", "/api/v1/integrations/preview"): {"A webhook": _create("Webhook", CHAT_SETTINGS)},
     ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {"The key that was offered": {"fingerprint": FINGERPRINT}},
