@@ -1,5 +1,5 @@
 -- fire drills, and who has had an incident: each acknowledgement, for its timeline
--- depends: 0020_replays
+-- depends: 0021_telegram
 
 -- migrate: apply
 
