@@ -73,7 +73,11 @@ def api_app(settings: Settings, public_url: str) -> Front:
         vault = Vault(settings.secret_keys)
         pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
         try:
-            yield Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
+            service = Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
+            try:
+                yield service
+            finally:
+                await service.apprise.close()
         finally:
             pool.terminate()
 

@@ -30,6 +30,9 @@ TYPES = list(base.types().values())
 SENTINEL = "s3cret-s3ntinel"
 
 GIVEN: dict[str, dict[str, Any]] = {
+    "Integrations::AppriseIntegration": {
+        "service": "gotify", "fields": {"host": "127.0.0.1", "port": "1", "token": SENTINEL},
+    },
     "Integrations::WebhookIntegration": {"webhook_url": f"http://127.0.0.1:1/{SENTINEL}"},
     "Integrations::EmailIntegration": {"email": "alerts@example.com"},
     "Integrations::SlackIntegration": {},

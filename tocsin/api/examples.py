@@ -200,6 +200,8 @@ REQUESTS: dict[Operation, Named] = {
         "SSH server restart": _create("SshServerRestart", SSH_SETTINGS),
         "SMS": _create("Sms", {"phone_number": "+1234567890", "verification_code": "123456"}),
         "Telegram": _create("Telegram", {"bot_token": "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"}),
+        "Apprise": _create("Apprise", {"service": "gotifys", "fields": {"host": "example.com", "token": "A1b2C3"}}),
+        "Apprise, pasted": _create("Apprise", {"url": "gotifys://example.com/A1b2C3"}),
     },
     ("POST", "/api/v1/integrations/preview"): {"A webhook": _create("Webhook", CHAT_SETTINGS)},
     ("POST", "/api/v1/integrations/{uuid}/trust_host_key"): {"The key that was offered": {"fingerprint": FINGERPRINT}},
@@ -312,6 +314,16 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
         },
         422: {"No number": {"success": False, "error": "phone_number_required", "message": "Phone number is required"}},
     },
+    ("GET", "/api/v1/integrations/apprise/services"): {
+        200: {"One page": {"data": [{"service": "gotifys", "label": "Gotify"}], "meta": META}},
+    },
+    ("GET", "/api/v1/integrations/apprise/services/{name}"): {200: {"Gotify": {
+        "service": "gotifys", "label": "Gotify", "help_url": "https://appriseit.com/services/gotify/",
+        "fields": [
+            {"name": "host", "label": "Hostname", "type": "string", "required": True, "secret": False, "values": []},
+            {"name": "token", "label": "Token", "type": "string", "required": True, "secret": True, "values": []},
+        ],
+    }}},
     ("POST", "/api/v1/integrations/slack/initiate"): {
         200: {"Begun": {
             "oauth_url": "https://slack.com/oauth/v2/authorize?client_id=...&redirect_uri=...&state=...",

@@ -161,7 +161,8 @@ async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> 
     be reached at present, the header `Tocsin-Warning` says why.
     """
     given = data.integration
-    wanted = actions.new(given.type, given.settings, given.name)
+    settings = await base.of(given.type).consult(given.settings, None, service.apprise)
+    wanted = actions.new(given.type, settings, given.name)
     headers = await _warning(service, wanted.kind, wanted.settings)
     wanted = await actions.looked_up(wanted, service.settings)
     async with transaction(service.pool) as tx:
@@ -207,6 +208,7 @@ async def change(
     kind, given = base.of(before.type), dict[str, Any]()
     if not before.system and kind.editable and not isinstance(requested.settings, UnsetType):
         given = actions.without_masked(kind, requested.settings)
+        given = dict(await kind.consult(given, before.settings, service.apprise))
         headers = await _warning(service, kind, kind.parse(given, before.settings))
     renamed = not isinstance(requested.name, UnsetType)
     name = None if isinstance(requested.name, UnsetType) else requested.name

@@ -7,6 +7,8 @@ import asyncpg
 from tocsin.actions import batches
 from tocsin.settings import Settings
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.transports.apprise.catalog import Catalog
+from tocsin.transports.apprise.workers import Workers
 
 
 class Service:
@@ -19,4 +21,6 @@ class Service:
         self.settings = settings
         self.vault = vault
         self.public_url = public_url
+        self.apprise = Workers(None)
+        self.apprise_catalog = Catalog(self.apprise)
         self.batches = batches.of(pool, public_url)

@@ -21,6 +21,7 @@ from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, TURNS_CHANNEL, WAKE_
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Http
@@ -49,9 +50,10 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     sms = sms_sender(settings)
     slack = Slack(settings.slack) if settings.slack else None
     telegram = Telegram(settings.telegram_api_url)
+    apprise = Workers(Dialer(guard))
     transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
-        ssh=ssh, sms=sms, slack=slack, telegram=telegram,
+        ssh=ssh, sms=sms, slack=slack, telegram=telegram, apprise=apprise,
         restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
@@ -88,6 +90,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         await deliverer.drain(LATE_DRAIN)
     finally:
         await http.close()
+        await apprise.close()
         if sms is not None:
             await sms.close()
         if slack is not None:

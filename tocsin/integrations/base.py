@@ -25,6 +25,7 @@ from tocsin.storage.delivery.leases import LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.http import Http
 from tocsin.transports.slack import Slack
 from tocsin.transports.sms import SmsSender
@@ -46,6 +47,7 @@ class Transports:
     sms: SmsSender | None = None
     slack: Slack | None = None
     telegram: Telegram | None = None
+    apprise: Workers | None = None
     restart_limits: Limits = RESTART_LIMITS
 
 
@@ -145,6 +147,15 @@ class IntegrationType(ABC):
     """The setting that names a host to call, if the type has one."""
     signing_setting: ClassVar[str | None] = None
     """The setting that holds the secret that signs notifications, if the type has one."""
+
+    async def consult(
+        self, given: Mapping[str, Any], stored: Mapping[str, Any] | None, apprise: Workers
+    ) -> Mapping[str, Any]:
+        """Hook before `parse`, outside of any transaction: what was given, with what only others know about it.
+
+        Raises `Refused`.
+        """
+        return given
 
     @abstractmethod
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:

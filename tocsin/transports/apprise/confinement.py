@@ -1,7 +1,7 @@
 """What a worker may do: compute, read the files of Python, and speak to us. Everything else raises, or ends it.
 
-Limits of the operating system bound memory, processor time, files and processes. On top of them, an audit hook (PEP 578),
-which nothing in Python can take away, refuses files, sockets and processes. It runs in workers only.
+Limits of the operating system bound memory, processor time, files and processes. On top of them, an audit hook
+(PEP 578), which nothing in Python can take away, refuses files, sockets and processes. It runs in workers only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 MEMORY = 128 * 1024 * 1024
 """Bytes that a worker may take on top of what its fork server has."""
 CPU_SECONDS = 8
@@ -23,7 +28,7 @@ OPEN_FILES = 64
 
 _PARTS_OF_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_REFUSED = frozenset(
+_REFUSED = _names(
     """
     socket.bind socket.connect socket.getaddrinfo socket.gethostbyaddr socket.gethostbyname socket.getnameinfo
     socket.sendto socket.sethostname
@@ -35,7 +40,7 @@ _REFUSED = frozenset(
     ctypes.dlopen ctypes.dlsym sqlite3.connect mmap.__new__ resource.setrlimit resource.prlimit
     ftplib.connect imaplib.open poplib.connect smtplib.connect telnetlib.Telnet.open
     webbrowser.open sys.remote_exec
-    """.split()
+    """
 )
 
 
@@ -65,7 +70,7 @@ def addresses_in_use() -> int:
 
 
 def confine(package: str, roots: str) -> None:
-    """Refuse from now on what a worker may not do. It may read Python's files, `package`, and `roots` (certificates)."""
+    """Refuse from now on what a worker may not do. It may read Python's files, `package` and the file `roots`."""
     folders = {os.path.realpath(sysconfig.get_path(each)) for each in _PARTS_OF_PYTHON} | {os.path.realpath(package)}
     readable = tuple(f"{folder}{os.sep}" for folder in folders)
     sys.addaudithook(_hook(readable, roots))
@@ -80,14 +85,13 @@ def _hook(readable: tuple[str, ...], roots: str) -> Callable[[str, tuple[Any, ..
             if isinstance(path, int):
                 return
             text = os.fsdecode(path)
-            writes = (isinstance(flags, int) and flags & _WRITING) or (isinstance(mode, str) and set(mode) & set("wax+"))
-            if writes or not (realpath(text).startswith(readable) or text == roots):
+            by_flags = isinstance(flags, int) and flags & _WRITING
+            by_mode = isinstance(mode, str) and set(mode) & set("wax+")
+            if by_flags or by_mode or not (realpath(text).startswith(readable) or text == roots):
                 raise Refused("A worker may not open this file")
         elif event in _REFUSED:
             raise Refused(f"A worker may not do this: {event}")
-        elif event == "socket.__new__" and arguments[1] not in (unix, -1):
-            raise Refused("A worker opens connections by asking for them")
-        elif event == "socket.sendmsg" and arguments[1] is not None:
+        elif (event == "socket.__new__" and arguments[1] not in (unix, -1)) or (event == "socket.sendmsg" and arguments[1] is not None):
             raise Refused("A worker opens connections by asking for them")
 
     return check

@@ -1,8 +1,8 @@
-"""The process that has Apprise loaded, and forks a worker for each request: a fork costs milliseconds, a start seconds.
+"""The process that has Apprise loaded, and forks a worker for each request: a fork takes milliseconds, a start seconds.
 
-Started with an empty environment in an empty folder. Over its control socket it gets a number and a socket, for which it
-forks a worker, or `-` and a number, whose worker it kills: only it knows which process that still is. It tells how each
-ended: the number and the status. It ends, and its workers with it, when its control socket does.
+Started with an empty environment in an empty folder. Over its control socket it gets a number and a socket, for which
+it forks a worker, or `-` and a number, whose worker it kills: only it knows which process that still is. It tells how
+each ended: the number and the status. It ends, and its workers with it, when its control socket does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 READY = "ready"
 PR_SET_PDEATHSIG = 1
@@ -36,19 +37,18 @@ def main() -> None:
     _serve(control, worker.run)
 
 
-def _serve(control: socket.socket, run: object) -> None:
-    assert callable(run)
+def _serve(control: socket.socket, run: Callable[[socket.socket], None]) -> None:
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     workers: dict[int, str] = {}
     while True:
-        ready, _, _ = select.select([control, wake], [], [])
+        ready, _, _ = select.select([control.fileno(), wake], [], [])
         if wake in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 1000)
             _report(control, workers)
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         said, descriptors, _, _ = socket.recv_fds(control, 100, 1)
         if not said:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-REFUSED_ARGUMENTS = frozenset(
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+REFUSED_ARGUMENTS = _names(
     # files of this machine, or content that is fetched or read for the message
     "attach callback callbackurl file_url filename icon image_href image_url keyfile media sound_href store subfile "
     "template "
@@ -19,25 +24,23 @@ REFUSED_ARGUMENTS = frozenset(
     # how the text is written and cut, and images
     "batch emojis footer_logo format image overflow preview tz "
     # what needs a memory from one message to the next
-    "cache e2ee".split()
+    "cache e2ee"
 )
 """Arguments that no service is given, whatever it means by them."""
 
-REFUSED_PREFIXED = frozenset(
+REFUSED_PREFIXED = _names(
     "add_tokens annotations badges custom data data_kwargs del_tokens details headers labels mapping meta meta_extras "
-    "metadata params payload payload_extras postback tags template_data template_mapping tokens xtags".split()
+    "metadata params payload payload_extras postback tags template_data template_mapping tokens xtags"
 )
 """Arguments that any name may follow (such as headers, after a `+`): none is offered."""
 
 NOT_OFFERED: Mapping[str, str] = {
-    **dict.fromkeys("json jsons xml xmls form forms apprise apprises".split(), "a webhook posts to any address"),
-    **dict.fromkeys("mailto mailtos deltachat deltachats".split(), "it is mail, which has a type of its own"),
-    **dict.fromkeys(
-        "amqp amqps aprs growl irc ircs mqtt mqtts nostr rsyslog smpp smpps xmpp xmpps".split(), "it speaks no HTTP"
-    ),
-    **dict.fromkeys("blink1 dbus gio glib gnome kde macosx qt syslog windows".split(), "it is for a desktop"),
-    **dict.fromkeys("fcm vapid".split(), "it reads its keys from files"),
-    **dict.fromkeys("session sessions sogs".split(), "it needs a memory from one message to the next"),
+    **dict.fromkeys(_names("json jsons xml xmls form forms apprise apprises"), "a webhook posts to any address"),
+    **dict.fromkeys(_names("mailto mailtos deltachat deltachats"), "it is mail, which has a type of its own"),
+    **dict.fromkeys(_names("amqp amqps aprs growl irc ircs mqtt mqtts nostr rsyslog smpp smpps xmpp xmpps"), "it speaks no HTTP"),
+    **dict.fromkeys(_names("blink1 dbus gio glib gnome kde macosx qt syslog windows"), "it is for a desktop"),
+    **dict.fromkeys(_names("fcm vapid"), "it reads its keys from files"),
+    **dict.fromkeys(_names("session sessions sogs"), "it needs a memory from one message to the next"),
     "msg91": "it needs a template",
 }
 """Services that are not offered, with the reason."""
@@ -221,7 +224,7 @@ _OFFERED: Mapping[str, str] = {
 """The names of a service, and those of its fields."""
 
 OFFERED: Mapping[str, frozenset[str]] = {
-    name: frozenset(fields.split()) for names, fields in _OFFERED.items() for name in names.split()
+    name: _names(fields) for names, fields in _OFFERED.items() for name in names.split()
 }
 """The fields of each service, by each of its names."""
 

@@ -1,7 +1,7 @@
 """Turns for a few workers, so that one slow service delays nobody else.
 
-Each lane (an integration) has few slots, and lanes that were slow last share a part of all: the rest is always for those
-that answer.
+Each lane (an integration) has few slots, and lanes that were slow last share a part of all: the rest is always for
+those that answer.
 """
 
 from __future__ import annotations

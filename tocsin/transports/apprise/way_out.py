@@ -1,4 +1,4 @@
-"""A worker's only way out: it asks for a host and a port, and we connect its socket to the address that the guard checked.
+"""A worker's only way out: it asks for a host and a port; we connect its socket to an address that the guard checked.
 
 So what a worker reaches is decided here, whatever it resolves, is redirected to or asks for. What it encrypts, it
 encrypts end to end: only bytes pass here, and no more than `MAX_BYTES` in each direction.
