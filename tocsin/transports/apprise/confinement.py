@@ -25,6 +25,7 @@ MEMORY = 128 * 1024 * 1024
 """Bytes that a worker may take on top of what its fork server has."""
 CPU_SECONDS = 8
 OPEN_FILES = 64
+NO_SOCKETS = "A worker opens connections by asking for them"
 
 _PARTS_OF_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -91,7 +92,10 @@ def _hook(readable: tuple[str, ...], roots: str) -> Callable[[str, tuple[Any, ..
                 raise Refused("A worker may not open this file")
         elif event in _REFUSED:
             raise Refused(f"A worker may not do this: {event}")
-        elif (event == "socket.__new__" and arguments[1] not in (unix, -1)) or (event == "socket.sendmsg" and arguments[1] is not None):
-            raise Refused("A worker opens connections by asking for them")
+        elif event == "socket.__new__":
+            if arguments[1] not in (unix, -1):
+                raise Refused(NO_SOCKETS)
+        elif event == "socket.sendmsg" and arguments[1] is not None:
+            raise Refused(NO_SOCKETS)
 
     return check

@@ -84,10 +84,13 @@ def build(service: str, described: Described, given: Mapping[str, str]) -> Itera
             said = [part.partition("=")[0] + "=" + quote(given[part.partition("{")[2][:-1]], safe="")
                     for part in query.split("&") if part]  # fmt: skip
             said += [f"{name}={quote(given[name], safe='')}" for name in sorted(rest)]
-            filled = _TOKEN.sub(lambda found: _part(found[1], given[found[1]], described, kept), place)
-            host, slash, path = filled.partition("/")
-            path = re.sub("/{2,}", "/", path)
-            yield f"{service}://{host}{slash}{path}" + (f"?{'&'.join(said)}" if said else "")
+            yield f"{service}://{_filled(place, given, described, kept)}" + (f"?{'&'.join(said)}" if said else "")
+
+
+def _filled(place: str, given: Mapping[str, str], described: Described, kept: str) -> str:
+    filled = _TOKEN.sub(lambda found: _part(found[1], given[found[1]], described, kept), place)
+    host, slash, path = filled.partition("/")
+    return host + slash + re.sub("/{2,}", "/", path)
 
 
 def _part(name: str, value: str, described: Described, kept: str) -> str:

@@ -37,7 +37,9 @@ REFUSED_PREFIXED = _names(
 NOT_OFFERED: Mapping[str, str] = {
     **dict.fromkeys(_names("json jsons xml xmls form forms apprise apprises"), "a webhook posts to any address"),
     **dict.fromkeys(_names("mailto mailtos deltachat deltachats"), "it is mail, which has a type of its own"),
-    **dict.fromkeys(_names("amqp amqps aprs growl irc ircs mqtt mqtts nostr rsyslog smpp smpps xmpp xmpps"), "it speaks no HTTP"),
+    **dict.fromkeys(
+        _names("amqp amqps aprs growl irc ircs mqtt mqtts nostr rsyslog smpp smpps xmpp xmpps"), "it speaks no HTTP"
+    ),
     **dict.fromkeys(_names("blink1 dbus gio glib gnome kde macosx qt syslog windows"), "it is for a desktop"),
     **dict.fromkeys(_names("fcm vapid"), "it reads its keys from files"),
     **dict.fromkeys(_names("session sessions sogs"), "it needs a memory from one message to the next"),
