@@ -29,7 +29,7 @@ MAX_BODY = 1024 * 1024
 """Bytes of a response that Apprise gets to see."""
 MAX_KEPT = 2048
 MAX_NOTED = 20
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+TOO_MANY_REQUESTS = 429
 
 _memory = 0
 _package = str(Path(__file__).parents[2])
@@ -176,6 +176,8 @@ def _reach_out(channel: socket.socket, roots: str, seconds: float, noted: list[d
     plain_send = requests.adapters.HTTPAdapter.send
 
     def send(self: requests.adapters.HTTPAdapter, asked: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+        if noted and noted[-1].get("status") == TOO_MANY_REQUESTS:
+            raise Throttled
         left = max(0.1, until - time.monotonic())
         try:
             answer = plain_send(self, asked, stream=True, timeout=left, verify=roots or True)

@@ -335,13 +335,15 @@ async def _conversation(worker: Worker, request: bytes, way_out: WayOut | None) 
             said, descriptors = await worker.hear()
             kind, rest = said[:1], said[1:]
             if kind == messages.CONNECT and len(descriptors) == 1:
+                refusal: str | None = "There is no way out"
                 ours = socket.socket(fileno=descriptors[0])
                 try:
                     host, port = messages.decoded(rest)
-                    refusal = await way_out.connect(ours, host, port) if way_out else "There is no way out"
-                except BaseException:
-                    ours.close()
-                    raise
+                    if way_out is not None:
+                        refusal = await way_out.connect(ours, host, port)
+                finally:
+                    if refusal is not None:
+                        ours.close()
                 worker.say(messages.encoded(refusal))
                 continue
             for descriptor in descriptors:
