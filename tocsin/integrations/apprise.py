@@ -43,6 +43,7 @@ class AppriseIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::AppriseIntegration"
     label: ClassVar[str] = "Apprise"
     about: ClassVar[str] = "Notifies through one of a hundred other services, such as Pushover, ntfy or Matrix."
+    form_page: ClassVar[str] = "apprise"
     for_people: ClassVar[bool] = True
     secret_settings: ClassVar[frozenset[str]] = frozenset({"secret_fields"})
     internal_settings: ClassVar[frozenset[str]] = frozenset({"secret_fields"})

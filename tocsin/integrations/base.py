@@ -129,6 +129,8 @@ class IntegrationType(ABC):
     """What it does, in one sentence, for the choice of a type."""
     fields: ClassVar[tuple[Field, ...]] = ()
     """The form of its settings; none if an integration is created in another way."""
+    form_page: ClassVar[str] = ""
+    """The page below `/integrations` that asks for its settings, for a type whose form depends on more than itself."""
     verification_field: ClassVar[Field | None] = None
     """The field of the code that verifies the address, asked for in a second step in production."""
     test_label: ClassVar[str] = "Send a test"

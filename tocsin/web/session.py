@@ -24,6 +24,8 @@ from tocsin.storage.accounts.accounts import Role
 from tocsin.storage.accounts.passwords import Requester
 from tocsin.storage.accounts.sessions import Membership, SignedIn
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.transports.apprise.catalog import Catalog
+from tocsin.transports.apprise.workers import Workers
 from tocsin.web import messages
 
 AnyRequest = Request[Any, Any, Any]
@@ -47,6 +49,8 @@ class Service(Protocol):
     settings: Settings
     vault: Vault
     public_url: str
+    apprise: Workers
+    apprise_catalog: Catalog
 
 
 class Viewer:

@@ -37,6 +37,14 @@ class Field:
     required: bool
     secret: bool
     values: Sequence[str]
+    extra: bool = False
+    """It is an option, and no part of the address."""
+
+    @property
+    def choices(self) -> Sequence[tuple[str, str]]:
+        """What a form offers; nothing for a field to type in."""
+        values = ("yes", "no") if self.type == "boolean" else self.values if self.type == "choice" else ()
+        return [("", "as the service does"), *[(each, each) for each in values]] if values else []
 
 
 @dataclass(frozen=True, slots=True)

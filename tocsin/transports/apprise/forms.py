@@ -43,7 +43,7 @@ def _tokens(service: str, described: Described) -> Iterator[dict[str, Any]]:
 def _arguments(service: str, described: Described) -> Iterator[dict[str, Any]]:
     for name, argument in described["args"].items():
         if name in OFFERED[service] and "alias_of" not in argument and name not in described["tokens"]:
-            yield {"name": name, "required": False, **_field(name, argument)}
+            yield {"name": name, "required": False, "extra": True, **_field(name, argument)}
 
 
 def _field(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def read(service: str, described: Described, url: str, *, native: bool = False) 
         found = re.fullmatch(_pattern(body, described, strict) + "/?", place)
         if not found or not set(_TOKEN.findall(needed)) <= given.keys():
             continue
-        parts = {name: _whole(name, text, described) for name, text in found.groupdict().items()}
+        parts = {name: _whole(name, text, described) for name, text in found.groupdict().items() if text != "/"}
         said = {**given, **{name: value for name, value in parts.items() if value}}
         if said not in seen and all(_fits(described["tokens"][name], value) for name, value in parts.items() if value):
             seen.append(said)

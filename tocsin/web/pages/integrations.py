@@ -73,11 +73,16 @@ def status_badge(each: Overview) -> tuple[str, str]:
 async def new(viewer: Viewer, service: Service, kind: str = "", ready: str = "") -> Response[str]:
     """The types to choose from, or the form of the chosen one; filled in for a service that a webhook is ready for."""
     if kind not in base.types():
-        kinds = [each for each in base.types().values() if each.fields or each.type == SlackIntegration.type]
+        kinds = [
+            each for each in base.types().values()
+            if each.fields or each.form_page or each.type == SlackIntegration.type
+        ]
         return page(
             "integration_types.html", viewer, title="Add an integration", kinds=kinds, slack=SlackIntegration.type,
             has_slack=service.settings.slack is not None, webhook=WebhookIntegration.type, ready_made=ready_made.all_(),
         )  # fmt: skip
+    if page_of_its_own := base.of(kind).form_page:
+        return redirect(f"/integrations/{page_of_its_own}")
     chosen = ready_made.all_().get(ready) if kind == WebhookIntegration.type else None
     if chosen is None:
         return await _form(service, viewer, base.of(kind), {"timezone": viewer.zone})
