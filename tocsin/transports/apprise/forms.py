@@ -53,8 +53,14 @@ def _field(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
         "type": "list" if kind.startswith("list") else "choice" if kind.startswith("choice") else
         _KINDS.get(kind, "string"),
         "secret": bool(described.get("private")) or bool(SECRET.search(name)),
-        "values": sorted(str(each) for each in described.get("values") or ())[:_MAX_VALUES],
+        "values": _values(described.get("values") or ()),
     }  # fmt: skip
+
+
+def _values(found: Any) -> list[str]:
+    """In the order that they have a meaning in; what has none, in that of the alphabet."""
+    ordered = found if isinstance(found, list | tuple) else sorted(found, key=str)
+    return [str(each) for each in ordered][:_MAX_VALUES]
 
 
 def templates(service: str, described: Described) -> list[str]:
