@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from tocsin.domain.deliveries import ATTEMPT_TIMEOUT, RESPONSE_LIMIT, Delivered, Failed, Interrupted, Outcome
+from tocsin.domain.deliveries import (
+    ATTEMPT_TIMEOUT,
+    ONGOING_EVENTS,
+    RESPONSE_LIMIT,
+    Delivered,
+    Failed,
+    Interrupted,
+    Outcome,
+)
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Notification
 from tocsin.integrations import webhook
@@ -174,8 +182,11 @@ def text(notification: Notification) -> tuple[str, str]:
 
 def _kind(notification: Notification) -> str:
     """Apprise's kind of message, for services that colour theirs."""
-    kinds = {"opened": "failure", "reminder": "warning", "resolved": "success"}
-    return kinds.get(notification.event, "info")
+    if notification.event == "resolved":
+        return "success"
+    if notification.event in ONGOING_EVENTS:
+        return {"critical": "failure", "warning": "warning"}.get(notification.severity, "info")
+    return "info"
 
 
 def _values(settings: Mapping[str, Any]) -> Values:

@@ -1,8 +1,8 @@
 """The process that has Apprise loaded, and forks a worker for each request: a fork takes milliseconds, a start seconds.
 
-Started with an empty environment in an empty folder. Over its control socket it gets a number and a socket, for which
-it forks a worker, or `-` and a number, whose worker it kills: only it knows which process that still is. It tells how
-each ended: the number and the status. It ends, and its workers with it, when its control socket does.
+Started with an empty environment in an empty folder, which it removes. Over its control socket it gets a number and a
+socket, for which it forks a worker, or `-` and a number, whose worker it kills: only it knows which process that still
+is. It tells how each ended: the number and the status. It ends, and its workers with it, when its control socket does.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main() -> None:
     except Exception as error:
         control.send(f"{type(error).__name__}: {error}"[:500].encode())
         os._exit(1)
+    os.rmdir(os.getcwd())  # in a folder that is gone, nothing can be made, and nothing remains of it
     gc.collect()
     gc.freeze()
     control.send(READY.encode())

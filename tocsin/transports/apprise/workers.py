@@ -233,7 +233,7 @@ class ForkServer:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        await asyncio.to_thread(shutil.rmtree, self._folder, True)
+        shutil.rmtree(self._folder, ignore_errors=True)  # left only if it never was ready
 
     def _heard(self) -> None:
         try:

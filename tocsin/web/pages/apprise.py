@@ -23,7 +23,7 @@ from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 KIND = AppriseIntegration()
 FIELD = "field-"
 """Before the name of a field in a form, so that none is taken for one of ours."""
-MAX_LISTED = 40
+MAX_LISTED = 20
 MAX_SEARCH_LENGTH = 100
 
 
