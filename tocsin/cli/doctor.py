@@ -26,6 +26,8 @@ from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import sms
+from tocsin.transports.apprise.catalog import Catalog
+from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.slack import Slack, SlackRefused
@@ -52,7 +54,7 @@ class Finding:
 @data_dir_option
 @asynchronous
 async def doctor(data_dir: Path | None) -> None:
-    """Check configuration, database, mail, SMS, Slack, clock and connectivity. Exit 1 if anything is wrong."""
+    """Check configuration, database, mail, SMS, Slack, Apprise, clock, connectivity. Exit 1 if anything is wrong."""
     wrong = False
     async for finding in examine(data_dir):
         click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.words}")
@@ -75,6 +77,7 @@ async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
     yield await _mail(settings)
     yield await _sms(settings)
     yield await _slack(settings)
+    yield await _apprise()
     async for finding in _connectivity(settings):
         yield finding
 
@@ -207,3 +210,14 @@ async def _slack(settings: Settings) -> Finding:
     if not (settings.public_url or "").startswith("https:") and settings.production:
         return Finding("warn", "slack", f"{words}; it only redirects to https, so set TOCSIN_PUBLIC_URL to https")
     return Finding("ok", "slack", words)
+
+
+async def _apprise() -> Finding:
+    workers = Workers(None)
+    try:
+        found = await Catalog(workers).services()
+    except Refused as refusal:
+        return Finding("warn", "apprise", f"{refusal.message}; only integrations through it are affected")
+    finally:
+        await workers.close()
+    return Finding("ok", "apprise", f"{len(found)} services")
