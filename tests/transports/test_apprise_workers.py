@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import signal
@@ -54,8 +55,25 @@ async def ask(workers: Workers, request: dict[str, Any], **options: Any) -> Answ
     return await workers.ask(request, **{"timeout": PATIENCE, **options})
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Children of this process that are of other tests."""
+    _others.clear()
+    _others.update(each.pid for each in psutil.Process().children(recursive=True))
+
+
 def processes() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    """The fork server and its workers: those that run."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            of_ours = each.pid not in _others and each.parent() is not None
+            if of_ours and each.status() != psutil.STATUS_ZOMBIE and "fork_server" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -177,7 +195,7 @@ async def test_a_worker_that_is_killed_ends_its_own_attempt_and_no_other(make: M
     workers = make()
     attempt = asyncio.create_task(ask(workers, send("127.0.0.1", receiver.port), lane=1))
     await receiver.arrivals(1)
-    (server,) = psutil.Process().children()
+    server = next(each for each in processes() if each.ppid() == os.getpid())
     (worker,) = server.children()
     worker.send_signal(signal.SIGKILL)
     with pytest.raises(Ended, match="signal 9"):
@@ -191,7 +209,7 @@ async def test_a_fork_server_that_is_killed_is_started_again(make: Make, receive
     workers = make()
     attempt = asyncio.create_task(ask(workers, send("127.0.0.1", receiver.port)))
     await receiver.arrivals(1)
-    (server,) = psutil.Process().children()
+    server = next(each for each in processes() if each.ppid() == os.getpid())
     server.send_signal(signal.SIGKILL)
     with pytest.raises(Ended):
         await attempt

@@ -17,7 +17,8 @@ import socket
 import sys
 from collections.abc import Callable
 
-READY = "ready"
+from tocsin.transports.apprise import messages
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     os.rmdir(os.getcwd())  # in a folder that is gone, nothing can be made, and nothing remains of it
     gc.collect()
     gc.freeze()
-    control.send(READY.encode())
+    control.send(messages.READY.encode())
     _serve(control, worker.run)
 
 

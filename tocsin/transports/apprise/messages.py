@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+READY = "ready"
+"""What a fork server says when it can fork."""
 CONNECT, MORE, LAST = b">", b"+", b"="
 PIECE = 60_000
 """Bytes of one message: less than what a socket takes by default."""

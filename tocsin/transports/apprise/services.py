@@ -6,7 +6,7 @@ new there is offered by nobody before a person has put it into one list or the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 def _names(text: str) -> frozenset[str]:
@@ -225,9 +225,23 @@ _OFFERED: Mapping[str, str] = {
 }
 """The names of a service, and those of its fields."""
 
-OFFERED: Mapping[str, frozenset[str]] = {
-    name: _names(fields) for names, fields in _OFFERED.items() for name in names.split()
-}
+class _Offered(Mapping[str, frozenset[str]]):
+    """Reads the table where it is asked, so that it takes no more memory than its text."""
+
+    def __getitem__(self, service: str) -> frozenset[str]:
+        for names, fields in _OFFERED.items():
+            if service in names.split():
+                return _names(fields)
+        raise KeyError(service)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for names in _OFFERED for name in names.split())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+OFFERED: Mapping[str, frozenset[str]] = _Offered()
 """The fields of each service, by each of its names."""
 
 

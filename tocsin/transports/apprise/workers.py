@@ -19,7 +19,6 @@ import structlog
 
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.transports.apprise import messages
-from tocsin.transports.apprise.fork_server import READY
 from tocsin.transports.apprise.slots import Busy, Slots
 from tocsin.transports.apprise.way_out import Refusal, WayOut
 from tocsin.transports.dial import Dialer
@@ -242,7 +241,7 @@ class ForkServer:
             return
         except OSError:
             said = ""
-        if said == READY:
+        if said == messages.READY:
             self._late.cancel()
             if not self.ready.done():
                 self.ready.set_result(None)
