@@ -1,4 +1,4 @@
-"""`tocsin demo`: a site goes down, a CPU is overloaded, and every integration is notified.
+"""`tocsin demo`: a site goes down, a CPU is overloaded, and every integration is notified; then, who is and who is not.
 
 The service as `tocsin up` starts it, the agent, a site, receivers of webhooks and email, stand-ins for Twilio and
 Slack, and an OpenSSH server for a dry run all run on this machine, in a folder that is deleted afterwards.
@@ -25,7 +25,7 @@ import httpx
 import psutil
 from rich.console import Console
 
-from tocsin.cli import ssh_host
+from tocsin.cli import demo_notifying, ssh_host
 from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
@@ -91,6 +91,7 @@ class Demo:
         await self._dry_run()
         await self._site_goes_down_and_comes_back()
         await self._server_strains_and_recovers(server, threshold, strain)
+        await demo_notifying.show(self._ask, self.say, self.receivers, server)
         self.say("all notifications arrived; stopping", "bold green")
 
     # -------------------------------------------------------------------------------------------------------- setup
