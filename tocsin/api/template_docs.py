@@ -14,11 +14,10 @@ LANGUAGE = (
     "Templates have Jinja2's syntax: `{{ name }}` and `{% if … %} … {% elif … %} … {% else %} … {% endif %}`, with "
     "constants, comparisons, `and`, `or`, `not`, `in`, `a if b else c` and filters. There are no calls, loops, "
     f"arithmetic or concatenation. An integration's templates may have {parts.MAX_SIZE:,} bytes and "
-    f"{parts.MAX_TOKENS:,} words and signs in sum, and what can become of them {parts.MAX_LENGTH:,} characters. A "
-    "text of the body that is one `{{ … }}` and nothing else keeps its type: a number is sent as a number, `none` as "
-    "null. A field or an item whose value is `omit` is left out. An integration is told that somebody has an incident "
-    "(the event `acknowledged`) if "
-    "its templates speak of it, as in `event == 'acknowledged'`."
+    f"{parts.MAX_TOKENS:,} words and signs in sum, and what can become of them {parts.MAX_LENGTH:,} characters. A text "
+    "of the body that is one `{{ … }}` and nothing else keeps its type: a number is sent as a number, `none` as null. "
+    "A field or an item whose value is `omit` is left out. An integration is told that somebody has an incident (the "
+    "event `acknowledged`) if its templates speak of it, as in `event == 'acknowledged'`."
 )
 
 

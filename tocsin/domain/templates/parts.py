@@ -9,7 +9,7 @@ from typing import Any
 
 MAX_SIZE = 16 * 1024
 """Bytes of all templates of one integration in sum."""
-MAX_TOKENS = 1_200
+MAX_TOKENS = 1_000
 """Words and signs of them, which bound the time to parse them to some 10 ms."""
 MAX_LENGTH = 65_536
 """Characters that may become of all of them in sum."""
