@@ -147,6 +147,26 @@ async def test_an_incident_with_a_hard_message_goes_through_the_service_to_the_r
     assert requests[0].headers["tocsin-severity"] == "critical"
 
 
+async def test_who_acknowledges_in_tocsin_acknowledges_at_pagerduty(
+    client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    mistakes = judged(receiver, "pagerduty")
+    settings = given("pagerduty", receiver)
+    made = await client.post(
+        "/api/v1/integrations", json={"integration": {"type": WebhookIntegration.type, "settings": settings}}
+    )
+    await attach_to_all(client, made.json()["uuid"])
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    await receiver.arrivals(1)
+    uuid = opened.json()["uuid"]
+    acknowledged = await client.post(f"/api/v1/incidents/{uuid}/acknowledge")
+    assert acknowledged.status_code == 200, acknowledged.text
+    requests = await receiver.arrivals(2)
+    assert not mistakes
+    assert [each.json["event_action"] for each in requests] == ["trigger", "acknowledge"]
+    assert {each.json["dedup_key"] for each in requests} == {uuid}
+
+
 async def test_the_demo_s_discord_takes_what_is_ready_made(wires: Transports) -> None:
     async with DemoReceivers().open() as receivers:
         settings = WEBHOOK.parse({"webhook_url": receivers.discord_url, **SERVICES["discord"].settings})
