@@ -267,7 +267,8 @@ async def _ask(apprise: Workers, request: Mapping[str, Any]) -> Mapping[str, Any
     """What a worker says of fields. Raises `Refused` (503) if none can be asked."""
     answer = await catalog.asked(apprise, request)
     if "error" in answer:
-        raise invalid_field("settings.fields", "cannot be understood by this service")
+        field = "settings.url" if "url" in request else "settings.fields"
+        raise invalid_field(field, "cannot be understood by this service")
     return answer
 
 
