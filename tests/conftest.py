@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ def environ(database: str, tmp_path: Path) -> dict[str, str]:
         "TOCSIN_DATABASE_URL": database,
         "TOCSIN_DATA_DIR": str(tmp_path / "data"),
         "TOCSIN_SECRET_KEYS": KEY,
+        "TOCSIN_TELEGRAM_API_URL": "http://127.0.0.1:1",
         "TOCSIN_RETRY_SCHEDULE": QUICK,
     }
 
@@ -183,10 +184,11 @@ async def visitor(application: httpx.ASGITransport) -> AsyncIterator[httpx.Async
 def _shared_service(
     postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    with shared_service(
+    telegram = TelegramServer()
+    with closing(telegram), shared_service(
         postgres, tmp_path_factory.mktemp("service"), _mail_server, TOCSIN_SMS_PROVIDER="outbox",
         TOCSIN_SLACK_CLIENT_ID="1.2", TOCSIN_SLACK_CLIENT_SECRET="of-nothing", TOCSIN_SLACK_SIGNING_SECRET="of-nothing",
-        TOCSIN_SLACK_API_URL="http://127.0.0.1:1/",
+        TOCSIN_SLACK_API_URL="http://127.0.0.1:1/", **telegram.environ(),
     ) as service:
         yield service
 

@@ -139,6 +139,7 @@ def service_on(database: str, folder: Path, **environ: str) -> Service:
         "TOCSIN_DATA_DIR": str(folder / "data"),
         "TOCSIN_SECRET_KEYS": KEY,
         "TOCSIN_RETRY_SCHEDULE": QUICK,
+        "TOCSIN_TELEGRAM_API_URL": "http://127.0.0.1:1",
         **environ,
     }
     return Service(

@@ -28,16 +28,20 @@ Only = Annotated[rules.Status | None, Parameter(description="Only those with thi
 Event = Annotated[
     rules.Event,
     msgspec.Meta(
-        description="What it is for. `opened`: an incident opened. `reminder`: it is still ongoing after its snooze. "
-        "`resolved`: it was resolved. `test`: somebody asked for a test. `notice`: a message of Tocsin itself to a "
-        "project's people, such as that an integration was disabled, or that a machine did not come back from a "
-        "restart; it has no incident, and machines do not get it."
+        description="What it is for. `opened`: an incident opened. `reminder`: it is still ongoing. `acknowledged`: "
+        "somebody has it. `resolved`: it was resolved. `test`: somebody asked for a test. `notice`: a message of "
+        "Tocsin itself to a project's people, such as that an integration was disabled, or that a machine did not come back "
+        "from a restart; it has no incident, and machines do not get it."
     ),
 ]
 
 
 class DeliveryShown(msgspec.Struct):
-    """One notification to one integration."""
+    """One notification to one integration.
+
+    `reason` is why it ended as it did, or what a pending one waits for. `on_behalf_of` is the on-call integration that
+    passed it on to whoever was on duty.
+    """
 
     uuid: str
     event: Event
@@ -46,6 +50,7 @@ class DeliveryShown(msgspec.Struct):
     incident_uuid: str | None
     integration_uuid: str
     integration_type: str
+    on_behalf_of: str | None
     redelivery_of: str | None
     created_at: str
     due_at: str | None
@@ -91,6 +96,7 @@ def shown(delivery: Delivery) -> DeliveryShown:
         incident_uuid=_public(ids.INCIDENT, delivery.incident_id),
         integration_uuid=ids.public(ids.INTEGRATION, delivery.integration_id),
         integration_type=delivery.integration_type,
+        on_behalf_of=_public(ids.INTEGRATION, delivery.on_behalf_of),
         redelivery_of=_public(ids.DELIVERY, delivery.redelivery_of),
         created_at=millis(delivery.created_at),
         due_at=millis(delivery.due_at),

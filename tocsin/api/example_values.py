@@ -1,0 +1,215 @@
+"""What the examples of the description show: integrations, incidents, deliveries and the rest, as callers see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Named = dict[str, Any]
+"""Examples by what they show."""
+
+HOOK = "https://hooks.slack.com/services/YOUR/WEBHOOK/URL"
+TIMES = {"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z"}
+
+
+def integration(kind: str, name: str, settings: Named, *, editable: bool = True) -> Named:
+    return {
+        "uuid": "INT123",
+        "type": f"Integrations::{kind}Integration",
+        "name": name,
+        "settings": settings,
+        "editable": editable,
+        "deletable": True,
+        **TIMES,
+    }
+
+
+def create(kind: str, settings: Named) -> Named:
+    return {"integration": {"type": f"Integrations::{kind}Integration", "settings": settings}}
+
+
+WEBHOOK = integration("Webhook", HOOK, {"webhook_url": HOOK})
+CHAT_SETTINGS = {
+    "webhook_url": "https://chat.example.com/hooks/one",
+    "headers": {"Authorization": "Bearer {{ secrets.token }}"},
+    "secrets": {"token": "tk_0123456789"},
+    "body": {"text": "{{ title }}: {{ message }}", "urgent": "{{ severity == 'critical' }}"},
+}
+PREVIEW = {
+    "event": "opened",
+    "method": "POST",
+    "url": "https://chat.example.com/hooks/one",
+    "headers": {"Content-Type": "application/json", "Authorization": "Bearer ********"},
+    "body": '{\n  "text": "Incident: timeout on My Website: Request timeout after 30 seconds",\n  "urgent": true\n}',
+}
+EMAIL = integration("Email", "alerts@example.com", {"email": "alerts@example.com"})
+SSH_SETTINGS = {"ip": "192.168.1.100", "username": "admin", "password": "secure_password", "port": 22}
+FINGERPRINT = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+SSH = integration("SshServerRestart", "192.168.1.100 (admin)", SSH_SETTINGS)
+SMS = integration("Sms", "SMS +1234567890", {"phone_number": "+1234567890"})
+SLACK_SETTINGS = {
+    "bot_token": "xoxb-...",
+    "user_token": "xoxp-...",
+    "channel_id": "C1234567890",
+    "webhook_url": "https://hooks.slack.com/services/...",
+    "bot_user_id": "U1234567890",
+}
+SLACK = integration("Slack", "My Workspace #alerts", SLACK_SETTINGS, editable=False)
+TELEGRAM = integration(
+    "Telegram", "Telegram Operations",
+    {"bot_token": "********", "bot_username": "example_alerts_bot", "chat_id": -1001234567890,
+     "chat_name": "Operations"},
+)  # fmt: skip
+TELEGRAM_CODE = "K5QWC2LMOJSXGYLTN5XA"
+LISTED = integration("Webhook", "Slack Webhook", {"webhook_url": "https://hooks.slack.com/services/..."})
+
+OVERRIDE = {
+    "id": "OVR123", "integration_id": "INT123", "from": "2099-06-01T07:00:00Z", "until": "2099-06-02T07:00:00Z",
+}  # fmt: skip
+FEED = "https://tocsin.example.com/oncall/INT123-0123456789abcdef.ics"
+
+INCIDENT = {
+    "uuid": "INC123",
+    "status": "ongoing",
+    "error_message": "Connection timeout",
+    "closed_at": None,
+    "snoozed_at": None,
+    "snooze_until": None,
+    "monitorable_type": "NetworkMonitor",
+    "monitorable_uuid": "NM123",
+    "monitorable_name": "My Website",
+    "incident_type": "timeout",
+    "request": "GET https://example.com",
+    "request_headers": {"User-Agent": "Tocsin/1.0"},
+    "response": "500 Internal Server Error",
+    "response_headers": {"Content-Type": "text/html"},
+    **TIMES,
+    "severity": "critical",
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "acknowledged_until": None,
+    "silenced_by": None,
+}
+ACKNOWLEDGED = {**INCIDENT, "acknowledged_at": "2024-01-01T00:01:00Z", "acknowledged_by": "Ann"}
+RESOLVED = {**INCIDENT, "status": "resolved", "closed_at": "2024-01-01T00:05:00Z"}
+SNOOZED = {**INCIDENT, "snoozed_at": "2024-01-01T00:01:00Z", "snooze_until": "2099-01-01T08:00:00Z"}
+ALARM = {
+    "resource_type": "Server",
+    "resource_uuid": "SRV123",
+    "incident_type": "disk_failure",
+    "message": "Disk sda is failing",
+    "severity": "critical",
+}
+NAMED = {"resource_type": "Server", "resource_uuid": "SRV123", "incident_type": "disk_failure"}
+META = {"current_page": 1, "per_page": 25, "total_pages": 1, "total_count": 1}
+
+DELIVERY = {
+    "uuid": "DLV123",
+    "event": "opened",
+    "status": "delivered",
+    "reason": None,
+    "incident_uuid": "INC123",
+    "integration_uuid": "INT123",
+    "integration_type": "Integrations::WebhookIntegration",
+    "on_behalf_of": None,
+    "redelivery_of": None,
+    "created_at": "2024-01-01T00:00:00.123Z",
+    "due_at": None,
+    "finished_at": "2024-01-01T00:00:00.131Z",
+    "latency_ms": 8.2,
+    "attempts_count": 1,
+}
+WAITING = {
+    **DELIVERY, "status": "pending", "due_at": "2024-01-01T00:00:00.123Z", "finished_at": None, "latency_ms": None,
+    "attempts_count": 0,
+}  # fmt: skip
+ATTEMPT = {
+    "number": 1,
+    "started_at": "2024-01-01T00:00:00.125Z",
+    "duration_ms": 5.1,
+    "outcome": "delivered",
+    "status_code": 200,
+    "response": "ok",
+    "error": None,
+}
+REPLAY = {
+    "uuid": "RPL123", "integration_uuid": "INT123", "state": "running", "reason": None,
+    "from": "2024-01-01T00:00:00.000Z", "to": "2024-01-01T06:00:00.000Z", "status": "dead", "total": 250, "queued": 90,
+    "delivered": 84, "dead": 1, "suppressed": 0, "skipped": 0, "created_by": "API token",
+    "created_at": "2024-01-01T06:10:00.123Z", "finished_at": None,
+}  # fmt: skip
+STOPPED = {
+    **REPLAY, "state": "stopped", "reason": "the replay was stopped", "finished_at": "2024-01-01T06:11:00.456Z",
+}  # fmt: skip
+
+SERVER = {
+    "uuid": "SRV123", "hostname": "my-server", "public_ip": "203.0.113.10", "private_ip": "10.0.0.4",
+    "mac_address": "00-0a-95-9d-67-16", "motherboard_id": "unique_mb_id_123", "cpu_cores": 4, "cpu_model": "AMD EPYC",
+    "operating_system": "linux", "kernel_version": "6.8.0", "disk_total_bytes": 512000000000,
+    "memory_total_bytes": 17179869184, "agent_version": "1.2.3",
+    "last_metrics": {"cpu_used": {"value": 70.0, "timestamp": "2025-05-01T10:00:00Z"}},
+    "alerts": {"cpu": {"threshold": 90, "for": 300}, "ram": {"threshold": 90, "for": 300},
+               "disk": {"threshold": 90, "for": 0}, "downtime": {"after": 180}},
+    "depends_on": ["NM123"], "explained_by": [],
+    **TIMES,
+}  # fmt: skip
+REPORT = {
+    "attributes": {
+        "motherboard_id": "unique_mb_id_123", "mac_address": "00-0a-95-9d-67-16", "cpu_cores": 4,
+        "cpu_model": "AMD EPYC", "hostname": "my-server", "public_ip": "203.0.113.10", "private_ip": "10.0.0.4",
+        "operating_system": "linux", "uptime": 1234, "kernel_version": "6.8.0", "disk_total_bytes": 512000000000,
+        "memory_total_bytes": 17179869184,
+    },
+    "metrics": [
+        {"metric": "cpu_used", "value": 70.0, "timestamp": "2025-05-01T10:00:00Z"},
+        {"metric": "mem_used_b", "value": 6000000000.0, "timestamp": "2025-05-01T10:00:00Z"},
+    ],
+    "agent_version": "1.2.3",
+}  # fmt: skip
+MONITOR = {
+    "id": 1, "uuid": "NM123", "name": "Website Uptime", "url": "https://example.com", "check_type": "http",
+    "status": "success", "explained_by": [], "uptime": 99.95, "response_time": 125.5,
+    "last_check": "2024-01-02T12:30:00Z", "open_incident_uuids": ["INC123"], "created_at": "2024-01-01T00:00:00Z",
+}  # fmt: skip
+MONITOR_SHOWN = {
+    **MONITOR, "interval": 60, "timeout": 30, "confirmations": 2, "expected_status": "2xx", "keyword": None,
+    "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
+}  # fmt: skip
+SILENCE_REQUEST = {
+    "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",
+    "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0", "duration": 7200, "timezone": "Europe/Vienna"},
+    "resources": ["SRV123", "NM123"],
+}  # fmt: skip
+SILENCE = {
+    "uuid": "SIL123", "state": "planned", **SILENCE_REQUEST, "ends_at": None, "integrations": None,
+    "incident_types": None, "severity": None, "public": False,
+    "next": [{"starts_at": "2099-01-04T01:00:00Z", "ends_at": "2099-01-04T03:00:00Z"}], **TIMES,
+}  # fmt: skip
+USER = {"email": "ada@example.com", "name": "Ada", **TIMES}
+PROJECT = {"uuid": "PRJ123", "name": "Production", "plan": "paid", "api_token": "tok_…", "is_current": True, **TIMES}
+HOURS = {"timezone": "Europe/Vienna", "days": "MO-FR", "from": "08:00", "to": "20:00"}
+ESCALATION = {"after": 600, "repeat": 1800, "incident_types": ["downtime"], "severity": "critical", "hours": HOURS}
+ATTACHED = {**WEBHOOK, "attachment": ESCALATION}
+PLANNED = {
+    "integration_uuid": "INT123", "name": "Operations", "type": "Integrations::EmailIntegration",
+    "attached": "directly", "after": 0, "repeat": None, "notified": True, "at": "2024-01-01T00:00:00Z",
+    "why_not": None, "on_duty": None,
+}  # fmt: skip
+NOT_PLANNED = {
+    **PLANNED, "integration_uuid": "INT456", "name": "Ann", "attached": "to everything", "notified": False, "at": None,
+    "why_not": 'silence "Sunday" until 2024-01-01T04:00:00Z',
+}  # fmt: skip
+DRILL = {
+    "uuid": "INC456",
+    "incident": {
+        **INCIDENT, "uuid": "INC456", "monitorable_type": "Server", "monitorable_uuid": "SRV123",
+        "monitorable_name": "web-1", "incident_type": "drill",
+        "error_message": "This is a drill. Please acknowledge it.",
+        "request": None, "request_headers": None, "response": None, "response_headers": None,
+    },
+    "ends_at": "2024-01-01T00:30:00Z",
+    "reached": [{
+        "integration_uuid": "INT123", "integration_type": "Integrations::EmailIntegration", "on_behalf_of": None,
+        "status": "delivered", "reason": None, "after_seconds": 1.2,
+    }],
+    "acknowledged": [{"by": "Ann", "at": "2024-01-01T00:01:00Z", "after_seconds": 60.0}],
+}  # fmt: skip
