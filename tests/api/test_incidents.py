@@ -18,7 +18,8 @@ from tocsin.storage.delivery import incidents
 FIELDS = {
     "uuid", "status", "error_message", "closed_at", "snoozed_at", "snooze_until", "monitorable_type",
     "monitorable_uuid", "monitorable_name", "incident_type", "request", "request_headers", "response",
-    "response_headers", "created_at", "updated_at",
+    "response_headers", "created_at", "updated_at", "severity", "acknowledged_at", "acknowledged_by",
+    "acknowledged_until", "silenced_by",
 }  # fmt: skip
 
 

@@ -29,9 +29,9 @@ Event = Annotated[
     rules.Event,
     msgspec.Meta(
         description="What it is for. `opened`: an incident opened. `reminder`: it is still ongoing. `acknowledged`: "
-        "somebody has it. `resolved`: it was resolved. `test`: somebody asked for a test. `notice`: a message of "
-        "Tocsin itself to a project's people, such as that an integration was disabled, or that a machine did not come back "
-        "from a restart; it has no incident, and machines do not get it."
+        "somebody has it. `resolved`: it was resolved. `test`: somebody asked for a test. `notice`: what Tocsin itself "
+        "tells a project's people, such as that an integration was disabled, or that a machine did not come "
+        "back from a restart; it has no incident, and machines do not get it."
     ),
 ]
 
