@@ -24,9 +24,9 @@ from tocsin.storage.delivery import counters
 from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
-SELECT integration_type AS type, status, count(*) AS depth,
-       coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest
-FROM outstanding GROUP BY integration_type, status
+SELECT integration_type AS type, CASE WHEN held IS NULL THEN status ELSE 'held' END AS status, count(*) AS depth,
+       coalesce(extract(epoch FROM now() - min(coalesce(released_at, created_at))), 0)::float8 AS oldest
+FROM outstanding GROUP BY 1, 2
 """
 
 STANDING = """

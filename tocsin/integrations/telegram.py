@@ -24,6 +24,7 @@ from tocsin.storage.channels import posted, telegram
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.posted import IncidentState, Message
 from tocsin.storage.delivery.queue import Job
+from tocsin.storage.notifying import blocked
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.telegram import ApiUser, Chat, Posted, R, Telegram, TelegramRefused, WebhookInfo
 
@@ -31,7 +32,6 @@ TOKEN, CHAT = "settings.bot_token", "settings.chat_id"
 ACKNOWLEDGE, RESOLVE = "ack", "resolve"
 """What a button's `callback_data` starts with; a colon and the incident follow."""
 
-WAITS = "it waits for its chat: get a code for it, and send it to the bot"
 OFF = "Telegram is not available in this process"
 
 MAX_TEXT_LENGTH = 4096
@@ -99,7 +99,7 @@ class TelegramIntegration(IntegrationType):
         return f"Telegram {name}"
 
     def unready(self, settings: Mapping[str, Any]) -> str | None:
-        return WAITS if settings.get("chat_id") is None else None
+        return blocked.WAITS_FOR_CHAT if settings.get("chat_id") is None else None
 
     def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
         return True

@@ -24,7 +24,8 @@ SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS l
 FROM (SELECT * FROM integrations WHERE {{which}}) i
 LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_id = i.id) a ON true
 LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
-                   (SELECT FROM outstanding WHERE integration_id = i.id LIMIT {MAX_WAITING}) first) w ON true
+                   (SELECT FROM outstanding WHERE integration_id = i.id AND held IS NULL
+                    LIMIT {MAX_WAITING}) first) w ON true
 LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
                    ORDER BY id DESC LIMIT 1) f ON true
 ORDER BY {FITNESS}, i.id

@@ -111,7 +111,7 @@ SELF_MADE = """(i.for_people AND EXISTS (
 HEALTH = f"""
 SELECT i.disabled_at, i.disabled_reason, i.failing_since, i.failures, {blocked.COLUMNS},
        i.settings->>'email' AS email,
-       (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id) AS outstanding,
+       (SELECT count(*) FROM outstanding o WHERE o.integration_id = i.id AND o.held IS NULL) AS outstanding,
        (SELECT f.finished_at FROM finished f WHERE f.integration_id = i.id AND f.status = 'delivered'
         ORDER BY f.id DESC LIMIT 1) AS last_delivered_at,
        coalesce((SELECT o.attempts->-1->>'error' FROM outstanding o WHERE o.integration_id = i.id AND o.failures > 0

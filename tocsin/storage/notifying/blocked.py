@@ -10,7 +10,7 @@ from tocsin.storage.postgres.database import folded
 if TYPE_CHECKING:
     from asyncpg import Record
 
-SMS_TYPE = "Integrations::SmsIntegration"
+SMS_TYPE, TELEGRAM_TYPE = "Integrations::SmsIntegration", "Integrations::TelegramIntegration"
 
 # The address of an account of the same project, in whatever case, gets nothing before it is verified.
 UNVERIFIED = f"""EXISTS (
@@ -28,7 +28,21 @@ COLUMNS = f"{UNVERIFIED} AS unverified, {STRANGE} AS strange"
 UNPAID = f"""(i.type = '{SMS_TYPE}'
            AND EXISTS (SELECT FROM projects p WHERE p.id = i.project_id AND p.plan <> 'paid'))"""
 
+UNREADY = f"(i.type = '{TELEGRAM_TYPE}' AND NOT i.settings ? 'chat_id')"
+
+WAITS_FOR_CHAT = "it waits for its chat: get a code for it, and send it to the bot"
 PAID_PLAN_ONLY = "SMS integrations require a paid plan, and this project has none at present"
+
+
+WHOLE = f"{COLUMNS}, {UNPAID} AS unpaid, {UNREADY} AS unready, i.settings->>'email' AS email"
+"""Of `integrations i`: also what only its type refuses."""
+
+
+def whole_reason(row: Record) -> str | None:
+    """Why nothing may be sent, from a row with `WHOLE`; None if something may."""
+    if row["unpaid"]:
+        return PAID_PLAN_ONLY
+    return WAITS_FOR_CHAT if row["unready"] else reason(row, row["email"])
 
 
 def reason(row: Record, email: str | None) -> str | None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 CANDIDATES = f"""
 SELECT i.id, i.type, coalesce(i.name, i.settings->>'email', i.settings->>'phone_number', i.settings->>'webhook_url',
-                              i.type) AS name, i.repeatable, i.settings->>'email' AS email,
+                              i.type) AS name, i.repeatable,
        CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
-       {blocked.COLUMNS}, {blocked.UNPAID} AS unpaid
+       {blocked.WHOLE}
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
@@ -130,15 +130,11 @@ async def of_integrations(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Ca
             name=row["name"],
             repeatable=row["repeatable"],
             disabled=row["disabled"],
-            blocked=_blocked(row),
+            blocked=blocked.whole_reason(row),
             schedule=schedules.get(key(row["id"])),
         )
         for row in await tx.fetch(CANDIDATES, list(wanted))
     }
-
-
-def _blocked(row: Record) -> str | None:
-    return blocked.reason(row, row["email"]) or (blocked.PAID_PLAN_ONLY if row["unpaid"] else None)
 
 
 async def _attachments(

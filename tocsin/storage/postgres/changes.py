@@ -23,7 +23,7 @@ LEFT JOIN LATERAL (SELECT id FROM finished WHERE integration_id = i.id ORDER BY 
 LEFT JOIN LATERAL (
     SELECT count(*) AS waiting, sum(attempt) AS attempts
     FROM (SELECT attempt FROM outstanding WHERE integration_id = i.id AND status = 'pending' AND blocked_by IS NULL
-          ORDER BY due_at LIMIT 200) first
+            AND held IS NULL ORDER BY due_at LIMIT 200) first
 ) p ON true
 LEFT JOIN (SELECT integration_id, count(*) AS sending FROM outstanding
            WHERE status = 'sending' AND project_id = $1 GROUP BY 1) s ON s.integration_id = i.id
