@@ -1,6 +1,6 @@
 """Kills at random moments, under load: what is lost, and what arrives twice?
 
-    python -m tests.chaos --kills 1000 [--seed N]
+    python -m tests.chaos --kills 1000 [--seed N] [--turns]
 
 An installation delivers incidents to receivers that are in changing moods, while its processes are killed: the engine,
 the API, PostgreSQL, or everything at once. Every incident that was opened must reach every receiver, and so must its
@@ -234,8 +234,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill processes at random moments and count what is lost.")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--turns", action="store_true", help="With delayed, silenced and escalating incidents.")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
+    if given.turns:
+        from tests.chaos_turns import TurnsChaos
+
+        chaos = TurnsChaos(given.seed, say=True)
+        result = asyncio.run(chaos.run(given.kills))
+        print(f"{result}, told wrongly {len(chaos.told_wrongly)} {chaos.told_wrongly[:5]}")
+        return 0 if result.good and not chaos.told_wrongly else 1
     result = asyncio.run(Chaos(given.seed, say=True).run(given.kills))
     print(result)
     return 0 if result.good else 1

@@ -81,6 +81,7 @@ async def test_a_resolve_never_overtakes_its_opening(
 async def test_people_are_spared_an_opening_that_is_over(world: World) -> None:
     mail = await world.attach_mail("alerts@example.com")
     await world.open("a")
+    await world.decide()
     await world.resolve("a")
     opening, resolve = await world.log(mail)
     assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", deliveries.RESOLVED_FIRST)

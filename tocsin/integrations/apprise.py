@@ -25,7 +25,7 @@ from tocsin.integrations import webhook
 from tocsin.integrations.base import MASK, NO_PERMIT, IntegrationType, Permit, Transports
 from tocsin.integrations.email import words
 from tocsin.transports.apprise import catalog
-from tocsin.transports.apprise.services import OFFERED, REFUSED_ARGUMENTS, unavailable
+from tocsin.transports.apprise.allowed import OFFERED, REFUSED_ARGUMENTS, unavailable
 from tocsin.transports.apprise.slots import Busy
 from tocsin.transports.apprise.way_out import Refusal
 from tocsin.transports.apprise.workers import Ended, Unavailable, Workers

@@ -128,7 +128,9 @@ RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.held 
 # `$2` is what happened before its turn. What it waited for beside its turn is part of the reason.
 CALL_OFF = """
 WITH ended AS (
-    DELETE FROM outstanding WHERE {which} AND held IS NOT NULL RETURNING *
+    DELETE FROM outstanding o
+    USING (SELECT id FROM outstanding WHERE {which} AND held IS NOT NULL ORDER BY id FOR UPDATE) waiting
+    WHERE o.id = waiting.id RETURNING o.*
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
                       redelivery_of, status, reason, attempt, attempts, created_at, finished_at)

@@ -191,16 +191,22 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 """
 
 
-RECONSIDER = "UPDATE outstanding SET due_at = now() WHERE project_id = $1 AND held IS NOT NULL"
+# Deliveries are locked in the order of their keys, as everywhere: so no two transactions wait for each other.
+RECONSIDER = """
+UPDATE outstanding o SET due_at = now()
+FROM (SELECT id FROM outstanding WHERE project_id = $1 AND held IS NOT NULL ORDER BY id FOR UPDATE) waiting
+WHERE o.id = waiting.id
+"""
 
 RECONSIDER_RESOURCES = """
-UPDATE outstanding SET due_at = now()
-WHERE id = ANY (ARRAY(
-    SELECT q.id FROM ongoing o CROSS JOIN LATERAL (
-        SELECT id FROM outstanding WHERE incident_id = o.incident_id AND held IS NOT NULL OFFSET 0
-    ) q
-    WHERE o.resource_id = ANY($1::uuid[]) ORDER BY q.id
-))
+UPDATE outstanding o SET due_at = now()
+FROM (
+    SELECT q.id FROM outstanding q
+    WHERE q.held IS NOT NULL
+      AND q.incident_id = ANY (ARRAY(SELECT incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[])))
+    ORDER BY q.id FOR UPDATE
+) waiting
+WHERE o.id = waiting.id
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.ttl_cache import TTLCache
-from tocsin.transports.apprise.services import OFFERED
+from tocsin.transports.apprise.allowed import OFFERED
 from tocsin.transports.apprise.slots import Busy
 from tocsin.transports.apprise.workers import Ended, Unavailable, Workers
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
-from tocsin.transports.apprise.services import OFFERED
+from tocsin.transports.apprise.allowed import OFFERED
 
 Described = Mapping[str, Any]
 

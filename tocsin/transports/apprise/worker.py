@@ -23,7 +23,7 @@ from apprise.plugins import details
 from apprise.url import URLBase
 
 from tocsin.transports.apprise import confinement, forms, messages
-from tocsin.transports.apprise.services import OFFERED, REFUSED_ARGUMENTS
+from tocsin.transports.apprise.allowed import OFFERED, REFUSED_ARGUMENTS
 
 MAX_BODY = 1024 * 1024
 """Bytes of a response that Apprise gets to see."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.transports.apprise.services import NOT_OFFERED, OFFERED, REFUSED_ARGUMENTS, REFUSED_PREFIXED
+from tocsin.transports.apprise.allowed import NOT_OFFERED, OFFERED, REFUSED_ARGUMENTS, REFUSED_PREFIXED
 
 DESCRIBE = """
 import inspect, json, sys
