@@ -11,7 +11,7 @@ from tocsin.domain.attachments import Attachment
 from tocsin.domain.incidents import OpenRequest, ResolveRequest
 from tocsin.domain.silences import Rule
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import acknowledgements, incidents, openings
+from tocsin.storage.delivery import acknowledgements, deliveries, incidents, openings
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.notifying import silences, summaries
 from tocsin.storage.notifying.silences import Silence
@@ -248,6 +248,38 @@ async def test_a_turn_of_an_integration_that_is_gone_ends_nothing_else(world: Wo
     await world.pool.execute("UPDATE outstanding SET integration_id = $1", ids.new())
     assert await world.decide(later=700) == 1
     assert await world.log(later) == []
+
+
+async def test_what_began_and_ended_before_anybody_could_decide_is_told_all_the_same(world: World) -> None:
+    """As when no engine was running meanwhile."""
+    mail = await world.attach_mail("ann@example.com")
+    late, only_disk = await world.attach(URL, Attachment(after=60)), await world.attach(URL, Attachment(repeat=60))
+    await world.open("cpu")
+    await world.resolve("cpu")
+    await world.decide()
+    assert await told(world, late) == [("opened", "suppressed", "resolved before its turn")]
+    assert await told(world, only_disk) == [("opened", "pending", None), ("resolved", "pending", None)]
+    blocked = await world.pool.fetchval(
+        "SELECT blocked_by = (SELECT id FROM outstanding WHERE integration_id = $1 AND event = 'opened')"
+        " FROM outstanding WHERE integration_id = $1 AND event = 'resolved'",
+        only_disk,
+    )
+    assert blocked
+    assert await told(world, mail) == [
+        ("opened", "suppressed", deliveries.RESOLVED_FIRST), ("resolved", "pending", None),
+    ]  # fmt: skip
+    assert await world.pool.fetchval("SELECT first_notice_failed FROM outstanding WHERE integration_id = $1", mail)
+    assert await world.decide() == 0
+
+
+async def test_what_began_and_ended_during_a_silence_is_told_to_nobody(world: World) -> None:
+    mail, hook = await world.attach_mail("ann@example.com"), await world.attach(URL)
+    await silence(world, timedelta(hours=-1), timedelta(hours=1))
+    await world.open("cpu")
+    await world.resolve("cpu")
+    await world.decide()
+    for integration in (mail, hook):
+        assert await told(world, integration) == [("opened", "suppressed", "resolved before its turn")]
 
 
 async def flood(world: World, integration: UUID, incidents: int, seconds: int = 300) -> None:

@@ -11,7 +11,15 @@ from uuid import UUID
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
-from tocsin.storage.delivery.queue import LASTING, QueueEntry, Recipient, content, test_content
+from tocsin.storage.delivery.queue import (
+    LASTING,
+    TO_BE_DECIDED,
+    TURNS_CHANNEL,
+    QueueEntry,
+    Recipient,
+    content,
+    test_content,
+)
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.retention import first_key
 
@@ -122,7 +130,7 @@ SET blocks_another = true,
 FROM (SELECT id FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
       ORDER BY id FOR UPDATE) waiting
 WHERE o.id = waiting.id
-RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.held IS NOT NULL AS held
+RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.event, o.held
 """
 
 # `$2` is what happened before its turn. What it waited for beside its turn is part of the reason.
@@ -180,12 +188,14 @@ async def settle_undelivered_openings(
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
     People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both. What waits for
-    its turn is suppressed.
+    its turn is suppressed; what has not been decided about yet is left to `storage.notifying.closed`.
     """
     rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
-    held = {row["id"] for row in rows if row["held"]}
+    held = [row for row in rows if row["held"]]
     if held:
-        await tx.execute(CALL_OFF_THESE, list(held), "resolved")
+        late_turns = [row["id"] for row in held if row["held"] != TO_BE_DECIDED or row["event"] != "opened"]
+        await tx.execute(CALL_OFF_THESE, late_turns, "resolved")
+        await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
         rows = [row for row in rows if not row["held"]]
     late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
     if late:

@@ -86,10 +86,9 @@ class Circumstances:
 
     async def silences(self, tx: Tx, incident: Incident, to: Candidate) -> list[ScopedSpan]:
         """The spans over its resource from its beginning to the integration's turn at least."""
-        if incident.project_id not in self.silenced_projects:
+        if to.attachment is None or incident.project_id not in self.silenced_projects:
             return []
-        after = to.attachment.after if to.attachment else 0
-        end = max(self.now, incident.created_at + timedelta(seconds=after)) + A_MOMENT
+        end = max(self.now, incident.created_at + timedelta(seconds=to.attachment.after)) + A_MOMENT
         concerned = (to.id, *sorted(notifying.members(to.schedule)))
         asked = incident.resource_id, incident.created_at, end, concerned
         if asked not in self._spans:

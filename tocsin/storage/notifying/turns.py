@@ -21,7 +21,7 @@ from tocsin.domain.notifying import LOOK_AGAIN, Decision, Never, Occasion, Tell,
 from tocsin.storage.delivery import incidents, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
-from tocsin.storage.notifying import circumstances
+from tocsin.storage.notifying import circumstances, closed
 from tocsin.storage.notifying.circumstances import Circumstances
 from tocsin.storage.postgres.database import Tx, key
 
@@ -57,24 +57,6 @@ WHERE incident_id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary AND due
 ORDER BY id FOR UPDATE
 """
 
-# Nothing can wait to tell of an incident that is over; if it does all the same, it ends.
-LEFT_OVER = """
-WITH ended AS (
-    DELETE FROM outstanding q
-    WHERE held IS NOT NULL AND NOT summary AND due_at <= now() AND NOT EXISTS (
-        SELECT FROM incidents i
-        JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = i.id
-        WHERE i.id = q.incident_id
-    )
-    RETURNING *
-)
-INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', 'resolved before its turn', attempt, attempts, created_at, now()
-FROM ended
-"""
-
 RELEASE = f"""
 WITH released AS (
     UPDATE outstanding o
@@ -93,18 +75,6 @@ HOLD_ON = """
 UPDATE outstanding o SET held = g.reason, due_at = g.due_at, summary = g.summary
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bool[]) AS g(id, reason, due_at, summary)
 WHERE o.id = g.id
-"""
-
-END = """
-WITH ended AS (
-    DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
-    WHERE o.id = g.id RETURNING o.*, g.reason
-)
-INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, now()
-FROM ended
 """
 
 TOLD = """
@@ -155,14 +125,13 @@ class _Told:
 
 
 async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
-    """Decide about at most `limit` deliveries whose turn has come. Returns how many were decided about.
+    """Decide about at most `limit` deliveries whose turn has come, of what is over only when nothing that lasts is due.
 
-    `now` is the database's time unless it is given.
+    Returns how many were decided about. `now` is the database's time unless it is given.
     """
     locked = await tx.fetch(LOCK_DUE, limit, now)
     if not locked:
-        await tx.execute(LEFT_OVER)
-        return 0
+        return await closed.decide_due(tx, limit, now)
     now = locked[0]["now"]
     rows = await tx.fetch(LOCKED, [row["incident_id"] for row in locked])
     lasting = {key(row["id"]): incidents.of_row(row) for row in rows}
@@ -228,7 +197,7 @@ def _event(each: Due, decision: Tell, occasion: Occasion) -> str:
 
 async def _apply(tx: Tx, result: _Told) -> None:
     if result.ends:
-        await tx.execute(END, *_columns(result.ends))
+        await closed.end(tx, result.ends)
     if result.holds:
         await tx.execute(HOLD_ON, *_columns(result.holds))
     if result.told:

@@ -1,0 +1,135 @@
+"""Deliveries of incidents that were over before anybody decided about them, as when no engine was running.
+
+Whoever would have been told at once when it opened is told all the same: a machine of the beginning and the end, people
+of both in one message. What waited for its turn is never told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tocsin.domain import notifying
+from tocsin.domain.incidents import Incident
+from tocsin.domain.notifying import Never, Tell, Wait
+from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery.incidents import INCIDENT
+from tocsin.storage.delivery.queue import TO_BE_DECIDED, WAKE_CHANNEL, QueueEntry, Recipient, content
+from tocsin.storage.notifying import circumstances
+from tocsin.storage.postgres.database import Tx, key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+DUE = """
+SELECT q.id, q.incident_id, q.integration_id, q.event, q.held FROM outstanding q
+WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) AND NOT EXISTS (
+    SELECT FROM incidents i
+    JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = i.id
+    WHERE i.id = q.incident_id
+)
+ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED
+"""
+
+THESE = f"""
+SELECT {INCIDENT} FROM unnest($1::uuid[]) AS g(id)
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.id AND closed_at IS NOT NULL LIMIT 1) i
+"""
+
+RELEASE = f"""
+WITH released AS (
+    UPDATE outstanding o
+    SET held = NULL, due_at = now(), released_at = now(), blocks_another = true,
+        integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
+        on_behalf_of = CASE WHEN i.id <> o.integration_id THEN o.integration_id END
+    FROM unnest($1::uuid[], $2::uuid[]) AS g(id, integration_id)
+    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
+    WHERE o.id = g.id
+    RETURNING 1
+)
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
+"""
+
+END = """
+WITH ended AS (
+    DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
+    WHERE o.id = g.id RETURNING o.*, g.reason
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, now()
+FROM ended
+"""
+
+TOO_LATE = "resolved before its turn"
+
+
+async def end(tx: Tx, ends: Iterable[tuple[UUID, str]]) -> None:
+    """Suppress deliveries, each with its reason."""
+    ids, reasons = zip(*ends, strict=True)
+    await tx.execute(END, ids, reasons)
+
+
+async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
+    """Decide about at most `limit` deliveries of incidents that are over. Returns how many there were."""
+    rows = await tx.fetch(DUE, limit, now)
+    if not rows:
+        return 0
+    found = await tx.fetch(THESE, list({row["incident_id"] for row in rows}))
+    over = {key(row["id"]): incidents.of_row(row) for row in found}
+    ends, releases, entries = await _decide(tx, rows, over)
+    if ends:
+        await end(tx, ends)
+    if releases:
+        await tx.execute(RELEASE, *map(list, zip(*releases, strict=True)))
+    await queue.put(tx, entries)
+    return len(rows)
+
+
+async def _decide(
+    tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident]
+) -> tuple[list[tuple[UUID, str]], list[tuple[UUID, UUID]], list[QueueEntry]]:
+    """What ends and why, what is released to whom, and the ends that are told."""
+    ends: list[tuple[UUID, str]] = []
+    releases: list[tuple[UUID, UUID]] = []
+    entries: list[QueueEntry] = []
+    told: dict[UUID, set[UUID]] = {id_: set() for id_ in over}
+    began = min((each.created_at for each in over.values()), default=datetime.now(UTC))
+    known = await circumstances.of_incidents(tx, over.values(), {key(row["integration_id"]) for row in rows}, began)
+    recipients = await queue.recipients(tx, known.everybody)
+    for row in rows:
+        delivery, incident = key(row["id"]), over.get(key(row["incident_id"]))
+        undecided = row["held"] == TO_BE_DECIDED and row["event"] == "opened"
+        candidate = known.candidate(key(row["integration_id"]), incident.resource_id) if incident else None
+        if incident is None or candidate is None or not undecided:
+            ends.append((delivery, TOO_LATE))
+            continue
+        known.now = incident.created_at
+        spans = await known.silences(tx, incident, candidate)
+        occasion = known.occasion(incident, told[incident.id])
+        match notifying.decide("opened", candidate, occasion, known.everybody, spans, incident.created_at):
+            case Never(reason):
+                ends.append((delivery, reason))
+            case Wait():
+                ends.append((delivery, TOO_LATE))
+            case Tell(to):
+                told[incident.id].add(to)
+                _tell(recipients[to], incident, delivery, ends, releases, entries)
+    return ends, releases, entries
+
+
+def _tell(
+    to: Recipient, incident: Incident, delivery: UUID, ends: list[tuple[UUID, str]], releases: list[tuple[UUID, UUID]],
+    entries: list[QueueEntry],
+) -> None:  # fmt: skip
+    if not to.repeatable:
+        ends.append((delivery, TOO_LATE))
+    elif to.for_people:
+        ends.append((delivery, deliveries.RESOLVED_FIRST))
+        entries.append(QueueEntry(to, "resolved", content(incident), first_notice_failed=True))
+    else:
+        releases.append((delivery, to.id))
+        entries.append(QueueEntry(to, "resolved", content(incident), blocked_by=delivery))
