@@ -43,9 +43,19 @@ def _content(name: str) -> bytes:
     return _static.joinpath(name).read_bytes()
 
 
+@get("/static/notification_plan.css", include_in_schema=False)
+async def plan_stylesheet() -> Response[bytes]:
+    return _asset("notification_plan.css", "text/css")
+
+
+@get("/static/notification_plan.js", include_in_schema=False)
+async def plan_script() -> Response[bytes]:
+    return _asset("notification_plan.js", "text/javascript")
+
+
 def _asset(name: str, kind: str) -> Response[bytes]:
     headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_content(name)).hexdigest()[:16]}"'}
     return Response(_content(name), media_type=kind, headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 
-routes = [icon, stylesheet, script]
+routes = [icon, stylesheet, script, plan_stylesheet, plan_script]

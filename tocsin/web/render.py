@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,9 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
     return answer
 
 
+_MOMENTS = re.compile(r"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ)", re.ASCII)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     import jinja2  # heavy, and not needed until somebody opens a page
@@ -94,7 +98,9 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("tocsin", "web/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters.update(moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity)
+    environment.filters.update(
+        moment=moment, timed=timed, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity
+    )
     environment.globals.update(READERS_ONLY_READ=READERS_ONLY_READ)
     return environment
 
@@ -132,6 +138,15 @@ def ago(value: datetime | None) -> Markup:
     words = f"{lasting(seconds)} ago" if seconds >= 1 else f"in {lasting(-seconds)}" if seconds < -1 else "just now"
     return Markup('<time datetime="{}" data-ago title="{}">{}</time>').format(
         _iso(at), f"{at:%d %b %Y, %H:%M:%S} UTC", words
+    )
+
+
+def timed(text: str | None) -> Markup:
+    """A reason in words: the times in it, as deliveries and plans write them, as `moment` shows them."""
+    parts = _MOMENTS.split(text or "")
+    return Markup("").join(
+        moment(datetime.strptime(part, "%Y-%m-%dT%H:%M:%S%z")) if number % 2 else part
+        for number, part in enumerate(parts)
     )
 
 

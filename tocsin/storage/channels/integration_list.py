@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -44,14 +43,6 @@ WHERE r.project_id = $1
 ) + "ORDER BY name, id LIMIT $4"
 # Two statements instead of a parameter: only then does the plan of the first start from the attachments.
 ATTACHED_PLACES, FREE_PLACES = PLACES.format(has="EXISTS"), PLACES.format(has="NOT EXISTS")
-
-ATTACHABLE = f"""
-SELECT {COLUMNS} FROM integrations i
-WHERE i.project_id = $1
-  AND NOT EXISTS (SELECT FROM attachments a WHERE a.resource_id = $2 AND a.integration_id = i.id)
-ORDER BY i.id LIMIT $3
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Overview:
@@ -95,13 +86,6 @@ async def places(
     statement = ATTACHED_PLACES if attached else FREE_PLACES
     rows = await tx.fetch(statement, project_id, integration_id, search, limit)
     return [Place(kinds()[row["kind"]], key(row["id"]), row["name"]) for row in rows]
-
-
-async def attachable(
-    tx: Tx, vault: Vault, project_id: UUID, resource_id: UUID, *, limit: int
-) -> Sequence[Integration]:
-    """The oldest of the project's integrations that are not attached to the resource."""
-    return [of_row(vault, row) for row in await tx.fetch(ATTACHABLE, project_id, resource_id, limit)]
 
 
 def _overview(vault: Vault, row: Record) -> Overview:

@@ -41,7 +41,8 @@ ORDER BY a.integration_id IS NULL, i.id LIMIT $3
 class Planned(msgspec.Struct, frozen=True):
     """What would become of one integration: told `at` that moment, or `why_not`.
 
-    `on_duty` is who would be told in its place; `attachment` is None where it is not attached.
+    `on_duty` is who would be told in its place; `attachment` is None where it is not attached. `waits_for` is what it
+    would wait for first, where it is not told at once.
     """
 
     integration_id: UUID
@@ -50,6 +51,7 @@ class Planned(msgspec.Struct, frozen=True):
     at: datetime | None = None
     why_not: str | None = None
     on_duty: UUID | None = None
+    waits_for: str | None = None
 
 
 async def plan(
@@ -87,18 +89,18 @@ async def _planned(
     flooded: Mapping[UUID, datetime | None],
 ) -> Planned:  # fmt: skip
     everybody = known.flooded(flooded)
-    now, waited_for = incident.created_at, ""
+    now, waited_for, first = incident.created_at, "", None
     for _ in range(MAX_STEPS):
         known.now = now
         spans = await known.silences(tx, incident, to)
         decision = notifying.decide("opened", to, known.occasion(incident, ()), everybody, spans, now, waited_for)
         match decision:
             case Tell(who):
-                return Planned(to.id, type_, to.attachment, now, None, who if to.schedule else None)
+                return Planned(to.id, type_, to.attachment, now, None, who if to.schedule else None, first)
             case Never(why_not):
                 return Planned(to.id, type_, to.attachment, None, why_not)
             case Wait(until, reason):
                 if until is None or until <= now or until - incident.created_at > FAR:
                     return Planned(to.id, type_, to.attachment, None, reason)
-                now, waited_for = until, reason
+                now, waited_for, first = until, reason, first or reason
     return Planned(to.id, type_, to.attachment, None, waited_for)

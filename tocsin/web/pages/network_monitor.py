@@ -15,7 +15,7 @@ from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors, resources
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import messages, monitor_form
+from tocsin.web import attachment_form, messages, monitor_form
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments, dependencies, silence
@@ -29,12 +29,15 @@ MAX_CHECKS = 10
 
 
 @get("/network_monitors/{uuid:str}", include_in_schema=False)
-async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
-    return await _page(uuid, viewer, service, over)
+async def show(
+    uuid: str, request: AnyRequest, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE
+) -> Response[str]:
+    return await _page(uuid, request, viewer, service, over)
 
 
 async def _page(
     uuid: str,
+    request: AnyRequest,
     viewer: Viewer,
     service: Service,
     over: str = DEFAULT_RANGE,
@@ -52,7 +55,7 @@ async def _page(
         times = await checks.response_times(tx, found.id, start, now, resolution=shown.resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
-        recipients = await attachments.recipients(tx, service, viewer.project_id, found.id)
+        plan = await attachments.plan(tx, service, viewer, NETWORK_MONITOR, found.id, request)
         silences = await silence.of_resource(tx, viewer.project_id, found.id)
         family = await dependencies.family(tx, viewer.project_id, found.id, found.depends_on)
     chart = line_chart(
@@ -66,7 +69,7 @@ async def _page(
         monitor=found, current_status=state(found), chart_now=chart, **shown.context(),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
-        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences, family=family,
+        incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
@@ -85,7 +88,7 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
         async with transaction(service.pool) as tx:
             await actions.change(tx, viewer.actor, key, given, production=production)
     except Refused as refused:
-        return await _page(uuid, viewer, service, typed=form, errors=monitor_form.errors(refused))
+        return await _page(uuid, request, viewer, service, typed=form, errors=monitor_form.errors(refused))
     return redirect(f"/network_monitors/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
 
 

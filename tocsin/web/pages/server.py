@@ -19,7 +19,7 @@ from tocsin.storage.monitoring.resources import Past
 from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import readings
+from tocsin.web import attachment_form, readings
 from tocsin.web.charts import Chart, Line, Point, line_chart, per_second
 from tocsin.web.formatting import rate, size
 from tocsin.web.pages import attachments, dependencies, silence
@@ -32,12 +32,15 @@ LIMITED = ("cpu", "ram", "disk")
 
 
 @get("/servers/{uuid:str}", include_in_schema=False)
-async def show(uuid: str, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE) -> Response[str]:
-    return await _page(uuid, viewer, service, over)
+async def show(
+    uuid: str, request: AnyRequest, viewer: Viewer, service: Service, over: str = DEFAULT_RANGE
+) -> Response[str]:
+    return await _page(uuid, request, viewer, service, over)
 
 
 async def _page(
     uuid: str,
+    request: AnyRequest,
     viewer: Viewer,
     service: Service,
     over: str = DEFAULT_RANGE,
@@ -53,7 +56,7 @@ async def _page(
             raise not_found("server")
         past = await resources.incidents_of(tx, viewer.project_id, watched.server.id, since=start)
         points = await _points(tx, watched.server.id, start, now, shown.resolution)
-        recipients = await attachments.recipients(tx, service, viewer.project_id, watched.server.id)
+        plan = await attachments.plan(tx, service, viewer, SERVER, watched.server.id, request)
         silences = await silence.of_resource(tx, viewer.project_id, watched.server.id)
         family = await dependencies.family(tx, viewer.project_id, watched.server.id, watched.server.depends_on)
     return page(
@@ -62,7 +65,7 @@ async def _page(
         readings=readings.readings(watched.server), facts=_facts(watched.server),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, shown, viewer.zone), **shown.context(),
-        incidents=past[:MAX_INCIDENTS], recipients=recipients, silences=silences, family=family,
+        incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
         alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
     )  # fmt: skip
 
@@ -84,7 +87,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
         if refused.status != 422:
             raise
         errors = {each.field.removeprefix("alerts."): each.message for each in refused.details}
-        return await _page(uuid, viewer, service, typed=form, errors=errors)
+        return await _page(uuid, request, viewer, service, typed=form, errors=errors)
     return redirect(f"/servers/{uuid}#alerts", "Alerts saved. They apply from now on.")
 
 
