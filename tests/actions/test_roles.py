@@ -121,6 +121,15 @@ async def take_over_and_back(tx: Tx, actor: Actor, house: House) -> Any:
     return await on_call.delete_override(tx, actor, house.vault, made, override.id)
 
 
+async def sum_up(tx: Tx, actor: Actor, house: House) -> Any:
+    settings = {"email": "duty@example.com"}
+    mail = await stored_integrations.create(
+        tx, house.vault, house.project_id, "Integrations::EmailIntegration", Facts(True, True), name=None,
+        settings=settings, secret=frozenset(),
+    )  # fmt: skip
+    return await integrations.change_flood(tx, actor, house.vault, mail.id, {"incidents": 3, "seconds": 60})
+
+
 async def change_calendar(tx: Tx, actor: Actor, house: House) -> Any:
     return await on_call.rotate_feed(tx, actor, house.vault, await stored_schedule(tx, house))
 
@@ -217,6 +226,7 @@ CALLS: dict[str, Call] = {
     "integrations.change": lambda tx, a, h: integrations.change(
         tx, a, h.vault, h.webhook, {}, name="Pager", renamed=True
     ),
+    "integrations.change_flood": sum_up,
     "integrations.delete": lambda tx, a, h: integrations.delete(tx, a, h.vault, h.webhook),
     "integrations.test": lambda tx, a, h: integrations.test(tx, a, h.vault, h.webhook, URL),
     "integrations.rotate_secret": lambda tx, a, h: integrations.rotate_secret(tx, a, h.vault, h.webhook),

@@ -276,3 +276,56 @@ async def test_deleting_suppresses_what_is_outstanding_and_detaches(app_client: 
     ended = (await app_client.get(f"/api/v1/deliveries/{delivery['uuid']}")).json()
     assert (ended["status"], ended["reason"]) == ("suppressed", "integration deleted")
     assert await attached(app_client, machine) == []
+
+
+# ------------------------------------------------------------------------------------------------------ flood control
+
+FLOOD = {"incidents": 3, "seconds": 600}
+
+
+async def test_flood_control_is_set_at_creation_or_later_and_shown_where_it_is_not_the_usual(
+    app_client: httpx.AsyncClient
+) -> None:
+    usual = (await create(app_client, EMAIL)).json()
+    assert "flood" not in usual
+    assert (await create(app_client, EMAIL, flood=FLOOD)).json()["flood"] == FLOOD
+    for given, shown in ((FLOOD, FLOOD), (None, None)):
+        answer = (await change(app_client, usual["uuid"], flood=given)).json()
+        read = (await app_client.get(f"/api/v1/integrations/{usual['uuid']}")).json()
+        assert (answer["flood"], read["flood"]) == (shown, shown)
+    renamed = (await change(app_client, usual["uuid"], name="Ann", flood={"incidents": 10, "seconds": 300})).json()
+    assert renamed["name"] == "Ann"
+    assert "flood" not in renamed
+
+
+@pytest.mark.parametrize(
+    ("flood", "field"),
+    [
+        ({"incidents": 3}, "flood"), ([], "flood"), ("10", "flood"), ({"incidents": 0, "seconds": 60}, "flood.incidents"),
+        ({"incidents": 3, "seconds": 9}, "flood.seconds"), ({"incidents": True, "seconds": 60}, "flood.incidents"),
+        ({"incidents": 3, "seconds": 86_401}, "flood.seconds"),
+    ],
+)  # fmt: skip
+async def test_flood_control_that_is_none_is_refused(app_client: httpx.AsyncClient, flood: Any, field: str) -> None:
+    refused(await create(app_client, EMAIL, flood=flood), 422, "invalid_request", field)
+    uuid = (await create(app_client, EMAIL)).json()["uuid"]
+    refused(await change(app_client, uuid, flood=flood), 422, "invalid_request", field)
+
+
+async def test_what_nobody_reads_has_no_flood_control(app_client: httpx.AsyncClient) -> None:
+    refused(await create(app_client, flood=FLOOD), 422, "invalid_request", "flood")
+    uuid = (await create(app_client)).json()["uuid"]
+    refused(await change(app_client, uuid, name="Other", flood=FLOOD), 422, "invalid_request", "flood")
+    assert (await app_client.get(f"/api/v1/integrations/{uuid}")).json()["name"] != "Other"
+    assert "flood" not in (await app_client.get(f"/api/v1/integrations/{uuid}")).json()
+
+
+async def test_flood_control_of_the_owner_s_own_address_can_be_changed_and_nothing_else(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    project = await pool.fetchval("SELECT id FROM projects")
+    async with pool.acquire() as tx, tx.transaction():
+        uuid = ids.public(ids.INTEGRATION, await integrations.insert_system(tx, project, "ann@example.com"))
+    assert (await change(app_client, uuid, flood=FLOOD)).json()["flood"] == FLOOD
+    assert (await change(app_client, uuid, name="Ann", flood=None)).status_code == 422
+    assert (await app_client.get(f"/api/v1/integrations/{uuid}")).json()["flood"] == FLOOD

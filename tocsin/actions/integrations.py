@@ -10,9 +10,13 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from tocsin.actions.base import SYSTEM, Actor, Change, action
-from tocsin.domain import ids, names, on_call
-from tocsin.domain.errors import Refused, forbidden_state, not_found
+from tocsin.domain import floods, ids, names, on_call
+from tocsin.domain.errors import Refused, forbidden_state, invalid_field, not_found
+from tocsin.domain.floods import Flood
 from tocsin.domain.templates.names import samples
 from tocsin.integrations import base
 from tocsin.integrations.base import MASK, Creator, IntegrationType, Preview
@@ -36,19 +40,33 @@ CANNOT_BE_DELETED = "This integration cannot be deleted."
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """An integration to create. `settings` are what its type parsed from `given`."""
+    """An integration to create. `settings` are what its type parsed from `given`; without a `flood` it has the usual.
+    """
 
     kind: IntegrationType
     name: str | None
     given: Mapping[str, Any]
     settings: Mapping[str, Any]
+    flood: Flood | UnsetType | None = UNSET
 
 
-def new(type_name: str, given: Mapping[str, Any], name: str | None) -> New:
+def new(type_name: str, given: Mapping[str, Any], name: str | None, flood: object = UNSET) -> New:
     """Raises `Refused` (422), naming each field that cannot be accepted."""
     kind = base.of(type_name)
     settings = kind.parse(given)
-    return New(kind, checked_name(name), given, settings)
+    return New(kind, checked_name(name), given, settings, UNSET if flood is UNSET else checked_flood(kind, flood))
+
+
+def has_flood(kind: IntegrationType) -> bool:
+    """Whether flood control can be set for integrations of that type."""
+    return kind.for_people and not kind.why_no_flood
+
+
+def checked_flood(kind: IntegrationType, given: object) -> Flood | None:
+    """The flood control that a caller gave. Raises `Refused` (422)."""
+    if not has_flood(kind):
+        raise invalid_field("flood", kind.why_no_flood or "must be left out: only what people read is ever summed up")
+    return floods.parse(given)
 
 
 def previews(
@@ -100,6 +118,8 @@ async def create(
         tx, vault, actor.project_id, kind.type, Facts(kind.for_people, kind.repeatable),
         name=wanted.name, settings=wanted.settings, secret=kind.secret_settings,
     )  # fmt: skip
+    if not isinstance(wanted.flood, UnsetType):
+        made = await stored.set_flood(tx, vault, made, wanted.flood)
     return made, changed(made)
 
 
@@ -137,6 +157,22 @@ async def change(
         await kind.before_change(tx, found, settings)
     made = await stored.update(tx, vault, found, name=named, settings=settings, secret=kind.secret_settings)
     return made, changed(made, fields=fields)
+
+
+@action("changed flood control")
+async def change_flood(
+    tx: Tx, actor: Actor, vault: Vault, key: UUID, given: object
+) -> tuple[Integration, Change | None]:
+    """When the rest is told in one message; None for never. Also of those whose settings cannot be changed.
+
+    Raises `Refused` (404, 422).
+    """
+    found = await locked(tx, actor, vault, key)
+    flood = checked_flood(base.of(found.type), given)
+    if flood == found.flood:
+        return found, None
+    made = await stored.set_flood(tx, vault, found, flood)
+    return made, changed(made, flood=flood and msgspec.to_builtins(flood))
 
 
 @action("deleted integration")

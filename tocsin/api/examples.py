@@ -35,7 +35,10 @@ REQUESTS: dict[Operation, Named] = {
     ("POST", "/api/v1/integrations/{uuid}/overrides"): {
         "Ann takes over": {"override": {key: values.OVERRIDE[key] for key in ("integration_id", "from", "until")}},
     },
-    ("PATCH", "/api/v1/integrations/{uuid}"): {"Rename": {"integration": {"name": "On-call"}}},
+    ("PATCH", "/api/v1/integrations/{uuid}"): {
+        "Rename": {"integration": {"name": "On-call"}},
+        "Sum up more": {"integration": {"flood": {"incidents": 3, "seconds": 600}}},
+    },
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {"Number": {"phone_number": "+1234567890"}},
     ("POST", "/api/v1/servers/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
     ("POST", "/api/v1/network_monitors/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},

@@ -16,7 +16,7 @@ from tocsin.api import deliveries
 from tocsin.api.schemas import seconds
 from tocsin.api.service import Service
 from tocsin.domain import attachments as rules
-from tocsin.domain import ids
+from tocsin.domain import floods, ids
 from tocsin.domain.errors import not_found
 from tocsin.integrations import base
 from tocsin.integrations.base import IntegrationType
@@ -56,7 +56,16 @@ class AttachmentGiven(msgspec.Struct):
         return {name: value for name, value in values.items() if value is not UNSET}
 
 
+class FloodShown(msgspec.Struct):
+    """At most so many incidents one by one in so many seconds; the rest of them in one message."""
+
+    incidents: int
+    seconds: int
+
+
 class IntegrationShown(msgspec.Struct):
+    """`flood` is left out where it is the usual: 10 incidents in 300 seconds for those that people read."""
+
     uuid: str
     type: str
     name: str
@@ -65,14 +74,23 @@ class IntegrationShown(msgspec.Struct):
     deletable: bool
     created_at: str
     updated_at: str
+    flood: FloodShown | UnsetType | None = UNSET
+
+
+Flood = Annotated[Any, _schema("object", "null")]
 
 
 class NewIntegration(msgspec.Struct):
-    """`settings` are those of the type; unknown ones are ignored."""
+    """`settings` are those of the type; unknown ones are ignored.
+
+    `flood`, only for those that people read: at most `incidents` are told one by one in `seconds`, and the rest in one
+    message; null: all of them one by one. Left out: `{"incidents": 10, "seconds": 300}`. SMS has a rule of its own.
+    """
 
     type: str
     settings: dict[str, Any]
     name: Name | None = None
+    flood: Flood = UNSET
 
 
 class IntegrationToCreate(msgspec.Struct):
@@ -84,6 +102,7 @@ class IntegrationChange(msgspec.Struct):
 
     name: Name | UnsetType | None = UNSET
     settings: dict[str, Any] | UnsetType = UNSET
+    flood: Flood = UNSET
 
 
 class IntegrationToChange(msgspec.Struct):
@@ -139,7 +158,15 @@ def shown(integration: Integration, *, reveal: bool, sent: Mapping[str, Any] | N
         deletable=not integration.system,
         created_at=seconds(integration.created_at),
         updated_at=seconds(integration.updated_at),
+        flood=_flood(integration, kind),
     )
+
+
+def _flood(integration: Integration, kind: IntegrationType) -> FloodShown | UnsetType | None:
+    if integration.flood == floods.USUAL or not actions.has_flood(kind):
+        return UNSET
+    rule = integration.flood
+    return None if rule is None else FloodShown(rule.incidents, rule.seconds)
 
 
 @get("/api/v1/integrations")
@@ -162,7 +189,7 @@ async def create(data: IntegrationToCreate, caller: Actor, service: Service) -> 
     """
     given = data.integration
     settings = await base.of(given.type).consult(given.settings, None, service.apprise)
-    wanted = actions.new(given.type, settings, given.name)
+    wanted = actions.new(given.type, settings, given.name, given.flood)
     headers = await _warning(service, wanted.kind, wanted.settings)
     wanted = await actions.looked_up(wanted, service.settings)
     async with transaction(service.pool) as tx:
@@ -196,9 +223,10 @@ async def read(uuid: str, caller: Actor, service: Service) -> IntegrationShown:
 async def change(
     uuid: str, data: IntegrationToChange, caller: Actor, service: Service
 ) -> Response[IntegrationShown]:
-    """Change an integration's name or settings
+    """Change an integration's name, settings or flood control
 
-    A secret that is sent masked, as it is shown, stays as it is.
+    A secret that is sent masked, as it is shown, stays as it is. Flood control can be changed of all that people read,
+    also where nothing else can be.
     """
     requested = data.integration
     headers: dict[str, str] = {}
@@ -212,8 +240,12 @@ async def change(
         headers = await _warning(service, kind, kind.parse(given, before.settings))
     renamed = not isinstance(requested.name, UnsetType)
     name = None if isinstance(requested.name, UnsetType) else requested.name
+    only_flood = requested.flood is not UNSET and not renamed and isinstance(requested.settings, UnsetType)
     async with transaction(service.pool) as tx:
-        changed = await actions.change(tx, caller, service.vault, key, given, name=name, renamed=renamed)
+        if not only_flood:
+            changed = await actions.change(tx, caller, service.vault, key, given, name=name, renamed=renamed)
+        if requested.flood is not UNSET:
+            changed = await actions.change_flood(tx, caller, service.vault, key, requested.flood)
     return Response(shown(changed, reveal=reveals(caller, service), sent=given), headers=headers)
 
 

@@ -26,6 +26,10 @@ class Flood(msgspec.Struct, frozen=True, gc=False):
     seconds: int
 
 
+USUAL = Flood(10, 300)
+"""`DEFAULT`."""
+
+
 class Count(msgspec.Struct, frozen=True, gc=False):
     """What was told in the span that ends then: incidents by resource."""
 

@@ -137,6 +137,8 @@ class IntegrationType(ABC):
     """The text of its test button."""
     for_people: ClassVar[bool] = False
     """People read it: an opening that was never delivered is merged into the resolve."""
+    why_no_flood: ClassVar[str] = ""
+    """Why its flood control cannot be set although people read it."""
     repeatable: ClassVar[bool] = True
     """Sending twice does no harm, so an attempt with an unknown outcome is retried."""
     editable: ClassVar[bool] = True

@@ -35,6 +35,7 @@ class OnCallIntegration(IntegrationType):
     )  # fmt: skip
     test_label: ClassVar[str] = "Send a test to whoever is on duty"
     for_people: ClassVar[bool] = True
+    why_no_flood: ClassVar[str] = "must be left out: that of whoever is on duty applies"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         old = stored or {}

@@ -41,6 +41,7 @@ class SmsIntegration(IntegrationType):
         "verification_code", "Verification code", hint="The six digits that were sent to this number just now."
     )
     for_people: ClassVar[bool] = True
+    why_no_flood: ClassVar[str] = "must be left out: text messages have a stricter rule of their own"
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         known = (stored or {}).get("phone_number")

@@ -24,7 +24,7 @@ DELAYS = (
 REPEATS = (5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 4 * HOUR, DAY)
 SEVERITIES = (("", "All"), ("warning", "Warning or worse"), ("critical", "Critical only"))
 DAYS = tuple(zip(WEEKDAYS, ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"), strict=True))
-MARKS = (0, 5 * MINUTE, 30 * MINUTE, 4 * HOUR, 7 * DAY)
+MARKS = (0, 10 * MINUTE, HOUR, 8 * HOUR, 7 * DAY)
 """Seconds that are written on the axis of the time line."""
 
 _MINUTES = re.compile(r"\d{1,6}(?:[.,]\d{1,3})?", re.ASCII)

@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import floods, ids
-from tocsin.storage.delivery import deliveries
+from tocsin.domain.floods import Flood
+from tocsin.storage.delivery import deliveries, queue
 from tocsin.storage.notifying import blocked, on_call, silences
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -26,7 +27,9 @@ SEALED_FIELD = "settings"
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One integration. `settings` holds its secrets in clear; `name` is None where its type names it."""
+    """One integration. `settings` holds its secrets in clear; `name` is None where its type names it, `flood` where
+    everything is told one by one.
+    """
 
     id: UUID
     project_id: UUID
@@ -41,6 +44,7 @@ class Integration:
     disabled_reason: str | None
     created_at: datetime
     updated_at: datetime
+    flood: Flood | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Health:
 
 
 COLUMNS = """i.id, i.project_id, i.type, i.name, i.settings, i.sealed, i.version, i.system, i.attach_all,
-    i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at"""
+    i.failing_since, i.disabled_at, i.disabled_reason, i.created_at, i.updated_at, i.flood"""
 
 THESE = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 AND id = ANY($2::uuid[])"
 LIST = f"SELECT {COLUMNS} FROM integrations i WHERE project_id = $1 ORDER BY id"
@@ -101,6 +105,10 @@ UPDATE = f"""
 UPDATE integrations i SET name = $3, settings = $4, sealed = $5, version = version + 1, updated_at = now()
 WHERE project_id = $1 AND id = $2
 RETURNING {COLUMNS}
+"""
+
+SET_FLOOD = f"""
+UPDATE integrations i SET flood = $3, updated_at = now() WHERE project_id = $1 AND id = $2 RETURNING {COLUMNS}
 """
 
 DELETE = "DELETE FROM integrations WHERE project_id = $1 AND id = $2"
@@ -184,6 +192,14 @@ async def update(
     return of_row(vault, await tx.fetchrow(UPDATE, stored.project_id, stored.id, name, shown, sealed))
 
 
+async def set_flood(tx: Tx, vault: Vault, stored: Integration, flood: Flood | None) -> Integration:
+    """Change when the rest is told in one message. What waits for such a message is decided anew."""
+    given = None if flood is None else msgspec.to_builtins(flood)
+    row = await tx.fetchrow(SET_FLOOD, stored.project_id, stored.id, given)
+    await queue.reconsider(tx, stored.project_id)
+    return of_row(vault, row)
+
+
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
     """Delete an integration that `changing` has locked: its outstanding deliveries end as suppressed, and schedules go
     on without it.
@@ -259,4 +275,5 @@ def of_row(vault: Vault, row: Record) -> Integration:
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        flood=row["flood"] and msgspec.convert(row["flood"], Flood),
     )

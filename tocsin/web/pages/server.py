@@ -74,11 +74,10 @@ async def _page(
 async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     """Alerts without a tick are switched off, as by `null` in the API."""
     form = await fields(request, viewer)
-    given: dict[str, object] = {
-        kind: {"threshold": _number(form, f"{kind}.threshold"), "for": _number(form, f"{kind}.for")}
-        if form.get(kind) else None
-        for kind in LIMITED
-    }  # fmt: skip
+    given: dict[str, object] = dict.fromkeys(LIMITED)
+    for kind in filter(form.get, LIMITED):
+        warning = _level(form, f"{kind}.warning") if form.get(f"{kind}.warning") else None
+        given[kind] = {**_level(form, kind), "warning": warning}
     given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
     try:
         async with transaction(service.pool) as tx:
@@ -187,9 +186,24 @@ def _written(alerts: Any) -> dict[str, str]:
     for kind, default in defaults.items():
         if alerts.get(kind):
             written[kind] = "on"
-        for field, value in (alerts.get(kind) or default).items():
+        alert = dict(alerts.get(kind) or default)
+        if kind in LIMITED:
+            if "warning" in alert:
+                written[f"{kind}.warning"] = "on"
+            for field, value in alert.pop("warning", _milder(alert)).items():
+                written[f"{kind}.warning.{field}"] = f"{value:g}"
+        for field, value in alert.items():
             written[f"{kind}.{field}"] = f"{value:g}"
     return written
+
+
+def _milder(alert: Mapping[str, float]) -> dict[str, float]:
+    """The warning level that is suggested where there is none."""
+    return {"threshold": max(1.0, alert["threshold"] - 10), "for": alert["for"]}
+
+
+def _level(form: Form, name: str) -> dict[str, object]:
+    return {field: _number(form, f"{name}.{field}") for field in ("threshold", "for")}
 
 
 def _number(form: Form, name: str) -> object:

@@ -67,4 +67,4 @@ document.addEventListener("pointerup", () => {
 document.addEventListener("pointercancel", cancel);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") cancel(); });
 
-for (const hint of document.querySelectorAll("[data-draggable]")) hint.hidden = false;
+document.documentElement.classList.add("draggable-here");
