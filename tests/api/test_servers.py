@@ -118,6 +118,22 @@ async def test_switching_an_alert_off_resolves_its_incident(app_client: httpx.As
     assert await ongoing(app_client) == []
 
 
+async def test_a_level_that_is_only_a_warning_is_set_shown_and_taken_away(app_client: httpx.AsyncClient) -> None:
+    uuid = await server(app_client)
+
+    async def changed(warning: Any) -> httpx.Response:
+        body = {"server": {"alerts": {"cpu": {"warning": warning}}}}
+        return await app_client.patch(f"/api/v1/servers/{uuid}", json=body)
+
+    alert = {"threshold": 90, "for": 300, "warning": {"threshold": 80, "for": 900}}
+    answer = await changed({"threshold": 80, "for": 900})
+    assert answer.json()["alerts"]["cpu"] == alert
+    assert (await app_client.get("/api/v1/servers")).json()[0]["alerts"]["cpu"] == alert
+    refused = await changed({"threshold": 95})
+    assert (refused.status_code, refused.json()["details"][0]["field"]) == (422, "alerts.cpu.warning.threshold")
+    assert (await changed(None)).json()["alerts"]["cpu"] == {"threshold": 90, "for": 300}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [

@@ -140,7 +140,7 @@ async def test_deleting_asks_first_and_says_what_goes(
     await webhook(client)
     uuid = await make(client, url="http://127.0.0.1:9/", name="Shop", paused=True)
     await page.goto(f"{service.url}/network_monitors/{uuid}")
-    await page.locator("#recipients").get_by_role("button", name="Attach", exact=True).click()
+    await page.locator("#notified").get_by_role("button", name="Attach On-call hook", exact=True).click()
     await expect(page.get_by_role("status")).to_have_text("On-call hook will be notified.")
     await page.get_by_role("button", name="Delete monitor").click()
     dialog = page.get_by_role("dialog")
@@ -158,12 +158,12 @@ async def test_a_reader_sees_everything_and_can_change_nothing(
     token = await page.locator("main input[name=csrf]").first.input_value()
     await demote(service)
     await page.reload()
-    assert await page.locator("main form").count() == 0
+    assert await page.locator("main form[method=post]").count() == 0
     for path in ("", "/pause", "/delete", "/integrations"):
         answer = await page.request.post(f"{service.url}/network_monitors/{uuid}{path}", form={"csrf": token})
         assert answer.status == 403, path
     await page.goto(f"{service.url}/network_monitors/new")
-    assert await page.locator("main form").count() == 0
+    assert await page.locator("main form[method=post]").count() == 0
 
 
 async def test_pages_with_much_on_them_are_for_everybody_and_hold_the_address_as_text(

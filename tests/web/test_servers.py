@@ -154,6 +154,21 @@ async def test_a_threshold_changed_by_the_form_is_the_one_that_counts(
     alerts = (await servers(client))["web-1"]["alerts"]
     assert (alerts["cpu"], alerts["disk"]) == ({"threshold": 15, "for": 0}, None)
     assert alerts["ram"] == {"threshold": 90, "for": 300}
+    warn = page.locator("fieldset.warning", has_text="RAM")
+    await warn.get_by_label("warn from").check()
+    await page.get_by_label("RAM warning: percent").fill("95")
+    await page.get_by_role("button", name="Save alerts").click()
+    await expect(page.locator("#ram-warning-error")).to_have_text("RAM warning: must be below the threshold, 90")
+    await page.get_by_label("RAM warning: percent").fill("75")
+    await page.get_by_label("RAM warning: seconds").fill("600")
+    await page.get_by_role("button", name="Save alerts").click()
+    await expect(page.get_by_role("status")).to_contain_text("Alerts saved")
+    alert = {"threshold": 90, "for": 300, "warning": {"threshold": 75, "for": 600}}
+    assert (await servers(client))["web-1"]["alerts"]["ram"] == alert
+    await warn.get_by_label("warn from").uncheck()
+    await page.get_by_role("button", name="Save alerts").click()
+    await expect(page.get_by_role("status")).to_contain_text("Alerts saved")
+    assert (await servers(client))["web-1"]["alerts"]["ram"] == {"threshold": 90, "for": 300}
 
     async def high() -> bool:
         await report(client)  # of two within one second, only the first is judged
@@ -175,15 +190,16 @@ async def test_an_integration_is_attached_detached_and_attached_to_all(
         return [each["name"] for each in (await client.get(f"/api/v1/servers/{uuid}/integrations")).json()]
 
     await page.goto(f"{service.url}/servers/{uuid}")
-    told = page.locator("#recipients")
+    told = page.locator("#notified")
     await expect(told).to_contain_text("Nobody is notified")
-    await told.get_by_role("button", name="Attach", exact=True).click()
+    await told.get_by_role("button", name="Attach On-call hook", exact=True).click()
     await expect(page.get_by_role("status")).to_have_text("On-call hook will be notified.")
     assert await attached() == ["On-call hook"]
+    await told.get_by_text("at once, change").click()
     await told.get_by_role("button", name="Detach On-call hook").click()
     await expect(page.get_by_role("status")).to_have_text("On-call hook will no longer be notified.")
     assert await attached() == []
-    await told.get_by_role("button", name="Attach to all").click()
+    await told.get_by_role("button", name="Attach On-call hook to all servers and monitors").click()
     await expect(told).to_contain_text("attached to everything")
     await report(client, "web-2")
     other = (await servers(client))["web-2"]["uuid"]
@@ -219,7 +235,7 @@ async def test_a_reader_sees_everything_but_no_forms_and_no_token(
     token = await page.locator("main input[name=csrf]").first.input_value()
     await demote(service)
     await page.reload()
-    assert await page.locator("main form").count() == 0
+    assert await page.locator("main form[method=post]").count() == 0
     await expect(page.locator("#alerts")).to_contain_text(re.compile(r"CPU\s*at 90 % for 300 s"))
     for path in ("alerts", "delete", "integrations"):
         answer = await page.request.post(f"{service.url}/servers/{uuid}/{path}", form={"csrf": token})

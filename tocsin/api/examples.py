@@ -59,6 +59,7 @@ REQUESTS: dict[Operation, Named] = {
     ("PATCH", "/api/v1/servers/{uuid}"): {
         "Alerts": {"server": {"alerts": {"cpu": {"threshold": 90, "for": 300}, "downtime": {"after": 180}}}},
         "Switch one off": {"server": {"alerts": {"ram": None}}},
+        "Warn first": {"server": {"alerts": {"disk": {"warning": {"threshold": 80, "for": 900}}}}},
         "Dependencies": {"server": {"depends_on": ["NM123"]}},
     },
     ("POST", "/api/v1/network_monitors"): {

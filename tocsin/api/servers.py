@@ -67,11 +67,17 @@ class ServerShape(msgspec.Struct):
     updated_at: str
 
 
-class ThresholdChange(msgspec.Struct):
+class LevelChange(msgspec.Struct):
     """Percent from which a value is over, and the seconds that it must stay there before an incident opens."""
 
     threshold: float | UnsetType = UNSET
     for_: float | UnsetType = msgspec.field(name="for", default=UNSET)
+
+
+class ThresholdChange(LevelChange):
+    """A level, and below it another whose incident is only a warning, until the value is over the first; null: none."""
+
+    warning: LevelChange | UnsetType | None = UNSET
 
 
 class DowntimeChange(msgspec.Struct):
@@ -264,8 +270,12 @@ def _shape(server: Server, explained_by: Sequence[Parent]) -> ServerShape:
 
 def _in_order(alerts: Any) -> Any:
     """Alerts as they are documented: the database stores the names of an object in its own order."""
-    names = ("threshold", "for", "after")
-    return {kind: alert and {name: alert[name] for name in names if name in alert} for kind, alert in alerts.items()}
+    return {kind: alert and _fields(alert) for kind, alert in alerts.items()}
+
+
+def _fields(alert: Any) -> Any:
+    found = {name: alert[name] for name in ("threshold", "for", "after") if name in alert}
+    return found | ({"warning": _fields(alert["warning"])} if "warning" in alert else {})
 
 
 routes = [list_, one, change, remove, series]

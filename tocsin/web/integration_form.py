@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from tocsin.actions import integrations as actions
 from tocsin.domain.errors import Refused, invalid_field
+from tocsin.domain.floods import MAX_SECONDS, MIN_SECONDS, USUAL, Flood
 from tocsin.integrations.base import Field, IntegrationType, Preview
 from tocsin.web.ready_made import ReadyMade
 from tocsin.web.session import Form
@@ -101,6 +103,44 @@ def errors(kind: IntegrationType, refused: Refused) -> dict[str, str]:
         inner = place.removeprefix(name).removeprefix(".")
         found[name] = f"{inner}: {each.message}" if inner else each.message
     return found or {(kind.fields[0].name if kind.fields else GENERAL): refused.message}
+
+
+def given_flood(form: Mapping[str, str]) -> dict[str, Any] | None:
+    """Flood control as a caller of the API would send it; the form has minutes. None without a tick."""
+    if not form.get("flood"):
+        return None
+    return {"incidents": _number(form, "flood.incidents"), "seconds": _number(form, "flood.minutes", 60)}
+
+
+def flood_values(flood: Flood | None) -> dict[str, str]:
+    """The form values of stored flood control."""
+    shown = flood or USUAL
+    return {
+        "flood": "on" if flood else "", "flood.incidents": str(shown.incidents),
+        "flood.minutes": f"{shown.seconds / 60:g}",
+    }  # fmt: skip
+
+
+def flood_errors(refused: Refused) -> dict[str, str]:
+    """Messages by the form's fields; reraises refusals that are not about values."""
+    if refused.status != 422 or not refused.details:
+        raise refused
+    in_minutes = f"must be minutes from {MIN_SECONDS / 60:.2g} to {MAX_SECONDS // 60}"
+    return {
+        "flood.minutes" if each.field == "flood.seconds" else each.field:
+        in_minutes if each.field == "flood.seconds" else each.message
+        for each in refused.details
+    }
+
+
+def _number(form: Mapping[str, str], name: str, unit: int = 1) -> Any:
+    """The number, in a smaller unit; what is none is handed on, to be refused with a message."""
+    text = form.get(name, "").strip().replace(",", ".")
+    try:
+        number = float(text) * unit if len(text) < 10 else math.nan
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else text
 
 
 def _is_in(place: str, name: str) -> bool:

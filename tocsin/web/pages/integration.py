@@ -44,7 +44,7 @@ async def show(uuid: str, viewer: Viewer, service: Service, tested: str = "", fi
 
 async def _page(
     uuid: str, viewer: Viewer, service: Service, tested: str = "", search: str = "", typed: Form | None = None,
-    errors: Mapping[str, str] | None = None, previews: Sequence[Preview] = (),
+    flood_typed: Form | None = None, errors: Mapping[str, str] | None = None, previews: Sequence[Preview] = (),
 ) -> Response[str]:
     key, test = ids.key_of(ids.INTEGRATION, uuid), ids.parse(ids.DELIVERY, tested)
     async with service.pool.acquire() as tx:
@@ -70,6 +70,7 @@ async def _page(
         overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness,
         attached=attached, free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency,
         test_delivery=test_delivery, last_attempt=_last_attempt(test_delivery),
+        has_flood=actions.has_flood(kind), flood=flood_typed or integration_form.flood_values(stored.flood),
         values=values, errors=errors or {}, unfolded=integration_form.unfolded(kind, values, errors or {}),
         shown=kind.public_settings(stored.settings, reveal=False), public_url=service.public_url, previews=previews,
         names=NAMES if stored.type == WebhookIntegration.type else {}, filters=FILTERS,
@@ -108,6 +109,19 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     except Refused as refused:
         return await _page(uuid, viewer, service, typed=form, errors=integration_form.errors(kind, refused))
     return redirect(f"/integrations/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
+
+
+@post("/integrations/{uuid:str}/flood", include_in_schema=False)
+async def change_flood(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    form = await fields(request, viewer)
+    key = ids.key_of(ids.INTEGRATION, uuid)
+    try:
+        given = integration_form.given_flood(form)
+        async with transaction(service.pool) as tx:
+            await actions.change_flood(tx, viewer.actor, service.vault, key, given)
+    except Refused as refused:
+        return await _page(uuid, viewer, service, flood_typed=form, errors=integration_form.flood_errors(refused))
+    return redirect(f"/integrations/{uuid}#flood", messages.SETTINGS_CHANGED)
 
 
 @post("/integrations/{uuid:str}/test", include_in_schema=False)
@@ -170,4 +184,4 @@ async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     return redirect("/integrations", messages.INTEGRATION_DELETED.format(name=short_name(base.display_name(gone))))
 
 
-routes = [show, change, try_out, attach, enable, trust, delete]
+routes = [show, change, change_flood, try_out, attach, enable, trust, delete]
