@@ -119,7 +119,7 @@ async def test_switching_an_alert_off_resolves_its_incident(app_client: httpx.As
 
 
 async def test_a_level_that_is_only_a_warning_is_set_shown_and_taken_away(app_client: httpx.AsyncClient) -> None:
-    uuid = await server(app_client)
+    uuid = await send(app_client, ("cpu_used", 60, at()))
 
     async def changed(warning: Any) -> httpx.Response:
         body = {"server": {"alerts": {"cpu": {"warning": warning}}}}

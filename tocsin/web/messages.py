@@ -85,7 +85,7 @@ INCIDENT_SNOOZED = "Snoozed: no notifications until then. If it is still ongoing
 SNOOZE_WHEN = "Choose a time in the future, at most a year ahead."
 INCIDENT_OVER = "The incident is already resolved, so there is nothing to snooze."
 
-DRILL_ACKNOWLEDGED = "Acknowledged. Nobody further is notified of this drill."
+DRILL_ACKNOWLEDGED = "Acknowledged. Everybody else is asked all the same: this is a drill."
 DRILL_ENDED = "The drill is over."
 
 SILENCE_MADE = "{name} is a silence now. What lasts when it ends is told then."
