@@ -122,12 +122,8 @@ async def take_over_and_back(tx: Tx, actor: Actor, house: House) -> Any:
 
 
 async def sum_up(tx: Tx, actor: Actor, house: House) -> Any:
-    settings = {"email": "duty@example.com"}
-    mail = await stored_integrations.create(
-        tx, house.vault, house.project_id, "Integrations::EmailIntegration", Facts(True, True), name=None,
-        settings=settings, secret=frozenset(),
-    )  # fmt: skip
-    return await integrations.change_flood(tx, actor, house.vault, mail.id, {"incidents": 3, "seconds": 60})
+    mail = await stored_integrations.insert_system(tx, house.project_id, "duty@example.com")
+    return await integrations.change_flood(tx, actor, house.vault, mail, {"incidents": 3, "seconds": 60})
 
 
 async def change_calendar(tx: Tx, actor: Actor, house: House) -> Any:
