@@ -68,7 +68,7 @@ async def test_what_lasts_stands_out_in_the_list_by_word_shape_and_colour(
         await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         for kind in ("disk_failure", "clock"):
             badge = page.locator("li", has_text=f"{kind} on").locator(".badge")
-            await expect(badge).to_have_text("Ongoing")
+            await expect(badge).to_have_text("Critical" if kind == "disk_failure" else "Warning")
             await expect(badge.locator(".dot")).to_be_visible()
             colours[scheme, kind] = await badge.evaluate("each => getComputedStyle(each).color")
     assert colours["light", "disk_failure"] == "rgb(179, 32, 28)"

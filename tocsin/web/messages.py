@@ -22,6 +22,7 @@ TITLES = {
 NO_PAGE = "It may have been deleted, or it may belong to another of your projects."
 
 NAVIGATION = (
+    ("/overview", "Overview"),
     ("/incidents", "Incidents"),
     ("/integrations", "Integrations"),
     ("/servers", "Servers"),
@@ -80,6 +81,9 @@ ROLE_SET = "{email} is now {role}."
 MEMBER_REMOVED = "{email} is no longer in this project."
 LEFT = "You have left {name}."
 
+INCIDENT_ACKNOWLEDGED = "You have it: nobody else is told of it, and nobody is reminded."
+INCIDENT_TAKEN_BACK = "Nobody has it any more: what was called off is due again."
+INCIDENT_RESOLVED_BEFORE = "The incident is already resolved."
 INCIDENT_RESOLVED = "Incident resolved. Everyone who was notified of it will be notified."
 INCIDENT_SNOOZED = "Snoozed: no notifications until then. If it is still ongoing, a reminder is sent."
 SNOOZE_WHEN = "Choose a time in the future, at most a year ahead."

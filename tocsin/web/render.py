@@ -6,18 +6,18 @@ import math
 import re
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
 from litestar import Response
 from litestar.datastructures import Cookie
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tocsin.actions.base import READERS_ONLY_READ
 from tocsin.domain import ids
 from tocsin.domain.errors import Refused
-from tocsin.domain.incidents import WARNINGS
+from tocsin.domain.incidents import DRILL, WARNINGS
 from tocsin.web import messages
 from tocsin.web.session import FLASH, PROJECT_NEEDED, SIGN_IN_NEEDED, AnyRequest, Person, Viewer, redirect
 
@@ -87,7 +87,6 @@ def refusal(request: AnyRequest, refused: Refused) -> Response[str]:
     return answer
 
 
-_MOMENTS = re.compile(r"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ)", re.ASCII)
 
 
 @cache
@@ -99,10 +98,15 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(
-        moment=moment, timed=timed, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity
+        moment=moment, ago=ago, left=left, lasting=lasting, public=_public, gravity=_gravity, grade=_grade,
+        with_times=with_times,
     )
-    environment.globals.update(READERS_ONLY_READ=READERS_ONLY_READ)
+    environment.globals.update(READERS_ONLY_READ=READERS_ONLY_READ, now=_now)
     return environment
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _public(key: UUID, prefix: str) -> str:
@@ -110,9 +114,28 @@ def _public(key: UUID, prefix: str) -> str:
     return ids.public(prefix, key)
 
 
-def _gravity(incident_type: str) -> str:
-    """The CSS class of an ongoing incident: `{{ type|gravity }}`"""
-    return "warn" if incident_type in WARNINGS else "bad"
+class _Graded(Protocol):
+    """An incident, wherever it is listed."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def severity(self) -> str: ...
+
+
+def _gravity(incident: _Graded) -> str:
+    """The CSS class of an ongoing incident: `{{ incident|gravity }}`"""
+    if incident.type == DRILL or incident.severity == "info":
+        return "info"
+    return "warn" if incident.severity == "warning" or incident.type in WARNINGS else "bad"
+
+
+def _grade(incident: _Graded) -> str:
+    """How bad it is, in a word: `{{ incident|grade }}`"""
+    if incident.type == DRILL:
+        return "Drill"
+    return {"bad": "Critical", "warn": "Warning", "info": "Info"}[_gravity(incident)]
 
 
 def _csrf(viewer: Viewer | Person | None) -> Markup:
@@ -120,6 +143,8 @@ def _csrf(viewer: Viewer | Person | None) -> Markup:
 
 
 # ------------------------------------------------------------------------------------------------------------ times
+
+_TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\b", re.ASCII)
 
 
 def moment(value: datetime | None) -> Markup:
@@ -141,13 +166,16 @@ def ago(value: datetime | None) -> Markup:
     )
 
 
-def timed(text: str | None) -> Markup:
-    """A reason in words: the times in it, as deliveries and plans write them, as `moment` shows them."""
-    parts = _MOMENTS.split(text or "")
-    return Markup("").join(
-        moment(datetime.strptime(part, "%Y-%m-%dT%H:%M:%S%z")) if number % 2 else part
-        for number, part in enumerate(parts)
-    )
+def with_times(text: str | None) -> Markup:
+    """A text in which times are elements, as `moment` makes them: reasons name times in UTC (RFC 3339)."""
+    return Markup("").join(map(_with_time, _TIME.split(text or "")))
+
+
+def _with_time(part: str) -> Markup:
+    try:
+        return moment(datetime.fromisoformat(part)) if _TIME.fullmatch(part) else escape(part)
+    except ValueError:  # the 31st of February: somebody else's text
+        return escape(part)
 
 
 def left(value: datetime) -> str:

@@ -59,6 +59,7 @@ WHERE project_id = $1 AND closed_at IS {which} ORDER BY id DESC LIMIT $2 OFFSET 
 """
 NEWEST_ONGOING = NEWEST.format(columns=INCIDENT, which="NULL")
 NEWEST_ENDED = NEWEST.format(columns=INCIDENT, which="NOT NULL")
+NEWEST_OF_SEVERITY = NEWEST_ONGOING.replace("ORDER BY", "AND severity = $4 ORDER BY")
 
 COUNT_ONGOING = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NULL"
 COUNT_ENDED = "SELECT count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NOT NULL"
@@ -199,6 +200,13 @@ async def list_(
 async def latest(tx: Tx, project_id: UUID, *, limit: int, offset: int) -> list[Incident]:
     """As `list_` of all, without counting what may be a million."""
     return await _newest(tx, project_id, await tx.fetchval(COUNT_ONGOING, project_id), True, limit, offset)
+
+
+async def ongoing_of_severity(
+    tx: Tx, project_id: UUID, severity: Severity, *, limit: int, offset: int = 0
+) -> list[Incident]:
+    """A page of those of that severity that are ongoing, newest first."""
+    return [of_row(row) for row in await tx.fetch(NEWEST_OF_SEVERITY, project_id, limit, offset, severity)]
 
 
 async def _newest(tx: Tx, project_id: UUID, first: int, rest: bool, limit: int, offset: int) -> list[Incident]:

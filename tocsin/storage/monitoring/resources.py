@@ -10,7 +10,9 @@ from uuid import UUID
 from tocsin.storage.postgres.database import Tx, key
 
 PAST = """
-SELECT id, type, message, created_at, closed_at, snooze_until FROM incidents
+SELECT id, type, message, severity, created_at, closed_at, snooze_until, acknowledged_by, acknowledged_until,
+       silenced_by
+FROM incidents
 WHERE resource_id = $2 AND project_id = $1 AND (closed_at IS NULL OR closed_at >= $3)
 ORDER BY id DESC LIMIT $4
 """
@@ -23,9 +25,13 @@ class Past:
     id: UUID
     type: str
     message: str
+    severity: str
     created_at: datetime
     closed_at: datetime | None
     snooze_until: datetime | None
+    acknowledged_by: str | None
+    acknowledged_until: datetime | None
+    silenced_by: UUID | None
 
 
 async def incidents_of(

@@ -20,7 +20,7 @@ from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import messages, moments
-from tocsin.web.pages.incidents import latency
+from tocsin.web.incident_timeline import latency
 from tocsin.web.pages.replays import FEW, address, ended, offer, selected
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect

@@ -1,4 +1,4 @@
-"""Incidents: the list, ongoing first, and one with its timeline, to resolve or snooze."""
+"""Incidents: the list, ongoing first, and one with its timeline, to acknowledge, resolve or snooze."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from litestar.params import QueryParameter
 
 from tocsin.actions import incidents as actions
 from tocsin.domain import ids
-from tocsin.domain.deliveries import ONGOING_EVENTS, Status
+from tocsin.domain.deliveries import Status
 from tocsin.domain.errors import Refused, not_found
-from tocsin.domain.incidents import Incident
+from tocsin.domain.incidents import SEVERITIES, Incident
 from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
-from tocsin.storage.delivery import deliveries, incidents
-from tocsin.storage.delivery.deliveries import Delivery
+from tocsin.storage.delivery import acknowledgements, deliveries, incidents
+from tocsin.storage.notifying import silences
 from tocsin.storage.postgres.database import Tx, transaction
-from tocsin.web import messages
+from tocsin.web import incident_timeline, messages
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
+from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, local, redirect
 
 ROWS = 25
 MAX_DELIVERIES = 100
@@ -32,18 +32,27 @@ LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
 """The choices offered, in hours."""
 MAX_SNOOZE = timedelta(days=366)
+ACKNOWLEDGED_FOR = {"3600": 3_600}
+"""The choices offered, in seconds; anything else: until it is resolved."""
+WHICH = (("", "All"), ("critical", "Critical now"), ("warning", "Warnings now"), ("info", "Info now"))
 
 
 @get("/incidents", include_in_schema=False)
 async def list_(
-    viewer: Viewer, service: Service, number: Annotated[int, QueryParameter(name="page")] = 1
+    viewer: Viewer, service: Service, severity: str = "", number: Annotated[int, QueryParameter(name="page")] = 1
 ) -> Response[str]:
-    number = min(max(number, 1), LAST_PAGE)
+    """All of them, or what is ongoing of one severity."""
+    number, only = min(max(number, 1), LAST_PAGE), next((each for each in SEVERITIES if each == severity), None)
+    place: dict[str, int] = {"limit": ROWS + 1, "offset": (number - 1) * ROWS}
     async with service.pool.acquire() as tx:
-        found = await incidents.latest(tx, viewer.project_id, limit=ROWS + 1, offset=(number - 1) * ROWS)
+        if only:
+            found = await incidents.ongoing_of_severity(tx, viewer.project_id, only, **place)
+        else:
+            found = await incidents.latest(tx, viewer.project_id, **place)
     rows = found[:ROWS]
     return page(
-        "incidents.html", viewer, title="Incidents", ongoing=[each for each in rows if each.closed_at is None],
+        "incidents.html", viewer, title="Incidents", severity=only or "", severities=WHICH,
+        ongoing=[each for each in rows if each.closed_at is None],
         ended=[each for each in rows if each.closed_at is not None], number=number, more=len(found) > ROWS,
     )
 
@@ -56,15 +65,50 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         found, total = await deliveries.of_incident(
             tx, viewer.project_id, incident.id, status=only, limit=MAX_DELIVERIES, offset=0
         )
-        known = await integrations.these(tx, service.vault, viewer.project_id, {each.integration_id for each in found})
+        wanted = {key for each in found for key in (each.integration_id, each.on_behalf_of) if key}
+        known = await integrations.these(tx, service.vault, viewer.project_id, wanted)
+        had = await acknowledgements.of_incident(tx, viewer.project_id, incident.id)
+        silence = await silences.names(tx, viewer.project_id, filter(None, [incident.silenced_by]))
     names = {each.id: base.display_name(each) for each in known}
+    silenced_by = silence.get(incident.silenced_by) if incident.silenced_by else None
     return page(
         "incident.html", viewer, title=f"{incident.type} on {incident.resource_name}", incident=incident,
-        uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id), names=names,
-        deliveries=found[::-1], left_out=total - len(found), lasted=_lasted(incident), latency=latency,
-        event_label=_event_label,
-        only=only or "", statuses=get_args(Status), few=FEW,
+        uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id),
+        steps=incident_timeline.steps(incident, found[::-1], had, names, silenced_by), told=len(found),
+        left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
+        mine=incident.acknowledged_by in (viewer.name, viewer.email), silence=silenced_by,
     )
+
+
+@post("/incidents/{uuid:str}/acknowledge", include_in_schema=False)
+async def acknowledge(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    """`for` some seconds, or until it is resolved; leads `back` to where it was pressed."""
+    form = await fields(request, viewer)
+    back = local(form["back"]) if form.get("back") else f"/incidents/{uuid}"
+    try:
+        async with transaction(service.pool) as tx:
+            await actions.acknowledge(
+                tx, viewer.actor, service.vault, ids.key_of(ids.INCIDENT, uuid),
+                seconds=ACKNOWLEDGED_FOR.get(form.get("for", "")),
+            )  # fmt: skip
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return redirect(back, messages.INCIDENT_RESOLVED_BEFORE, good=False)
+    return redirect(back, messages.INCIDENT_ACKNOWLEDGED)
+
+
+@post("/incidents/{uuid:str}/unacknowledge", include_in_schema=False)
+async def unacknowledge(request: AnyRequest, uuid: str, viewer: Viewer, service: Service) -> Response[str]:
+    await fields(request, viewer)
+    try:
+        async with transaction(service.pool) as tx:
+            await actions.unacknowledge(tx, viewer.actor, ids.key_of(ids.INCIDENT, uuid))
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return redirect(f"/incidents/{uuid}", messages.INCIDENT_RESOLVED_BEFORE, good=False)
+    return redirect(f"/incidents/{uuid}", messages.INCIDENT_TAKEN_BACK)
 
 
 @post("/incidents/{uuid:str}/resolve", include_in_schema=False)
@@ -92,20 +136,6 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
     return redirect(f"/incidents/{uuid}", messages.INCIDENT_SNOOZED)
 
 
-def _event_label(delivery: Delivery) -> str:
-    """What the delivery was about, in a word."""
-    if delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable:
-        return "restart"
-    return delivery.event
-
-
-def latency(delivery: Delivery) -> float | None:
-    """Seconds from its creation to its delivery, if it was delivered."""
-    if delivery.status != "delivered" or delivery.finished_at is None:
-        return None
-    return float((delivery.finished_at - delivery.created_at).total_seconds())
-
-
 def _until(form: Form, zone: str) -> datetime | None:
     """The time in the form; None if it is invalid, in the past, or more than a year ahead."""
     now = datetime.now(UTC)
@@ -130,4 +160,4 @@ def _lasted(incident: Incident) -> float:
     return float(((incident.closed_at or datetime.now(UTC)) - incident.created_at).total_seconds())
 
 
-routes = [list_, one, resolve, snooze]
+routes = [list_, one, acknowledge, unacknowledge, resolve, snooze]

@@ -24,7 +24,7 @@ from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import integration_form, messages, on_call, telegram_chat
-from tocsin.web.pages.incidents import latency
+from tocsin.web.incident_timeline import latency
 from tocsin.web.pages.integrations import PREVIEW, status_badge
 from tocsin.web.pages.network_monitors import short_name
 from tocsin.web.render import page
