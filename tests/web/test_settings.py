@@ -91,7 +91,7 @@ async def test_who_is_invited_accepts_is_made_a_reader_and_cannot_change_anythin
     await bob.get_by_label("Password", exact=True).fill("correct horse")
     await bob.get_by_label("Password again").fill("correct horse")
     await bob.get_by_role("button", name="Join").click()
-    await bob.wait_for_url("**/incidents")
+    await bob.wait_for_url("**/overview")
 
     await page.goto(f"{service.url}/settings/members")
     await page.get_by_label(f"Role of {name}").select_option("reader")

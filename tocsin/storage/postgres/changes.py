@@ -30,6 +30,13 @@ LEFT JOIN (SELECT integration_id, count(*) AS sending FROM outstanding
 WHERE i.project_id = $1
 """
 
+# What the deliveries of a project's integrations come to: those that were given up, and their health.
+HEALTH = """
+SELECT concat_ws('/', (SELECT finished_at FROM finished WHERE project_id = $1 AND status = 'dead'
+                       ORDER BY finished_at DESC LIMIT 1), count(*), sum(version), sum(failures))
+FROM integrations WHERE project_id = $1
+"""
+
 SERVERS = """
 SELECT concat_ws('/', count(*), max(t.seen_at))
 FROM servers s LEFT JOIN server_states t ON t.server_id = s.id WHERE s.project_id = $1
@@ -51,7 +58,9 @@ WHERE u.current_project_id IS NULL OR u.current_project_id = o.project_id
    OR NOT EXISTS (SELECT FROM members c WHERE c.user_id = u.id AND c.project_id = u.current_project_id)
 """
 
-TOPICS = {"incidents": INCIDENTS, "deliveries": DELIVERIES, "servers": SERVERS, "monitors": MONITORS}
+TOPICS = {
+    "incidents": INCIDENTS, "deliveries": DELIVERIES, "health": HEALTH, "servers": SERVERS, "monitors": MONITORS,
+}  # fmt: skip
 
 
 async def on_show(tx: Tx, shown: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:

@@ -11,7 +11,7 @@ from tocsin.web.session import AnyRequest, redirect, signed_in
 @get("/", include_in_schema=False)
 async def landing(request: AnyRequest) -> Response[str]:
     if await signed_in(request):
-        return redirect("/incidents")
+        return redirect("/overview")
     return page("landing.html", None, title="Welcome")
 
 

@@ -65,7 +65,7 @@ async def join(request: AnyRequest, person: Person, service: Service) -> Respons
         if invitation is None:
             return _over()
         await joining.join(tx, person.actor, invitation)
-    return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
+    return redirect("/overview", messages.JOINED.format(name=invitation.project_name))
 
 
 @get("/invitation", include_in_schema=False)
@@ -97,7 +97,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         async with transaction(service.pool) as tx:
             await people.verify(tx, person.actor, user)
             await joining.join(tx, person.actor, invitation)
-        return redirect("/incidents", messages.JOINED.format(name=invitation.project_name))
+        return redirect("/overview", messages.JOINED.format(name=invitation.project_name))
     if settled(user):
         return _invitation(invitation, token, person, user)
     try:
@@ -112,7 +112,7 @@ async def accept(request: AnyRequest, service: Service) -> Response[str]:
         if found is None:
             return _invitation(invitation, token, person, await accounts.user_by_email(tx, invitation.email))
         await joining.join(tx, as_person(found.id), invitation)
-    return await begin(request, service, found, "/incidents") or redirect("/sign-in")
+    return await begin(request, service, found, "/overview") or redirect("/sign-in")
 
 
 def _invitation(

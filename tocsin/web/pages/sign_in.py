@@ -34,7 +34,7 @@ from tocsin.web.session import (
     signed_in,
 )
 
-FIRST_PAGE = "/incidents"
+FIRST_PAGE = "/overview"
 
 
 @get("/sign-in", include_in_schema=False)

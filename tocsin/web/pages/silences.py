@@ -14,7 +14,7 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.base import of_uuid
 from tocsin.domain.silences import State, next_spans
-from tocsin.storage.notifying import scope
+from tocsin.storage.notifying import on_call, scope
 from tocsin.storage.notifying import silences as stored
 from tocsin.storage.notifying.silences import Stored
 from tocsin.storage.postgres.database import Tx, transaction
@@ -87,8 +87,13 @@ async def quick(request: AnyRequest, viewer: Viewer, service: Service) -> Respon
 
 async def _entries(tx: Tx, viewer: Viewer, now: datetime) -> list[Entry]:
     """What the calendar shows."""
-    found = await stored.spans_of_project(tx, viewer.project_id, *bounds(viewer.zone, now))
-    return [Entry(each.name, "silence", each.starts_at, each.ends_at, link(each.silence_id)) for each in found]
+    shown = bounds(viewer.zone, now)
+    found = await stored.spans_of_project(tx, viewer.project_id, *shown)
+    duties = await on_call.duties(tx, viewer.project_id, *shown)
+    return [
+        *(Entry(each.name, "silence", each.starts_at, each.ends_at, link(each.silence_id)) for each in found),
+        *(Entry(each.title, "duty", each.starts_at, each.ends_at, each.href) for each in duties),
+    ]
 
 
 def _row(found: Stored, now: datetime) -> dict[str, Any]:

@@ -52,7 +52,7 @@ async def set_up(request: AnyRequest, service: Service) -> Response[str]:
         return _form(found, token, form, {each.field: each.message for each in refused.details})
     if user is None:
         return _over()
-    to = "/integrations" if found.fresh else "/incidents"
+    to = "/integrations" if found.fresh else "/overview"
     answer = await begin(request, service, user, to) or redirect("/sign-in")
     if not user.verified:
         answer.background = BackgroundTask(send_verification, service, user)

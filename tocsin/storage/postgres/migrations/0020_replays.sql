@@ -1,4 +1,4 @@
--- replays: what a receiver missed while it was down is sent again; the delivery log by a rare status
+-- replays: what a receiver missed while it was down is sent again; the delivery log by a rare status; what was not delivered
 -- depends: 0019_on_call
 
 -- migrate: apply
@@ -32,9 +32,10 @@ CREATE INDEX replays_by_integration ON replays (integration_id, id);
 
 -- Most deliveries are delivered and original, and the hot path writes those: they are in neither.
 CREATE INDEX finished_not_delivered ON finished (integration_id, id) WHERE status <> 'delivered';
+CREATE INDEX finished_dead ON finished (project_id, finished_at) WHERE status = 'dead';
 CREATE INDEX finished_redeliveries ON finished (redelivery_of) WHERE redelivery_of IS NOT NULL;
 
 -- migrate: rollback
 
-DROP INDEX finished_not_delivered, finished_redeliveries;
+DROP INDEX finished_not_delivered, finished_dead, finished_redeliveries;
 DROP TABLE replays;
