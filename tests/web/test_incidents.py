@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser import Console, browser, demote, findings, signed_in, too_wide
-from tests.calls import alarm, attach_to_all, integration, new_server
+from tests.calls import alarm, attach_to_all, integration, new_server, opened
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 
@@ -137,3 +138,77 @@ async def test_a_person_snoozes_until_a_moment_of_their_choice(
     await expect(page.get_by_text("no notifications until then")).to_be_visible()
     until = (await client.get(f"/api/v1/incidents/{uuid}")).json()["snooze_until"]
     assert datetime.fromisoformat(until) == moment
+
+
+async def test_a_person_acknowledges_for_an_hour_and_takes_it_back_without_scripts_too(
+    service: Service, browser: Browser, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    server = await new_server(client)
+    first = await integration(client, "WebhookIntegration", webhook_url=receiver.url("/first"))
+    later = await integration(client, "WebhookIntegration", webhook_url=receiver.url("/later"))
+    for each, after in ((first, 0), (later, 3600)):
+        body = {"integration_id": each, "after": after}
+        assert (await client.post(f"/api/v1/servers/{server}/integrations", json=body)).status_code == 201
+    uuid = (await client.post("/api/v1/incidents", json={"incident": alarm(server)})).json()["uuid"]
+    page = await signed_in(service, browser, java_script_enabled=False)
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    buttons = await page.locator("#incident button").all_text_contents()
+    assert buttons[:3] == ["Acknowledge", "Acknowledge for 1 h", "Resolve"]
+    waiting = page.locator("#incident .list li", has_text="/later")
+    await expect(waiting).to_contain_text("opened: pending: its turn is at")
+    await expect(waiting.locator("time")).to_have_text(re.compile("UTC$"))
+    await page.get_by_role("button", name="Acknowledge for 1 h").click()
+    await expect(page.get_by_role("status")).to_contain_text("You have it")
+    record = (await client.get(f"/api/v1/incidents/{uuid}")).json()
+    lasts = datetime.fromisoformat(record["acknowledged_until"]) - datetime.fromisoformat(record["acknowledged_at"])
+    assert (record["acknowledged_by"], round(lasts.total_seconds() / 60)) == ("ann@example.com", 60)
+    await expect(waiting).to_contain_text("opened: suppressed: acknowledged by ann@example.com before its turn")
+    for path in ("/incidents", f"/servers/{server}"):
+        await page.goto(f"{service.url}{path}")
+        await expect(page.get_by_text("ann@example.com has it until")).to_be_visible()
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    assert await page.get_by_role("button", name="Acknowledge").count() == 0
+    await page.get_by_role("button", name="I do not have it").click()
+    await expect(page.get_by_text("Nobody has it any more, says ann@example.com")).to_be_visible()
+    steps = await page.locator("#incident .list .main").all_inner_texts()
+    assert next(each for each in steps if "has it" in each).startswith("ann@example.com has it until")
+    assert steps[0] == "Opened"
+    assert (await client.get(f"/api/v1/incidents/{uuid}")).json()["acknowledged_by"] is None
+    await page.get_by_role("button", name="Acknowledge", exact=True).click()
+    assert (await client.get(f"/api/v1/incidents/{uuid}")).json()["acknowledged_until"] is None
+
+
+async def test_an_incident_that_began_in_a_silence_says_so_and_in_the_reader_s_zone_until_when(
+    service: Service, browser: Browser, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await attach_to_all(client, await integration(client, "WebhookIntegration", webhook_url=receiver.url()))
+    ends = (datetime.now(UTC) + timedelta(hours=2)).replace(microsecond=0)
+    silence = {"name": "Backups", "ends_at": ends.isoformat()}
+    assert (await client.post("/api/v1/silences", json={"silence": silence})).status_code == 201
+    uuid = (await opened(client, alarm(await new_server(client)))).json()["uuid"]
+    page = await signed_in(service, browser, timezone_id="Pacific/Chatham", locale="de-AT")
+    await page.goto(f"{service.url}/incidents/{uuid}")
+    await expect(page.get_by_role("link", name="Opened, during the silence Backups")).to_be_visible()
+    waiting = page.locator("#incident .list li", has_text='silence "Backups" until')
+    there = f"{ends.astimezone(ZoneInfo('Pacific/Chatham')):%H:%M:%S}"
+    await expect(waiting.locator("time")).to_contain_text(there)
+    await expect(waiting).not_to_contain_text("T")
+    await page.goto(f"{service.url}/incidents")
+    await page.get_by_role("link", name="silence", exact=True).click()
+    await expect(page.get_by_role("heading", name="Backups")).to_be_visible()
+
+
+async def test_the_list_is_limited_to_what_is_ongoing_of_one_severity(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    server = await new_server(client)
+    for kind, severity in (("disk_failure", "critical"), ("ram", "warning"), ("load", "info")):
+        await client.post("/api/v1/incidents", json={"incident": {**alarm(server, kind), "severity": severity}})
+    await page.goto(f"{service.url}/incidents")
+    await page.get_by_role("link", name="Warnings now").click()
+    await expect(page.locator("#incidents a.title")).to_have_text(["ram on my-server"])
+    await page.goto(f"{service.url}/incidents?severity=worst")
+    await expect(page.locator("#incidents a.title")).to_have_count(3)
+    await client.post("/api/v1/incidents/resolve", json={"incident": alarm(server, "load")})
+    await page.goto(f"{service.url}/incidents?severity=info")
+    await expect(page.get_by_text("Nothing of that severity is ongoing")).to_be_visible()

@@ -98,7 +98,7 @@ async def test_in_trouble_the_overview_says_what_is_wrong_who_has_it_what_is_sil
     await expect(page.locator("#undelivered")).to_contain_text("could not be delivered", timeout=20_000)
     assert await page.evaluate("window.sameLoad"), "all of it came without a reload"
     await expect(page.locator("#silent")).to_contain_text("Backups")
-    await expect(page.locator("#on-call")).to_contain_text(receiver.url("/gone")[:20])
+    await expect(page.locator("#on-call")).to_contain_text(receiver.url("/gone"))
     assert await page.locator(f"#on-call a[href='/integrations/{on_call}']").count() == 1
     await expect(page.locator("#integrations .badge").first).to_have_text("failing")
     await is_for_everybody(page)
@@ -149,7 +149,12 @@ async def test_one_cause_comes_first_and_what_is_behind_it_is_called_unreachable
     await page.goto(f"{service.url}/overview")
     rows = page.locator("#overview > .list > li")
     await expect(rows.nth(0)).to_contain_text("downtime on core-router")
-    await expect(rows.nth(1)).to_contain_text("Unreachable, not known to be down: it is behind core-router")
+    await expect(rows.nth(1)).to_contain_text("it is behind core-router, which is down")
+    await expect(rows.nth(1).locator(".badge")).to_have_text("Unreachable")
+    await page.goto(f"{service.url}/incidents")
+    await expect(page.locator("li", has_text="on shop-1").locator(".badge")).to_have_text("Unreachable")
+    await page.get_by_role("link", name="downtime on shop-1").click()
+    await expect(page.get_by_text("it is behind core-router, which is down")).to_be_visible()
     await page.goto(f"{service.url}/servers")
     await expect(page.locator("li", has_text="shop-1").locator(".badge")).to_contain_text("unreachable")
 

@@ -86,9 +86,9 @@ def _told(delivery: Delivery, names: Mapping[UUID, str]) -> Step:
         words += f": {delivery.reason}"
     elif delivery.due_at and delivery.attempt:
         words += f", next attempt at {delivery.due_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    title = names.get(delivery.integration_id, delivery.integration_type)
     if delivery.on_behalf_of is not None:
-        title += f", on duty for {names.get(delivery.on_behalf_of, 'a deleted schedule')}"
+        words = f"on duty for {names.get(delivery.on_behalf_of, 'a deleted schedule')}: {words}"
+    title = names.get(delivery.integration_id, delivery.integration_type)
     colour = COLOURS.get(delivery.status, "warn")
     href = f"/deliveries/{ids.public(ids.DELIVERY, delivery.id)}"
     return Step(delivery.finished_at, title, colour, href, words)

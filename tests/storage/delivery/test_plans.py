@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tocsin.storage.delivery import deliveries, incidents, leases, openings, queue, replays, selections
+from tocsin.storage.delivery import deliveries, incidents, leases, openings, overview, queue, replays, selections
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'"
 EMPTY = "'{}'"
@@ -40,6 +40,9 @@ STATEMENTS = {
     "in the way of a replay": (replays.OUTSTANDING, [NOBODY, EMPTY]),
     "next of a replay": (selections.NEXTS["dead"], NEXT),
     "next of a replay of what was delivered": (selections.NEXTS["delivered"], NEXT),
+    "could not be delivered": (overview.DEAD, [NOBODY, "now() - interval '1 day'", NOBODY, "10"]),
+    "wrong now": (overview.WORST, [NOBODY, "10", EMPTY]),
+    "how much is wrong now": (overview.BY_SEVERITY, [NOBODY]),
     "suppress": (deliveries.SUPPRESS_INCIDENTS, [EMPTY, "'x'", "true"]),
 }
 
@@ -115,7 +118,7 @@ FROM generate_series(1, 20000) n
 """
 
 
-@pytest.mark.parametrize("statement", ["log by a rare status", "next of a replay"])
+@pytest.mark.parametrize("statement", ["log by a rare status", "next of a replay", "could not be delivered"])
 async def test_the_few_that_could_not_be_delivered_are_found_without_reading_those_that_were(
     pool: asyncpg.Pool, project: Any, statement: str
 ) -> None:
@@ -125,13 +128,16 @@ async def test_the_few_that_could_not_be_delivered_are_found_without_reading_tho
         await connection.execute("ANALYZE finished")
         text, values = STATEMENTS[statement]
         given = [f"'{integration}'", f"'{project.id}'", *values[2:]]
+        if statement == "could not be delivered":
+            given = [f"'{project.id}'", *values[1:]]
         if statement == "next of a replay":
             given[2:5] = ["now() - interval '1 day'", "now()", "now()"]
         await connection.execute(f"PREPARE hot AS {text}")
         plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT json) EXECUTE hot ({', '.join(given)})")
         await connection.execute("DEALLOCATE hot")
     plan = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    assert plan["Actual Rows"] == (3 if statement.startswith("log") else 0), plan
+    rows = {"log by a rare status": 3, "next of a replay": 0, "could not be delivered": 1}
+    assert plan["Actual Rows"] == rows[statement], plan
     assert read(plan) < 100, plan
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, get_args
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
@@ -18,7 +20,7 @@ from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
 from tocsin.storage.delivery import acknowledgements, deliveries, incidents
-from tocsin.storage.notifying import silences
+from tocsin.storage.notifying import dependencies, silences
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import incident_timeline, messages
 from tocsin.web.render import page
@@ -49,9 +51,10 @@ async def list_(
             found = await incidents.ongoing_of_severity(tx, viewer.project_id, only, **place)
         else:
             found = await incidents.latest(tx, viewer.project_id, **place)
+        behind = await explained(tx, found)
     rows = found[:ROWS]
     return page(
-        "incidents.html", viewer, title="Incidents", severity=only or "", severities=WHICH,
+        "incidents.html", viewer, title="Incidents", severity=only or "", severities=WHICH, behind=behind,
         ongoing=[each for each in rows if each.closed_at is None],
         ended=[each for each in rows if each.closed_at is not None], number=number, more=len(found) > ROWS,
     )
@@ -68,6 +71,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         wanted = {key for each in found for key in (each.integration_id, each.on_behalf_of) if key}
         known = await integrations.these(tx, service.vault, viewer.project_id, wanted)
         had = await acknowledgements.of_incident(tx, viewer.project_id, incident.id)
+        behind = (await explained(tx, [incident])).get(incident.resource_id, "")
         silence = await silences.names(tx, viewer.project_id, filter(None, [incident.silenced_by]))
     names = {each.id: base.display_name(each) for each in known}
     silenced_by = silence.get(incident.silenced_by) if incident.silenced_by else None
@@ -76,7 +80,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         uuid=uuid, watched=kinds()[incident.resource_type].page(incident.resource_id),
         steps=incident_timeline.steps(incident, found[::-1], had, names, silenced_by), told=len(found),
         left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
-        mine=incident.acknowledged_by in (viewer.name, viewer.email), silence=silenced_by,
+        mine=incident.acknowledged_by in (viewer.name, viewer.email), behind=behind,
     )
 
 
@@ -134,6 +138,12 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
             raise
         return redirect(f"/incidents/{uuid}", messages.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", messages.INCIDENT_SNOOZED)
+
+
+async def explained(tx: Tx, found: Iterable[Incident]) -> dict[UUID, str]:
+    """Of the resources of those that are ongoing, which are unreachable because of what they depend on: its names."""
+    why = await dependencies.explanations(tx, {each.resource_id for each in found if each.closed_at is None})
+    return {key: ", ".join(parent.name for parent in parents) for key, parents in why.items()}
 
 
 def _until(form: Form, zone: str) -> datetime | None:

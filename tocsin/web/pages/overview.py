@@ -15,10 +15,12 @@ from tocsin.integrations import base
 from tocsin.storage.channels import integration_list, integrations
 from tocsin.storage.delivery import overview
 from tocsin.storage.monitoring import resources
-from tocsin.storage.notifying import dependencies, silences
 from tocsin.storage.notifying import on_call as schedules
+from tocsin.storage.notifying import silences
 from tocsin.storage.postgres.database import Tx
 from tocsin.web import moments
+from tocsin.web.on_call import GONE
+from tocsin.web.pages.incidents import explained
 from tocsin.web.pages.integrations import status_badge
 from tocsin.web.pages.replays import address
 from tocsin.web.pages.silence import link
@@ -37,17 +39,17 @@ async def show(viewer: Viewer, service: Service) -> Response[str]:
     async with service.pool.acquire() as tx:
         ongoing = await overview.worst(tx, viewer.project_id, limit=MOST)
         counts = await overview.ongoing_by_severity(tx, viewer.project_id) if ongoing else {}
-        why = await dependencies.explanations(tx, {each.resource_id for each in ongoing})
+        behind = await explained(tx, ongoing)
         found = await silences.spans_of_project(tx, viewer.project_id, now, now + INSTANT)
         silent = list({each.silence_id: each for each in found}.values())
-        duties = await _duties(tx, viewer, now)
+        duties = await _duties(tx, service, viewer, now)
         undelivered = await _undelivered(tx, service, viewer, now)
         glances = await integration_list.page(tx, service.vault, viewer.project_id, limit=MOST + 1, offset=0)
         watched = await resources.counts(tx, viewer.project_id)
     return page(
         "overview.html", viewer, title="Overview", ongoing=ongoing, total=sum(counts.values()),
         counts=[(each, counts[each]) for each in SEVERITIES if each in counts],
-        behind={each: ", ".join(parent.name for parent in parents) for each, parents in why.items()},
+        behind=behind,
         silent=[(each.name, link(each.silence_id), each.ends_at) for each in silent[:MOST]],
         more_silent=len(silent) - MOST, duties=duties, undelivered=undelivered,
         fares=[(each, base.display_name(each.integration), status_badge(each)) for each in glances[:MOST]],
@@ -55,15 +57,17 @@ async def show(viewer: Viewer, service: Service) -> Response[str]:
     )  # fmt: skip
 
 
-async def _duties(tx: Tx, viewer: Viewer, now: datetime) -> list[dict[str, Any]]:
+async def _duties(tx: Tx, service: Service, viewer: Viewer, now: datetime) -> list[dict[str, Any]]:
     """Who is on duty for each schedule, and until when."""
     found = dict(list((await schedules.schedules(tx, viewer.project_id)).items())[:MOST])
     on_duty = {key: on_call.on_duty(each, now) for key, each in found.items()}
-    names = await schedules.names_of(tx, viewer.project_id, {*found, *filter(None, on_duty.values())})
+    named = {*found, *filter(None, on_duty.values())}
+    known = await integrations.these(tx, service.vault, viewer.project_id, named)
+    names = {each.id: base.display_name(each) for each in known}
     return [
         {
             "name": names[key], "href": _page_of(key), "until": on_call.next_handover(each, now),
-            "on_duty": names.get(duty, "a deleted integration") if (duty := on_duty[key]) else None,
+            "on_duty": names.get(duty, GONE) if (duty := on_duty[key]) else None,
         }
         for key, each in found.items()
     ]  # fmt: skip
