@@ -24,7 +24,7 @@ SELECT {INCIDENT} FROM incidents i
 WHERE project_id = $1 AND closed_at IS NULL
 ORDER BY i.type = ANY($3::text[]) AND EXISTS (
              SELECT FROM dependencies d JOIN ongoing o ON o.resource_id = d.parent_id AND o.type = ANY($3::text[])
-             WHERE d.child_id = i.resource_id),
+             WHERE d.project_id = $1 AND d.child_id = i.resource_id),
          {rank("i.severity")}, i.acknowledged_at IS NOT NULL, i.id DESC
 LIMIT $2
 """

@@ -159,7 +159,7 @@ SELECT {SCOPE}, lower(p.span) AS starts_at, upper(p.span) AS ends_at
 FROM silences s CROSS JOIN LATERAL (
     SELECT * FROM silence_spans WHERE silence_id = s.id AND span && tstzrange($2, $3) OFFSET 0
 ) p
-WHERE s.project_id = $1
+WHERE s.project_id = $1 AND (s.over_at IS NULL OR s.over_at > $2)
 ORDER BY lower(p.span), s.id LIMIT {MOST}
 """
 
