@@ -160,7 +160,7 @@ async def test_a_status_of_slack_s_that_nothing_follows_is_the_message_taken_wit
         outcome = await SlackIntegration().send(settings_, NOTIFICATION, wires)
         await slack.close()
     assert isinstance(outcome, Delivered)
-    assert (outcome.receipt, len(there.asked)) == ({"written": [], "lost": []}, 1)
+    assert (outcome.receipt, len(there.asked)) == ({"written": [], "lost": [], "has_it": None}, 1)
 
 
 async def slack_did(answer: bytes) -> bool:

@@ -91,11 +91,12 @@ class Tell(msgspec.Struct, frozen=True, gc=False):
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Decide again at `until`, or (None) when what it waits for has happened. With `summary`, it is told in one."""
+    """Decide again at `until`, or (None) when what it waits for has happened. With `summary`, `to` is told in one."""
 
     until: datetime | None
     reason: str
     summary: bool = False
+    to: UUID | None = None
 
 
 class Never(msgspec.Struct, frozen=True, gc=False):
@@ -233,7 +234,7 @@ def _tell(
     *notes: str,
 ) -> Decision:  # fmt: skip
     if telling == "opened" and to.flooded_until is not None and to.flooded_until > now:
-        return Wait(to.flooded_until, f"it is in the summary at {_moment(to.flooded_until)}", summary=True)
+        return Wait(to.flooded_until, f"it is in the summary at {_moment(to.flooded_until)}", summary=True, to=to.id)
     return Tell(to.id, "; ".join([*notes, *_notes(occasion, spans, now, waited_for)]) or None)
 
 
@@ -279,9 +280,10 @@ def _tell_on_duty(
             [each for each in silences if each.silences(member.id, occasion.type, occasion.severity)], now
         )
         if quiet is not None:
-            return Wait(quiet.ends_at, f'silence "{quiet.name}" until {_moment(quiet.ends_at)}')
+            until = min(filter(None, (quiet.ends_at, on_call.next_handover(schedule, now))))
+            return Wait(until, f'silence "{quiet.name}" until {_moment(quiet.ends_at)}')
         return _tell(telling, member, occasion, spans, now, waited_for, *filter(None, notes))
-    return Never(NOBODY_ON_CALL)
+    return _next_duty(schedule, now) or Never(NOBODY_ON_CALL)
 
 
 def _next_duty(schedule: on_call.Schedule, now: datetime) -> Wait | None:
@@ -289,10 +291,10 @@ def _next_duty(schedule: on_call.Schedule, now: datetime) -> Wait | None:
     return None if at is None else Wait(at, f"{HAND_OVER}{_moment(at)}")
 
 
-def follow_up(telling: Telling, to: Candidate, now: datetime) -> list[tuple[Telling, Wait]]:
-    """What waits from the moment on that `to` is told: a reminder, and the next on duty."""
+def follow_up(telling: Telling, to: Candidate, now: datetime, waited_for: str = "") -> list[tuple[Telling, Wait]]:
+    """What waits from when `to` is told: a reminder, unless this was a hand-over, and the next on duty."""
     found: list[tuple[Telling, Wait]] = []
-    if to.attachment is not None and to.attachment.repeat is not None:
+    if to.attachment is not None and to.attachment.repeat is not None and not waited_for.startswith(HAND_OVER):
         at = now + timedelta(seconds=to.attachment.repeat)
         found.append(("reminder", Wait(at, f"its turn is at {_moment(at)}, unless acknowledged")))
     if telling == "opened" and to.schedule is not None and (following := _next_duty(to.schedule, now)):

@@ -38,7 +38,11 @@ async def run(
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
         await _while_any(pool, lambda tx: acknowledgements.rearm(tx, BATCH))
-        await _while_any(pool, lambda tx: summaries.send_due(tx, BATCH))
+        async with pool.acquire() as tx:
+            due = await summaries.due(tx, BATCH)
+        for integration in due:
+            async with pool.acquire() as tx, tx.transaction():
+                await summaries.send(tx, integration)
 
     async def every_few_seconds() -> None:
         counted = deliverer.counters.flush()

@@ -256,7 +256,7 @@ async def _refusal_reason(
     situation = await restarts.situation(tx, job.id)
     if situation is None:
         return Suppressed("the incident is no longer on record; nothing was restarted")
-    if reason := situation.objection():
+    if reason := situation.objection() or await restarts.silence(tx, job, situation):
         return Suppressed(reason)
     types = settings.get("incident_types")
     if situation.type == DRILL:

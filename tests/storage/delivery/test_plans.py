@@ -8,7 +8,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tocsin.storage.delivery import deliveries, incidents, leases, openings, overview, queue, replays, selections
+from tocsin.storage.delivery import (
+    deliveries,
+    incidents,
+    leases,
+    openings,
+    overview,
+    queue,
+    replays,
+    selections,
+    severities,
+)
+from tocsin.storage.notifying import closed, summaries, turns
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'"
 EMPTY = "'{}'"
@@ -32,7 +43,16 @@ STATEMENTS = {
     "snooze": (incidents.SNOOZE, [NOBODY, NOBODY, "now()"]),
     "overtake": (deliveries.EXPEDITE_OPENINGS, [EMPTY]),
     "untold": (deliveries.OPENING_NOT_DELIVERED, [EMPTY, EMPTY]),
-    "openings": (deliveries.OPENINGS, [EMPTY]),
+    "turns": (turns.LOCK_DUE, ["10", "NULL"]),
+    "turns of incidents": (turns.DUE, [EMPTY, "now()"]),
+    "turns of what is over": (closed.DUE, ["10", "NULL"]),
+    "summaries": (summaries.DUE, ["10"]),
+    "remind": (deliveries.TELLINGS, [EMPTY]),
+    "attached": (deliveries.ATTACHED, [EMPTY, EMPTY]),
+    "call off": (deliveries.CALL_OFF_INCIDENT, [NOBODY, "'x'"]),
+    "reconsider": (queue.RECONSIDER, [NOBODY]),
+    "reconsider resources": (queue.RECONSIDER_RESOURCES, [EMPTY]),
+    "raise": (severities.RAISE, [EMPTY] * 3),
     "log": (deliveries.OF_INTEGRATION, LOG),
     "log by a rare status": (deliveries.OF_INTEGRATION_RARE, LOG),
     "replays that are due": (replays.DUE, []),

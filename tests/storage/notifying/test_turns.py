@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
-from tests.world import PUBLIC_URL, World, world
+from tests.turns import URL, acknowledge, delivered, only, silence, told
+from tests.world import World, world
 from tocsin.domain import hours, ids
 from tocsin.domain.attachments import Attachment
-from tocsin.domain.incidents import OpenRequest, ResolveRequest
-from tocsin.domain.silences import Rule
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import acknowledgements, deliveries, incidents, openings
-from tocsin.storage.delivery.deliveries import Delivery
-from tocsin.storage.notifying import silences, summaries
-from tocsin.storage.notifying.silences import Silence
+from tocsin.storage.delivery import acknowledgements, deliveries
+from tocsin.storage.notifying import silences
 
 __all__ = ["world"]
-
-URL = "http://127.0.0.1:9/"
-
-
-async def told(world: World, integration: UUID) -> list[tuple[str, str, str | None]]:
-    return [(each.event, each.status, each.reason) for each in await world.log(integration)]
-
-
-async def only(world: World, integration: UUID) -> Delivery:
-    [delivery] = await world.log(integration)
-    return delivery
-
-
-async def acknowledge(world: World, incident: UUID, by: str = "Ann", until: datetime | None = None) -> None:
-    async with world.pool.acquire() as tx, tx.transaction():
-        assert await acknowledgements.acknowledge(tx, world.project_id, incident, by, until)
-
-
-async def silence(world: World, start: timedelta, end: timedelta, **scope: object) -> UUID:
-    now = datetime.now(UTC)
-    wanted = Silence("Sunday", Rule(now + start, now + end), **scope)  # type: ignore[arg-type]
-    async with world.pool.acquire() as tx, tx.transaction():
-        return await silences.create(tx, world.project_id, wanted)
 
 
 async def test_a_telling_waits_for_its_turn_and_is_then_sent(world: World) -> None:
@@ -94,14 +67,14 @@ async def test_an_acknowledgement_calls_off_what_waits_and_taken_back_it_is_due_
 async def test_an_acknowledgement_that_runs_out_is_taken_back_and_people_are_told_so(world: World) -> None:
     at_once, later = await world.attach(URL), await world.attach(URL, Attachment(after=600))
     [opened] = await world.open("cpu")
-    await world.pool.execute("DELETE FROM outstanding WHERE integration_id = $1", at_once)
+    await delivered(world, at_once)
     await world.decide()
     await acknowledge(world, opened.incident.id, until=datetime.now(UTC) - timedelta(seconds=1))
     async with world.pool.acquire() as tx, tx.transaction():
         assert await acknowledgements.rearm(tx, 10) == 1
         assert await acknowledgements.rearm(tx, 10) == 0
     await world.decide()
-    assert await told(world, at_once) == [("reminder", "pending", None)]
+    assert await told(world, at_once) == [("opened", "delivered", None), ("reminder", "pending", None)]
     note = await world.pool.fetchval("SELECT notice FROM outstanding WHERE integration_id = $1", at_once)
     assert note == "Ann had it until now"
     assert [status for _, status, _ in await told(world, later)] == ["suppressed", "pending"]
@@ -280,111 +253,3 @@ async def test_what_began_and_ended_during_a_silence_is_told_to_nobody(world: Wo
     await world.decide()
     for integration in (mail, hook):
         assert await told(world, integration) == [("opened", "suppressed", "resolved before its turn")]
-
-
-async def flood(world: World, integration: UUID, incidents: int, seconds: int = 300) -> None:
-    await world.pool.execute(
-        "UPDATE integrations SET flood = $2 WHERE id = $1", integration, {"incidents": incidents, "seconds": seconds}
-    )
-
-
-async def further_servers(world: World, count: int) -> list[UUID]:
-    keys = [ids.new() for _ in range(count)]
-    await world.pool.execute(
-        """INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, alerts)
-           SELECT id, $2, 'mb-' || n, 'web-' || n, '1', '{}' FROM unnest($1::uuid[]) WITH ORDINALITY AS g(id, n)""",
-        keys, world.project_id,
-    )  # fmt: skip
-    await world.pool.execute(
-        """INSERT INTO attachments (resource_id, integration_id, at_once)
-           SELECT s, integration_id, at_once FROM unnest($1::uuid[]) AS s, attachments WHERE resource_id = $2""",
-        keys, world.server_id,
-    )  # fmt: skip
-    return keys
-
-
-async def open_each(world: World, servers: list[UUID]) -> None:
-    wishes = [OpenRequest(world.project_id, "Server", each, "cpu", "It broke") for each in servers]
-    async with world.pool.acquire() as tx, tx.transaction():
-        await openings.open(tx, wishes, public_url=PUBLIC_URL)
-
-
-async def resolve_each(world: World, servers: list[UUID]) -> None:
-    async with world.pool.acquire() as tx, tx.transaction():
-        await incidents.resolve(tx, [ResolveRequest(world.project_id, each, "cpu", "a test") for each in servers])
-
-
-async def send_summaries(world: World) -> None:
-    await world.pool.execute("UPDATE outstanding SET due_at = now() WHERE summary")
-    async with world.pool.acquire() as tx, tx.transaction():
-        await summaries.send_due(tx, 10)
-
-
-async def test_what_is_too_much_for_people_is_told_in_one_message_and_its_end_too(world: World) -> None:
-    mail = await world.attach_mail("ann@example.com")
-    await flood(world, mail, incidents=2)
-    servers = await further_servers(world, 5)
-    await open_each(world, servers)
-    await world.decide()
-    log = await told(world, mail)
-    assert [reason for _, _, reason in log[:2]] == [None, None]
-    assert all(str(reason).startswith("it is in the summary at ") for _, _, reason in log[2:])
-    await send_summaries(world)
-    [summary] = [each for each in await world.log(mail) if each.event == "notice"]
-    in_it = f"in the summary {ids.public(ids.DELIVERY, summary.id)}"
-    assert [reason for event, status, reason in await told(world, mail) if status == "suppressed"] == [in_it] * 3
-    said = await world.pool.fetchval("SELECT notice FROM outstanding WHERE id = $1", summary.id)
-    assert said == (
-        "3 more incidents within 5 min, which still last: cpu on web-3; cpu on web-4; cpu on web-5."
-    )
-    await resolve_each(world, servers)
-    ends = [each for each in await world.log(mail) if each.event == "resolved"]
-    assert sorted(str(each.reason) for each in ends) == ["None", "None", *["it waits for the next summary"] * 3]
-    await send_summaries(world)
-    said = await world.pool.fetchval("SELECT notice FROM outstanding WHERE event = 'notice' AND id <> $1", summary.id)
-    assert said == "3 incidents are over: cpu on web-3; cpu on web-4; cpu on web-5."
-    assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0
-
-
-async def test_a_resource_that_flaps_holds_back_no_other(world: World) -> None:
-    mail = await world.attach_mail("ann@example.com")
-    await flood(world, mail, incidents=2)
-    [other] = await further_servers(world, 1)
-    for _ in range(4):
-        await world.open("cpu")
-        await world.decide()
-        await world.resolve("cpu")
-    await open_each(world, [other])
-    await world.decide()
-    [about_other] = [
-        each for each in await world.log(mail)
-        if each.event == "opened" and each.status == "pending" and each.reason is None
-    ][-1:]  # fmt: skip
-    resource = await world.pool.fetchval(
-        "SELECT resource_id FROM incidents WHERE id = $1", about_other.incident_id
-    )
-    assert resource == other
-
-
-async def test_one_that_is_alone_over_the_limit_is_told_by_itself(world: World) -> None:
-    mail = await world.attach_mail("ann@example.com")
-    await flood(world, mail, incidents=1)
-    servers = await further_servers(world, 2)
-    await open_each(world, servers)
-    await world.decide()
-    await send_summaries(world)
-    assert [(event, reason) for event, _, reason in await told(world, mail)] == [("opened", None)] * 2
-    await resolve_each(world, servers)
-    assert [event for event, _, _ in await told(world, mail)].count("resolved") == 2
-
-
-async def test_what_ends_before_its_summary_is_in_none(world: World) -> None:
-    mail = await world.attach_mail("ann@example.com")
-    await flood(world, mail, incidents=1)
-    servers = await further_servers(world, 3)
-    await open_each(world, servers)
-    await world.decide()
-    await resolve_each(world, servers[1:])
-    await send_summaries(world)
-    assert [event for event, status, _ in await told(world, mail) if status != "suppressed"] == ["opened"]
-    assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0

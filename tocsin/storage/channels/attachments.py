@@ -58,7 +58,10 @@ RETURNING 1
 # What is told of them already is reminded of from now on.
 START_REMINDERS = """
 SELECT o.incident_id, now() + make_interval(secs => $3) AS due_at FROM ongoing o
-WHERE o.resource_id = $1 AND $2 = ANY(o.recipients)
+WHERE o.resource_id = $1 AND EXISTS (
+    SELECT FROM deliveries d WHERE d.incident_id = o.incident_id AND d.event = 'opened'
+      AND coalesce(d.on_behalf_of, d.integration_id) = $2 AND d.integration_id = ANY(o.recipients || o.summarised)
+)
   AND NOT EXISTS (SELECT FROM outstanding q WHERE q.incident_id = o.incident_id AND q.integration_id = $2
                   AND q.event = 'reminder')
 """

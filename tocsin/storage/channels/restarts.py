@@ -18,6 +18,7 @@ from uuid import UUID
 
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery.queue import LASTING, Job
+from tocsin.storage.notifying import silences
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ ORDER BY sent_at DESC
 
 SITUATION = """
 SELECT i.closed_at, i.snoozed_at, i.snooze_until,
-       i.created_at + make_interval(secs => coalesce(a.after, 0)) AS created_at, i.type, now() AS now,
+       i.created_at + make_interval(secs => coalesce(a.after, 0)) AS created_at, i.type, i.severity, i.resource_id,
+       now() AS now,
        o.redelivery_of IS NOT NULL AS ordered, o.created_at AS ordered_at,
        EXISTS (SELECT FROM restarts r WHERE r.incident_id = o.incident_id AND r.integration_id = o.integration_id
                  AND r.delivery_id <> o.id AND r.sent_at IS NOT NULL) AS had_one
@@ -133,6 +135,8 @@ class Situation:
     snooze_until: datetime | None
     created_at: datetime
     type: str
+    severity: str
+    resource_id: UUID
     now: datetime
     ordered: bool
     ordered_at: datetime
@@ -179,6 +183,20 @@ async def situation(tx: Tx, delivery_id: UUID) -> Situation | None:
     """The state of the incident of an outstanding delivery; None if either no longer exists."""
     row = await tx.fetchrow(SITUATION, delivery_id)
     return row and Situation(**row)
+
+
+async def silence(tx: Tx, job: Job, situation: Situation) -> str | None:
+    """The silence that forbids a restart now, unless a person ordered it; or None."""
+    if situation.ordered:
+        return None
+    spans = await silences.spans_over(
+        tx, job.project_id, situation.resource_id, situation.now, situation.now + timedelta(seconds=1),
+        [job.integration_id],
+    )  # fmt: skip
+    for span in spans:
+        if span.silences(job.integration_id, situation.type, situation.severity):
+            return f'silence "{span.name}" until {span.ends_at:%Y-%m-%dT%H:%M:%SZ}; nothing was restarted'
+    return None
 
 
 async def under_way(tx: Tx, job: Job, targets: Sequence[str], *, logged_in: bool) -> bool:

@@ -55,7 +55,7 @@ WHERE f.incident_id = $1 AND f.status = 'suppressed' AND f.event IN ('opened', '
 """
 
 RUN_OUT = """
-SELECT i.id, i.project_id, i.acknowledged_by, o.recipients
+SELECT i.id, i.project_id, i.acknowledged_by, o.recipients || o.summarised AS told
 FROM (SELECT * FROM ongoing WHERE rearm_at <= now() ORDER BY rearm_at LIMIT $1 FOR UPDATE SKIP LOCKED) o
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 """
@@ -112,16 +112,8 @@ async def rearm(tx: Tx, limit: int) -> int:
     for row in rows:
         incident_id = key(row["id"])
         await take_back(tx, key(row["project_id"]), incident_id, RAN_OUT)
-        waiting = await deliveries.outstanding_openings(tx, [incident_id])
         note = f"{row['acknowledged_by']} had it until now"
-        await queue.hold(
-            tx,
-            [
-                HeldEntry(key(to), incident_id, "reminder", TO_BE_DECIDED, note=note)
-                for to in row["recipients"]
-                if (incident_id, key(to)) not in waiting
-            ],
-        )
+        await deliveries.remind(tx, [(incident_id, key(to)) for to in row["told"]], {incident_id: note})
     return len(rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from tocsin.storage.delivery.queue import (
     LASTING,
     TO_BE_DECIDED,
     TURNS_CHANNEL,
+    HeldEntry,
     QueueEntry,
     Recipient,
     content,
@@ -149,7 +150,10 @@ SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_
 FROM ended
 """
 CALL_OFF_THESE = CALL_OFF.format(which="id = ANY($1::uuid[])")
-CALL_OFF_INCIDENT = CALL_OFF.format(which="incident_id = $1 AND NOT summary")
+# Whoever comes on duty is sent what still lasts, whoever has it.
+CALL_OFF_INCIDENT = CALL_OFF.format(
+    which="incident_id = $1 AND event <> 'resolved' AND held NOT LIKE 'the hand-over at %'"
+)
 
 OPENING_NOT_DELIVERED = f"""
 SELECT incident_id, integration_id FROM finished
@@ -162,10 +166,23 @@ UPDATE outstanding SET due_at = greatest(due_at, $2)
 WHERE incident_id = $1 AND event IN {LASTING} AND status = 'pending'
 """
 
-OPENINGS = f"""
-SELECT incident_id, integration_id FROM outstanding
-WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING}
+# Of each incident, what is attached through which these were told.
+ATTACHED = """
+SELECT DISTINCT d.incident_id, coalesce(d.on_behalf_of, d.integration_id) AS attached
+FROM unnest($1::uuid[], $2::uuid[]) AS g(incident_id, integration_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries WHERE incident_id = g.incident_id AND event = 'opened' OFFSET 0
+) d
+WHERE d.integration_id = g.integration_id
 """
+
+TELLINGS = f"""
+SELECT id, incident_id, coalesce(on_behalf_of, integration_id) AS attached,
+       event = 'reminder' AND held IS NOT NULL AS due
+FROM outstanding WHERE incident_id = ANY($1::uuid[]) AND event IN {LASTING} ORDER BY id FOR UPDATE
+"""
+
+DUE_NOW = "UPDATE outstanding SET due_at = now() WHERE id = ANY($1::uuid[])"
 
 RESOLVED_FIRST = "resolved before it could be delivered; the resolved notification covers both"
 
@@ -241,9 +258,23 @@ async def postpone(tx: Tx, incident_id: UUID, until: datetime) -> None:
     await tx.execute(POSTPONE, incident_id, until)
 
 
-async def outstanding_openings(tx: Tx, incidents: Sequence[UUID]) -> set[Pair]:
-    """Integrations that have not been notified yet that these incidents opened."""
-    return {(key(row["incident_id"]), key(row["integration_id"])) for row in await tx.fetch(OPENINGS, incidents)}
+async def remind(tx: Tx, told: Iterable[Pair], notes: Mapping[UUID, str]) -> None:
+    """Remind all who were told of these incidents, unless they are about to be told. `notes` are said beside it."""
+    pairs = list(told)
+    if not pairs:
+        return
+    rows = await tx.fetch(ATTACHED, *map(list, zip(*pairs, strict=True)))
+    wanted = {(key(row["incident_id"]), key(row["attached"])) for row in rows}
+    under_way = await tx.fetch(TELLINGS, list({incident for incident, _ in pairs}))
+    await tx.execute(DUE_NOW, [row["id"] for row in under_way if row["due"]])
+    wanted -= {(key(row["incident_id"]), key(row["attached"])) for row in under_way}
+    await queue.hold(
+        tx,
+        [
+            HeldEntry(to, incident, "reminder", TO_BE_DECIDED, note=notes.get(incident))
+            for incident, to in sorted(wanted)
+        ],
+    )
 
 
 async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Delivery:

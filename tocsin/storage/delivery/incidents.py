@@ -13,7 +13,7 @@ from uuid import UUID
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest, Severity
 from tocsin.storage.delivery import behind, deliveries, queue
-from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry, QueueEntry, content
+from tocsin.storage.delivery.queue import HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -49,6 +49,20 @@ RETURNING {INCIDENT}, ended.recipients, ended.summarised,
           EXISTS (SELECT FROM dependencies WHERE parent_id = i.resource_id) AS parent
 """
 
+# Deliveries of parents and of all behind them, in the one order in which deliveries are locked.
+LOCK_FAMILY = """
+WITH RECURSIVE down AS (
+    SELECT child_id FROM dependencies WHERE parent_id = ANY($2::uuid[])
+    UNION
+    SELECT d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
+)
+SELECT id FROM outstanding
+WHERE incident_id = ANY(
+    $1::uuid[] || ARRAY(SELECT o.incident_id FROM ongoing o JOIN down ON down.child_id = o.resource_id)
+)
+ORDER BY id FOR UPDATE
+"""
+
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
 THESE = f"SELECT {INCIDENT} FROM incidents i WHERE id = ANY($1::uuid[]) AND project_id = $2"
 
@@ -81,7 +95,7 @@ SNOOZED_OUT = """
 UPDATE ongoing SET remind_at = NULL
 WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
                               ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-RETURNING incident_id, recipients
+RETURNING incident_id, recipients || summarised AS told
 """
 
 ONGOING_TYPES = "SELECT resource_id, type, severity FROM ongoing WHERE resource_id = ANY($1)"
@@ -135,6 +149,8 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     )  # fmt: skip
     if not ended:
         return []
+    if any(row["parent"] for row in ended):
+        await tx.execute(LOCK_FAMILY, [row["id"] for row in ended], [row["resource_id"] for row in ended])
     await behind.well_again(
         tx, {key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY}
     )
@@ -231,16 +247,10 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
 
 
 async def remind(tx: Tx, limit: int) -> int:
-    """Send reminders of incidents whose snooze is over, unless one is still pending. Returns how many."""
+    """Send reminders of incidents whose snooze is over, unless they are still to be told. Returns how many."""
     rows = await tx.fetch(SNOOZED_OUT, limit)
-    waiting = await deliveries.outstanding_openings(tx, [row["incident_id"] for row in rows])
-    reminders = [
-        HeldEntry(key(to), key(row["incident_id"]), "reminder", TO_BE_DECIDED)
-        for row in rows
-        for to in row["recipients"]
-        if (key(row["incident_id"]), key(to)) not in waiting
-    ]
-    await queue.hold(tx, reminders)
+    pairs = [(key(row["incident_id"]), key(to)) for row in rows for to in row["told"]]
+    await deliveries.remind(tx, pairs, {})
     return len(rows)
 
 

@@ -30,6 +30,8 @@ LEASE = 30
 """Seconds for which an engine may lease a delivery before it goes to another."""
 
 WAKE_CHANNEL = "tocsin_deliveries"
+TO_BE_DECIDED = "it is being decided"
+"""What a delivery waits for until the next engine looks at it."""
 TURNS_CHANNEL = "tocsin_turns"
 """Where engines hear that a delivery that waits for its turn is to be decided now."""
 NOTIFY_LIMIT = 7_900
@@ -192,22 +194,23 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 
 
 # Deliveries are locked in the order of their keys, as everywhere: so no two transactions wait for each other.
-RECONSIDER = """
-UPDATE outstanding o SET due_at = now()
-FROM (SELECT id FROM outstanding WHERE project_id = $1 AND held IS NOT NULL ORDER BY id FOR UPDATE) waiting
-WHERE o.id = waiting.id
-"""
-
-RECONSIDER_RESOURCES = """
-UPDATE outstanding o SET due_at = now()
+# A reminder keeps its time, and the end of what was in a summary its summary; what waits for one is decided anew.
+DECIDE_ANEW = f"""
+UPDATE outstanding o SET due_at = now(), summary = false
 FROM (
     SELECT q.id FROM outstanding q
-    WHERE q.held IS NOT NULL
-      AND q.incident_id = ANY (ARRAY(SELECT incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[])))
+    WHERE q.held IS NOT NULL AND {{which}} AND q.event <> 'resolved'
+      AND NOT (q.event = 'reminder' AND q.due_at > now()
+               AND (q.held LIKE 'its turn is at %' OR q.held = '{TO_BE_DECIDED}'))
     ORDER BY q.id FOR UPDATE
 ) waiting
 WHERE o.id = waiting.id
 """
+RECONSIDER = DECIDE_ANEW.format(which="q.project_id = $1")
+
+RECONSIDER_RESOURCES = DECIDE_ANEW.format(
+    which="q.incident_id = ANY (ARRAY(SELECT incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[])))"
+)
 
 
 async def reconsider(tx: Tx, project_id: UUID) -> None:
@@ -238,9 +241,6 @@ class HeldEntry(msgspec.Struct, frozen=True, gc=False):
     summary: bool = False
     note: str | None = None
 
-
-TO_BE_DECIDED = "it is being decided"
-"""What a delivery waits for until the next engine looks at it."""
 
 HOLD = """
 INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,

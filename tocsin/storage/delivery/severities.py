@@ -44,8 +44,17 @@ WITH locked AS (
     WHERE {rank("a.severity")} >= {rank("b.raised_to")} AND {rank("a.severity")} < {rank("b.severity")}
       AND (a.incident_types IS NULL OR b.type = ANY(a.incident_types))
     RETURNING 1
+), again AS (
+    UPDATE outstanding o SET due_at = now(), summary = false
+    FROM (
+        SELECT q.id FROM before b JOIN outstanding q ON q.incident_id = b.id
+        WHERE q.held IS NOT NULL AND q.event = 'opened' ORDER BY q.id FOR UPDATE OF q
+    ) waiting
+    WHERE o.id = waiting.id
+    RETURNING 1
 )
-SELECT raised.*, (SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM held)) FROM raised
+SELECT raised.*, (SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM held UNION ALL SELECT FROM again))
+FROM raised
 """
 
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 DUE = """
-SELECT q.id, q.incident_id, q.integration_id, q.event, q.held FROM outstanding q
-WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) AND NOT EXISTS (
-    SELECT FROM incidents i
+SELECT q.id, q.incident_id, coalesce(q.on_behalf_of, q.integration_id) AS attached, q.event, q.held FROM outstanding q
+WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) AND (
+    SELECT o.incident_id FROM incidents i
     JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = i.id
-    WHERE i.id = q.incident_id
-)
+    WHERE i.id = q.incident_id LIMIT 1
+) IS NULL
 ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED
 """
 
@@ -38,12 +38,19 @@ SELECT {INCIDENT} FROM unnest($1::uuid[]) AS g(id)
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.id AND closed_at IS NOT NULL LIMIT 1) i
 """
 
+TOLD = """
+SELECT d.incident_id, d.integration_id FROM unnest($1::uuid[]) AS g(id)
+CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE incident_id = g.id AND event = 'opened' OFFSET 0) d
+WHERE d.status <> 'suppressed' AND d.id <> ALL($2::uuid[])
+"""
+
 RELEASE = f"""
 WITH released AS (
     UPDATE outstanding o
     SET held = NULL, due_at = now(), released_at = now(), blocks_another = true,
         integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
-        on_behalf_of = CASE WHEN i.id <> o.integration_id THEN o.integration_id END
+        on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
+                            THEN coalesce(o.on_behalf_of, o.integration_id) END
     FROM unnest($1::uuid[], $2::uuid[]) AS g(id, integration_id)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
     WHERE o.id = g.id
@@ -97,13 +104,15 @@ async def _decide(
     releases: list[tuple[UUID, UUID]] = []
     entries: list[QueueEntry] = []
     told: dict[UUID, set[UUID]] = {id_: set() for id_ in over}
+    for row in await tx.fetch(TOLD, list(over), [row["id"] for row in rows]):
+        told[key(row["incident_id"])].add(key(row["integration_id"]))
     began = min((each.created_at for each in over.values()), default=datetime.now(UTC))
-    known = await circumstances.of_incidents(tx, over.values(), {key(row["integration_id"]) for row in rows}, began)
+    known = await circumstances.of_incidents(tx, over.values(), {key(row["attached"]) for row in rows}, began)
     recipients = await queue.recipients(tx, known.everybody)
     for row in rows:
         delivery, incident = key(row["id"]), over.get(key(row["incident_id"]))
         undecided = row["held"] == TO_BE_DECIDED and row["event"] == "opened"
-        candidate = known.candidate(key(row["integration_id"]), incident.resource_id) if incident else None
+        candidate = known.candidate(key(row["attached"]), incident.resource_id) if incident else None
         if incident is None or candidate is None or not undecided:
             ends.append((delivery, TOO_LATE))
             continue

@@ -52,9 +52,14 @@ JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type
 """
 
 DUE = """
-SELECT id, incident_id, integration_id, event, held FROM outstanding
+SELECT id, incident_id, coalesce(on_behalf_of, integration_id) AS attached, event, held FROM outstanding
 WHERE incident_id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary AND due_at <= $2
-ORDER BY id FOR UPDATE
+ORDER BY id
+"""
+
+# After integrations: whoever changes one locks it first, and then what waits for it.
+LOCK_THESE = """
+SELECT id FROM outstanding WHERE id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary ORDER BY id FOR UPDATE
 """
 
 RELEASE = f"""
@@ -62,7 +67,8 @@ WITH released AS (
     UPDATE outstanding o
     SET held = NULL, due_at = now(), released_at = now(), event = g.event, notice = coalesce(g.note, o.notice),
         integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
-        on_behalf_of = CASE WHEN i.id <> o.integration_id THEN o.integration_id END
+        on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
+                            THEN coalesce(o.on_behalf_of, o.integration_id) END
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS g(id, integration_id, event, note)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
     WHERE o.id = g.id
@@ -72,8 +78,13 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
 """
 
 HOLD_ON = """
-UPDATE outstanding o SET held = g.reason, due_at = g.due_at, summary = g.summary
-FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bool[]) AS g(id, reason, due_at, summary)
+UPDATE outstanding o
+SET held = g.reason, due_at = g.due_at, summary = g.summary,
+    integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
+    on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
+                        THEN coalesce(o.on_behalf_of, o.integration_id) END
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bool[], $5::uuid[]) AS g(id, reason, due_at, summary, to_)
+CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.to_ LIMIT 1) i
 WHERE o.id = g.id
 """
 
@@ -103,7 +114,7 @@ ON CONFLICT (integration_id) DO UPDATE SET ends_at = excluded.ends_at, told = ex
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery whose turn has come."""
+    """A delivery whose turn has come. `integration_id` is the one that is attached."""
 
     id: UUID
     incident_id: UUID
@@ -117,7 +128,7 @@ class _Told:
     """What has been decided in one transaction: a later decision of it goes by the earlier ones."""
 
     releases: list[tuple[UUID, UUID, str, str | None]] = field(default_factory=list)
-    holds: list[tuple[UUID, str, datetime, bool]] = field(default_factory=list)
+    holds: list[tuple[UUID, str, datetime, bool, UUID]] = field(default_factory=list)
     ends: list[tuple[UUID, str]] = field(default_factory=list)
     told: list[tuple[UUID, UUID]] = field(default_factory=list)
     follow_ups: list[HeldEntry] = field(default_factory=list)
@@ -148,8 +159,9 @@ async def _decide(
     now: datetime,
 ) -> _Told:  # fmt: skip
     limits = await floods_of(tx, list(known.everybody))
+    locked = {key(row["id"]) for row in await tx.fetch(LOCK_THESE, [each.id for each in due])}
     result = _Told()
-    for each in due:
+    for each in (one for one in due if one.id in locked):
         incident = lasting[each.incident_id]
         candidate = known.candidate(each.integration_id, incident.resource_id)
         if candidate is None:
@@ -169,7 +181,7 @@ async def _decide(
             if event == "opened":
                 limits.count(decision.to, incident, now)
             told[incident.id].add(decision.to)
-            for telling, wait in notifying.follow_up(each.telling, candidate, now):
+            for telling, wait in notifying.follow_up(each.telling, candidate, now, each.held):
                 assert wait.until is not None
                 result.follow_ups.append(
                     HeldEntry(candidate.id, incident.id, telling, wait.reason, wait.until)
@@ -184,8 +196,8 @@ def _note(result: _Told, each: Due, decision: Decision, occasion: Occasion, now:
             result.releases.append((each.id, to, _event(each, decision, occasion), note))
             if to not in occasion.told:
                 result.told.append((each.incident_id, to))
-        case Wait(until, reason, summary):
-            result.holds.append((each.id, reason, until or now + LOOK_AGAIN, summary))
+        case Wait(until, reason, summary, to):
+            result.holds.append((each.id, reason, until or now + LOOK_AGAIN, summary, to or each.integration_id))
         case Never(reason):
             result.ends.append((each.id, reason))
 
@@ -216,7 +228,7 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
 
 def _due(row: Record) -> Due:
     telling: Telling = "reminder" if row["event"] == "reminder" else "opened"
-    return Due(key(row["id"]), key(row["incident_id"]), key(row["integration_id"]), telling, row["held"])
+    return Due(key(row["id"]), key(row["incident_id"]), key(row["attached"]), telling, row["held"])
 
 
 @dataclass(slots=True)
