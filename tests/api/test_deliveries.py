@@ -13,8 +13,8 @@ from tests.service import Service, new_project
 from tests.waiting import until
 
 FIELDS = {
-    "uuid", "event", "status", "reason", "incident_uuid", "integration_uuid", "integration_type", "redelivery_of",
-    "created_at", "due_at", "finished_at", "latency_ms", "attempts_count",
+    "uuid", "event", "status", "reason", "incident_uuid", "integration_uuid", "integration_type", "on_behalf_of",
+    "redelivery_of", "created_at", "due_at", "finished_at", "latency_ms", "attempts_count",
 }  # fmt: skip
 ATTEMPT = {"number", "started_at", "duration_ms", "outcome", "status_code", "response", "error"}
 

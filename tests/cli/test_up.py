@@ -23,7 +23,7 @@ from tests.waiting import poll
 from tocsin.cli.sockets import free_port
 
 MAX_END = 10.0
-IDLE_BYTES = 150_000_000
+IDLE_BYTES = 175_000_000
 
 
 class Up:

@@ -24,7 +24,7 @@ from tocsin.storage.notifying import silences as stored
 from tocsin.storage.notifying.silences import Stored
 from tocsin.storage.postgres.database import Tx, transaction
 
-LIMIT = 128 * 1024
+LIMIT = 72 * 1024
 """Bytes of a body: its two lists may name a thousand each."""
 
 
