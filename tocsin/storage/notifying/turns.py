@@ -88,6 +88,12 @@ CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.to_ LIMIT 1) i
 WHERE o.id = g.id
 """
 
+PUT_OFF = """
+UPDATE outstanding SET due_at = now() + make_interval(secs => $1)
+WHERE id = (SELECT id FROM outstanding WHERE held IS NOT NULL AND NOT summary AND due_at <= now()
+            ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+"""
+
 TOLD = """
 UPDATE ongoing o SET recipients = o.recipients || g.integration_id
 FROM (
@@ -152,6 +158,11 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     result = await _decide(tx, due, lasting, told, known, now)
     await _apply(tx, result)
     return len(due)
+
+
+async def put_off(tx: Tx, seconds: float) -> None:
+    """Decide about what has been due the longest only after so many seconds."""
+    await tx.execute(PUT_OFF, seconds)
 
 
 async def _decide(
