@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -16,13 +16,14 @@ from msgspec import UNSET, Meta, UnsetType
 from tocsin.actions import incidents as actions
 from tocsin.actions.base import Actor
 from tocsin.api.body import BATCH_LIMIT
-from tocsin.api.schemas import CODE, VISIBLE, Listed, Page, seconds
+from tocsin.api.schemas import CODE, GRADE, VISIBLE, Listed, Page, seconds
 from tocsin.api.service import Service
 from tocsin.api.validation_messages import missing_root
 from tocsin.domain import ids
 from tocsin.domain.errors import Detail, Refused, invalid, invalid_field, not_found
 from tocsin.domain.incidents import (
     AT_ONCE,
+    SEVERITIES,
     Incident,
     Opened,
     OpenRequest,
@@ -47,6 +48,10 @@ IncidentType = Annotated[str, Meta(min_length=1, max_length=64, pattern=CODE)]
 Message = Annotated[
     str, Meta(min_length=1, pattern=VISIBLE, description="Truncated to 2,000 characters, with an ellipsis.")
 ]
+
+
+# A choice of these would quote what was given in its refusal, which takes long if that is.
+Grade = Annotated[str, Meta(pattern=GRADE, extra_json_schema={"enum": list(SEVERITIES)})]
 
 
 class IncidentShown(msgspec.Struct):
@@ -80,7 +85,7 @@ class IncidentToOpen(msgspec.Struct):
     resource_uuid: str
     incident_type: IncidentType
     message: Message
-    severity: Severity = "critical"
+    severity: Grade = "critical"
 
 
 class IncidentToResolve(msgspec.Struct):
@@ -183,7 +188,7 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
     batch = [
         OpenRequest(
             caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message),
-            severity=request.severity,
+            severity=cast(Severity, request.severity),
         )
         for request, key in zip(requests, _keys(requests, single), strict=True)
     ]

@@ -16,7 +16,9 @@ from tocsin.storage.notifying.dependencies import Parent
 Item = TypeVar("Item")
 
 CODE, VISIBLE = r"^[!-~]+$(?!\n)", r"\S"
+GRADE = r"^(?:critical|warning|info)$(?!\n)"
 PATTERNS = {
+    GRADE: "must be critical, warning or info",
     CODE: "must be of ASCII letters, digits and punctuation, without spaces",
     VISIBLE: "must not be blank",
 }
