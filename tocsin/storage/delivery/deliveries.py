@@ -134,6 +134,18 @@ WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.event, o.held
 """
 
+SUPPRESS_EACH = """
+WITH ended AS (
+    DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
+    WHERE o.id = g.id RETURNING o.*, g.reason
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
+       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, now()
+FROM ended
+"""
+
 # `$2` is what happened before its turn. What it waited for beside its turn is part of the reason.
 CALL_OFF = """
 WITH ended AS (
@@ -231,6 +243,12 @@ async def settle_undelivered_openings(
 async def suppress(tx: Tx, these: Sequence[UUID], reason: str) -> None:
     """Suppress these, as far as they are pending."""
     await tx.execute(SUPPRESS_THESE, these, reason, False)
+
+
+async def suppress_each(tx: Tx, ends: Iterable[tuple[UUID, str]]) -> None:
+    """Suppress these, each with its reason."""
+    these, reasons = zip(*ends, strict=True)
+    await tx.execute(SUPPRESS_EACH, these, reasons)
 
 
 async def call_off(tx: Tx, incident_id: UUID, reason: str) -> None:

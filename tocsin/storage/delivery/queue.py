@@ -226,6 +226,12 @@ async def reconsider_resources(tx: Tx, resources: Collection[UUID]) -> None:
         await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
 
 
+PASS_ON = """integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
+    on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
+                        THEN coalesce(o.on_behalf_of, o.integration_id) END"""
+"""SQL: of a delivery `o`, make the integration `i` its own, on behalf of the one that is attached."""
+
+
 class HeldEntry(msgspec.Struct, frozen=True, gc=False):
     """A delivery that waits for its turn: it is decided at `due_at` (None: now) whether and when it is sent.
 

@@ -6,7 +6,7 @@ of both in one message. What waited for its turn is never told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -48,9 +48,7 @@ RELEASE = f"""
 WITH released AS (
     UPDATE outstanding o
     SET held = NULL, due_at = now(), released_at = now(), blocks_another = true,
-        integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
-        on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
-                            THEN coalesce(o.on_behalf_of, o.integration_id) END
+        {queue.PASS_ON}
     FROM unnest($1::uuid[], $2::uuid[]) AS g(id, integration_id)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
     WHERE o.id = g.id
@@ -59,25 +57,7 @@ WITH released AS (
 SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
 """
 
-END = """
-WITH ended AS (
-    DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
-    WHERE o.id = g.id RETURNING o.*, g.reason
-)
-INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, now()
-FROM ended
-"""
-
 TOO_LATE = "resolved before its turn"
-
-
-async def end(tx: Tx, ends: Iterable[tuple[UUID, str]]) -> None:
-    """Suppress deliveries, each with its reason."""
-    ids, reasons = zip(*ends, strict=True)
-    await tx.execute(END, ids, reasons)
 
 
 async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
@@ -89,7 +69,7 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     over = {key(row["id"]): incidents.of_row(row) for row in found}
     ends, releases, entries = await _decide(tx, rows, over)
     if ends:
-        await end(tx, ends)
+        await deliveries.suppress_each(tx, ends)
     if releases:
         await tx.execute(RELEASE, *map(list, zip(*releases, strict=True)))
     await queue.put(tx, entries)

@@ -16,7 +16,7 @@ import msgspec
 from tocsin.domain import ids, names, notifying
 from tocsin.domain.floods import Flood
 from tocsin.domain.incidents import MAX_MESSAGE_LENGTH, format_duration
-from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.queue import Content, HeldEntry, QueueEntry
 from tocsin.storage.notifying import circumstances
 from tocsin.storage.postgres.database import Tx, key
@@ -62,17 +62,6 @@ ORDER BY q.id
 
 LET_GO = """
 UPDATE outstanding SET held = NULL, summary = false, due_at = now(), released_at = now() WHERE id = $1
-"""
-
-END = """
-WITH ended AS (
-    DELETE FROM outstanding WHERE id = ANY($1::uuid[]) RETURNING *
-)
-INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
-SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', $2, attempt, attempts, created_at, now()
-FROM ended
 """
 
 TOLD = """
@@ -124,7 +113,9 @@ async def send(tx: Tx, integration_id: UUID) -> None:
     seconds = msgspec.convert(flood, Flood).seconds if flood else 0
     content = Content(None, "", "Tocsin", "", "notice", text(taken, seconds), now, None)
     [summary] = await queue.put(tx, [QueueEntry(to, "notice", content)])
-    await tx.execute(END, [each.id for each in taken], f"in the summary {ids.public(ids.DELIVERY, summary)}")
+    await deliveries.suppress(
+        tx, [each.id for each in taken], f"in the summary {ids.public(ids.DELIVERY, summary)}"
+    )
     await tx.execute(TOLD_IN_SUMMARY, [each.incident_id for each in taken if not each.ended], integration_id)
     if flood:
         await tx.execute(NEXT_SPAN, integration_id, seconds)

@@ -18,7 +18,7 @@ from tocsin.domain import floods, notifying
 from tocsin.domain.floods import Count, Flood
 from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import LOOK_AGAIN, Decision, Never, Occasion, Tell, Telling, Wait
-from tocsin.storage.delivery import incidents, queue
+from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
 from tocsin.storage.notifying import circumstances, closed
@@ -66,9 +66,7 @@ RELEASE = f"""
 WITH released AS (
     UPDATE outstanding o
     SET held = NULL, due_at = now(), released_at = now(), event = g.event, notice = coalesce(g.note, o.notice),
-        integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
-        on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
-                            THEN coalesce(o.on_behalf_of, o.integration_id) END
+        {queue.PASS_ON}
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS g(id, integration_id, event, note)
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT 1) i
     WHERE o.id = g.id
@@ -77,12 +75,10 @@ WITH released AS (
 SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
 """
 
-HOLD_ON = """
+HOLD_ON = f"""
 UPDATE outstanding o
 SET held = g.reason, due_at = g.due_at, summary = g.summary,
-    integration_id = i.id, integration_type = i.type, for_people = i.for_people, repeatable = i.repeatable,
-    on_behalf_of = CASE WHEN i.id <> coalesce(o.on_behalf_of, o.integration_id)
-                        THEN coalesce(o.on_behalf_of, o.integration_id) END
+    {queue.PASS_ON}
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bool[], $5::uuid[]) AS g(id, reason, due_at, summary, to_)
 CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.to_ LIMIT 1) i
 WHERE o.id = g.id
@@ -220,7 +216,7 @@ def _event(each: Due, decision: Tell, occasion: Occasion) -> str:
 
 async def _apply(tx: Tx, result: _Told) -> None:
     if result.ends:
-        await closed.end(tx, result.ends)
+        await deliveries.suppress_each(tx, result.ends)
     if result.holds:
         await tx.execute(HOLD_ON, *_columns(result.holds))
     if result.told:
