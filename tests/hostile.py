@@ -192,8 +192,9 @@ class Hostile:
 
     def half(self) -> Case:
         method, request = self.request()
-        parts = self.split(request[: self.chance.randrange(1, len(request))])
-        return Case("half", parts, 1, (method,), end=self.chance.choice(["wait", "leave", "reset"]))
+        half = request[: self.chance.randrange(1, len(request))]
+        named = method if len(half) > len(method) + 1 else "GET"  # before its target begins, its method may go on
+        return Case("half", self.split(half), 1, (named,), end=self.chance.choice(["wait", "leave", "reset"]))
 
     def smuggled(self) -> Case:
         chance, inner = self.chance, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n" * self.chance.randrange(1, 4)
