@@ -93,7 +93,8 @@ def discord(request: Request) -> Answer:
         text(footer, 2048, "footer")
         total += length(each.get("title", "")) + length(each.get("description", "")) + length(footer)
     need(total <= 6000, f"{total} characters of embeds")
-    return Answer(204, body=b"")
+    need(parse_qs(urlsplit(request.path).query) == {"wait": ["true"]}, "without wait, no error for what is not saved")
+    return Answer(200, {"content-type": "application/json"}, b'{"id": "1"}')
 
 
 def teams(request: Request) -> Answer:
@@ -142,12 +143,13 @@ def google_chat(request: Request) -> Answer:
 
 
 def mattermost(request: Request) -> Answer:
-    """https://developers.mattermost.com/integrate/webhooks/incoming/"""
+    """https://developers.mattermost.com/integrate/webhooks/incoming/, with its section on Slack's data format"""
     given = fields(sent(request, r"/hooks/[\w-]+"), "body", {"text": "text"}, {
         "channel": "text", "username": "text", "icon_url": "text", "icon_emoji": "text", "type": "text",
     })  # fmt: skip
     text(given["text"], 16_383, "text")
     need(not re.search("@(all|channel|here)", given["text"]), "mentions that nobody meant")
+    need("<" not in given["text"], "mentions and links as Slack has them, which are translated")
     return Answer(200, {"content-type": "text/plain"}, b"ok")
 
 
@@ -160,7 +162,12 @@ def rocket_chat(request: Request) -> Answer:
 
 
 def ntfy(request: Request) -> Answer:
-    """https://docs.ntfy.sh/publish/#publish-as-json and …/#limitations"""
+    """https://docs.ntfy.sh/publish/#publish-as-json and …/#limitations
+
+    Of a body it reads twice as much as a message may have: `transformBodyJSON` in
+    https://github.com/binwiederhier/ntfy/blob/main/server/server.go
+    """
+    need(len(request.body) <= 2 * 4096, f"{len(request.body)} bytes")
     given = fields(sent(request, "/"), "body", {"topic": "text"}, {
         "message": "text", "title": "text", "tags": "list", "priority": "number", "click": "text", "actions": "list",
         "attach": "text", "markdown": "truth", "icon": "text",
@@ -175,7 +182,7 @@ def ntfy(request: Request) -> Answer:
 
 
 def gotify(request: Request) -> Answer:
-    """https://gotify.net/docs/pushmsg and https://gotify.net/docs/msgextras"""
+    """https://gotify.net/docs/pushmsg, https://gotify.net/docs/msgextras; the header: https://gotify.net/api-docs"""
     need(request.headers.get("x-gotify-key") == KEY, "the token")
     given = fields(sent(request, "/message"), "body", {"message": "text"}, {
         "title": "text", "priority": "number", "extras": "object",
@@ -186,7 +193,7 @@ def gotify(request: Request) -> Answer:
 
 
 def pagerduty(request: Request) -> Answer:
-    """https://developer.pagerduty.com/docs/send-alert-event"""
+    """https://developer.pagerduty.com/docs/send-alert-event and …/events-api-v2-overview (sizes, PD-CEF)"""
     given = fields(sent(request, "/v2/enqueue"), "body", {"routing_key": "text", "event_action": "text"}, {
         "dedup_key": "text", "payload": "object", "client": "text", "client_url": "text", "links": "list",
         "images": "list",
@@ -231,7 +238,8 @@ def opsgenie(request: Request) -> Answer:
 
 
 PATHS = {
-    "discord": "/api/webhooks/1234567890/t0ken-of_it", "teams": "/workflows/0123/triggers/manual/paths/invoke?sig=x",
+    "discord": "/api/webhooks/1234567890/t0ken-of_it?wait=true",
+    "teams": "/workflows/0123/triggers/manual/paths/invoke?sig=x",
     "google_chat": "/v1/spaces/AAA/messages?key=k&token=t", "mattermost": "/hooks/0123abc", "ntfy": "/",
     "rocket_chat": "/hooks/0123/abc", "gotify": "/message",
 }  # fmt: skip

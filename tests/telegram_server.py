@@ -268,7 +268,7 @@ class TelegramServer:
                 return self._wrong(f"Bad Request: can't parse entities: {problem}")
         if not text.strip():
             return self._wrong("Bad Request: message text is empty")
-        if len(text) > 4096:
+        if len(text.encode("utf-16-le")) > 2 * 4096:  # as entities are counted: the strictest way
             return self._wrong("Bad Request: message is too long")
         if "reply_markup" in arguments and (problem := keyboard_complaint(arguments["reply_markup"])):
             return self._wrong(f"Bad Request: {problem}")

@@ -40,6 +40,8 @@ MESSAGES = [
     ('"\\\n{}<>&' * 300)[:2_000],
     "\u2028\u202e\x1b[31m\x7f é\u0301 \ufeff",
     "@here " * 333,
+    "<!channel> <!here> <5fb5f7iw8tfrfcwssd1xmx3j7y> <https://example.com|here>",
+    "\x01" * 2_000,
 ]
 
 every_service = pytest.mark.parametrize("name", SERVICES)

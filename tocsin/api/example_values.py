@@ -63,7 +63,7 @@ TELEGRAM_CODE = "K5QWC2LMOJSXGYLTN5XA"
 LISTED = integration("Webhook", "Slack Webhook", {"webhook_url": "https://hooks.slack.com/services/..."})
 
 OVERRIDE = {
-    "id": "OVR123", "integration_id": "INT123", "from": "2099-06-01T07:00:00Z", "until": "2099-06-02T07:00:00Z",
+    "uuid": "OVR123", "integration_id": "INT123", "from": "2099-06-01T07:00:00Z", "until": "2099-06-02T07:00:00Z",
 }  # fmt: skip
 FEED = "https://tocsin.example.com/oncall/INT123-0123456789abcdef.ics"
 

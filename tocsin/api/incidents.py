@@ -38,7 +38,7 @@ from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
-MIN_ACKNOWLEDGED, MAX_ACKNOWLEDGED = 60, 30 * 86_400
+MAX_ACKNOWLEDGED = 30 * 86_400
 
 if TYPE_CHECKING:
     ResourceType = str
@@ -145,7 +145,7 @@ class Acknowledgement(msgspec.Struct):
     people are told so. Without it, it lasts until the incident is resolved.
     """
 
-    seconds: Annotated[int, Meta(ge=MIN_ACKNOWLEDGED, le=MAX_ACKNOWLEDGED)] | None = msgspec.field(
+    seconds: Annotated[int, Meta(ge=1, le=MAX_ACKNOWLEDGED)] | None = msgspec.field(
         name="for", default=None
     )
 

@@ -28,7 +28,8 @@ FAR = timedelta(days=366)
 
 
 class PlannedShown(msgspec.Struct):
-    """One integration of the project. `at` is when it would be notified, `why_not` why it would not be.
+    """One integration of the project. `at` is when it would be notified, `why_not` why it would not be, or, where it
+    waits for more than its `after`, why not before.
 
     `on_duty` is the uuid of the integration that an on-call one would pass it on to.
     """
@@ -60,7 +61,7 @@ def shown(each: Planned, name: str) -> PlannedShown:
         repeat=how.repeat if how else None,
         notified=each.at is not None,
         at=seconds(each.at),
-        why_not=each.why_not,
+        why_not=each.why_not or each.held_back,
         on_duty=None if each.on_duty is None else ids.public(ids.INTEGRATION, each.on_duty),
     )
 

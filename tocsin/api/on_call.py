@@ -52,7 +52,7 @@ class OverrideGiven(msgspec.Struct):
 
 
 class OverrideShown(msgspec.Struct, rename={"starts_at": "from", "ends_at": "until"}):
-    id: str
+    uuid: str
     integration_id: str
     starts_at: str
     ends_at: str

@@ -16,7 +16,7 @@ from tocsin.domain.errors import invalid_field
 
 DEFAULT = '{"incidents": 10, "seconds": 300}'
 MAX_INCIDENTS = 1_000
-MIN_SECONDS, MAX_SECONDS = 10, 86_400
+MIN_SECONDS, MAX_SECONDS = 1, 86_400
 
 
 class Flood(msgspec.Struct, frozen=True, gc=False):

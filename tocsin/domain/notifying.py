@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -32,14 +33,18 @@ BEHIND = "behind "
 HAND_OVER = "the hand-over at "
 """How reasons begin of what waits for a parent, and for the next on duty."""
 
+ITS_TURN = "its turn is at "
+"""How reasons begin of what waits for its `after` only."""
+
 NOBODY_ON_CALL = "nobody on call"
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """An integration of the incident's project, as it stands now.
 
-    `disabled` and `blocked` say why nothing can be sent there. An on-call integration has a `schedule`. `flooded_until`
-    is when its next summary goes out, if it has been sent so much that this incident belongs into it.
+    `disabled` (since when, and why) and `blocked` say why nothing can be sent there. An on-call integration has a
+    `schedule`. `flooded_until` is when its next summary goes out, if it has been sent so much that this incident
+    belongs into it.
     """
 
     id: UUID
@@ -53,7 +58,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def unusable(self) -> str | None:
-        return f"integration disabled: {self.disabled}" if self.disabled is not None else self.blocked
+        return f"integration disabled {self.disabled}" if self.disabled is not None else self.blocked
 
 
 class Parents(msgspec.Struct, frozen=True, gc=False):
@@ -208,7 +213,7 @@ def _reason(
         return f"snoozed until {_moment(occasion.snooze_until)}"
     if counted <= now:
         return f"outside its hours, which begin at {_moment(due)}"
-    return f"its turn is at {_moment(due)}, unless acknowledged"
+    return its_turn(due)
 
 
 def _behind(occasion: Occasion, now: datetime) -> Wait | None:
@@ -243,7 +248,8 @@ def _notes(occasion: Occasion, spans: Sequence[ScopedSpan], now: datetime, waite
     began = occasion.began_at
     silence = _covering(spans, began)
     if silence is not None:
-        found.append(f"began {began.astimezone(UTC):%H:%M} UTC, during the silence {silence.name}")
+        there = began.astimezone(ZoneInfo(silence.timezone))
+        found.append(f"began {there:%H:%M}, during the silence {silence.name}")
     if waited_for.startswith(BEHIND):
         found.append(f"for {format_duration((now - began).total_seconds())}, at first {waited_for.partition(',')[0]}")
     if occasion.explained:
@@ -296,10 +302,15 @@ def follow_up(telling: Telling, to: Candidate, now: datetime, waited_for: str = 
     found: list[tuple[Telling, Wait]] = []
     if to.attachment is not None and to.attachment.repeat is not None and not waited_for.startswith(HAND_OVER):
         at = now + timedelta(seconds=to.attachment.repeat)
-        found.append(("reminder", Wait(at, f"its turn is at {_moment(at)}, unless acknowledged")))
+        found.append(("reminder", Wait(at, its_turn(at))))
     if telling == "opened" and to.schedule is not None and (following := _next_duty(to.schedule, now)):
         found.append(("opened", following))
     return found
+
+
+def its_turn(at: datetime) -> str:
+    """What it waits for until then, where that is only its turn."""
+    return f"{ITS_TURN}{_moment(at)}, unless acknowledged"
 
 
 def _moment(at: datetime) -> str:

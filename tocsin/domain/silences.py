@@ -64,7 +64,7 @@ class Span:
 class ScopedSpan:
     """One span of a silence that includes a resource, and what else it is limited to; None: not limited.
 
-    `severity` is the worst that it silences.
+    `severity` is the worst that it silences; `timezone` is in whose wall-clock times people think of it.
     """
 
     silence_id: UUID
@@ -74,6 +74,7 @@ class ScopedSpan:
     integrations: frozenset[UUID] | None = None
     incident_types: frozenset[str] | None = None
     severity: str | None = None
+    timezone: str = "UTC"
 
     def silences(self, integration_id: UUID, incident_type: str, severity: str) -> bool:
         """Whether this integration is not told, while the span lasts, of an incident of this type and severity."""

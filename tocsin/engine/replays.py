@@ -32,7 +32,7 @@ FAILED_PAUSE = 10.0
 """Seconds until a replay whose step failed is looked at again: the others go on meanwhile."""
 
 DELETED = "the integration was deleted"
-DISABLED = "waiting until the integration is enabled again; it was disabled: {reason}"
+DISABLED = "waiting until the integration is enabled again; it is disabled {disabled}"
 FAILING = "the receiver does not accept everything at present: one delivery at a time"
 
 
@@ -79,8 +79,8 @@ async def _next(tx: Tx, replay: Replay) -> Step:
     if to is None:
         await replays.stop(tx, replay.project_id, replay.id, DELETED)
         return _settled(replay, found, DELETED)
-    if to.disabled_reason is not None:
-        return _step_of(replay, found, replay.at_once, WAIT, DISABLED.format(reason=to.disabled_reason))
+    if to.disabled is not None:
+        return _step_of(replay, found, replay.at_once, WAIT, DISABLED.format(disabled=to.disabled))
     return await _advance(tx, replay, found, to)
 
 

@@ -332,11 +332,12 @@ def render(notification: Notification, incident_state: IncidentState, public_url
 
 
 def escaped(text: str, room: int) -> str:
-    """Text in which Telegram finds no markup, of at most `room` characters as it is read.
+    """Text in which Telegram finds no markup, of at most `room` characters as it is read, which it counts in UTF-16.
 
-    https://core.telegram.org/bots/api#html-style
+    https://core.telegram.org/bots/api#html-style, https://core.telegram.org/api/entities#entity-length
     """
-    return _without_markup(names.cut(text, room))
+    fitting = text.encode("utf-16-le", "replace")[: 2 * room].decode("utf-16-le", "ignore")
+    return _without_markup(names.cut(text, len(fitting)))
 
 
 def _without_markup(text: str) -> str:

@@ -155,7 +155,7 @@ async def test_during_a_silence_nobody_is_told_and_afterwards_what_lasts_is(worl
     assert str(ended.reason).startswith('resolved before its turn: silence "Sunday" until ')
     assert by_incident[long.incident.id].reason is None
     note = await world.pool.fetchval("SELECT notice FROM outstanding")
-    assert note == f"began {long.incident.created_at:%H:%M} UTC, during the silence Sunday"
+    assert note == f"began {long.incident.created_at:%H:%M}, during the silence Sunday"
 
 
 async def test_what_began_before_a_silence_has_its_end_told_during_it(world: World) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tocsin.domain import notifying
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
@@ -55,6 +56,15 @@ KEYS = frozenset({"id", "project_id", "integration_id", "on_behalf_of", "inciden
 COLUMNS = ", ".join(FIELDS)
 
 ONE = f"SELECT {COLUMNS} FROM deliveries WHERE id = $1 AND project_id = $2"
+
+# Until an engine has looked at them, a moment after the opening: when their turns are.
+COMING_TURNS = """
+SELECT o.id, i.created_at + make_interval(secs => a.after) AS at
+FROM outstanding o
+CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
+JOIN attachments a ON a.resource_id = i.resource_id AND a.integration_id = o.integration_id
+WHERE o.id = ANY($1::uuid[]) AND i.created_at + make_interval(secs => a.after) > now()
+"""
 
 OPENING_DELIVERED = f"""
 SELECT EXISTS (SELECT FROM finished
@@ -315,7 +325,7 @@ async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
 async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
     """The project's delivery with that key, with its attempts."""
     row = await tx.fetchrow(ONE, delivery_id, project_id)
-    return row and _delivery(row)
+    return None if row is None else (await _with_turns(tx, [_delivery(row)]))[0]
 
 
 async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
@@ -343,7 +353,7 @@ async def latest(
         OF_INTEGRATION_RARE if _rare(status) else OF_INTEGRATION, integration_id, project_id, status, limit, offset,
         first_key(start - SKEW) if start else FIRST, first_key(end + SKEW) if end else LAST, start, end,
     )  # fmt: skip
-    return [*map(_delivery, rows)]
+    return await _with_turns(tx, map(_delivery, rows))
 
 
 def _rare(status: str | None) -> bool:
@@ -355,7 +365,21 @@ async def of_incident(
 ) -> tuple[list[Delivery], int]:
     """A page of an incident's deliveries, newest first, and how many there are."""
     rows = await tx.fetch(OF_INCIDENT, incident_id, project_id, status, limit, offset, FIRST, LAST, None, None)
-    return [*map(_delivery, rows)], await tx.fetchval(COUNT_OF_INCIDENT, incident_id, project_id, status)
+    count = await tx.fetchval(COUNT_OF_INCIDENT, incident_id, project_id, status)
+    return await _with_turns(tx, map(_delivery, rows)), count
+
+
+async def _with_turns(tx: Tx, found: Iterable[Delivery]) -> list[Delivery]:
+    """What nobody has decided about yet says when its turn is, as it will once somebody has."""
+    shown = list(found)
+    undecided = [each.id for each in shown if each.reason == TO_BE_DECIDED and each.event == "opened"]
+    if not undecided:
+        return shown
+    turns = {key(row["id"]): row["at"] for row in await tx.fetch(COMING_TURNS, undecided)}
+    return [
+        replace(each, reason=notifying.its_turn(turns[each.id]), due_at=turns[each.id]) if each.id in turns else each
+        for each in shown
+    ]
 
 
 def _delivery(row: Record) -> Delivery:

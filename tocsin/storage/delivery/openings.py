@@ -119,7 +119,7 @@ WITH engine AS MATERIALIZED (
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
-           CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
+           {queue.DISABLED} AS disabled,
            i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
     FROM opened b
     JOIN found f ON f.id = b.incident_id
@@ -147,7 +147,7 @@ WITH engine AS MATERIALIZED (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
                           attempt, attempts, created_at, finished_at)
     SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
-           'integration disabled: ' || disabled, 0, '[]', now(), now()
+           'integration disabled ' || disabled, 0, '[]', now(), now()
     FROM recipients WHERE disabled IS NOT NULL
 ), held AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,

@@ -50,12 +50,17 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     for_people: bool
     repeatable: bool
     failing: bool
-    disabled_reason: str | None
+    disabled: str | None
 
 
-RECIPIENT = """i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable,
+DISABLED = """CASE WHEN i.disabled_at IS NOT NULL THEN
+        'since ' || to_char(i.disabled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        || ': ' || coalesce(i.disabled_reason, 'manually') END"""
+"""SQL: since when nothing is sent to the integration `i`, and why; NULL where it is."""
+
+RECIPIENT = f"""i.id, i.project_id, i.type, i.version, i.for_people, i.repeatable,
     i.failing_since IS NOT NULL AS failing,
-    CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled_reason"""
+    {DISABLED} AS disabled"""
 
 RECIPIENTS = f"SELECT {RECIPIENT} FROM integrations i WHERE id = ANY($1::uuid[])"
 
@@ -63,7 +68,7 @@ RECIPIENTS = f"SELECT {RECIPIENT} FROM integrations i WHERE id = ANY($1::uuid[])
 def recipient(row: Record) -> Recipient:
     return Recipient(
         key(row["id"]), key(row["project_id"]), row["type"], row["version"], row["for_people"], row["repeatable"],
-        row["failing"], row["disabled_reason"],
+        row["failing"], row["disabled"],
     )  # fmt: skip
 
 
@@ -278,8 +283,8 @@ async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
     for entry in entries:
         to, new = entry.to, ids.new()
         suppressed = entry.suppressed
-        if to.disabled_reason is not None and entry.event != "test":
-            suppressed = suppressed or f"integration disabled: {to.disabled_reason}"
+        if to.disabled is not None and entry.event != "test":
+            suppressed = suppressed or f"integration disabled {to.disabled}"
         job = b""
         if suppressed is None and entry.blocked_by is None:
             if to.repeatable and not to.failing:

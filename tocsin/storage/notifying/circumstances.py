@@ -16,6 +16,7 @@ from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import DRILL, Incident
 from tocsin.domain.notifying import Candidate, Occasion, Parents
 from tocsin.domain.silences import ScopedSpan
+from tocsin.storage.delivery import queue
 from tocsin.storage.notifying import blocked, dependencies, on_call, silences
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx, key
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 CANDIDATES = f"""
 SELECT i.id, i.type, coalesce(i.name, i.settings->>'email', i.settings->>'phone_number', i.settings->>'webhook_url',
                               i.type) AS name, i.repeatable,
-       CASE WHEN i.disabled_at IS NOT NULL THEN coalesce(i.disabled_reason, 'manually') END AS disabled,
+       {queue.DISABLED} AS disabled,
        {blocked.WHOLE}
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """

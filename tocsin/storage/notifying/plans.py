@@ -53,6 +53,11 @@ class Planned(msgspec.Struct, frozen=True):
     on_duty: UUID | None = None
     waits_for: str | None = None
 
+    @property
+    def held_back(self) -> str | None:
+        """Why it is not told before `at`, if that is not its own `after`."""
+        return None if self.waits_for is None or self.waits_for.startswith(notifying.ITS_TURN) else self.waits_for
+
 
 async def plan(
     tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID, incident_type: str, severity: Severity, at: datetime

@@ -122,7 +122,7 @@ WHERE upper(p.span) < now() - interval '{KEPT_DAYS} days' AND s.id = p.silence_i
 DROP_OLD = f"DELETE FROM silences WHERE over_at < now() - interval '{FORGOTTEN_AFTER_DAYS} days'"
 
 
-SCOPE = "s.id, s.name, s.integrations, s.incident_types, s.severity"
+SCOPE = "s.id, s.name, s.integrations, s.incident_types, s.severity, coalesce(s.timezone, 'UTC') AS timezone"
 
 # The range of its project's hash makes project and time one index (migration 0017).
 OVER = f"""
@@ -280,6 +280,7 @@ async def computed_spans(
             ScopedSpan(
                 key(row["id"]), each.name, span.starts_at, span.ends_at, _set(each.integrations),
                 _set(each.incident_types), each.severity,
+                each.rule.recurrence.timezone if each.rule.recurrence else "UTC",
             )
             for span in silences.spans(each.rule, start, end)
         ]  # fmt: skip
@@ -359,7 +360,7 @@ def _span(row: Record) -> ScopedSpan:
     return ScopedSpan(
         key(row["id"]), row["name"], row["starts_at"], row["ends_at"],
         None if integrations is None else frozenset(map(key, integrations)), _set(row["incident_types"]),
-        row["severity"],
+        row["severity"], row["timezone"],
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An integration on the page of a server or monitor. `why_not` and `waits_for` are reasons; `place` is percent."""
+    """An integration on the page of a server or monitor. `why_not` and `held_back` are reasons; `place` is percent."""
 
     uuid: str
     name: str
@@ -71,7 +71,7 @@ class Row:
     place: float
     on_duty: tuple[str, str] | None
     why_not: str | None
-    waits_for: str | None
+    held_back: str | None
     values: Mapping[str, Any]
 
 
@@ -159,7 +159,7 @@ def _row(each: Planned, known: Mapping[UUID, Integration], zone: str) -> Row:
         place=attachment_form.place(how.after),
         on_duty=None if duty is None else (ids.public(ids.INTEGRATION, duty.id), base.display_name(duty)),
         why_not=each.why_not if each.attachment else None,
-        waits_for=each.waits_for,
+        held_back=each.held_back,
         values=attachment_form.values(how, zone),
     )
 
