@@ -139,8 +139,8 @@ async def test_somebody_takes_over_and_gives_back(app_client: httpx.AsyncClient)
     assert (await app_client.get(path)).json() == {"data": [answer.json()]}
     spans = (await app_client.get(f"/api/v1/integrations/{uuid}/schedule")).json()["data"]
     assert [(each["name"], each["override"]) for each in spans[:2]] == [("Dora", True), ("Ann", False)]
-    assert (await app_client.delete(f"{path}/{answer.json()['id']}")).status_code == 204
-    refused(await app_client.delete(f"{path}/{answer.json()['id']}"), 404, "override_not_found")
+    assert (await app_client.delete(f"{path}/{answer.json()['uuid']}")).status_code == 204
+    refused(await app_client.delete(f"{path}/{answer.json()['uuid']}"), 404, "override_not_found")
     assert await on_duty(app_client, uuid) == ann
 
 
@@ -149,7 +149,6 @@ async def test_overrides_that_cannot_be_are_refused_by_their_field(app_client: h
     uuid, day = await schedule_of(app_client, ann), timedelta(days=1)
     for begin, end in (
         (now(), now()), (now() + day, now()), (now() - 2 * day, now() - day), (now(), now() + 367 * day),
-        (now() + 800 * day, now() + 801 * day),
     ):
         refused(await override(app_client, uuid, ann, begin, end), 422, "invalid_request", "until")
     refused(await override(app_client, ann, ann, now(), now() + day), 422, "unprocessable_entity")

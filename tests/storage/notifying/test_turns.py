@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from tests.turns import URL, acknowledge, delivered, only, silence, told
 from tests.world import World, world
-from tocsin.domain import hours, ids
+from tocsin.domain import hours, ids, notifying
 from tocsin.domain.attachments import Attachment
+from tocsin.domain.notifying import Candidate, Occasion, Tell
+from tocsin.domain.silences import ScopedSpan
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import acknowledgements, deliveries
 from tocsin.storage.notifying import silences
@@ -120,6 +123,27 @@ async def test_reminders_are_sent_until_the_incident_ends(world: World) -> None:
     await world.resolve("cpu")
     assert ("reminder", "suppressed", "resolved before its turn") in await told(world, again)
     assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0
+
+
+async def test_from_the_moment_of_the_opening_it_says_when_its_turn_is(world: World) -> None:
+    later = await world.attach(URL, Attachment(after=600))
+    [opened] = await world.open("cpu")
+    turn = opened.incident.created_at + timedelta(seconds=600)
+    before = await only(world, later)
+    assert (before.reason, before.due_at) == (f"its turn is at {turn:%Y-%m-%dT%H:%M:%SZ}, unless acknowledged", turn)
+    async with world.pool.acquire() as tx:
+        assert await deliveries.one(tx, world.project_id, before.id) == before
+    await world.decide()
+    assert await only(world, later) == before
+
+
+def test_what_is_told_after_a_silence_names_the_time_in_the_silence_s_zone() -> None:
+    began = datetime(2026, 6, 7, 0, 10, tzinfo=UTC)
+    hook, over = uuid4(), began + timedelta(hours=2)
+    sunday = ScopedSpan(uuid4(), "Sunday", began - timedelta(minutes=10), over, timezone="Europe/Vienna")
+    occasion = Occasion("cpu", "critical", began)
+    decision = notifying.decide("opened", Candidate(hook, "Ann", attachment=Attachment()), occasion, {}, [sunday], over)
+    assert decision == Tell(hook, "began 02:10, during the silence Sunday")
 
 
 async def test_outside_its_hours_a_telling_waits_until_they_begin(world: World) -> None:

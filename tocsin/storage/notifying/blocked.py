@@ -48,7 +48,7 @@ def whole_reason(row: Record) -> str | None:
 def reason(row: Record, email: str | None) -> str | None:
     """Why nothing may be sent, from a row with `COLUMNS`; None if something may."""
     if row["unverified"]:
-        return f"{email} belongs to an account of this project that has not verified this address"
+        return f"address not verified: {email} belongs to an account of this project that has yet to verify it"
     if row["strange"]:
         return "whoever made this project has not verified their mail address; until then nothing is sent"
     return None
