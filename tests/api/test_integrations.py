@@ -303,7 +303,7 @@ async def test_flood_control_is_set_at_creation_or_later_and_shown_where_it_is_n
     [
         ({"incidents": 3}, "flood"), ([], "flood"), ("10", "flood"),
         ({"incidents": 0, "seconds": 60}, "flood.incidents"),
-        ({"incidents": 3, "seconds": 9}, "flood.seconds"), ({"incidents": True, "seconds": 60}, "flood.incidents"),
+        ({"incidents": 3, "seconds": 0}, "flood.seconds"), ({"incidents": True, "seconds": 60}, "flood.incidents"),
         ({"incidents": 3, "seconds": 86_401}, "flood.seconds"),
     ],
 )  # fmt: skip
