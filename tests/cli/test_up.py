@@ -23,7 +23,10 @@ from tests.waiting import poll
 from tocsin.cli.sockets import free_port
 
 MAX_END = 10.0
-IDLE_BYTES = 175_000_000
+IDLE_BYTES = 165_000_000
+"""In seven processes and the nine sessions of the database."""
+IDLE_AFTER = 40.0
+"""Seconds by which the engine has closed the connections that only its start needed."""
 
 
 class Up:
@@ -199,8 +202,11 @@ def test_keys_that_are_gone_are_never_made_anew_beside_a_database(up: Up) -> Non
 
 
 def test_idle_it_is_small(shared: Up) -> None:
-    family = [psutil.Process(shared.process.pid), *psutil.Process(shared.process.pid).children(recursive=True)]
-    assert sum(each.memory_full_info().pss for each in family) <= IDLE_BYTES
+    def taken() -> int:
+        family = [psutil.Process(shared.process.pid), *psutil.Process(shared.process.pid).children(recursive=True)]
+        return sum(each.memory_full_info().pss for each in family if _lives(each))
+
+    poll(lambda: taken() <= IDLE_BYTES, timeout=IDLE_AFTER, what=lambda: f"{IDLE_BYTES} bytes, it takes {taken()}")
 
 
 def test_told_to_stop_it_ends_everything_with_exit_0(up: Up) -> None:

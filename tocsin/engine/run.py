@@ -34,12 +34,20 @@ from tocsin.transports.telegram import Telegram
 log = structlog.get_logger(__name__)
 
 CONNECTIONS = 6
+HOUSEKEEPING_CONNECTIONS = 2
+"""For all but deliveries and checks, so that what looks every second at the same moment does not take a session each: a
+session ends up with the plans and the catalogue of all statements of its pool, up to 8 MB.
+"""
+KEEP = 10.0
+"""Seconds that a connection is kept without use. The loops use one all the time; a burst opens the others again."""
 HEARTBEAT = 1.0
 DRAIN = 6.0
 """Seconds that running attempts get at shutdown."""
 LATE_DRAIN = 2.0
 """Seconds that they get if the listening session was just lost."""
 RESTART_PAUSE = 1.0
+STAGGER = 0.05
+"""Seconds from the start of one loop to that of the next: most look once a second, and take turns with a session."""
 
 
 async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
@@ -57,7 +65,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         restart_limits=Limits(settings.ssh_cooldown, settings.ssh_daily_limit),
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
-    pool = await database.pool(dsn, size=CONNECTIONS, name=f"engine, key {vault.key_id}")
+    name = f"engine, key {vault.key_id}"
+    pool = await database.pool(dsn, size=CONNECTIONS, name=name, keep=KEEP)
+    housekeeping = await database.pool(dsn, size=HOUSEKEEPING_CONNECTIONS, name=name, keep=KEEP)
     deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
     to_decide = asyncio.Event()
     connected = connectivity.Connectivity(
@@ -71,22 +81,22 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "monitor_checks": lambda: monitor_checks.run(
             pool, guard, public_url, stop, deliverer.counters, connected
         ),
-        "connectivity": lambda: connectivity.run(pool, connected, public_url, stop),
-        "reboot_watch": lambda: reboot_watch.run(pool, vault, ssh, stop),
+        "connectivity": lambda: connectivity.run(housekeeping, connected, public_url, stop),
+        "reboot_watch": lambda: reboot_watch.run(housekeeping, vault, ssh, stop),
         "telegram": lambda: telegram_updates.run(
-            pool, vault, telegram, public_url, stop, lambda: deliverer.number
+            housekeeping, vault, telegram, public_url, stop, lambda: deliverer.number
         ),
-        "replays": lambda: replays.run(pool, settings.retention, stop),
-        "downtime": lambda: downtime.run(pool, public_url, stop, connected),
+        "replays": lambda: replays.run(housekeeping, settings.retention, stop),
+        "downtime": lambda: downtime.run(housekeeping, public_url, stop, connected),
         "sweep": lambda: sweep.run(
-            pool, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
+            housekeeping, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,
         ),
     }  # fmt: skip
     try:
         async with asyncio.TaskGroup() as group:
-            for name, loop in loops.items():
-                group.create_task(_keep_up(name, loop, stop))
+            for number, (name, loop) in enumerate(loops.items()):
+                group.create_task(_keep_up(name, loop, stop, delay=STAGGER * number))
         await deliverer.drain(LATE_DRAIN)
     finally:
         await http.close()
@@ -97,10 +107,12 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
             await slack.close()
         await telegram.close()
         pool.terminate()
+        housekeeping.terminate()
 
 
-async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event, *, delay: float) -> None:
     """Restart a loop whenever it fails: neither an unavailable database nor a bug stops it for good."""
+    await asyncio.sleep(delay)
     while not stop.is_set():
         try:
             await loop()

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import aiohappyeyeballs
@@ -21,13 +22,19 @@ SECOND_ADDRESS_AFTER = 0.25
 """Seconds after which a name's next address is tried in parallel with the one that does not answer (RFC 8305)."""
 
 
+@cache
+def _trusting_the_usual() -> ssl.SSLContext:
+    """One for the whole process: the certificates of all authorities take 1 MB in each."""
+    return ssl.create_default_context()
+
+
 class Dialer:
     """Opens connections, guarded, to hosts as `hosts.read` writes them."""
 
     def __init__(self, guard: Guard, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None) -> None:
         self._guard = guard
         self._resolver = resolve and Resolver(resolve)
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or _trusting_the_usual()
 
     async def connect(
         self, protocol: Callable[[], P], host: str, port: int, *, tls: bool = False

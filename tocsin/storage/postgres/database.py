@@ -53,8 +53,11 @@ statements for that.
 """
 
 
-async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None) -> asyncpg.Pool:
-    """A pool of at most `size` connections, opened as they are needed; `name` is for `pg_stat_activity`.
+async def pool(
+    dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None, keep: float = 300.0
+) -> asyncpg.Pool:
+    """A pool of at most `size` connections, opened as they are needed, and closed after `keep` seconds without use;
+    `name` is for `pg_stat_activity`.
 
     `settings` are for every session of the pool, such as planner switches for one kind of query.
     """
@@ -62,7 +65,7 @@ async def pool(dsn: str, *, size: int, name: str, settings: dict[str, str] | Non
         dsn,
         min_size=0,
         max_size=size,
-        max_inactive_connection_lifetime=300,
+        max_inactive_connection_lifetime=keep,
         timeout=10,
         command_timeout=60,
         init=prepare,
