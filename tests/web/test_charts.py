@@ -163,7 +163,7 @@ def test_scales_end_at_round_numbers(highest: float, top: float) -> None:
         (formatting.percent(100), "100 %"),
         (formatting.rate(0), "0 B/s"), (formatting.rate(1_234), "1.2 kB/s"), (formatting.rate(45_600_000), "46 MB/s"),
         (formatting.size(999_700), "1.0 MB"), (formatting.milliseconds(85.4), "85 ms"),
-        (formatting.milliseconds(1_400), "1.4 s"),
+        (formatting.milliseconds(0.45), "0.5 ms"), (formatting.milliseconds(1_400), "1.4 s"),
     ],
 )  # fmt: skip
 def test_numbers_are_worded_plainly(said: str, words: str) -> None:

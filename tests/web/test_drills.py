@@ -54,6 +54,8 @@ async def test_a_drill_shows_live_who_was_reached_after_how_long_and_who_acknowl
     await expect(rows.nth(1)).to_contain_text("not yet")
     assert "unless acknowledged" not in await rows.nth(1).inner_text(), "everybody is asked"
     address = page.url
+    await page.goto(f"{service.url}/overview")
+    await expect(page.get_by_role("heading", name="Nothing is wrong; a fire drill is under way")).to_be_visible()
     await page.goto(f"{service.url}/servers/{server}")
     await page.locator("#fire-drill").get_by_role("link", name="Under way since").click()
     assert page.url == address

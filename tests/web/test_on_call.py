@@ -84,6 +84,10 @@ async def test_the_calendar_s_address_is_shown_and_changed(
     await expect(page.get_by_text("The calendar has a new address")).to_be_visible()
     assert await page.locator("#feed").inner_text() != old
     assert (await client.get(old)).status_code == 404
+    await demote(service)
+    await page.reload()
+    for words in ("Ann, Ben", "Every week", "Hand-over at"):
+        await expect(page.locator("#settings")).to_contain_text(words)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])

@@ -110,7 +110,7 @@ async def test_in_trouble_the_overview_says_what_is_wrong_who_has_it_what_is_sil
     await expect(page.locator("main")).not_to_contain_text("Nothing")
     await page.go_back()
     await page.locator("#undelivered a.title").click()
-    await expect(page.get_by_role("link", name="opened: dead").first).to_be_visible()
+    await expect(page.get_by_role("link", name="opened: dead · disk_failure on web-1")).to_be_visible()
     assert console.said == []
 
 
@@ -151,10 +151,14 @@ async def test_one_cause_comes_first_and_what_is_behind_it_is_called_unreachable
     await expect(rows.nth(0)).to_contain_text("downtime on core-router")
     await expect(rows.nth(1)).to_contain_text("it is behind core-router, which is down")
     await expect(rows.nth(1).locator(".badge")).to_have_text("Unreachable")
+    await expect(page.locator("#overview > h2")).to_have_text("Wrong now: 1 warning, 1 unreachable")
     await page.goto(f"{service.url}/incidents")
     await expect(page.locator("li", has_text="on shop-1").locator(".badge")).to_have_text("Unreachable")
     await page.get_by_role("link", name="downtime on shop-1").click()
     await expect(page.get_by_text("it is behind core-router, which is down")).to_be_visible()
+    await page.get_by_role("link", name="Incidents").last.click()
+    await page.get_by_role("link", name="downtime on core-router").click()
+    await expect(page.get_by_text("Behind it, so that nobody is told of them: shop-1.")).to_be_visible()
     await page.goto(f"{service.url}/servers")
     await expect(page.locator("li", has_text="shop-1").locator(".badge")).to_contain_text("unreachable")
 

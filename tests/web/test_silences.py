@@ -77,7 +77,7 @@ async def test_a_silence_is_made_changed_ended_and_deleted_by_form(
     await expect(page.locator(f"input[value={monitor}]")).to_be_checked()
     await page.get_by_label("To", exact=True).fill("2031-01-05T04:00")
     await page.get_by_role("button", name="Create silence").click()
-    await expect(page.get_by_role("status")).to_contain_text("Backups is a silence now")
+    await expect(page.get_by_role("status")).to_contain_text("Planned: Backups.")
     [made] = await silences(client)
     assert made["recurrence"] == {"rrule": "FREQ=DAILY", "duration": 7200, "timezone": "Europe/Vienna"}
     assert (made["starts_at"], made["resources"], made["state"]) == ("2031-01-05T01:00:00Z", [monitor], "planned")

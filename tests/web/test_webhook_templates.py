@@ -38,6 +38,7 @@ async def test_a_ready_made_webhook_is_chosen_filled_in_previewed_while_it_is_ed
     await expect(page.locator("#preview-opened")).to_contain_text("Incident: timeout on My Website")
     assert await page.get_by_label("Name", exact=True).input_value() == "Mattermost"
     await page.get_by_label("Address").fill(receiver.url("/hooks/one"))
+    await page.get_by_text("The request: method, headers and body").click()
     await page.get_by_label("JSON body").fill('{"text": "{{ event }}: {{ messag }}"}')
     await expect(page.locator("#preview .error")).to_contain_text("text: has a name that is not known, 'messag'")
     await page.get_by_label("JSON body").fill('{"text": "It {{ event }}: {{ message }}", "urgent": "{{ true }}"}')

@@ -50,7 +50,7 @@ Values = dict[str, str]
 class AppriseIntegration(IntegrationType):
     type: ClassVar[str] = "Integrations::AppriseIntegration"
     label: ClassVar[str] = "Apprise"
-    about: ClassVar[str] = "Notifies through one of a hundred other services, such as Pushover, ntfy or Matrix."
+    about: ClassVar[str] = "Notifies through one of over 150 other services, such as Pushover, ntfy or Matrix."
     form_page: ClassVar[str] = "apprise"
     for_people: ClassVar[bool] = True
     secret_settings: ClassVar[frozenset[str]] = frozenset({"secret_fields"})

@@ -27,7 +27,9 @@ def rate(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """`85 ms`, `1.4 s`."""
+    """`0.4 ms`, `85 ms`, `1.4 s`."""
+    if 0 < value < 1:
+        return f"{value:.1f} ms"
     return f"{value:.0f} ms" if value < 999.5 else f"{value / 1_000:.1f} s"
 
 

@@ -39,7 +39,7 @@ SIGN_IN_NOTICES = {
 }
 
 DEPENDENCIES_SAVED = "Dependencies saved."
-NOT_SAVED = "Nothing was changed."
+NOT_SAVED = "Nothing was changed: {why}."
 
 WELCOME = "Welcome to Tocsin"
 WELCOME_BACK = "Set up your account again"
@@ -82,6 +82,10 @@ MEMBER_REMOVED = "{email} is no longer in this project."
 LEFT = "You have left {name}."
 
 INCIDENT_ACKNOWLEDGED = "You have it: nobody else is told of it, and nobody is reminded."
+INCIDENT_ACKNOWLEDGED_FOR = (
+    "You have it for {lasting}: until then nobody else is told of it, and nobody is reminded. "
+    "After that, what was called off is due again."
+)
 INCIDENT_TAKEN_BACK = "Nobody has it any more: what was called off is due again."
 INCIDENT_RESOLVED_BEFORE = "The incident is already resolved."
 INCIDENT_RESOLVED = "Incident resolved. Everyone who was notified of it will be notified."
@@ -92,7 +96,8 @@ INCIDENT_OVER = "The incident is already resolved, so there is nothing to snooze
 DRILL_ACKNOWLEDGED = "Acknowledged. Everybody else is asked all the same: this is a drill."
 DRILL_ENDED = "The drill is over."
 
-SILENCE_MADE = "{name} is a silence now. What lasts when it ends is told then."
+SILENCE_MADE = "Silent now: {name}. What lasts when it ends is told then."
+SILENCE_PLANNED = "Planned: {name}. What lasts when it ends is told then."
 SILENCE_ENDED = "Ended. Who was not notified because of it is notified of what lasts."
 
 INTEGRATION_MADE = "{name} created. Attach it, then test it."

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 MAX_WAITING = 1000
+LATEST = 20
+"""Deliveries among which the last that was sent is looked for: what was suppressed says nothing about its receiver."""
 FITNESS = "(disabled_at IS NULL AND failing_since IS NULL)"
 GLANCE = f"""
 SELECT {COLUMNS}, {UNVERIFIED} AS unverified, a.places, w.waiting, f.status AS last_status, f.finished_at AS last_at
@@ -25,8 +27,10 @@ LEFT JOIN LATERAL (SELECT count(*) AS places FROM attachments WHERE integration_
 LEFT JOIN LATERAL (SELECT count(*) AS waiting FROM
                    (SELECT FROM outstanding WHERE integration_id = i.id AND held IS NULL
                     LIMIT {MAX_WAITING}) first) w ON true
-LEFT JOIN LATERAL (SELECT status, finished_at FROM finished WHERE integration_id = i.id
-                   ORDER BY id DESC LIMIT 1) f ON true
+LEFT JOIN LATERAL (SELECT status, finished_at FROM
+                   (SELECT id, status, finished_at FROM finished WHERE integration_id = i.id
+                    ORDER BY id DESC LIMIT {LATEST}) newest
+                   ORDER BY status = 'suppressed', id DESC LIMIT 1) f ON true
 ORDER BY {FITNESS}, i.id
 """
 AT_A_GLANCE = GLANCE.format(which="project_id = $1 AND id = $2")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.domain.incidents import Incident
+from tocsin.domain.incidents import DRILL, Incident
 from tocsin.storage.delivery.incidents import INCIDENT, of_row
 from tocsin.storage.delivery.severities import rank
 from tocsin.storage.postgres.database import Tx, key
@@ -15,6 +15,8 @@ from tocsin.storage.postgres.retention import first_key
 
 MOST_DEAD = 1_000
 """Deliveries that are counted: the latest ones."""
+MOST_DEPENDENT = 1_000
+"""Incidents that are looked at for what may be behind something that is down."""
 LONGEST = timedelta(days=32)
 """How long before it is given up a delivery was created at most, for it to be found."""
 
@@ -28,8 +30,15 @@ ORDER BY i.type = ANY($3::text[]) AND EXISTS (
          {rank("i.severity")}, i.acknowledged_at IS NOT NULL, i.id DESC
 LIMIT $2
 """
-BY_SEVERITY = """
-SELECT severity, count(*) FROM incidents WHERE project_id = $1 AND closed_at IS NULL GROUP BY severity
+COUNTS = """
+SELECT CASE type WHEN $2 THEN type ELSE severity END AS kind, count(*)
+FROM incidents WHERE project_id = $1 AND closed_at IS NULL GROUP BY kind
+"""
+DEPENDENT = f"""
+SELECT resource_id, severity FROM incidents i
+WHERE project_id = $1 AND closed_at IS NULL AND type = ANY($2::text[])
+  AND EXISTS (SELECT FROM dependencies WHERE project_id = $1 AND child_id = i.resource_id)
+LIMIT {MOST_DEPENDENT}
 """
 
 # What was delivered after all, as a redelivery, is not missing.
@@ -60,9 +69,15 @@ async def worst(tx: Tx, project_id: UUID, *, limit: int) -> list[Incident]:
     return [of_row(row) for row in await tx.fetch(WORST, project_id, limit, sorted(REACHABILITY))]
 
 
-async def ongoing_by_severity(tx: Tx, project_id: UUID) -> dict[str, int]:
-    """How many incidents are ongoing."""
-    return {row["severity"]: row["count"] for row in await tx.fetch(BY_SEVERITY, project_id)}
+async def ongoing_counts(tx: Tx, project_id: UUID) -> dict[str, int]:
+    """How many incidents are ongoing of each severity, and how many are drills (`DRILL`), which are no trouble."""
+    return {row["kind"]: row["count"] for row in await tx.fetch(COUNTS, project_id, DRILL)}
+
+
+async def dependent(tx: Tx, project_id: UUID) -> list[tuple[UUID, str]]:
+    """The resource and the severity of ongoing incidents that what the resource depends on may explain."""
+    rows = await tx.fetch(DEPENDENT, project_id, sorted(REACHABILITY))
+    return [(key(row["resource_id"]), row["severity"]) for row in rows]
 
 
 async def undelivered(tx: Tx, project_id: UUID, since: datetime, *, limit: int) -> list[Undelivered]:

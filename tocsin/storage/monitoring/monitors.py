@@ -97,9 +97,9 @@ FROM (
     FROM (
         SELECT m.*,
                CASE WHEN NOT $3 THEN 0
-                    WHEN m.paused THEN 2
-                    WHEN EXISTS (SELECT FROM ongoing o WHERE o.resource_id = m.id) THEN 0
-                    ELSE 1
+                    WHEN m.paused THEN 3
+                    WHEN EXISTS (SELECT FROM ongoing o WHERE o.resource_id = m.id) THEN (m.depends_on <> '[]')::int
+                    ELSE 2
                END AS rank
         FROM network_monitors m {FOUND}
         ORDER BY rank, m.number DESC LIMIT $4 OFFSET $5

@@ -12,6 +12,7 @@ from tocsin.actions import deliveries as actions
 from tocsin.domain import ids
 from tocsin.domain.deliveries import ONGOING_EVENTS, Status
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.incidents import Incident
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Integration
@@ -47,6 +48,7 @@ async def log(
             tx, viewer.project_id, integration.id, status=only, start=since, end=until, limit=ROWS + 1,
             offset=(number - 1) * ROWS,
         )  # fmt: skip
+        told_of = await incidents.these(tx, viewer.project_id, filter(None, [each.incident_id for each in found]))
         running = await replays.running(tx, viewer.project_id, integration.id)
         count = 0 if running else await offer(tx, viewer, integration, selected(status, since, until))
     since_text, until_text = moments.value(since, viewer.zone), moments.value(until, viewer.zone)
@@ -54,6 +56,7 @@ async def log(
     name = base.display_name(integration)
     return page(
         "deliveries.html", viewer, title="Deliveries", name=name, uuid=uuid, found=found[:ROWS], latency=latency,
+        incidents=told_of,
         number=number, more=len(found) > ROWS, only=only or "", statuses=get_args(Status), start=since_text,
         to=until_text, pages_at=here + ("&" if "?" in here else "?") + "page=", running=running,
         ended=ended(running) if running else 0, count=count, few=FEW,
@@ -70,20 +73,23 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         if delivery is None:
             raise not_found("delivery")
         integration = await integrations.one(tx, service.vault, viewer.project_id, delivery.integration_id)
-        sent = await _sent(tx, service, delivery, integration)
+        told_of = delivery.incident_id
+        incident = await incidents.one(tx, viewer.project_id, told_of) if told_of else None
+        sent = await _sent(tx, service, delivery, incident, integration)
     name = base.display_name(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
+        incident=incident,
         can_redeliver=_can_redeliver(viewer, delivery, integration),
         restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
         attempts=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
     )
 
 
-async def _sent(tx: Tx, service: Service, delivery: Delivery, integration: Integration | None) -> str:
+async def _sent(
+    tx: Tx, service: Service, delivery: Delivery, incident: Incident | None, integration: Integration | None
+) -> str:
     """Its content, sent or not; empty if it was suppressed or its incident is gone."""
-    incident_id = delivery.incident_id
-    incident = await incidents.one(tx, delivery.project_id, incident_id) if incident_id else None
     if delivery.status == "suppressed" or (incident is None and delivery.event != "test"):
         return ""
     content = queue.content(incident) if incident else queue.test_content(service.public_url, delivery.created_at)

@@ -83,7 +83,7 @@ async def _change(
             raise
         async with service.pool.acquire() as tx:
             named = await depends_on.candidates(tx, viewer.project_id, UUID(int=0), limit=MAX_OFFERED)
-        return redirect(page, messages.NOT_SAVED, warning=_in_names(refused, named))
+        return redirect(page, messages.NOT_SAVED.format(why=_in_names(refused, named)), good=False)
     return redirect(page, messages.DEPENDENCIES_SAVED)
 
 
@@ -99,7 +99,7 @@ def _in_names(refused: Refused, named: Sequence[Named]) -> str:
     text = refused.message.removeprefix(f"{domain.FIELD} ")
     for each in named:
         text = text.replace(each.uuid, each.name)
-    return f"That {text}"
+    return f"that {text}"
 
 
 routes = [_route(kind) for kind in kinds().values()]

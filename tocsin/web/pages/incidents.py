@@ -14,8 +14,9 @@ from litestar.params import QueryParameter
 from tocsin.actions import incidents as actions
 from tocsin.domain import ids
 from tocsin.domain.deliveries import Status
+from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.errors import Refused, not_found
-from tocsin.domain.incidents import SEVERITIES, Incident
+from tocsin.domain.incidents import DRILL, SEVERITIES, Incident
 from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
@@ -23,13 +24,15 @@ from tocsin.storage.delivery import acknowledgements, deliveries, incidents
 from tocsin.storage.notifying import dependencies, silences
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import incident_timeline, messages
-from tocsin.web.render import page
+from tocsin.web.render import lasting, page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, local, redirect
 
 ROWS = 25
 MAX_DELIVERIES = 100
 FEW = 5
 """Up to this many deliveries, no filter is shown."""
+FEW_BEHIND = 10
+"""Of what is behind it, so many are named."""
 LAST_PAGE = 4_000
 SNOOZES = {"1": timedelta(hours=1), "4": timedelta(hours=4), "24": timedelta(hours=24)}
 """The choices offered, in hours."""
@@ -72,6 +75,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         known = await integrations.these(tx, service.vault, viewer.project_id, wanted)
         had = await acknowledgements.of_incident(tx, viewer.project_id, incident.id)
         behind = (await explained(tx, [incident])).get(incident.resource_id, "")
+        family = await _behind_it(tx, incident)
         silence = await silences.names(tx, viewer.project_id, filter(None, [incident.silenced_by]))
     names = {each.id: base.display_name(each) for each in known}
     silenced_by = silence.get(incident.silenced_by) if incident.silenced_by else None
@@ -81,6 +85,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         steps=incident_timeline.steps(incident, found[::-1], had, names, silenced_by), told=len(found),
         left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
         mine=incident.acknowledged_by in (viewer.name, viewer.email), behind=behind,
+        family=family[:FEW_BEHIND], more_behind=len(family) - FEW_BEHIND, drill=incident.type == DRILL,
     )
 
 
@@ -89,17 +94,18 @@ async def acknowledge(request: AnyRequest, uuid: str, viewer: Viewer, service: S
     """`for` some seconds, or until it is resolved; leads `back` to where it was pressed."""
     form = await fields(request, viewer)
     back = local(form["back"]) if form.get("back") else f"/incidents/{uuid}"
+    seconds = ACKNOWLEDGED_FOR.get(form.get("for", ""))
     try:
         async with transaction(service.pool) as tx:
             await actions.acknowledge(
-                tx, viewer.actor, service.vault, ids.key_of(ids.INCIDENT, uuid),
-                seconds=ACKNOWLEDGED_FOR.get(form.get("for", "")),
-            )  # fmt: skip
+                tx, viewer.actor, service.vault, ids.key_of(ids.INCIDENT, uuid), seconds=seconds
+            )
     except Refused as refused:
         if refused.status != 422:
             raise
         return redirect(back, messages.INCIDENT_RESOLVED_BEFORE, good=False)
-    return redirect(back, messages.INCIDENT_ACKNOWLEDGED)
+    said = messages.INCIDENT_ACKNOWLEDGED_FOR.format(lasting=lasting(seconds)) if seconds else None
+    return redirect(back, said or messages.INCIDENT_ACKNOWLEDGED)
 
 
 @post("/incidents/{uuid:str}/unacknowledge", include_in_schema=False)
@@ -164,6 +170,14 @@ async def _found(tx: Tx, viewer: Viewer, uuid: str) -> Incident:
     if incident is None:
         raise not_found("incident")
     return incident
+
+
+async def _behind_it(tx: Tx, incident: Incident) -> list[str]:
+    """The names of what is unreachable because of it, while it lasts."""
+    if incident.closed_at is not None or incident.type not in REACHABILITY:
+        return []
+    found = await dependencies.children_of(tx, [incident.resource_id])
+    return [name for _, name in found[incident.resource_id]]
 
 
 def _lasted(incident: Incident) -> float:

@@ -19,7 +19,7 @@ from tocsin.integrations import base
 from tocsin.integrations.base import Preview
 from tocsin.integrations.webhook import WebhookIntegration
 from tocsin.storage.channels import integration_list, integrations
-from tocsin.storage.delivery import deliveries
+from tocsin.storage.delivery import deliveries, incidents
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import transaction
@@ -57,6 +57,7 @@ async def _page(
             for is_so in (True, False)
         ]
         latest = await deliveries.latest(tx, viewer.project_id, key, limit=LATEST)
+        told_of = await incidents.these(tx, viewer.project_id, filter(None, [each.incident_id for each in latest]))
         chat = await telegram_chat.of(tx, service.vault, each.integration, writes=viewer.writes)
         test_delivery = await deliveries.one(tx, viewer.project_id, test) if test else None
         is_on_call = each.integration.type == TYPE
@@ -69,6 +70,7 @@ async def _page(
         "integration.html", viewer, title=base.display_name(stored), status_code=422 if errors else 200, uuid=uuid,
         overview=each, integration=stored, kind=kind, current_status=status_badge(each), fitness=fitness,
         attached=attached, free=free, most=MAX_PLACES, few=FEW_PLACES, search=search, latest=latest, latency=latency,
+        incidents=told_of,
         test_delivery=test_delivery, last_attempt=_last_attempt(test_delivery),
         has_flood=actions.has_flood(kind), flood=flood_typed or integration_form.flood_values(stored.flood),
         values=values, errors=errors or {}, unfolded=integration_form.unfolded(kind, values, errors or {}),

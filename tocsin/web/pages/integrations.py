@@ -66,7 +66,7 @@ def status_badge(each: Overview) -> tuple[str, str]:
         return "bad", "failing"
     if each.last_status == "delivered":
         return "ok", "working"
-    return "", "" if each.last_status else "not used yet"
+    return "", "" if each.last_status or each.integration.type == TYPE else "not used yet"
 
 
 @get("/integrations/new", include_in_schema=False)
@@ -88,7 +88,7 @@ async def new(viewer: Viewer, service: Service, kind: str = "", ready: str = "")
         return await _form(service, viewer, base.of(kind), {"timezone": viewer.zone})
     filled = {**integration_form.filled_in(base.of(kind), chosen), "name": chosen.name}
     previews = integration_form.previews(base.of(kind), filled, service.public_url)
-    return await _form(service, viewer, base.of(kind), {**filled, "ready": ready}, previews=previews)
+    return await _form(service, viewer, base.of(kind), {**filled, "ready": ready}, previews=previews, folded=True)
 
 
 @post("/integrations", include_in_schema=False)
@@ -129,6 +129,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
 async def _form(
     service: Service, viewer: Viewer, kind: IntegrationType, values: Mapping[str, str],
     errors: Mapping[str, str] | None = None, step: int = 1, previews: Sequence[Preview] = (),
+    folded: bool = False,
 ) -> Response[str]:
     async with service.pool.acquire() as tx:
         members = await on_call.to_choose_from(tx, service, viewer) if kind.type == TYPE else []
@@ -141,7 +142,7 @@ async def _form(
         values={name: value for name, value in values.items() if name not in hidden}, errors=errors or {}, step=step,
         previews=previews, ready_made=services, ready=ready,
         names=NAMES if is_webhook else {}, filters=FILTERS,
-        unfolded=integration_form.unfolded(kind, values, errors or {}),
+        unfolded=not folded and integration_form.unfolded(kind, values, errors or {}),
         members=members, chosen=integration_form.members(kind, values),
     )
 

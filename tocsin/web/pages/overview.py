@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,14 +10,14 @@ from uuid import UUID
 from litestar import Response, get
 
 from tocsin.domain import ids, on_call
-from tocsin.domain.incidents import SEVERITIES
+from tocsin.domain.incidents import DRILL, SEVERITIES
 from tocsin.domain.resources.base import Resource
 from tocsin.integrations import base
 from tocsin.storage.channels import integration_list, integrations
 from tocsin.storage.delivery import overview
 from tocsin.storage.monitoring import resources
+from tocsin.storage.notifying import dependencies, silences
 from tocsin.storage.notifying import on_call as schedules
-from tocsin.storage.notifying import silences
 from tocsin.storage.postgres.database import Tx
 from tocsin.web import moments
 from tocsin.web.on_call import GONE
@@ -31,6 +32,7 @@ MOST = 10
 """Lines of each list."""
 LATELY = timedelta(hours=24)
 INSTANT = timedelta(microseconds=1)
+UNREACHABLE = "unreachable"
 
 
 @get("/overview", include_in_schema=False)
@@ -38,7 +40,7 @@ async def show(viewer: Viewer, service: Service) -> Response[str]:
     now = datetime.now(UTC)
     async with service.pool.acquire() as tx:
         ongoing = await overview.worst(tx, viewer.project_id, limit=MOST)
-        counts = await overview.ongoing_by_severity(tx, viewer.project_id) if ongoing else {}
+        counts = await _counts(tx, viewer) if ongoing else Counter[str]()
         behind = await explained(tx, ongoing)
         found = await silences.spans_of_project(tx, viewer.project_id, now, now + INSTANT)
         silent = list({each.silence_id: each for each in found}.values())
@@ -48,13 +50,26 @@ async def show(viewer: Viewer, service: Service) -> Response[str]:
         watched = await resources.counts(tx, viewer.project_id)
     return page(
         "overview.html", viewer, title="Overview", ongoing=ongoing, total=sum(counts.values()),
-        counts=[(each, counts[each]) for each in SEVERITIES if each in counts],
+        counts=[(each, counts[each]) for each in SEVERITIES if counts[each]], unreachable=counts[UNREACHABLE],
+        drills=counts[DRILL],
         behind=behind,
         silent=[(each.name, link(each.silence_id), each.ends_at) for each in silent[:MOST]],
         more_silent=len(silent) - MOST, duties=duties, undelivered=undelivered,
         fares=[(each, base.display_name(each.integration), status_badge(each)) for each in glances[:MOST]],
         more_integrations=len(glances) > MOST, watched=_in_words(watched), anything=any(watched.values()),
     )  # fmt: skip
+
+
+async def _counts(tx: Tx, viewer: Viewer) -> Counter[str]:
+    """How many incidents are ongoing: by severity, those of what is only `UNREACHABLE`, and drills."""
+    counts = Counter(await overview.ongoing_counts(tx, viewer.project_id))
+    dependent = await overview.dependent(tx, viewer.project_id)
+    why = await dependencies.explanations(tx, {resource for resource, _ in dependent})
+    for resource, severity in dependent:
+        if resource in why:
+            counts[severity] -= 1
+            counts[UNREACHABLE] += 1
+    return counts
 
 
 async def _duties(tx: Tx, service: Service, viewer: Viewer, now: datetime) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
             made = await actions.create(tx, viewer.actor, given)
     except Refused as refused:
         return await _form(viewer, service, silence_form.typed(form), silence_form.errors(refused))
-    return redirect(link(made.id), messages.SILENCE_MADE.format(name=made.silence.name))
+    return redirect(link(made.id), _made(made))
 
 
 @post("/silences/quick", include_in_schema=False)
@@ -82,7 +82,12 @@ async def quick(request: AnyRequest, viewer: Viewer, service: Service) -> Respon
             raise not_found(kind.noun)
         given = silence_form.quick(form.get("for", ""), uuid, named[key][1], viewer.zone, now)
         made = await actions.create(tx, viewer.actor, given)
-    return redirect(f"{kind.page(key)}#silences", messages.SILENCE_MADE.format(name=made.silence.name))
+    return redirect(f"{kind.page(key)}#silences", _made(made))
+
+
+def _made(made: Stored) -> str:
+    words = messages.SILENCE_MADE if made.state == "active" else messages.SILENCE_PLANNED
+    return words.format(name=made.silence.name)
 
 
 async def _entries(tx: Tx, viewer: Viewer, now: datetime) -> list[Entry]:
@@ -110,7 +115,6 @@ def _row(found: Stored, now: datetime) -> dict[str, Any]:
         "integrations": silence.integrations and len(silence.integrations),
         "types": silence.incident_types,
         "severity": silence.severity,
-        "public": silence.public,
     }
 
 
