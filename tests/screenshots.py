@@ -82,7 +82,7 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
         for kind, name, values in (
             ("Webhook", "Incident desk", {"webhook_url": receiver.url("/desk")}),
             ("Webhook", "Old chat", {"webhook_url": receiver.url("/gone")}),
-            ("Email", "On call", {"email": "oncall@example.com"}),
+            ("Email", "Ben", {"email": "ben@example.com"}),
             ("Sms", "Ann's phone", {"phone_number": "+431234567"}),
             ("SshServerRestart", "Restart db-1", {"ip": "192.168.1.100", "username": "admin", "password": "unused"}),
         ):
@@ -94,9 +94,20 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
             )
         way = (await client.post("/api/v1/integrations/slack/initiate", json={})).json()
         await browser.goto(f"{service.url}{slack.consent(way['oauth_url'], slack.workspace())}")
-        receiver.then(*[Answer(503, body=b"down for maintenance")] * 3, path="/gone")
-        for each in made[:4]:
-            await client.post(f"/api/v1/integrations/{each}/attach_all")
+        receiver.then(*[Answer(404, body=b"no such hook")] * 3, path="/gone")
+        for each, after in zip(made[:4], (0, 0, 0, 600), strict=True):
+            answer = await client.post(f"/api/v1/integrations/{each}/attach_all", json={"after": after})
+            answer.raise_for_status()
+        duty = await _made(
+            client, "integrations", "integration", type="Integrations::OnCallIntegration", name="Operations",
+            settings={"timezone": "Europe/Vienna", "rotation": "weekly", "handover": "MO 09:00",
+                      "integrations": [made[2], made[3]]},
+        )  # fmt: skip
+        starts = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+        await _made(
+            client, "silences", "silence", name="Backups", starts_at=starts.isoformat(), resources=[servers["mail-1"]],
+            recurrence={"rrule": "FREQ=WEEKLY", "duration": 10_800, "timezone": "Europe/Vienna"},
+        )
         opened = []
         for server, kind, message in (
             ("db-1", "disk", "disk is 96.2% full, over the threshold of 90%"),
@@ -108,6 +119,8 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
             answer = await client.post("/api/v1/incidents", json={"incident": incident})
             opened.append(answer.json()["uuid"])
         await client.post(f"/api/v1/incidents/{opened[1]}/resolve")
+        await browser.goto(f"{service.url}/incidents/{opened[0]}")
+        await browser.get_by_role("button", name="Acknowledge for 1 h").click()
 
         async def told() -> bool:
             rows = (await client.get(f"/api/v1/integrations/{made[0]}/deliveries")).json()
@@ -119,10 +132,12 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
         delivery = (listed["data"] if isinstance(listed, dict) else listed)[0]["uuid"]
     await _history(service, monitors)
     return {
-        "incidents": "/incidents", "incident": f"/incidents/{opened[1]}", "integrations": "/integrations",
+        "overview": "/overview", "incidents": "/incidents", "incident": f"/incidents/{opened[0]}",
+        "silences": "/silences", "on-call": f"/integrations/{duty}", "integrations": "/integrations",
         "integration": f"/integrations/{made[0]}", "delivery": f"/deliveries/{delivery}", "servers": "/servers",
         "server": f"/servers/{servers['web-1']}", "monitors": "/network_monitors",
         "monitor": f"/network_monitors/{monitors[0]}", "settings": "/settings",
+        "notified": f"/servers/{servers['web-1']}#notified",
     }  # fmt: skip
 
 
@@ -220,7 +235,7 @@ async def main() -> None:
         phone = await _page(service, browser, token, 360, 780)
         for name, place in places.items():
             await _shoot(wide, f"{service.url}{place}", TO / f"{name}.png")
-        for name in ("incident", "server"):
+        for name in ("incident", "overview", "server"):
             await _shoot(phone, f"{service.url}{places[name]}", TO / f"{name}-phone.png")
 
 
@@ -229,7 +244,8 @@ async def _shoot(page: Page, url: str, file: Path) -> None:
     if answer is None or answer.status != 200:
         print(f"left out: {file.name} ({answer and answer.status})")
         return
-    await page.screenshot(path=file, animations="disabled")
+    part = page.locator(f"#{place}") if (place := url.partition("#")[2]) else page
+    await part.screenshot(path=file, animations="disabled")
     size = file.stat().st_size
     print(f"{file.name}: {size / 1024:.0f} KiB")
     if size > LARGEST:
