@@ -94,7 +94,7 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
             )
         way = (await client.post("/api/v1/integrations/slack/initiate", json={})).json()
         await browser.goto(f"{service.url}{slack.consent(way['oauth_url'], slack.workspace())}")
-        receiver.then(*[Answer(404, body=b"no such hook")] * 3, path="/gone")
+        receiver.then(*[Answer(404, body=b"no such hook")] * 30, path="/gone")
         for each, after in zip(made[:4], (0, 0, 0, 600), strict=True):
             answer = await client.post(f"/api/v1/integrations/{each}/attach_all", json={"after": after})
             answer.raise_for_status()
@@ -127,7 +127,12 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
             rows = rows["data"] if isinstance(rows, dict) else rows
             return len([each for each in rows if each["status"] == "delivered"]) >= 4
 
+        async def given_up() -> bool:
+            rows = (await client.get(f"/api/v1/integrations/{made[1]}/deliveries?status=dead")).json()
+            return bool(rows["data"])
+
         await until(told, what="the deliveries of the demo", timeout=30)
+        await until(given_up, what="a delivery that is given up", timeout=30)
         listed = (await client.get(f"/api/v1/integrations/{made[0]}/deliveries")).json()
         delivery = (listed["data"] if isinstance(listed, dict) else listed)[0]["uuid"]
     await _history(service, monitors)

@@ -138,7 +138,8 @@ def quick(choice: str, resource: str, name: str, zone: str, now: datetime) -> Si
 def _repeats(rule: Rule, begin: datetime) -> str:
     if rule.recurrence is None:
         return "never"
-    known = {**{each: name for name, each in RULES.items()}, f"FREQ=WEEKLY;BYDAY={_NAMES[begin.weekday()]}": "weekly"}
+    weekly = dict.fromkeys(("FREQ=WEEKLY", f"FREQ=WEEKLY;BYDAY={_NAMES[begin.weekday()]}"), "weekly")
+    known = {**{each: name for name, each in RULES.items()}, **weekly}
     return known.get(rule.recurrence.rrule, "rule")
 
 
