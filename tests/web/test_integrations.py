@@ -157,3 +157,23 @@ async def test_the_pages_are_for_everybody(
         await page.goto(service.url + path)
         assert not await findings(page), path
         assert not await too_wide(page), path
+
+
+async def test_what_was_suppressed_does_not_hide_that_an_integration_works(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    now, later = await new_server(client, "now"), await new_server(client, "later")
+    hook = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
+    for server, after in ((now, 0), (later, 3600)):
+        body = {"integration_id": hook, "after": after}
+        assert (await client.post(f"/api/v1/servers/{server}/integrations", json=body)).status_code == 201
+    await client.post("/api/v1/incidents", json={"incident": alarm(now)})
+    await page.goto(f"{service.url}/integrations")
+    await expect(page.locator("#integrations .badge")).to_have_text("working", timeout=15_000)
+    called_off = (await client.post("/api/v1/incidents", json={"incident": alarm(later)})).json()["uuid"]
+    assert (await client.post(f"/api/v1/incidents/{called_off}/resolve")).status_code == 200
+    await page.reload()
+    await expect(page.locator("#integrations .badge")).to_have_text("working")
+    await page.goto(f"{service.url}/integrations/{hook}/deliveries?status=suppressed")
+    await page.get_by_role("link", name="opened: suppressed").click()
+    await expect(page.get_by_text("None: it was suppressed before its first attempt.")).to_be_visible()
