@@ -88,6 +88,7 @@ async def attach_all(
     tx: Tx, actor: Actor, vault: Vault, key: UUID, given: Mapping[str, Any] = NOTHING
 ) -> tuple[Integration, Change]:
     """To every server and monitor, future ones included. Raises `Refused` (404, 422)."""
+    await stored.lock_all(tx, actor.project_id)
     found = await locked(tx, actor, vault, key)
     kind = base.of(found.type)
     wanted = rules.changed(Attachment(), given, repeatable=kind.repeatable)

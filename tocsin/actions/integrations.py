@@ -145,6 +145,7 @@ async def change(
     tx: Tx, actor: Actor, vault: Vault, key: UUID, given: Mapping[str, Any], *, name: str | None, renamed: bool
 ) -> tuple[Integration, Change | None]:
     """Change the settings that are `given`, and the name if `renamed` (None: the type's own name for it)."""
+    await schedules.lock(tx, actor.project_id)
     found, kind = await _changeable(tx, actor, vault, key)
     settings = kind.parse(given, found.settings) if given else found.settings
     named = checked_name(name) if renamed else found.name
@@ -178,7 +179,7 @@ async def change_flood(
 @action("deleted integration")
 async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Integration, Change]:
     """What is outstanding for it is suppressed. Raises `Refused` (404, and 422 for the project's own)."""
-    found = await locked(tx, actor, vault, key)
+    found = existing(await stored.deleting(tx, vault, actor.project_id, key))
     if found.system:
         raise Refused(422, "unprocessable_entity", CANNOT_BE_DELETED, body={"error": CANNOT_BE_DELETED})
     await stored.delete(tx, actor.project_id, key)

@@ -27,6 +27,7 @@ async def add_override(
     tx: Tx, actor: Actor, vault: Vault, on_call_id: UUID, wanted: Override
 ) -> tuple[StoredOverride, Change]:
     """An integration of the project is on duty from a time until another. Raises `Refused`."""
+    await stored.lock(tx, actor.project_id)
     found = on_call_one(await integrations.changing(tx, vault, actor.project_id, on_call_id))
     now: datetime = await tx.fetchval("SELECT now()")
     if wanted.ends_at <= wanted.starts_at:

@@ -175,12 +175,13 @@ async def create(tx: Tx, actor: Actor, given: SilenceFields) -> tuple[Stored, Ch
 @action("changed silence")
 async def change(tx: Tx, actor: Actor, key: UUID, given: SilenceFields) -> tuple[Stored, Change | None]:
     """Change what is given. Raises `Refused` (404, 422)."""
-    before = await _locked(tx, actor, key)
-    after = wanted(given, before.silence, await _now(tx))
+    now = await _now(tx)
+    await _check_named(tx, actor.project_id, given, wanted(given, (await existing(tx, actor, key)).silence, now))
+    before = await _locked(tx, actor, key)  # after what it names, as where that is deleted
+    after = wanted(given, before.silence, now)
     fields = _differing(before.silence, after)
     if not fields:
         return before, None
-    await _check_named(tx, actor.project_id, given, after)
     await stored.change(tx, actor.project_id, key, after)
     return await existing(tx, actor, key), _change(before, fields=fields)
 

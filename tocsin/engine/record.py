@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tocsin.domain.deliveries import Finish, Outcome
 from tocsin.engine.permits import PermittedAttempt
-from tocsin.storage.delivery import leases
+from tocsin.storage.delivery import health, leases
 from tocsin.storage.delivery.leases import AttemptResult, Recorded
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
 
@@ -34,8 +34,13 @@ class FinishedAttempt(msgspec.Struct, frozen=True, gc=False):
     @property
     def plain(self) -> bool:
         """Whether it only finishes the delivery, with nothing else to do."""
+        return isinstance(self.result.next_step, Finish) and not self.changes_integration
+
+    @property
+    def changes_integration(self) -> bool:
+        """Whether its integration may be disabled, or have something stored."""
         then = self.result.next_step
-        return self.permitted is None and isinstance(then, Finish) and then.disable is None
+        return self.permitted is not None or (isinstance(then, Finish) and then.disable is not None)
 
 
 class Recorder:
@@ -71,6 +76,7 @@ async def _record(connection: asyncpg.Connection, finished: Sequence[FinishedAtt
 
 
 async def _record_and_settle(tx: Tx, finished: Sequence[FinishedAttempt]) -> list[Recorded]:
+    await health.hold(tx, {each.result.integration_id for each in finished if each.changes_integration})
     recorded = await leases.record(tx, [each.result for each in finished])
     for each, what in zip(finished, recorded, strict=True):
         if each.permitted is not None and what.accepted:

@@ -156,11 +156,16 @@ async def detach(tx: Tx, project_id: UUID, resource_id: UUID, integration_id: UU
     return True
 
 
+async def lock_all(tx: Tx, project_id: UUID) -> None:
+    """Wait for new resources that are not committed yet. Before the integration is locked that is attached to all."""
+    await tx.execute(LOCK_ALL, project_id)
+
+
 async def attach_all(
     tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID, wanted: Attachment, *, for_people: bool
 ) -> Integration | None:
     """Attach to every server and monitor of the project, future ones included. Direct attachments stay as they are."""
-    await tx.execute(LOCK_ALL, project_id)
+    await lock_all(tx, project_id)
     row = await tx.fetchrow(MARK_ALL, project_id, integration_id, _options(wanted))
     if row is None:
         return None
@@ -182,7 +187,7 @@ async def attach_new_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> No
 
 async def create_system(tx: Tx, project_id: UUID, email: str) -> UUID:
     """The system integration: its owner's mail address, attached to everything, neither editable nor deletable."""
-    await tx.execute(LOCK_ALL, project_id)
+    await lock_all(tx, project_id)
     new = await integrations.insert_system(tx, project_id, email)
     await tx.execute(ATTACH_EXISTING, project_id, new, *_columns(Attachment(), for_people=True))
     return new

@@ -157,6 +157,13 @@ async def changing(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID)
     return row and of_row(vault, row)
 
 
+async def deleting(tx: Tx, vault: Vault, project_id: UUID, integration_id: UUID) -> Integration | None:
+    """As `changing`, with the schedules that name it."""
+    await on_call.lock(tx, project_id)
+    await on_call.hold_with_naming(tx, project_id, integration_id)
+    return await one(tx, vault, project_id, integration_id)
+
+
 async def create(
     tx: Tx,
     vault: Vault,
@@ -201,9 +208,10 @@ async def set_flood(tx: Tx, vault: Vault, stored: Integration, flood: Flood | No
 
 
 async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
-    """Delete an integration that `changing` has locked: its outstanding deliveries end as suppressed, and schedules go
+    """Delete an integration that `deleting` has locked: its outstanding deliveries end as suppressed, and schedules go
     on without it.
     """
+    await silences.hold_naming(tx, "integrations", project_id, integration_id)
     await on_call.forget_integration(tx, project_id, integration_id)
     await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
     await silences.forget_integration(tx, project_id, integration_id)

@@ -110,10 +110,10 @@ async def rearm(tx: Tx, limit: int) -> int:
     """Take back acknowledgements that have run out, and remind those who were told. Returns how many there were."""
     rows = await tx.fetch(RUN_OUT, limit)
     for row in rows:
-        incident_id = key(row["id"])
-        await take_back(tx, key(row["project_id"]), incident_id, RAN_OUT)
-        note = f"{row['acknowledged_by']} had it until now"
-        await deliveries.remind(tx, [(incident_id, key(to)) for to in row["told"]], {incident_id: note})
+        await take_back(tx, key(row["project_id"]), key(row["id"]), RAN_OUT)
+    told = [(key(row["id"]), key(to)) for row in rows for to in row["told"]]
+    notes = {key(row["id"]): f"{row['acknowledged_by']} had it until now" for row in rows}
+    await deliveries.remind(tx, told, notes)
     return len(rows)
 
 

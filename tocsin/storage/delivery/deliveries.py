@@ -121,7 +121,9 @@ FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 SUPPRESS = """
 WITH ended AS (
-    DELETE FROM outstanding WHERE {which} AND (status = 'pending' OR $3) RETURNING *
+    DELETE FROM outstanding o
+    USING (SELECT id FROM outstanding WHERE {which} AND (status = 'pending' OR $3) ORDER BY id FOR UPDATE) waiting
+    WHERE o.id = waiting.id RETURNING o.*
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
                       redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
@@ -184,8 +186,10 @@ GROUP BY incident_id, integration_id HAVING NOT bool_or(status = 'delivered')
 """
 
 POSTPONE = f"""
-UPDATE outstanding SET due_at = greatest(due_at, $2)
-WHERE incident_id = $1 AND event IN {LASTING} AND status = 'pending'
+UPDATE outstanding o SET due_at = greatest(due_at, $2)
+FROM (SELECT id FROM outstanding WHERE incident_id = $1 AND event IN {LASTING} AND status = 'pending'
+      ORDER BY id FOR UPDATE) waiting
+WHERE o.id = waiting.id
 """
 
 # Of each incident, what is attached through which these were told.

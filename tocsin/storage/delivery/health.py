@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from tocsin.domain import ids
@@ -13,6 +13,9 @@ from tocsin.storage.postgres.database import Tx, key
 GIVE_UP_AFTER = "5 days"
 GIVE_UP_FAILURES = 10
 PROBE_EVERY = "1 day"
+
+# Locked in the order of keys, as everywhere.
+HOLD = "SELECT FROM integrations WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
 # A success that was under way when its integration was disabled does not enable it: it used an older version.
 WORKING = """
@@ -69,12 +72,23 @@ WHERE i.project_id = $1 AND i.for_people AND i.disabled_at IS NULL AND i.id <> $
 
 async def record_results(tx: Tx, succeeded: Mapping[UUID, int], failed: Mapping[UUID, int]) -> None:
     """Record results of attempts: a success ends all failures of its version of the integration, failures add up."""
+    if failed and succeeded:
+        await hold(tx, {*failed, *succeeded})
     if failed:
-        in_order = sorted(failed)
-        await tx.execute(FAILING, in_order, [failed[each] for each in in_order])
+        await tx.execute(FAILING, *_columns(failed))
     if succeeded:
-        in_order = sorted(succeeded)
-        await tx.execute(WORKING, in_order, [succeeded[each] for each in in_order])
+        await tx.execute(WORKING, *_columns(succeeded))
+
+
+async def hold(tx: Tx, integrations: Collection[UUID]) -> None:
+    """Before any delivery is locked: lock integrations that are to be changed."""
+    if integrations:
+        await tx.execute(HOLD, list(integrations))
+
+
+def _columns(numbers: Mapping[UUID, int]) -> tuple[list[UUID], list[int]]:
+    in_order = sorted(numbers)
+    return in_order, [numbers[each] for each in in_order]
 
 
 async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool = False) -> tuple[UUID, str] | None:

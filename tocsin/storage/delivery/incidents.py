@@ -37,30 +37,21 @@ CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 END = f"""
 WITH ended AS (
     DELETE FROM ongoing o
-    USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
-        AS g(project_id, resource_id, type, incident_id, by)
-    WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.project_id = g.project_id
-      AND coalesce(g.incident_id, o.incident_id) = o.incident_id
-    RETURNING o.incident_id, o.recipients, o.summarised, g.by
+    USING (
+        SELECT l.resource_id, l.type, g.by
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+            AS g(project_id, resource_id, type, incident_id, by)
+        JOIN ongoing l ON l.resource_id = g.resource_id AND l.type = g.type AND l.project_id = g.project_id
+            AND coalesce(g.incident_id, l.incident_id) = l.incident_id
+        ORDER BY l.resource_id, l.type FOR UPDATE OF l
+    ) locked
+    WHERE o.resource_id = locked.resource_id AND o.type = locked.type
+    RETURNING o.incident_id, o.recipients, o.summarised, locked.by
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
 FROM ended WHERE i.id = ended.incident_id
 RETURNING {INCIDENT}, ended.recipients, ended.summarised,
           EXISTS (SELECT FROM dependencies WHERE parent_id = i.resource_id) AS parent
-"""
-
-# Deliveries of parents and of all behind them, in the one order in which deliveries are locked.
-LOCK_FAMILY = """
-WITH RECURSIVE down AS (
-    SELECT child_id FROM dependencies WHERE parent_id = ANY($2::uuid[])
-    UNION
-    SELECT d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
-)
-SELECT id FROM outstanding
-WHERE incident_id = ANY(
-    $1::uuid[] || ARRAY(SELECT o.incident_id FROM ongoing o JOIN down ON down.child_id = o.resource_id)
-)
-ORDER BY id FOR UPDATE
 """
 
 ONE = f"SELECT {INCIDENT} FROM incidents i WHERE id = $1 AND project_id = $2"
@@ -117,22 +108,25 @@ def of_row(row: Record) -> Incident:
     return Incident(**values)
 
 
-async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incident]]:
+async def resolve(tx: Tx, closings: Sequence[ResolveRequest], *, followed: bool = False) -> list[list[Incident]]:
     """Resolve what is ongoing, and queue notifications to all who were notified of its opening.
 
     One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
     first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
-    `deliveries.settle_undelivered_openings`.
+    `deliveries.settle_undelivered_openings`. `followed`: what is told of those behind them is the caller's matter.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
     by: dict[IncidentKey, ResolveRequest] = {}
     for each in closings:
         for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
             by.setdefault((each.resource_id, type_), each)
-    ordered = sorted(by.items(), key=lambda item: item[0])  # to avoid deadlocks
+    ordered = sorted(by.items(), key=lambda item: item[0])
+    if len(ordered) > AT_ONCE:
+        resources = {resource for resource, _ in by}
+        await behind.lock_deliveries(tx, (await behind.hold(tx, resources)).incidents, behind=resources)
     found: dict[UUID, list[Incident]] = {}
     for start in range(0, len(ordered), AT_ONCE):
-        for incident in await _end(tx, ordered[start : start + AT_ONCE]):
+        for incident in await _end(tx, ordered[start : start + AT_ONCE], followed=followed):
             found.setdefault(incident.resource_id, []).append(incident)
     return [
         [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
@@ -140,7 +134,9 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest]) -> list[list[Incid
     ]
 
 
-async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -> list[Incident]:
+async def _end(
+    tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]], *, followed: bool
+) -> list[Incident]:
     """Resolve these. Returns those that were ongoing."""
     keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
@@ -149,11 +145,10 @@ async def _end(tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]]) -
     )  # fmt: skip
     if not ended:
         return []
-    if any(row["parent"] for row in ended):
-        await tx.execute(LOCK_FAMILY, [row["id"] for row in ended], [row["resource_id"] for row in ended])
-    await behind.well_again(
-        tx, {key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY}
-    )
+    well_again = {key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY}
+    if well_again and not followed:
+        await behind.lock_deliveries(tx, [key(row["id"]) for row in ended], behind=well_again)
+        await behind.well_since_now(tx, well_again)
     closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})

@@ -200,16 +200,15 @@ SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
 
 # Deliveries are locked in the order of their keys, as everywhere: so no two transactions wait for each other.
 # A reminder keeps its time, and the end of what was in a summary its summary; what waits for one is decided anew.
+ANEW = f"""q.event <> 'resolved'
+           AND NOT (q.event = 'reminder' AND q.due_at > now()
+                    AND (q.held LIKE 'its turn is at %' OR q.held = '{TO_BE_DECIDED}'))"""
 DECIDE_ANEW = f"""
 UPDATE outstanding o SET due_at = now(), summary = false
 FROM (
-    SELECT q.id FROM outstanding q
-    WHERE q.held IS NOT NULL AND {{which}} AND q.event <> 'resolved'
-      AND NOT (q.event = 'reminder' AND q.due_at > now()
-               AND (q.held LIKE 'its turn is at %' OR q.held = '{TO_BE_DECIDED}'))
-    ORDER BY q.id FOR UPDATE
+    SELECT q.id, {ANEW} AS anew FROM outstanding q WHERE q.held IS NOT NULL AND {{which}} ORDER BY q.id FOR UPDATE
 ) waiting
-WHERE o.id = waiting.id
+WHERE o.id = waiting.id AND waiting.anew
 """
 RECONSIDER = DECIDE_ANEW.format(which="q.project_id = $1")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from tocsin.domain import servers as domain
 from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.resources.server import RESOURCE as SERVER
-from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.delivery import behind, incidents, openings
 from tocsin.storage.monitoring import families
 from tocsin.storage.postgres.database import Tx, key
 
@@ -100,5 +100,6 @@ async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> Non
     if new:
         down = [opening.resource_id for opening in new]
         await families.ask_parents(tx, down)
+        await behind.hold(tx, down)
         await openings.open(tx, new, public_url=public_url)
         await families.explain(tx, down)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.storage.delivery import behind, queue
+from tocsin.domain.incidents import Severity
+from tocsin.storage.delivery import behind
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx
@@ -77,16 +78,30 @@ class Counted:
         return self.problem not in REACHABILITY and self.before in REACHABILITY
 
 
-async def follow(tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, ParentState]) -> None:
-    """What follows for others from these results; `parents` is how those of the failed ones were before."""
+async def follow(
+    tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, ParentState]
+) -> dict[UUID, dict[str, Severity]]:
+    """What follows for others from these results; `parents` is how those of the failed ones were before.
+
+    Returns the types and severities of what is ongoing at them, which is locked until the transaction ends.
+    """
+    lasting = await behind.hold(tx, [each.monitor_id for each in counted])
+    well_again = [
+        each.monitor_id for each in counted
+        if each.came_back
+        or (each.problem not in REACHABILITY and not REACHABILITY.isdisjoint(lasting.types[each.monitor_id]))
+    ]  # fmt: skip
+    went_down = [each.monitor_id for each in counted if each.went_down]
     unexplained = [each for each in counted if each.monitor_id in parents and not parents[each.monitor_id].explained_by]
+    await behind.lock_deliveries(
+        tx, lasting.incidents,
+        anew=[each.monitor_id for each in unexplained if not parents[each.monitor_id].rechecked],
+        behind=[*went_down, *well_again, *(each.monitor_id for each in counted if each.asked)],
+    )  # fmt: skip
     await ask_parents(tx, [each.monitor_id for each in unexplained if each.to_confirm])
-    await queue.reconsider_resources(
-        tx, [each.monitor_id for each in unexplained if not parents[each.monitor_id].rechecked]
-    )
-    await explain(tx, [each.monitor_id for each in counted if each.went_down])
-    await behind.reconsider(tx, [each.monitor_id for each in counted if each.asked and not each.went_down])
-    await behind.well_again(tx, [each.monitor_id for each in counted if each.came_back])
+    await _explain(tx, went_down)
+    await behind.well_since_now(tx, well_again)
+    return lasting.types
 
 
 async def ask_parents(tx: Tx, children: Collection[UUID]) -> None:
@@ -100,7 +115,12 @@ async def explain(tx: Tx, down: Collection[UUID]) -> None:
 
     Those since the last sign of life of what is down: before it, they had another reason.
     """
-    children = await behind.reconsider(tx, down)
+    await behind.reconsider(tx, down)
+    await _explain(tx, down)
+
+
+async def _explain(tx: Tx, down: Collection[UUID]) -> None:
+    children = await behind.behind(tx, down)
     if children:
         states = await dependencies.states(tx, children)
         explained = [child for child, state in states.items() if state.explained_by]

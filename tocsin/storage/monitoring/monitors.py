@@ -11,14 +11,14 @@ from uuid import UUID
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import REACHABILITY, Written
-from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
+from tocsin.domain.incidents import OpenRequest, ResolveRequest, Severity, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import families
+from tocsin.storage.monitoring import deletion, families
 from tocsin.storage.monitoring.families import Counted
-from tocsin.storage.notifying import dependencies, depends_on, silences
+from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
 
@@ -294,9 +294,7 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     if await tx.fetchrow(CHANGING, project_id, monitor_id) is None:
         return False
     await tx.execute(LOCK_STATE, monitor_id)
-    await incidents.forget_resource(tx, project_id, monitor_id)
-    await depends_on.forget(tx, project_id, NETWORK_MONITOR, monitor_id)
-    await silences.forget_resource(tx, project_id, monitor_id)
+    await deletion.forget(tx, project_id, NETWORK_MONITOR, monitor_id)
     await tx.execute(DELETE, monitor_id)
     return True
 
@@ -333,13 +331,15 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
         [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
     )
     if rows:
-        await families.follow(tx, [_counted(row, results) for row in rows], parents)
-        await _judge(tx, rows, results, public_url)
+        ongoing = await families.follow(tx, [_counted(row, results) for row in rows], parents)
+        await _judge(tx, rows, results, ongoing, public_url)
     return [None] * len(checked)
 
 
-async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCheck], public_url: str) -> None:
-    ongoing = await incidents.ongoing_types(tx, [key(row["monitor_id"]) for row in rows])
+async def _judge(
+    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck],
+    ongoing: Mapping[UUID, Mapping[str, Severity]], public_url: str,
+) -> None:  # fmt: skip
     requests, closings = [], []
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
@@ -355,7 +355,7 @@ async def _judge(tx: Tx, rows: Sequence[Record], results: dict[UUID, CompletedCh
                     ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
                 ]
     if closings:
-        await incidents.resolve(tx, closings)
+        await incidents.resolve(tx, closings, followed=True)
     if requests:
         await openings.open(tx, requests, public_url=public_url)
 

@@ -20,8 +20,9 @@ from tocsin.domain.reports import Read
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.notifying import depends_on, silences
+from tocsin.storage.delivery import behind, incidents, openings
+from tocsin.storage.monitoring import deletion
+from tocsin.storage.notifying import depends_on
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -336,6 +337,9 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
         turn = turns[state.id, verdict.type]
         turns[state.id, verdict.type] += 1
         batches.setdefault((turn, verdict.kind), []).append((state, verdict))
+    if len(batches) > 1:
+        concerned = {server_id for server_id, _ in turns}
+        await behind.lock_deliveries(tx, (await behind.hold(tx, concerned)).incidents, behind=concerned)
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
@@ -385,9 +389,7 @@ async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
     await depends_on.lock(tx, project_id)
     if await tx.fetchrow(LOCK_ONE, project_id, server_id) is None:
         return False
-    await incidents.forget_resource(tx, project_id, server_id)
-    await depends_on.forget(tx, project_id, SERVER, server_id)
-    await silences.forget_resource(tx, project_id, server_id)
+    await deletion.forget(tx, project_id, SERVER, server_id)
     await tx.execute(DELETE, server_id)
     return True
 

@@ -109,11 +109,10 @@ async def replace(tx: Tx, project_id: UUID, kind: Resource, child_id: UUID, writ
         parents = domain.parents(domain.read(written))
         await _check_existing(tx, project_id, written)
         await _check_shape(tx, child_id, parents)
+        await queue.reconsider_resources(tx, [child_id, *await behind.behind(tx, [child_id])])
         await tx.execute(WRITE.format(table=kind.table), child_id, written)
         await tx.execute(CUT, child_id, list(parents))
         await tx.execute(TIE, child_id, list(parents), project_id)
-        await behind.reconsider(tx, [child_id])
-        await queue.reconsider_resources(tx, [child_id])
     return Replaced(row["name"], row["depends_on"], written)
 
 
@@ -123,16 +122,20 @@ async def of(tx: Tx, project_id: UUID, kind: Resource, child_id: UUID) -> Writte
     return found
 
 
-async def forget(tx: Tx, project_id: UUID, kind: Resource, resource_id: UUID) -> None:
-    """Before a resource is deleted, with the lock held: take it out of all lists."""
+async def unname(tx: Tx, kind: Resource, resource_id: UUID) -> None:
+    """Before a resource is deleted, with the lock held: take it out of all lists. `forget` follows."""
     gone = kind.public(resource_id)
-    await behind.reconsider(tx, [resource_id])
     children = [row["child_id"] for row in await tx.fetch(CHILDREN, resource_id)]
     for each in resources.kinds().values() if children else ():
         rows = await tx.fetch(LISTS.format(table=each.table), children)
         if rows:
             lists = {str(row["id"]): domain.without(row["depends_on"], gone) for row in rows}
             await tx.execute(REWRITE.format(table=each.table), lists)
+
+
+async def forget(tx: Tx, resource_id: UUID) -> None:
+    """Nothing depends on it any more, nor it on anything."""
+    await behind.reconsider(tx, [resource_id])
     await tx.execute(FORGET, resource_id)
 
 

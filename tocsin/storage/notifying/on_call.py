@@ -50,6 +50,14 @@ SELECT id, settings FROM integrations
 WHERE project_id = $1 AND type = '{TYPE}' AND settings->'integrations' ? $2
 ORDER BY id FOR UPDATE
 """
+# In the order of keys, as in every other transaction that locks several.
+LOCK_WITH_NAMING = f"""
+SELECT id FROM integrations
+WHERE project_id = $1 AND (id = $2 OR type = '{TYPE}' AND settings->'integrations' ? $3)
+ORDER BY id FOR UPDATE
+"""
+# Whoever names members, and whoever deletes one, waits for the other before any of them is locked.
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('on-call ' || $1::uuid, 0))"
 RENAME = "UPDATE integrations SET settings = $2, version = version + 1, updated_at = now() WHERE id = $1"
 
 NAME = r"""coalesce(i.name, i.settings->>'email', i.settings->>'phone_number', regexp_replace(
@@ -171,6 +179,16 @@ async def keep_duty(tx: Tx, project_id: UUID, on_call_id: UUID, settings: Mappin
     staying = (each for each in on_call.order(replace(old, overrides=()), now) if each in new.integrations)
     await tx.execute(ANCHOR, on_call_id, project_id, on_call.anchored(new, next(staying, None), now))
     await queue.reconsider(tx, project_id)
+
+
+async def lock(tx: Tx, project_id: UUID) -> None:
+    """Call this before an integration is locked that is to be deleted, or to name others as its members."""
+    await tx.execute(LOCK, project_id)
+
+
+async def hold_with_naming(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
+    """After `lock`: lock an integration that is to be deleted, and the schedules that name it."""
+    await tx.execute(LOCK_WITH_NAMING, project_id, integration_id, ids.public(ids.INTEGRATION, integration_id))
 
 
 async def forget_integration(tx: Tx, project_id: UUID, integration_id: UUID) -> None:

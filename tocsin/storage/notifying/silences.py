@@ -172,6 +172,10 @@ RETURNING id, cardinality({owner}) = 0 AS empty, over_at IS NULL OR over_at > no
 """
 
 
+NAMING: dict[Owner, str] = {
+    owner: f"SELECT id FROM silences WHERE {owner} @> ARRAY[$2::uuid] AND project_id = $1 ORDER BY id FOR UPDATE"
+    for owner in ("resources", "integrations")
+}
 WITHOUT: dict[Owner, str] = {"resources": _without("resources"), "integrations": _without("integrations")}
 
 
@@ -235,6 +239,11 @@ async def delete(tx: Tx, project_id: UUID, silence_id: UUID) -> bool:
         return False
     await queue.reconsider(tx, project_id)
     return True
+
+
+async def hold_naming(tx: Tx, owner: Owner, project_id: UUID, one_key: UUID) -> None:
+    """Before what silences name is deleted, and before any delivery is locked: lock them."""
+    await tx.execute(NAMING[owner], project_id, one_key)
 
 
 async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
