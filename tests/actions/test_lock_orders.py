@@ -42,8 +42,7 @@ from tocsin.storage.postgres.database import Tx
 
 __all__ = ["world"]
 
-import os
-SECONDS = float(os.environ.get('SECS', 2.0))
+SECONDS = 2.0
 HANDS = 8
 TYPES = ("timeout", "cpu")
 DAY = timedelta(days=1)
@@ -61,7 +60,6 @@ class Crowd:
     people: list[UUID]
     duty: UUID
     chance: random.Random
-    done: dict[str, int] = field(default_factory=dict)
     sessions: dict[int, str] = field(default_factory=dict)
     """The verb of each session, by its process."""
     deadlocks: list[str] = field(default_factory=list)
@@ -97,14 +95,13 @@ class Crowd:
             except asyncpg.DeadlockDetectedError as error:
                 who = re.sub(r"Process (\d+)", lambda m: self.sessions.get(int(m[1]), "check"), str(error.detail))
                 self.deadlocks.append(f"{verb.__name__}: {who}\n{error.context}")
-            self.done[verb.__name__] = self.done.get(verb.__name__, 0) + 1
 
     # ------------------------------------------------------------------------------------------------- incidents
 
     async def open(self, tx: Tx) -> None:
         severity = self.chance.choice(SEVERITIES)
         wanted = [
-            OpenRequest(self.world.project_id, MONITOR.type, self.family.keys[name], type_, "It broke", severity=severity)
+            OpenRequest(self.world.project_id, MONITOR.type, self.family.keys[name], type_, "It", severity=severity)
             for name in self._some(NAMES) for type_ in self._some(TYPES)
         ]  # fmt: skip
         async with self.world.pool.acquire() as alone:
@@ -303,7 +300,7 @@ async def _gathered(world: World) -> Crowd:
     hooks = [await world.attach(URL) for _ in range(3)]
     people = [await mail(world, f"{name}@example.com") for name in ("ann", "bob")]
     duty = await on_call(world, *people)
-    chance = random.Random(int(os.environ.get('SEED', 14)))
+    chance = random.Random(14)
     crowd = Crowd(world, family, hooks, people, duty, chance)
     for each, given in zip([*hooks, *people, duty], ({}, {"repeat": 60}, {"after": 60}, {}, {}, {}), strict=True):
         async with world.pool.acquire() as tx, tx.transaction():
@@ -327,9 +324,7 @@ async def test_changes_at_once_neither_wait_in_a_circle_nor_leave_anything_waiti
     await asyncio.gather(*(crowd.act(until) for _ in range(HANDS)))
     stop.set()
     await replayed
-    print(crowd.done)
     assert not crowd.deadlocks, "\n".join(crowd.deadlocks)
-    assert len(crowd.done) == len({*crowd.verbs}), "everything was tried"
     await crowd.settle()
     assert await crowd.world.pool.fetch("SELECT event, status, held FROM outstanding") == []
     assert await crowd.world.pool.fetch(TOLD_TWICE) == []

@@ -193,3 +193,20 @@ async def test_an_acknowledgement_by_the_api_updates_the_message_too(
 
     await until(updated, what="the message to say that somebody has it")
     assert len(slack.in_(workspace)) == 2
+
+
+async def test_an_acknowledgement_that_is_taken_back_is_taken_out_of_the_message(
+    client: httpx.AsyncClient, slack: SlackServer, workspace: Workspace
+) -> None:
+    await connected(client, slack, workspace)
+    begun = await incident(client)
+    posted = await message(slack, workspace, begun["incident_type"])
+    for call, buttons in (("acknowledge", ["Resolve"]), ("unacknowledge", ["Acknowledge", "Resolve"])):
+        assert (await client.post(f"/api/v1/incidents/{begun['uuid']}/{call}")).status_code == 200
+
+        async def updated(wanted: list[str] = buttons) -> bool:
+            return list(posted.buttons) == wanted
+
+        await until(updated, what=f"the message to follow: {call}")
+    assert " has it" not in posted.words
+    assert len(slack.in_(workspace)) == 2

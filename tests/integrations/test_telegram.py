@@ -23,6 +23,7 @@ from tests.telegram_scene import (
     trial,
 )
 from tests.telegram_server import BEN, TelegramServer
+from tests.waiting import until
 
 __all__ = ["_telegram", "_telegram_service", "bot", "chat", "service", "telegram"]
 
@@ -81,6 +82,22 @@ async def test_a_button_acknowledges_the_incident_and_the_message_says_who_has_i
     assert await press(telegram, posted, "Resolve", person=BEN) == "Resolved."
     assert await message(telegram, chat, "Resolved") is posted
     assert (await press(telegram, posted, "", **data)).startswith("Resolved already: by Ben in Telegram")
+
+
+async def test_an_acknowledgement_that_is_taken_back_is_taken_out_of_the_message(
+    client: httpx.AsyncClient, telegram: TelegramServer, bot: Bot, chat: Chat
+) -> None:
+    await connected(client, telegram, bot, chat)
+    begun = await incident(client)
+    posted = await message(telegram, chat, begun["incident_type"])
+    assert (await client.post(f"/api/v1/incidents/{begun['uuid']}/acknowledge")).status_code == 200
+    assert await message(telegram, chat, " has it") is posted
+    assert (await client.post(f"/api/v1/incidents/{begun['uuid']}/unacknowledge")).status_code == 200
+
+    async def updated() -> bool:
+        return list(posted.buttons) == ["Acknowledge", "Resolve"] and " has it" not in posted.text
+
+    await until(updated, what="the message to say that nobody has it")
 
 
 async def test_who_takes_an_incident_while_it_is_being_posted_is_in_the_message_soon(

@@ -14,7 +14,7 @@ from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveReques
 from tocsin.integrations import base
 from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
-from tocsin.storage.channels import integrations
+from tocsin.storage.channels import integrations, posted
 from tocsin.storage.delivery import acknowledgements, queue
 from tocsin.storage.delivery import incidents as stored
 from tocsin.storage.delivery.queue import QueueEntry
@@ -96,6 +96,7 @@ async def unacknowledge(tx: Tx, actor: Actor, key: UUID) -> tuple[Incident, Chan
     """Nobody has it any more: what was called off is due again. Raises `Refused` (404; 422 if it is resolved)."""
     incident = await acknowledgements.take_back(tx, actor.project_id, key, await _name(tx, actor))
     if incident is not None:
+        await posted.correct_everywhere(tx, incident)
         return incident, _change(incident)
     incident = await _existing(tx, actor, key)
     if incident.closed_at is not None:

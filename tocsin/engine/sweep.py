@@ -11,6 +11,7 @@ import structlog
 
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
+from tocsin.storage.channels import posted
 from tocsin.storage.delivery import acknowledgements, counters, drills, health, incidents, leases
 from tocsin.storage.notifying import on_call_gaps, silences, summaries
 from tocsin.storage.postgres import retention
@@ -37,7 +38,7 @@ async def run(
         await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
-        await _while_any(pool, lambda tx: acknowledgements.rearm(tx, BATCH))
+        await _while_any(pool, rearm)
         async with pool.acquire() as tx:
             due = await summaries.due(tx, BATCH)
         for integration in due:
@@ -78,6 +79,14 @@ async def run(
                 await stop.wait()
         except TimeoutError:
             pass
+
+
+async def rearm(tx: Tx) -> int:
+    """Take back acknowledgements that have run out, in messages about their incidents too."""
+    taken_back = await acknowledgements.rearm(tx, BATCH)
+    for each in taken_back:
+        await posted.correct_everywhere(tx, each)
+    return len(taken_back)
 
 
 async def recover(tx: Tx) -> int:

@@ -7,6 +7,9 @@ from datetime import timedelta
 from tests.turns import URL, acknowledge, delivered, mail, on_call, only, silence, told
 from tests.world import World, world
 from tocsin.domain.attachments import Attachment
+from tocsin.engine import sweep
+from tocsin.storage.channels import posted
+from tocsin.storage.channels.posted import Message
 from tocsin.storage.delivery import incidents
 
 __all__ = ["world"]
@@ -81,3 +84,27 @@ async def test_the_end_of_a_snooze_reminds_also_where_reminders_are_far_apart(wo
     reminders = [each for each in await world.log(again) if each.event == "reminder"]
     assert [each.reason is None for each in reminders].count(True) == 1
     assert len(reminders) == 2
+
+
+async def test_an_acknowledgement_that_runs_out_is_taken_out_of_messages_about_the_incident(world: World) -> None:
+    chat = await world.attach(URL)
+    [opened] = await world.open("cpu")
+    await delivered(world, chat)
+    await acknowledge(world, opened.incident.id)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await posted.note(tx, chat, opened.incident.id, Message("C1", "1.2"))
+        await tx.execute("UPDATE ongoing SET rearm_at = now()")
+        assert await sweep.rearm(tx) == 1
+    assert ("acknowledged", "pending", None) in await told(world, chat)
+
+
+async def test_quiet_hours_that_outlast_a_hand_over_hold_only_whoever_asked_for_them(world: World) -> None:
+    ann, bob = await mail(world, "ann@example.com"), await mail(world, "bob@example.com")
+    duty = await on_call(world, ann, bob)
+    await silence(world, timedelta(hours=-1), timedelta(days=3), integrations=(ann,))
+    await world.open("cpu")
+    await world.decide()
+    assert str((await only(world, duty)).reason).startswith('silence "Sunday" until ')
+    await world.decide(later=86_400)
+    assert [(each.event, each.on_behalf_of) for each in await world.log(bob)] == [("opened", duty)]
+    assert await world.log(ann) == []

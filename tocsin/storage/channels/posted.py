@@ -11,9 +11,10 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from tocsin.domain.deliveries import ONGOING_EVENTS
+from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
 from tocsin.storage.delivery.queue import Content, Job, QueueEntry
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.database import Tx, key
 
 STANDING = "SELECT closed_at, resolved_by, acknowledged_by FROM incidents WHERE id = $1"
 
@@ -36,6 +37,12 @@ RETURNING closed
 
 FORGET = """
 DELETE FROM posted_messages WHERE integration_id = $1 AND incident_id = $2 AND place = $3 AND name = $4
+"""
+
+SHOWN_BY = """
+SELECT i.id FROM integrations i
+CROSS JOIN LATERAL (SELECT FROM posted_messages WHERE integration_id = i.id AND incident_id = $2 LIMIT 1) m
+WHERE i.project_id = $1 ORDER BY i.id
 """
 
 HOLD = """
@@ -103,6 +110,12 @@ async def correct(
         await queue.put(tx, [QueueEntry(to, event, content)])
 
 
+async def correct_everywhere(tx: Tx, incident: Incident) -> None:
+    """Update all messages about an ongoing incident, because somebody who had it has it no longer."""
+    for row in await tx.fetch(SHOWN_BY, incident.project_id, incident.id):
+        await correct(tx, key(row["id"]), incident.id, "acknowledged", queue.content(incident))
+
+
 def receipt(written: Sequence[Message], lost: Sequence[Message], shown: IncidentState) -> dict[str, Any]:
     """What `record` needs to know: which messages were written, and who has the incident by what they say."""
     return {
@@ -115,7 +128,7 @@ def receipt(written: Sequence[Message], lost: Sequence[Message], shown: Incident
 async def record(tx: Tx, job: Job, receipt: Mapping[str, Any]) -> None:
     """Store what was posted and what it shows, in the transaction that records the delivery.
 
-    If somebody took the incident while its opening was being posted, the message is updated at once.
+    If somebody took the incident, or gave it back, while that was being posted, the message is updated at once.
     """
     incident = job.content.incident_id
     if incident is None:
@@ -124,7 +137,7 @@ async def record(tx: Tx, job: Job, receipt: Mapping[str, Any]) -> None:
         await note(tx, job.integration_id, incident, Message(place, name, job.event == "resolved"))
     for place, name in receipt["lost"]:
         await forget(tx, job.integration_id, incident, Message(place, name))
-    if job.event in ONGOING_EVENTS:
+    if job.event == "acknowledged" or job.event in ONGOING_EVENTS:
         now = await incident_state(tx, incident)
         if now.closed_at is None and now.acknowledged_by != receipt["has_it"]:
             content = replace(job.content, acknowledged_by=now.acknowledged_by)

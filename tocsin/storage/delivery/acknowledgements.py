@@ -106,15 +106,14 @@ async def take_back(tx: Tx, project_id: UUID, incident_id: UUID, by: str) -> Inc
     return incidents.of_row(row)
 
 
-async def rearm(tx: Tx, limit: int) -> int:
-    """Take back acknowledgements that have run out, and remind those who were told. Returns how many there were."""
+async def rearm(tx: Tx, limit: int) -> list[Incident]:
+    """Take back acknowledgements that have run out, and remind those who were told. Returns of which incidents."""
     rows = await tx.fetch(RUN_OUT, limit)
-    for row in rows:
-        await take_back(tx, key(row["project_id"]), key(row["id"]), RAN_OUT)
+    taken_back = [await take_back(tx, key(row["project_id"]), key(row["id"]), RAN_OUT) for row in rows]
     told = [(key(row["id"]), key(to)) for row in rows for to in row["told"]]
     notes = {key(row["id"]): f"{row['acknowledged_by']} had it until now" for row in rows}
     await deliveries.remind(tx, told, notes)
-    return len(rows)
+    return [each for each in taken_back if each is not None]
 
 
 async def of_incident(tx: Tx, project_id: UUID, incident_id: UUID) -> list[Entry]:

@@ -19,15 +19,18 @@ SELECT resource_id, type, severity, incident_id FROM ongoing WHERE resource_id =
 ORDER BY resource_id, type FOR UPDATE
 """
 
-# In one statement: deliveries of several incidents are locked in one order, or not at all.
-LOCK_AND_DECIDE_ANEW = f"""
-WITH RECURSIVE down AS (
+CONCERNED = """WITH RECURSIVE down AS (
     SELECT child_id FROM dependencies WHERE parent_id = ANY($3::uuid[])
     UNION
     SELECT d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
 ), concerned AS MATERIALIZED (
     SELECT incident_id FROM ongoing WHERE resource_id = ANY($2::uuid[] || ARRAY(SELECT child_id FROM down))
-)
+)"""
+"""SQL: what is ongoing at the resources $2, and behind the resources $3."""
+
+# In one statement: deliveries of several incidents are locked in one order, or not at all.
+LOCK_AND_DECIDE_ANEW = f"""
+{CONCERNED}
 UPDATE outstanding o SET due_at = now(), summary = false
 FROM (
     SELECT q.id, q.held IS NOT NULL AND {queue.ANEW} AND q.incident_id IN (SELECT incident_id FROM concerned) AS anew
@@ -56,6 +59,16 @@ class Lasting(NamedTuple):
     incidents: list[UUID]
 
 
+class Others(NamedTuple):
+    """Resources about which it is decided anew who is told: `these`, and all `behind` those."""
+
+    these: frozenset[UUID] = frozenset()
+    behind: frozenset[UUID] = frozenset()
+
+
+NO_OTHERS = Others()
+
+
 async def hold(tx: Tx, resources: Collection[UUID]) -> Lasting:
     """Call this before several changes in one transaction to what is ongoing at these resources.
 
@@ -69,15 +82,11 @@ async def hold(tx: Tx, resources: Collection[UUID]) -> Lasting:
     return Lasting(types, [key(row["incident_id"]) for row in rows])
 
 
-async def lock_deliveries(
-    tx: Tx, incidents: Collection[UUID], *, anew: Collection[UUID] = (), behind: Collection[UUID] = ()
-) -> None:
-    """Lock what is outstanding about these incidents, in the order of their keys.
-
-    In the same go, have decided anew what is held back about the resources `anew` and those `behind` others.
-    """
-    await tx.execute(LOCK_AND_DECIDE_ANEW, list(incidents), list(anew), list(behind))
-    if anew or behind:
+async def lock_deliveries(tx: Tx, incidents: Collection[UUID], others: Others) -> None:
+    """Lock what is outstanding about these incidents, and have decided anew what is held back about `others`."""
+    if incidents or others != NO_OTHERS:
+        await tx.execute(LOCK_AND_DECIDE_ANEW, list(incidents), list(others.these), list(others.behind))
+    if others != NO_OTHERS:
         await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
 
 
@@ -89,7 +98,7 @@ async def behind(tx: Tx, parent_ids: Collection[UUID]) -> list[UUID]:
 async def reconsider(tx: Tx, parent_ids: Collection[UUID]) -> None:
     """Decide again what is held back about those behind these."""
     if parent_ids:
-        await lock_deliveries(tx, (), behind=parent_ids)
+        await lock_deliveries(tx, (), Others(behind=frozenset(parent_ids)))
 
 
 async def well_since_now(tx: Tx, parent_ids: Collection[UUID]) -> None:

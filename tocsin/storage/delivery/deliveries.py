@@ -11,7 +11,8 @@ from uuid import UUID
 from tocsin.domain import notifying
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
-from tocsin.storage.delivery import queue
+from tocsin.storage.delivery import behind, queue
+from tocsin.storage.delivery.behind import NO_OTHERS, Others
 from tocsin.storage.delivery.queue import (
     LASTING,
     TO_BE_DECIDED,
@@ -146,6 +147,25 @@ WHERE o.id = waiting.id
 RETURNING o.id, o.incident_id, o.integration_id, o.status, o.for_people, o.event, o.held
 """
 
+# As that, and what is held back about others is decided anew: in one statement, so that all is locked in one order.
+EXPEDITE_AND_DECIDE_ANEW = f"""
+{behind.CONCERNED}, changed AS (
+    UPDATE outstanding o
+    SET blocks_another = o.blocks_another OR waiting.own, summary = o.summary AND waiting.own,
+        due_at = CASE WHEN NOT waiting.own THEN now() WHEN o.status <> 'pending' THEN o.due_at
+                      ELSE greatest(now(), coalesce(o.not_before, now())) END
+    FROM (
+        SELECT q.id, q.incident_id = ANY($1::uuid[]) AS own, q.held IS NOT NULL AND {queue.ANEW} AS anew
+        FROM outstanding q
+        WHERE q.incident_id = ANY($1 || ARRAY(SELECT incident_id FROM concerned)) AND q.event IN {LASTING}
+        ORDER BY q.id FOR UPDATE
+    ) waiting
+    WHERE o.id = waiting.id AND (waiting.own OR waiting.anew)
+    RETURNING o.*, waiting.own
+)
+SELECT id, incident_id, integration_id, status, for_people, event, held FROM changed WHERE own
+"""
+
 SUPPRESS_EACH = """
 WITH ended AS (
     DELETE FROM outstanding o USING unnest($1::uuid[], $2::text[]) AS g(id, reason)
@@ -225,15 +245,20 @@ class OpeningState:
 
 
 async def settle_undelivered_openings(
-    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID]
+    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID], others: Others = NO_OTHERS
 ) -> dict[Pair, OpeningState]:
     """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
     People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both. What waits for
-    its turn is suppressed; what has not been decided about yet is left to `storage.notifying.closed`.
+    its turn is suppressed; what has not been decided about yet is left to `storage.notifying.closed`. What is told of
+    `others` is decided anew.
     """
-    rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
+    if others == NO_OTHERS:
+        rows = await tx.fetch(EXPEDITE_OPENINGS, list(recipients))
+    else:
+        rows = await tx.fetch(EXPEDITE_AND_DECIDE_ANEW, list(recipients), list(others.these), list(others.behind))
+        await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
     held = [row for row in rows if row["held"]]
     if held:
         late_turns = [row["id"] for row in held if row["held"] != TO_BE_DECIDED or row["event"] != "opened"]

@@ -13,6 +13,7 @@ from uuid import UUID
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest, Severity
 from tocsin.storage.delivery import behind, deliveries, queue
+from tocsin.storage.delivery.behind import Others
 from tocsin.storage.delivery.queue import HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
 
@@ -108,12 +109,13 @@ def of_row(row: Record) -> Incident:
     return Incident(**values)
 
 
-async def resolve(tx: Tx, closings: Sequence[ResolveRequest], *, followed: bool = False) -> list[list[Incident]]:
+async def resolve(tx: Tx, closings: Sequence[ResolveRequest], others: Others | None = None) -> list[list[Incident]]:
     """Resolve what is ongoing, and queue notifications to all who were notified of its opening.
 
     One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
     first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
-    `deliveries.settle_undelivered_openings`. `followed`: what is told of those behind them is the caller's matter.
+    `deliveries.settle_undelivered_openings`. What is told of `others` is decided
+    anew in the same go; unless they are given, those are all behind what is well again.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
     by: dict[IncidentKey, ResolveRequest] = {}
@@ -123,10 +125,11 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], *, followed: bool 
     ordered = sorted(by.items(), key=lambda item: item[0])
     if len(ordered) > AT_ONCE:
         resources = {resource for resource, _ in by}
-        await behind.lock_deliveries(tx, (await behind.hold(tx, resources)).incidents, behind=resources)
+        lasting = await behind.hold(tx, resources)
+        await behind.lock_deliveries(tx, lasting.incidents, Others(behind=frozenset(resources)))
     found: dict[UUID, list[Incident]] = {}
     for start in range(0, len(ordered), AT_ONCE):
-        for incident in await _end(tx, ordered[start : start + AT_ONCE], followed=followed):
+        for incident in await _end(tx, ordered[start : start + AT_ONCE], others):
             found.setdefault(incident.resource_id, []).append(incident)
     return [
         [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
@@ -135,7 +138,7 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], *, followed: bool 
 
 
 async def _end(
-    tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]], *, followed: bool
+    tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]], others: Others | None
 ) -> list[Incident]:
     """Resolve these. Returns those that were ongoing."""
     keys, by = zip(*requests, strict=True)
@@ -145,16 +148,15 @@ async def _end(
     )  # fmt: skip
     if not ended:
         return []
-    well_again = {key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY}
-    if well_again and not followed:
-        await behind.lock_deliveries(tx, [key(row["id"]) for row in ended], behind=well_again)
-        await behind.well_since_now(tx, well_again)
+    well_again = frozenset(key(row["resource_id"]) for row in ended if row["parent"] and row["type"] in REACHABILITY)
+    others = Others(behind=well_again) if others is None else others
     closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
     waiting = await deliveries.settle_undelivered_openings(
-        tx, recipients, [to.id for to in known.values() if to.for_people]
+        tx, recipients, [to.id for to in known.values() if to.for_people], others
     )
+    await behind.well_since_now(tx, well_again)
     entries = []
     for incident in closed:
         for to in recipients[incident.id]:

@@ -176,14 +176,14 @@ FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 
 
 async def open_batches(
-    tx: Tx, batches: Sequence[Sequence[OpenRequest]], *, public_url: str
+    tx: Tx, batches: Sequence[Sequence[OpenRequest]], *, public_url: str, raising: bool = True
 ) -> list[list[Opened | ResourceNotFound | None]]:
     """Open incidents for several callers at once, and queue the notifications of them.
 
     Each batch is one caller's request: it opens all of its incidents, or none if one of its resources is missing
     (that one is answered with `ResourceNotFound`, its neighbours with None). One that is ongoing already (same
-    resource, same type) is answered as it is, and raised to the severity of the request if that is worse. Results are
-    in the order of the requests.
+    resource, same type) is answered as it is, and raised to the severity of the request if that is worse and unless
+    `raising` is off. Results are in the order of the requests.
     """
     left = [KeyedRequest(ids.new(), number, opening) for number, batch in enumerate(batches) for opening in batch]
     lasting: dict[IncidentKey, Opened] = {}
@@ -203,7 +203,8 @@ async def open_batches(
         wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
         if wanted:
             found = await incidents.ongoing(tx, wanted)
-            found |= await severities.raise_(tx, found, _worst(requested.opening for requested in conflicts))
+            if raising:
+                found |= await severities.raise_(tx, found, _worst(requested.opening for requested in conflicts))
             lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
         # What another transaction has resolved in between is opened after all.
         left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
@@ -215,9 +216,13 @@ async def open_batches(
     ]
 
 
-async def open(tx: Tx, openings: Sequence[OpenRequest], *, public_url: str) -> list[Opened | ResourceNotFound]:
+async def open(
+    tx: Tx, openings: Sequence[OpenRequest], *, public_url: str, raising: bool = True
+) -> list[Opened | ResourceNotFound]:
     """Open each incident separately: a missing resource affects no other."""
-    batches = await open_batches(tx, [[opening] for opening in openings], public_url=public_url)
+    batches = await open_batches(
+        tx, [[opening] for opening in openings], public_url=public_url, raising=raising
+    )
     return [answer for batch in batches for answer in batch if answer is not None]
 
 

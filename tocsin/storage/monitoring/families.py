@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import Severity
 from tocsin.storage.delivery import behind
+from tocsin.storage.delivery.behind import Others
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx
@@ -78,13 +80,19 @@ class Counted:
         return self.problem not in REACHABILITY and self.before in REACHABILITY
 
 
-async def follow(
-    tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, ParentState]
-) -> dict[UUID, dict[str, Severity]]:
-    """What follows for others from these results; `parents` is how those of the failed ones were before.
+class Followed(NamedTuple):
+    """What follows from results: who is told of these `others` is to be decided anew, those `well_again` are.
 
-    Returns the types and severities of what is ongoing at them, which is locked until the transaction ends.
+    `ongoing` are types and severities of what is ongoing at the monitors; it is locked until the transaction ends.
     """
+
+    ongoing: Mapping[UUID, Mapping[str, Severity]]
+    others: Others
+    well_again: Collection[UUID]
+
+
+async def follow(tx: Tx, counted: Sequence[Counted], parents: Mapping[UUID, ParentState]) -> Followed:
+    """What follows for others from these results; `parents` is how those of the failed ones were before."""
     lasting = await behind.hold(tx, [each.monitor_id for each in counted])
     well_again = [
         each.monitor_id for each in counted
@@ -93,15 +101,13 @@ async def follow(
     ]  # fmt: skip
     went_down = [each.monitor_id for each in counted if each.went_down]
     unexplained = [each for each in counted if each.monitor_id in parents and not parents[each.monitor_id].explained_by]
-    await behind.lock_deliveries(
-        tx, lasting.incidents,
-        anew=[each.monitor_id for each in unexplained if not parents[each.monitor_id].rechecked],
-        behind=[*went_down, *well_again, *(each.monitor_id for each in counted if each.asked)],
-    )  # fmt: skip
     await ask_parents(tx, [each.monitor_id for each in unexplained if each.to_confirm])
     await _explain(tx, went_down)
-    await behind.well_since_now(tx, well_again)
-    return lasting.types
+    others = Others(
+        frozenset(each.monitor_id for each in unexplained if not parents[each.monitor_id].rechecked),
+        frozenset([*went_down, *well_again, *(each.monitor_id for each in counted if each.asked)]),
+    )
+    return Followed(lasting.types, others, well_again)
 
 
 async def ask_parents(tx: Tx, children: Collection[UUID]) -> None:

@@ -11,13 +11,12 @@ from uuid import UUID
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import REACHABILITY, Written
-from tocsin.domain.incidents import OpenRequest, ResolveRequest, Severity, truncated_message
+from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.delivery import behind, incidents, openings
 from tocsin.storage.monitoring import deletion, families
-from tocsin.storage.monitoring.families import Counted
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -331,20 +330,19 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
         [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
     )
     if rows:
-        ongoing = await families.follow(tx, [_counted(row, results) for row in rows], parents)
-        await _judge(tx, rows, results, ongoing, public_url)
+        followed = await families.follow(tx, [_counted(row, results) for row in rows], parents)
+        await _judge(tx, rows, results, followed, public_url)
     return [None] * len(checked)
 
 
 async def _judge(
-    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck],
-    ongoing: Mapping[UUID, Mapping[str, Severity]], public_url: str,
-) -> None:  # fmt: skip
+    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck], followed: families.Followed, public_url: str
+) -> None:
     requests, closings = [], []
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
         found = results[monitor_id].result
-        match domain.judge(row["failures"], found.problem, row["confirmations"], ongoing[monitor_id].keys()):
+        match domain.judge(row["failures"], found.problem, row["confirmations"], followed.ongoing[monitor_id].keys()):
             case Open(problem):
                 message = truncated_message(found.message or "")
                 requests.append(
@@ -355,16 +353,18 @@ async def _judge(
                     ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
                 ]
     if closings:
-        await incidents.resolve(tx, closings, followed=True)
+        await incidents.resolve(tx, closings, followed.others)
+    else:
+        await behind.lock_deliveries(tx, (), followed.others)
+    await behind.well_since_now(tx, followed.well_again)
     if requests:
-        await openings.open(tx, requests, public_url=public_url)
+        await openings.open(tx, requests, public_url=public_url, raising=False)
 
 
-def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> Counted:
+def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Counted:
     monitor_id = key(row["monitor_id"])
-    problem = results[monitor_id].result.problem
-    to_confirm = row["failures"] <= row["confirmations"]
-    return Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
+    problem, to_confirm = results[monitor_id].result.problem, row["failures"] <= row["confirmations"]
+    return families.Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
 
 
 def _columns(wanted: MonitorConfig) -> tuple[object, ...]:

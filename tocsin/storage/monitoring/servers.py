@@ -338,8 +338,9 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
         turns[state.id, verdict.type] += 1
         batches.setdefault((turn, verdict.kind), []).append((state, verdict))
     if len(batches) > 1:
-        concerned = {server_id for server_id, _ in turns}
-        await behind.lock_deliveries(tx, (await behind.hold(tx, concerned)).incidents, behind=concerned)
+        concerned = frozenset(server_id for server_id, _ in turns)
+        lasting = await behind.hold(tx, concerned)
+        await behind.lock_deliveries(tx, lasting.incidents, behind.Others(behind=concerned))
     for turn, kind in sorted(batches):
         batch = batches[turn, kind]
         if kind == "over":
