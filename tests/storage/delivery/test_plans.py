@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from tocsin.storage.delivery import (
+    behind,
     deliveries,
     incidents,
     leases,
@@ -42,6 +43,9 @@ STATEMENTS = {
     "remind at": (incidents.REMIND_AT, [NOBODY, NOBODY, "now()"]),
     "snooze": (incidents.SNOOZE, [NOBODY, NOBODY, "now()"]),
     "overtake": (deliveries.EXPEDITE_OPENINGS, [EMPTY]),
+    "overtake and decide anew": (deliveries.EXPEDITE_AND_DECIDE_ANEW, [EMPTY] * 3),
+    "lock and decide anew": (behind.LOCK_AND_DECIDE_ANEW, [EMPTY] * 3),
+    "hold what is ongoing": (behind.LOCK_ONGOING, [EMPTY]),
     "untold": (deliveries.OPENING_NOT_DELIVERED, [EMPTY, EMPTY]),
     "turns": (turns.LOCK_DUE, ["10", "NULL"]),
     "turns of incidents": (turns.DUE, [EMPTY, "now()"]),
