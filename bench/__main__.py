@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from bench.figures import Figure, encoded, markdown, print_table
-from bench.parts import agents, checks, dead, decisions, flat, latency, loss, pages, ready, throughput
+from bench.parts import agents, checks, dead, decisions, dependencies, flat, latency, loss, pages, ready, throughput
 from bench.workshop import FULL, QUICK, Workshop
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[Workshop], Iterator[Figure]]] = {
     "checks": checks.measure,
     "agents": agents.measure,
     "decisions": decisions.measure,
+    "dependencies": dependencies.measure,
     "flat": flat.measure,
     "pages": pages.measure,
 }

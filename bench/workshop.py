@@ -38,13 +38,16 @@ class Sizes:
     console: int = 10_000
     looks: int = 7
     idle_seconds: int = 10
+    children: int = 1_000
+    dependency_rounds: int = 3
+    dependency_seconds: int = 7
 
 
 FULL = Sizes()
 QUICK = Sizes(
     incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=5_000, check_seconds=4, reports=500,
     old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, console=200, looks=3,
-    idle_seconds=2,
+    idle_seconds=2, dependency_rounds=1, dependency_seconds=4,
 )  # fmt: skip
 
 
