@@ -1,4 +1,4 @@
-"""A thousand monitors behind one parent: what a check costs, and how soon whom is told, with and without that parent."""
+"""Many monitors behind one parent: what a check costs, and how soon whom is told, beside the same without a parent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -54,23 +53,23 @@ class Found:
 
 
 def measure(workshop: Workshop) -> Iterator[Figure]:
-    count, rounds, seconds = workshop.sizes.children, workshop.sizes.dependency_rounds, workshop.sizes.dependency_seconds
+    sizes = workshop.sizes
     found = {WITHOUT: Found(), WITH: Found()}
     with ExitStack() as opened:
         router, site = opened.enter_context(Port()), opened.enter_context(Port())
         tocsin = opened.enter_context(workshop.tocsin(servers=0))
-        scene = Scene(workshop, tocsin, router, site, count)
-        for number in range(rounds):
+        scene = Scene(workshop, tocsin, router, site, sizes.children)
+        for number in range(sizes.dependency_rounds):
             for way in (WITHOUT, WITH) if number % 2 == 0 else (WITH, WITHOUT):
                 scene.tie(way == WITH)
-                scene.round(found[way], seconds)
+                scene.round(found[way], sizes.dependency_seconds)
                 said = found[way]
                 workshop.say(
-                    f"{way}: {said.well[-1]['total']:.2f} s per 1,000 checks, {said.down[-1]['total']:.2f} s while all is "
-                    f"down; the parent told after {said.parent_told[-1]:.1f} s in {said.messages[-1]} messages, "
+                    f"{way}: {said.well[-1]['total']:.2f} s per 1,000 checks, {said.down[-1]['total']:.2f} s "
+                    f"while all is down; the parent told after {said.parent_told[-1]:.1f} s in {said.messages[-1]} messages, "
                     f"the children alone after {max(said.children_told[-1]):.1f} s"
                 )
-    yield from _figures(found, count)
+    yield from _figures(found, sizes.children)
 
 
 class Scene:

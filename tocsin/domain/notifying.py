@@ -23,8 +23,10 @@ from tocsin.domain.silences import ScopedSpan
 ASKING = timedelta(seconds=5)
 """How long an opening waits at most for the verdict on what its resource depends on."""
 
-LOOK_AGAIN = timedelta(seconds=15)
-"""When a decision is made anew although nothing is known to have changed, where it waits for no moment."""
+LOOK_AGAIN, LOOK_AGAIN_AT_MOST = timedelta(seconds=15), timedelta(minutes=2)
+"""When a decision is made anew although nothing is known to have changed, where it waits for no moment: after a tenth
+of the time that the incident has lasted, within these bounds.
+"""
 
 MAX_STEPS = 1_000
 """Silences and hours that one turn is moved past at most."""
@@ -142,6 +144,11 @@ def decide(
     if to.schedule is None:
         return _tell(telling, to, occasion, spans, now, waited_for)
     return _tell_on_duty(telling, to, to.schedule, occasion, everybody, silences, spans, now, waited_for)
+
+
+def look_again(began_at: datetime, now: datetime) -> datetime:
+    """When to decide again about what waits for no moment: many may wait, behind one that is down for long."""
+    return now + min(max((now - began_at) / 10, LOOK_AGAIN), LOOK_AGAIN_AT_MOST)
 
 
 def members(schedule: on_call.Schedule | None) -> frozenset[UUID]:

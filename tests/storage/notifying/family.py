@@ -72,12 +72,12 @@ class Family:
 
     async def results(self, problems: Mapping[UUID, Any]) -> None:
         rows = await self.pool.fetch(
-            "SELECT id, updated_at, depends_on <> '[]' AS dependent, clock_timestamp() AS now FROM network_monitors"
+            "SELECT id, updated_at, depends_on, clock_timestamp() AS now FROM network_monitors"
         )
         due = {
             row["id"]: DueCheck(
                 UUID(bytes=row["id"].bytes), Target("", "tcp", 5.0), row["updated_at"], row["now"], row["now"],
-                row["dependent"],
+                dependencies.read(row["depends_on"]),
             )
             for row in rows
         }  # fmt: skip

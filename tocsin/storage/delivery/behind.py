@@ -19,11 +19,26 @@ SELECT resource_id, type, severity, incident_id FROM ongoing WHERE resource_id =
 ORDER BY resource_id, type FOR UPDATE
 """
 
-CONCERNED = """WITH RECURSIVE down AS (
-    SELECT child_id FROM dependencies WHERE parent_id = ANY($3::uuid[])
+# Each resource is looked up once and by index: a join would read all dependencies of all projects at each step.
+DOWN = """WITH RECURSIVE down AS (
+    SELECT d.child_id
+    FROM unnest({parents}) AS g (id)
+    CROSS JOIN LATERAL (SELECT child_id FROM dependencies WHERE parent_id = g.id OFFSET 0) d
     UNION
-    SELECT d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
-), concerned AS MATERIALIZED (
+    SELECT d.child_id
+    FROM down CROSS JOIN LATERAL (SELECT child_id FROM dependencies WHERE parent_id = down.child_id OFFSET 0) d
+)"""
+UP = """WITH RECURSIVE up AS (
+    SELECT d.parent_id
+    FROM unnest({children}) AS g (id)
+    CROSS JOIN LATERAL (SELECT parent_id FROM dependencies WHERE child_id = g.id OFFSET 0) d
+    UNION
+    SELECT d.parent_id
+    FROM up CROSS JOIN LATERAL (SELECT parent_id FROM dependencies WHERE child_id = up.parent_id OFFSET 0) d
+)"""
+"""SQL: all that depend on these, directly or through others; and all that these depend on."""
+
+CONCERNED = f"""{DOWN.format(parents="$3::uuid[]")}, concerned AS MATERIALIZED (
     SELECT incident_id FROM ongoing WHERE resource_id = ANY($2::uuid[] || ARRAY(SELECT child_id FROM down))
 )"""
 """SQL: what is ongoing at the resources $2, and behind the resources $3."""
@@ -42,14 +57,17 @@ WHERE o.id = waiting.id AND waiting.anew
 
 WELL_SINCE = "UPDATE dependencies SET parent_well_since = now() WHERE parent_id = ANY ($1)"
 
-BEHIND = """
-WITH RECURSIVE down AS (
-    SELECT child_id FROM dependencies WHERE parent_id = ANY ($1)
-    UNION
-    SELECT d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
-)
-SELECT child_id FROM down
+PARENTS = """
+SELECT g.id FROM unnest($1::uuid[]) AS g (id)
+CROSS JOIN LATERAL (SELECT FROM dependencies WHERE parent_id = g.id LIMIT 1) d
 """
+
+BEHIND = f"{DOWN.format(parents='$1::uuid[]')} SELECT child_id FROM down"
+
+
+async def parents(tx: Tx, resource_ids: Collection[UUID]) -> list[UUID]:
+    """Those of these that others depend on."""
+    return [key(row["id"]) for row in await tx.fetch(PARENTS, list(resource_ids))] if resource_ids else []
 
 
 class Lasting(NamedTuple):
@@ -92,7 +110,8 @@ async def lock_deliveries(tx: Tx, incidents: Collection[UUID], others: Others) -
 
 async def behind(tx: Tx, parent_ids: Collection[UUID]) -> list[UUID]:
     """All that depend on these, directly or through others."""
-    return [key(row["child_id"]) for row in await tx.fetch(BEHIND, list(parent_ids))] if parent_ids else []
+    named = await parents(tx, parent_ids)
+    return [key(row["child_id"]) for row in await tx.fetch(BEHIND, named)] if named else []
 
 
 async def reconsider(tx: Tx, parent_ids: Collection[UUID]) -> None:

@@ -24,11 +24,7 @@ LOOKING_BACK = 600
 
 # A parent whose row is locked is being claimed or recorded at this moment: that is the answer.
 ASK = f"""
-WITH RECURSIVE up AS (
-    SELECT parent_id FROM dependencies WHERE child_id = ANY ($1)
-    UNION
-    SELECT d.parent_id FROM up JOIN dependencies d ON d.child_id = up.parent_id
-)
+{behind.UP.format(children="$1::uuid[]")}
 UPDATE monitor_states SET due_at = greatest(now(), last_result_at + interval '{PACE} s'), asked_at = now()
 WHERE monitor_id = ANY (ARRAY(
     SELECT s.monitor_id FROM up CROSS JOIN LATERAL (

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.dependencies import REACHABILITY, Written
+from tocsin.domain.dependencies import REACHABILITY, DependsOn, Written, read
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
@@ -143,8 +143,7 @@ WITH due AS MATERIALIZED (
     FROM due
     WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
 )
-SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at,
-       depends_on <> '[]' AS dependent
+SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at, depends_on
 FROM due ORDER BY due_at
 """
 
@@ -212,17 +211,14 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
-    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time.
-
-    `dependent` says that the monitor depends on others.
-    """
+    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
 
     id: UUID
     target: Target
     version: datetime
     at: datetime
     next_at: datetime
-    dependent: bool = False
+    depends_on: DependsOn = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +300,7 @@ async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
     A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
     """
     return [
-        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"], row["dependent"])
+        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"], read(row["depends_on"]))
         for row in await tx.fetch(CLAIM, limit)
     ]
 
@@ -315,8 +311,8 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
     Results of a monitor that has changed meanwhile are stored, but open and resolve nothing.
     """
     results = {each.due.id: each for each in checked}
-    failed = {each.due.id for each in checked if each.due.dependent and each.result.problem in REACHABILITY}
-    parents = await dependencies.states(tx, failed)
+    failed = {each.due.id: each.due.depends_on for each in checked if each.result.problem in REACHABILITY}
+    parents = await dependencies.states_of_failed(tx, {id_: above for id_, above in failed.items() if above})
     rows = await tx.fetch(
         RECORD,
         [each.due.id for each in checked],

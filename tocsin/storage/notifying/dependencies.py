@@ -16,7 +16,7 @@ from uuid import UUID
 from tocsin.domain import dependencies as domain
 from tocsin.domain.dependencies import REACHABILITY, DependsOn
 from tocsin.domain.resources import base as resources
-from tocsin.storage.delivery import incidents
+from tocsin.storage.delivery import behind, incidents
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
@@ -51,16 +51,13 @@ CROSS JOIN LATERAL (
 """
 
 UPWARDS = f"""
-WITH RECURSIVE up AS (
-    SELECT child_id, parent_id, parent_well_since FROM dependencies WHERE child_id = ANY ($1)
-    UNION
-    SELECT d.child_id, d.parent_id, d.parent_well_since FROM up JOIN dependencies d ON d.child_id = up.parent_id
-), nodes AS (
-    SELECT id, max(well_since) AS well_since
+{behind.UP.format(children="$1::uuid[]")}, nodes AS (
+    SELECT g.id, max(d.parent_well_since) AS well_since
     FROM (
-        SELECT child_id AS id, parent_well_since AS well_since FROM up UNION ALL SELECT parent_id, NULL FROM up
-    ) ends
-    GROUP BY id
+        SELECT id, false AS named FROM unnest($1::uuid[]) AS g (id) UNION SELECT parent_id, true FROM up
+    ) g
+    LEFT JOIN LATERAL (SELECT * FROM dependencies WHERE child_id = g.id OFFSET 0) d ON true
+    GROUP BY g.id HAVING bool_or(g.named OR d.child_id IS NOT NULL)
 )
 {LOOKED_AT}
 """
@@ -68,13 +65,9 @@ WITH RECURSIVE up AS (
 ONLY_THESE = f"WITH nodes AS (SELECT id, NULL::timestamptz AS well_since FROM unnest($1::uuid[]) AS g (id)) {LOOKED_AT}"
 
 DOWNWARDS = f"""
-WITH RECURSIVE down AS (
-    SELECT parent_id, child_id FROM dependencies WHERE parent_id = ANY ($1)
-    UNION
-    SELECT d.parent_id, d.child_id FROM down JOIN dependencies d ON d.parent_id = down.child_id
-)
+{behind.DOWN.format(parents="$1::uuid[]")}
 SELECT n.id, r.name, r.depends_on
-FROM (SELECT DISTINCT child_id AS id FROM down) n CROSS JOIN LATERAL ({DESCRIBED} LIMIT 1) r
+FROM (SELECT child_id AS id FROM down) n CROSS JOIN LATERAL ({DESCRIBED} LIMIT 1) r
 ORDER BY r.name, n.id
 """
 
@@ -222,6 +215,21 @@ async def states(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, ParentSta
     return found
 
 
+async def states_of_failed(tx: Tx, failed: Mapping[UUID, DependsOn]) -> dict[UUID, ParentState]:
+    """As `states`, for those whose check has just failed and what each depends on.
+
+    Where that is down by itself, nothing else is asked: not how the many behind it are, nor what it is behind itself.
+    """
+    parents = frozenset().union(*map(domain.parents, set(failed.values())))
+    down = await _down(tx, parents) if parents else {}
+    found = {}
+    for id_, depends_on in failed.items():
+        why = domain.explained_by(depends_on, down.keys())
+        if why is not None:
+            found[id_] = ParentState(tuple(down[each] for each in why))
+    return found | await states(tx, failed.keys() - found.keys())
+
+
 async def explanations(tx: Tx, resource_ids: Collection[UUID]) -> dict[UUID, tuple[Parent, ...]]:
     """Those of these whose every ongoing incident is explained: they are unreachable, not down; and by what."""
     if not resource_ids:
@@ -236,19 +244,20 @@ async def children_of(tx: Tx, parent_ids: Collection[UUID]) -> dict[UUID, list[t
 
     One that depends on two together counts if the other is down too.
     """
-    rows = await tx.fetch(DOWNWARDS, list(parent_ids)) if parent_ids else []
-    behind = {key(row["id"]): (row["name"], domain.read(row["depends_on"])) for row in rows}
+    named = await behind.parents(tx, parent_ids)
+    rows = await tx.fetch(DOWNWARDS, named) if named else []
+    below = {key(row["id"]): (row["name"], domain.read(row["depends_on"])) for row in rows}
     others = {
         parent
-        for _, depends_on in behind.values()
+        for _, depends_on in below.values()
         for entry in depends_on if not isinstance(entry, UUID)
         for parent in entry
     }  # fmt: skip
-    down = await _down(tx, others) if others else frozenset()
+    down = frozenset(await _down(tx, others)) if others else frozenset()
     found: dict[UUID, list[tuple[UUID, str]]] = {}
     for parent_id in parent_ids:
-        explained = _explained({id_: depends_on for id_, (_, depends_on) in behind.items()}, parent_id, down)
-        found[parent_id] = [(id_, name) for id_, (name, _) in behind.items() if id_ in explained]
+        explained = _explained({id_: depends_on for id_, (_, depends_on) in below.items()}, parent_id, down)
+        found[parent_id] = [(id_, name) for id_, (name, _) in below.items() if id_ in explained]
     return found
 
 
@@ -269,9 +278,10 @@ def _explained(depends_on: Mapping[UUID, DependsOn], parent_id: UUID, down: froz
     return behind - {parent_id}
 
 
-async def _down(tx: Tx, ids: Iterable[UUID]) -> frozenset[UUID]:
+async def _down(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, Parent]:
+    """Those of these that are down, each by itself."""
     nodes = _nodes(await tx.fetch(ONLY_THESE, list(ids), list(REACHABILITY)))
-    return frozenset(id_ for id_, node in nodes.items() if node.down)
+    return {id_: Parent(id_, node.name, node.type) for id_, node in nodes.items() if node.down}
 
 
 async def _checked_since(tx: Tx, since: Mapping[UUID, datetime]) -> dict[UUID, tuple[bool, datetime]]:

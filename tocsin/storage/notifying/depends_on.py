@@ -47,20 +47,20 @@ ON CONFLICT (child_id, parent_id) DO NOTHING
 """
 FORGET = "DELETE FROM dependencies WHERE child_id = $1 OR parent_id = $1"
 
-ABOVE = """
-WITH RECURSIVE up AS (
-    SELECT child_id, parent_id FROM dependencies WHERE child_id = ANY ($1)
-    UNION
-    SELECT d.child_id, d.parent_id FROM up JOIN dependencies d ON d.child_id = up.parent_id
-)
-SELECT child_id, parent_id FROM up
+ABOVE = f"""
+{behind.UP.format(children="$1::uuid[]")}
+SELECT g.id AS child_id, d.parent_id
+FROM (SELECT unnest($1::uuid[]) AS id UNION SELECT parent_id FROM up) g
+CROSS JOIN LATERAL (SELECT parent_id FROM dependencies WHERE child_id = g.id OFFSET 0) d
 """
 
 LEVELS_BELOW = """
 WITH RECURSIVE down AS (
     SELECT child_id, 1 AS level FROM dependencies WHERE parent_id = $1
     UNION
-    SELECT d.child_id, level + 1 FROM down JOIN dependencies d ON d.parent_id = down.child_id WHERE level < $2
+    SELECT d.child_id, level + 1
+    FROM down CROSS JOIN LATERAL (SELECT child_id FROM dependencies WHERE parent_id = down.child_id OFFSET 0) d
+    WHERE level < $2
 )
 SELECT coalesce(max(level), 0) FROM down
 """

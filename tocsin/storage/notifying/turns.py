@@ -17,7 +17,7 @@ import msgspec
 from tocsin.domain import floods, notifying
 from tocsin.domain.floods import Count, Flood
 from tocsin.domain.incidents import Incident
-from tocsin.domain.notifying import LOOK_AGAIN, Decision, Never, Occasion, Tell, Telling, Wait
+from tocsin.domain.notifying import Decision, Never, Occasion, Tell, Telling, Wait
 from tocsin.storage.delivery import deliveries, incidents, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
@@ -204,7 +204,8 @@ def _note(result: _Told, each: Due, decision: Decision, occasion: Occasion, now:
             if to not in occasion.told:
                 result.told.append((each.incident_id, to))
         case Wait(until, reason, summary, to):
-            result.holds.append((each.id, reason, until or now + LOOK_AGAIN, summary, to or each.integration_id))
+            until = until or notifying.look_again(occasion.began_at, now)
+            result.holds.append((each.id, reason, until, summary, to or each.integration_id))
         case Never(reason):
             result.ends.append((each.id, reason))
 
