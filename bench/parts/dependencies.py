@@ -65,8 +65,8 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
                 scene.round(found[way], sizes.dependency_seconds)
                 said = found[way]
                 workshop.say(
-                    f"{way}: {said.well[-1]['total']:.2f} s per 1,000 checks, {said.down[-1]['total']:.2f} s "
-                    f"while all is down; the parent told after {said.parent_told[-1]:.1f} s in {said.messages[-1]} messages, "
+                    f"{way}: {said.well[-1]['total']:.2f} s per 1,000 checks, {said.down[-1]['total']:.2f} s while all "
+                    f"is down; {said.messages[-1]} messages, the parent's after {said.parent_told[-1]:.1f} s; "
                     f"the children alone after {max(said.children_told[-1]):.1f} s"
                 )
     yield from _figures(found, sizes.children)

@@ -23,7 +23,7 @@ from tocsin.domain.silences import ScopedSpan
 ASKING = timedelta(seconds=5)
 """How long an opening waits at most for the verdict on what its resource depends on."""
 
-LOOK_AGAIN, LOOK_AGAIN_AT_MOST = timedelta(seconds=15), timedelta(minutes=2)
+LOOK_AGAIN, LOOK_AGAIN_AT_MOST = timedelta(seconds=30), timedelta(minutes=2)
 """When a decision is made anew although nothing is known to have changed, where it waits for no moment: after a tenth
 of the time that the incident has lasted, within these bounds.
 """

@@ -48,7 +48,7 @@ STATEMENTS = {
     "hold what is ongoing": (behind.LOCK_ONGOING, [EMPTY]),
     "untold": (deliveries.OPENING_NOT_DELIVERED, [EMPTY, EMPTY]),
     "turns": (turns.LOCK_DUE, ["10", "NULL"]),
-    "turns of incidents": (turns.DUE, [EMPTY, "now()"]),
+    "turns of incidents": (turns.LOCKED, [EMPTY, "now()"]),
     "turns of what is over": (closed.DUE, ["10", "NULL"]),
     "summaries": (summaries.DUE, ["10"]),
     "remind": (deliveries.TELLINGS, [EMPTY]),

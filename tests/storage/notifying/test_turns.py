@@ -212,6 +212,16 @@ async def test_a_silence_that_is_ended_lets_go_of_what_it_held(world: World) -> 
     assert await told(world, hook) == [("opened", "pending", None)]
 
 
+async def test_a_silence_that_does_not_concern_what_opens_keeps_nobody_waiting(world: World) -> None:
+    await world.attach(URL)
+    hour = timedelta(hours=1)
+    await silence(world, -hour, hour, integrations=(ids.new(),))
+    await silence(world, -hour, hour, incident_types=("disk",))
+    await silence(world, -hour, hour, severity="info")
+    await world.open("cpu")
+    assert await world.pool.fetchval("SELECT held IS NULL FROM outstanding")
+
+
 async def test_an_integration_that_is_detached_before_its_turn_is_not_told(world: World) -> None:
     later = await world.attach(URL, Attachment(after=600))
     await world.open("cpu")

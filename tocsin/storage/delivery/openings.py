@@ -67,17 +67,26 @@ SILENT_NOW = """
     WHERE n.resources @> ARRAY[a.resource_id] AND p.project_id = a.project_id
 """
 
-# The silence that concerns the incident itself, not only some integrations: that of them which ends last.
-SILENCED_BY = f"""
-    SELECT s.id FROM ({SILENT_NOW}) f CROSS JOIN LATERAL (SELECT * FROM silences WHERE id = f.silence_id LIMIT 1) s
-    WHERE s.integrations IS NULL AND (s.incident_types IS NULL OR a.type = ANY(s.incident_types))
+# Those of them whose silence concerns such incidents, of whichever integrations.
+SILENCES = f"""
+    SELECT s.id, s.integrations, f.span
+    FROM ({SILENT_NOW}) f CROSS JOIN LATERAL (SELECT * FROM silences WHERE id = f.silence_id LIMIT 1) s
+    WHERE (s.incident_types IS NULL OR a.type = ANY(s.incident_types))
       AND (s.severity IS NULL OR {severities.rank("s.severity")} <= {severities.rank("a.severity")})
-    ORDER BY upper(f.span) DESC LIMIT 1
 """
 
+# The silence that concerns the incident itself, not only some integrations: that of them which ends last.
+SILENCED_BY = f"SELECT id FROM ({SILENCES}) s WHERE integrations IS NULL ORDER BY upper(span) DESC LIMIT 1"
+
 # `decided`: more has to be known than what is attached. Asked once whether there is any silence or dependency at all.
+# What is for other integrations than those attached keeps nobody waiting; whoever may be on duty is never told at once.
 DECIDED = f"""
-    (SELECT EXISTS (SELECT FROM silence_spans)) AND EXISTS ({SILENT_NOW})
+    (SELECT EXISTS (SELECT FROM silence_spans)) AND EXISTS (
+        SELECT FROM ({SILENCES}) s
+        WHERE s.integrations IS NULL OR EXISTS (
+            SELECT FROM attachments t WHERE t.resource_id = a.resource_id AND t.integration_id = ANY(s.integrations)
+        )
+    )
     OR (SELECT EXISTS (SELECT FROM dependencies)) AND (
         EXISTS (SELECT FROM dependencies d WHERE d.child_id = a.resource_id)
         OR EXISTS (SELECT FROM dependencies d WHERE d.parent_id = a.resource_id)

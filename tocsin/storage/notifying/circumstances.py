@@ -15,6 +15,7 @@ from tocsin.domain.attachments import Attachment
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import DRILL, Incident
 from tocsin.domain.notifying import Candidate, Occasion, Parents
+from tocsin.domain.on_call import TYPE as ON_CALL
 from tocsin.domain.silences import ScopedSpan
 from tocsin.storage.delivery import queue
 from tocsin.storage.notifying import blocked, dependencies, on_call, silences
@@ -28,18 +29,15 @@ CANDIDATES = f"""
 SELECT i.id, i.type, coalesce(i.name, i.settings->>'email', i.settings->>'phone_number', i.settings->>'webhook_url',
                               i.type) AS name, i.repeatable,
        {queue.DISABLED} AS disabled,
-       {blocked.WHOLE}
+       {blocked.WHOLE}, i.project_id,
+       EXISTS (SELECT FROM silences s WHERE s.project_id = i.project_id AND (s.over_at IS NULL OR s.over_at > $2))
+           AS silences
 FROM integrations i WHERE i.id = ANY($1::uuid[])
 """
 
 ATTACHMENTS = """
 SELECT resource_id, integration_id, after, repeat, incident_types, severity, hours, to_everything
 FROM attachments WHERE resource_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[])
-"""
-
-SILENCED_PROJECTS = """
-SELECT g.id FROM unnest($1::uuid[]) AS g(id)
-WHERE EXISTS (SELECT FROM silences s WHERE s.project_id = g.id AND (s.over_at IS NULL OR s.over_at > $2))
 """
 
 WRITTEN_DOWN = silences.EXTENDED_WITHIN
@@ -102,39 +100,43 @@ async def of_incidents(
     tx: Tx, lasting: Collection[Incident], integrations: Collection[UUID], now: datetime
 ) -> Circumstances:
     """What is known about these incidents and integrations."""
-    everybody = await of_integrations(tx, integrations)
+    began = min((each.created_at for each in lasting), default=now)
+    everybody, silenced = await _integrations(tx, integrations, min(began, now))
     resources = {each.resource_id for each in lasting}
     unreachable = {each.resource_id for each in lasting if each.type in REACHABILITY}
-    projects = {each.project_id for each in lasting}
-    began = min((each.created_at for each in lasting), default=now)
-    silenced = await tx.fetch(SILENCED_PROJECTS, list(projects), min(began, now))
     return Circumstances(
         now,
         everybody,
         await _attachments(tx, resources, integrations),
         await dependencies.states(tx, unreachable),
         await dependencies.children_of(tx, unreachable),
-        {key(row["id"]) for row in silenced},
+        silenced,
     )
 
 
-async def of_integrations(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Candidate]:
-    """These, and whoever may be on duty for them, without what they are attached to."""
-    wanted = set(integrations)
-    schedules = await on_call.schedule(tx, wanted)
-    for each in schedules.values():
-        wanted |= notifying.members(each)
-    return {
-        key(row["id"]): Candidate(
-            id=key(row["id"]),
+async def _integrations(
+    tx: Tx, integrations: Iterable[UUID], since: datetime
+) -> tuple[dict[UUID, Candidate], set[UUID]]:
+    """These, and whoever may be on duty for them, without what they are attached to; and those of their projects that
+    have silences which were not over by then.
+    """
+    rows = {key(row["id"]): row for row in await tx.fetch(CANDIDATES, list(integrations), since)}
+    schedules = await on_call.schedule(tx, [id_ for id_, row in rows.items() if row["type"] == ON_CALL])
+    members = frozenset().union(*map(notifying.members, schedules.values())) - rows.keys()
+    if members:
+        rows |= {key(row["id"]): row for row in await tx.fetch(CANDIDATES, list(members), since)}
+    found = {
+        id_: Candidate(
+            id=id_,
             name=row["name"],
             repeatable=row["repeatable"],
             disabled=row["disabled"],
             blocked=blocked.whole_reason(row),
-            schedule=schedules.get(key(row["id"])),
+            schedule=schedules.get(id_),
         )
-        for row in await tx.fetch(CANDIDATES, list(wanted))
+        for id_, row in rows.items()
     }
+    return found, {key(row["project_id"]) for row in rows.values() if row["silences"]}
 
 
 async def _attachments(

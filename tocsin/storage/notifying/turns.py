@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from operator import attrgetter
 from uuid import UUID
 
 import msgspec
@@ -24,9 +24,6 @@ from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
 from tocsin.storage.notifying import circumstances, closed
 from tocsin.storage.notifying.circumstances import Circumstances
 from tocsin.storage.postgres.database import Tx, key
-
-if TYPE_CHECKING:
-    from asyncpg import Record
 
 # What another engine decides about at this moment is skipped; so is what a resolve is about to call off.
 LOCK_DUE = """
@@ -43,18 +40,17 @@ ORDER BY o.resource_id, o.type
 FOR UPDATE OF o SKIP LOCKED
 """
 
-# Read after the locks are held: so this is how they stand.
+# Read after the locks are held: so this is how they stand, and what is due of each.
 LOCKED = f"""
-SELECT {INCIDENT}, o.recipients, o.summarised
+SELECT {INCIDENT}, o.recipients, o.summarised, q.due
 FROM unnest($1::uuid[]) AS g(incident_id)
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.incident_id LIMIT 1) i
 JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type
-"""
-
-DUE = """
-SELECT id, incident_id, coalesce(on_behalf_of, integration_id) AS attached, event, held FROM outstanding
-WHERE incident_id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary AND due_at <= $2
-ORDER BY id
+CROSS JOIN LATERAL (
+    SELECT array_agg((id, coalesce(on_behalf_of, integration_id), event, held)) AS due
+    FROM (SELECT * FROM outstanding WHERE incident_id = g.incident_id OFFSET 0) q
+    WHERE held IS NOT NULL AND NOT summary AND due_at <= $2
+) q
 """
 
 # After integrations: whoever changes one locks it first, and then what waits for it.
@@ -146,10 +142,10 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     if not locked:
         return await closed.decide_due(tx, limit, now)
     now = locked[0]["now"]
-    rows = await tx.fetch(LOCKED, [row["incident_id"] for row in locked])
+    rows = await tx.fetch(LOCKED, [row["incident_id"] for row in locked], now)
     lasting = {key(row["id"]): incidents.of_row(row) for row in rows}
     told = {key(row["id"]): {key(each) for each in (*row["recipients"], *row["summarised"])} for row in rows}
-    due = [_due(row) for row in await tx.fetch(DUE, list(lasting), now)]
+    due = sorted((_due(key(row["id"]), *each) for row in rows for each in row["due"] or ()), key=attrgetter("id"))
     known = await circumstances.of_incidents(tx, lasting.values(), {each.integration_id for each in due}, now)
     result = await _decide(tx, due, lasting, told, known, now)
     await _apply(tx, result)
@@ -234,9 +230,8 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
     return [*map(list, zip(*rows, strict=True))]
 
 
-def _due(row: Record) -> Due:
-    telling: Telling = "reminder" if row["event"] == "reminder" else "opened"
-    return Due(key(row["id"]), key(row["incident_id"]), key(row["attached"]), telling, row["held"])
+def _due(incident_id: UUID, id_: UUID, attached: UUID, event: str, held: str) -> Due:
+    return Due(key(id_), incident_id, key(attached), "reminder" if event == "reminder" else "opened", held)
 
 
 @dataclass(slots=True)
