@@ -139,6 +139,39 @@ CROSS JOIN (SELECT date_trunc('hour', now()) - hours * interval '1 hour' AS at
 ON CONFLICT DO NOTHING
 """
 
+# What the first page has to say much about.
+TROUBLE = """
+WITH troubled AS (
+    SELECT new_id() AS incident_id, id, hostname, row_number() OVER (ORDER BY hostname) AS n
+    FROM servers WHERE project_id = $1 ORDER BY hostname LIMIT $2
+), stored AS (
+    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
+                           severity, created_at, updated_at)
+    SELECT incident_id, $1, 'Server', id, hostname, 'https://tocsin.example.com/', 'cpu', 'CPU is at 97 %',
+           (ARRAY['critical', 'warning', 'info'])[1 + n % 3], now(), now()
+    FROM troubled
+), ongoing_now AS (
+    INSERT INTO ongoing (resource_id, type, incident_id, project_id, severity, recipients)
+    SELECT id, 'cpu', incident_id, $1, (ARRAY['critical', 'warning', 'info'])[1 + n % 3], '{}' FROM troubled
+)
+INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, attempt, attempts,
+                      created_at, finished_at)
+SELECT new_id(), $1, i.id, i.type, t.incident_id, 'opened', 'dead', 1, '[]', now(), now()
+FROM troubled t JOIN (
+    SELECT *, row_number() OVER (ORDER BY id) AS n FROM integrations WHERE project_id = $1
+) i ON i.n = 1 + t.n % 20
+"""
+SILENCES = """
+WITH made AS (
+    INSERT INTO silences (id, project_id, name, starts_at, ends_at, expanded_until, integrations)
+    SELECT new_id(), $1, 'seeded ' || n, now(), now() + interval '1 day', now() + interval '30 days', '{}'
+    FROM generate_series(1, $2::int) AS n
+    RETURNING *
+)
+INSERT INTO silence_spans (silence_id, project_id, span, everything)
+SELECT id, project_id, tstzrange(starts_at, ends_at), true FROM made
+"""
+
 ALERTS = "SELECT (alerts || '{\"downtime\": null}')::text FROM servers LIMIT 1"
 
 
@@ -155,6 +188,11 @@ def history(
 def readings(folder: Path, project: str, monitors: int) -> None:
     """Monitors, none of them due soon, and 30 days of what the first few of servers and monitors were like."""
     asyncio.run(_readings(folder, _key(project), monitors))
+
+
+def trouble(folder: Path, project: str, count: int) -> None:
+    """So many servers with an incident that lasts and could not be told of, and as many silences that last."""
+    asyncio.run(_trouble(folder, _key(project), count))
 
 
 def signed_in(folder: Path, project: str) -> str:
@@ -212,6 +250,17 @@ async def _readings(folder: Path, project: UUID, monitors: int) -> None:
             await connection.execute(MONITOR_STATES)
             for statement in (SAMPLES, CHECKS, HOURS_OF_CHECKS):
                 await connection.execute(statement, project, timeout=600)
+        await _settle(connection)
+    finally:
+        await connection.close()
+
+
+async def _trouble(folder: Path, project: UUID, count: int) -> None:
+    connection = await asyncpg.connect(embedded.dsn_of(folder))
+    try:
+        async with connection.transaction():
+            for statement in (TROUBLE, SILENCES):
+                await connection.execute(statement, project, count)
         await _settle(connection)
     finally:
         await connection.close()

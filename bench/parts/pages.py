@@ -16,6 +16,8 @@ CHROMIUM = "chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 IDENTIFIER = re.compile(r"\b[A-Z]{2,3}[0-9A-Z]{26}|(?<==)\d+\b")
 """What tells pages of one kind apart: public identifiers, and numbers of pages."""
+TROUBLED = 500
+"""Servers with an incident that lasts and a delivery that was given up; and silences: for the overview."""
 NO_PAGES = ("/agent", "/metrics", "/openapi", "/static", "/health")
 
 # Paint Timing, https://www.w3.org/TR/paint-timing/: milliseconds from the wish to see the page to its first contents.
@@ -42,6 +44,7 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
         workshop.say(f"seeding {sizes.old_deliveries:,} old deliveries, {sizes.console:,} servers and as many monitors")
         seed.history(tocsin.folder, tocsin.project, sizes.old_deliveries, sizes.console, own_share=1)
         seed.readings(tocsin.folder, tocsin.project, sizes.console)
+        seed.trouble(tocsin.folder, tocsin.project, TROUBLED)
         url = f"http://127.0.0.1:{tocsin.port}"
         cookie = seed.signed_in(tocsin.folder, tocsin.project)
         with sync_playwright() as playwright:
