@@ -47,7 +47,7 @@ FULL = Sizes()
 QUICK = Sizes(
     incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=5_000, check_seconds=4, reports=500,
     old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, console=200, looks=3,
-    idle_seconds=2, dependency_rounds=1, dependency_seconds=4,
+    idle_seconds=2, dependency_rounds=2, dependency_seconds=4,
 )  # fmt: skip
 
 
