@@ -37,6 +37,11 @@ async def full() -> None:
     raise asyncpg.DiskFullError("could not extend file")
 
 
+@get("/contended")
+async def contended() -> None:
+    raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+
 async def surprise(service: Any, caller: Any, data: Flat) -> tuple[int, None]:
     raise RuntimeError("password is hunter2")
 
@@ -52,7 +57,7 @@ async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     async def opened() -> AsyncIterator[Service]:
         yield service
 
-    app: Any = server.build(opened, [boom, full, hot])
+    app: Any = server.build(opened, [boom, full, contended, hot])
     async with running(app), httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://tocsin.test"
     ) as client:
@@ -81,6 +86,15 @@ async def test_a_full_disk_is_503_with_the_reason(pool: asyncpg.Pool, settings: 
         answer = await client.get("/full")
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert "disk" in answer.json()["message"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_change_that_gave_way_to_another_is_503_and_can_be_asked_for_again(
+    pool: asyncpg.Pool, settings: Any, vault: Any
+) -> None:
+    async with client_of(Service(pool=pool, settings=settings, vault=vault, public_url="http://tocsin.test")) as client:
+        answer = await client.get("/contended")
+    assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
 
 

@@ -59,6 +59,11 @@ async def test_mistakes_are_refused_by_their_place_in_preview_creation_and_chang
     refused(await change(app_client, await made(app_client), settings=given), 422, "invalid_request", field)
 
 
+async def test_a_header_outside_ascii_is_shown_as_its_receiver_reads_it(app_client: httpx.AsyncClient) -> None:
+    shown = (await preview(app_client, headers={"X-Title": "Störung: {{ event }} 🔔"})).json()["data"]
+    assert shown[0]["headers"]["X-Title"] == "Störung: opened 🔔"
+
+
 async def test_a_preview_needs_a_token_and_a_known_type(app_client: httpx.AsyncClient) -> None:
     refused(await preview(app_client, "Integrations::Nothing"), 422, "invalid_request", "type")
     del app_client.headers["Authorization"]

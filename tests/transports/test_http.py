@@ -15,6 +15,7 @@ import trustme
 
 from tests.receivers import Answer, Receiver
 from tocsin.cli.sockets import free_port
+from tocsin.transports.dial import public_authorities
 from tocsin.transports.guard import Guard
 from tocsin.transports.http import Http, Unreachable
 
@@ -208,3 +209,28 @@ async def test_tls_towards_a_plain_server_says_so(http: Http) -> None:
     async with server:
         said = await failure(http, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     assert said.startswith(("TLS:", "Connection was closed"))
+
+
+async def test_a_client_is_made_without_reading_the_authorities_that_the_system_trusts() -> None:
+    start = time.thread_time()
+    for _ in range(100):
+        Http(GUARD)
+    assert time.thread_time() - start < 0.1  # one reading takes 20 ms or more
+
+
+async def test_the_authorities_are_read_once_and_beside_the_event_loop(http: Http) -> None:
+    authority = trustme.CA()
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=serving)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    public_authorities.cache_clear()
+    start = time.thread_time()
+    try:
+        for _ in range(3):
+            assert "certificate" in await failure(http, url)
+            assert "certificate" in await failure(Http(GUARD), url)
+    finally:
+        server.close()
+    assert public_authorities.cache_info().misses == 1
+    assert time.thread_time() - start < 1

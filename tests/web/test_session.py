@@ -123,3 +123,15 @@ async def test_nothing_that_a_browser_says_was_said_breaks_a_page(
 async def test_no_origin_breaks_the_check_of_origins(origin: str, browse: httpx.AsyncClient) -> None:
     answer = await browse.post("/sign-in", data={"email": ANN}, headers={"Origin": origin.encode()})
     assert answer.status_code == 403
+
+
+async def test_a_nul_in_a_form_never_reaches_the_database_however_it_is_written(
+    browse: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault
+) -> None:
+    await account(pool, vault)
+    await sign_in(browse)
+    fields = f"csrf={await csrf(browse)}&url=https%3A%2F%2Fexample.com&name=Site&keyword=%00all%00%20is%20\0well"
+    sent = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await browse.post("/network_monitors", content=fields.encode(), headers=sent)
+    assert answer.status_code == 303, answer.text
+    assert await pool.fetchval("SELECT keyword FROM network_monitors") == "all is well"

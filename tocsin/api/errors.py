@@ -12,7 +12,9 @@ import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
 from litestar.types import Scope, Send
+from litestar.typing import FieldDefinition
 
 from tocsin.api.validation_messages import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid, too_large
@@ -43,6 +45,8 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return error
         case asyncpg.DiskFullError():
             return _unavailable("The disk of the database is full")
+        case asyncpg.TransactionRollbackError():
+            return _unavailable("Somebody else changed the same at this moment")
         case _ if isinstance(error, UNAVAILABLE):
             return _unavailable("The database cannot be reached at present")
         case ValidationException():
@@ -109,6 +113,12 @@ def _with_head(headers: Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
+def _public_name(parameter: FieldDefinition) -> str:
+    """The name by which callers give a parameter."""
+    given = parameter.kwarg_definition
+    return given.name if isinstance(given, QueryParameter) and given.name else parameter.name
+
+
 def _validation(error: ValidationException, scope: Scope | None) -> Refused:
     """Parameters that Litestar rejected; a missing body is one of them."""
     found = [each for each in error.extra or [] if isinstance(each, dict)]
@@ -120,6 +130,7 @@ def _validation(error: ValidationException, scope: Scope | None) -> Refused:
     for each in found:
         name = str(each.get("key", ""))
         known = choices(wanted[name].annotation) if name in wanted else []
+        name = _public_name(wanted[name]) if name in wanted else name
         details.append(Detail(name, problem(str(each.get("message", "")), known)))
     named = "; ".join(f"{detail.field} {detail.message}" for detail in details)
     return invalid(named or "The parameters cannot be accepted", *details)

@@ -58,7 +58,7 @@ class Recorder:
         while True:
             try:
                 return await self._commit(finished)
-            except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
+            except UNAVAILABLE:
                 await asyncio.sleep(DATABASE_PAUSE)
             except Exception:
                 log.exception("The result of an attempt could not be recorded", delivery=str(finished.result.id))

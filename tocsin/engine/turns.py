@@ -32,7 +32,7 @@ async def run(pool: asyncpg.Pool, wake: asyncio.Event, stop: asyncio.Event) -> N
             async with pool.acquire() as tx, tx.transaction():
                 decided = await turns.decide_due(tx, limit)
             limit = BATCH if decided == 0 else limit
-        except (*UNAVAILABLE, asyncpg.TransactionRollbackError):
+        except UNAVAILABLE:
             raise
         except Exception:
             log.exception("It could not be decided who is notified", deliveries=limit)

@@ -142,7 +142,7 @@ class WebhookIntegration(IntegrationType):
         made = template(settings).render(values(notification, public_url, masked))
         content = body(notification) if made.body is None else made.body
         text = msgspec.json.format(content).decode() if "json" in made.content_type else content.decode()
-        headers = dict(made.headers) if reveal else dict.fromkeys(made.headers, MASK)
+        headers = {name: _in_utf8(value) if reveal else MASK for name, value in made.headers.items()}
         if made.method == "GET":
             return Preview(notification.event, "", made.method, made.url, headers)
         return Preview(
@@ -308,6 +308,11 @@ def _unmasked(name: str, given: Mapping[str, Any], stored: Mapping[str, Any], *,
         if moved:
             raise invalid_field(f"settings.{name}", "must be given again in clear: they were for another address")
     return {each: known[each] if each in kept else value for each, value in wanted.items()}
+
+
+def _in_utf8(value: str) -> str:
+    """What a header's bytes say: text outside ASCII is sent as UTF-8."""
+    return value.encode("latin-1").decode(errors="replace")
 
 
 def _check_rendered(made: Request) -> None:

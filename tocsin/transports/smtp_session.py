@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -24,7 +23,7 @@ FAREWELL = 2.0
 _TAKEN = re.compile(rb"250(?!\d)(?!.*\n[45]\d)", re.DOTALL)
 """The start of a reply that accepts the mail (RFC 5321, 4.2)."""
 
-_DIALER = Dialer(Guard(EVERYWHERE), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+_DIALER = Dialer(Guard(EVERYWHERE))
 """For the operator's own host. It opens plain sockets only: TLS is up to the client."""
 
 _leaving: set[asyncio.Task[None]] = set()

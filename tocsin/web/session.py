@@ -280,7 +280,8 @@ async def open_fields(request: AnyRequest) -> Form:
     body = await request.body()
     if body.count(b"&") >= MAX_FIELDS or body.count(b"%") > MAX_ESCAPES:
         return Form({})
-    return Form(parse_qs(body.decode("utf-8", "replace").replace("\0", ""), keep_blank_values=True))
+    sent = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return Form({name: [each.replace("\0", "") for each in values] for name, values in sent.items()})
 
 
 def check_origin(request: AnyRequest) -> None:

@@ -57,3 +57,16 @@ async def test_what_cannot_be_committed_fails_its_own_caller_and_no_other(pool: 
     results = await asyncio.gather(*map(group, [1, -1, 2]), return_exceptions=True)
     assert [results[0], results[2]] == [10, 20]
     assert isinstance(results[1], ValueError)
+
+
+async def test_those_whose_commit_gave_way_to_another_transaction_are_committed_one_by_one(pool: asyncpg.Pool) -> None:
+    tried: list[list[int]] = []
+
+    async def once_in_the_way(tx: Tx, items: Sequence[int]) -> list[int]:
+        tried.append(list(items))
+        if len(items) > 1:
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+        return [item * 10 for item in items]
+
+    assert await asyncio.gather(*map(GroupCommit(pool, once_in_the_way), [1, 2])) == [10, 20]
+    assert tried == [[1, 2], [1], [2]]

@@ -32,8 +32,6 @@ MOST = 500
 """Spans that one question is answered with: those that end last."""
 MOST_COMPUTED = 1_000
 """Silences with a recurrence that are asked for times beyond what is written down, newest first."""
-AT_ONCE = 10
-"""Rules after which the event loop gets a turn: about 10 ms at most."""
 
 Item = TypeVar("Item")
 Owner = Literal["resources", "integrations"]
@@ -281,9 +279,8 @@ async def computed_spans(
 ) -> list[ScopedSpan]:  # fmt: skip
     """As `spans_over`, at any time, from the rules."""
     found: list[ScopedSpan] = []
-    for number, row in enumerate(await tx.fetch(RULES, project_id, resource_id, start, end, integrations), 1):
-        if number % AT_ONCE == 0:
-            await asyncio.sleep(0)
+    for row in await tx.fetch(RULES, project_id, resource_id, start, end, integrations):
+        await asyncio.sleep(0)  # a rule can take some milliseconds
         each = _silence(row)
         found += [
             ScopedSpan(

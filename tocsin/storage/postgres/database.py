@@ -41,8 +41,11 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
+    asyncpg.TransactionRollbackError,
 )
-"""Errors of a lost, stopped, starting or full database. Retry; never the caller's fault."""
+"""Errors of a lost, stopped, starting or full database, and of a transaction that it ended in favour of another that
+waited for it. Retry; never the caller's fault.
+"""
 
 
 SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
@@ -102,6 +105,11 @@ async def prepare(connection: asyncpg.Connection) -> None:
 
 def _encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _away(error: Exception) -> bool:
+    """Whether nothing else can succeed at present, either."""
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, asyncpg.TransactionRollbackError)
 
 
 def key(value: uuid.UUID) -> uuid.UUID:
@@ -185,7 +193,7 @@ class GroupCommit(Generic[Item, Result]):
             async with self._pool.acquire() as tx, tx.transaction() if self._begin else contextlib.nullcontext():
                 results = await self._run(tx, [item for item, _ in group])
         except BaseException as error:
-            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, UNAVAILABLE):
+            if len(group) > 1 and isinstance(error, Exception) and not _away(error):
                 for member in group:
                     await self._commit([member])
                 return
