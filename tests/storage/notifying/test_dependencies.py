@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -11,9 +12,14 @@ import pytest
 import pytest_asyncio
 
 from tests.storage.notifying.family import Family
+from tests.storage.notifying.held import held_delivery
+from tests.waiting import until
 from tocsin.domain.errors import Refused
+from tocsin.storage.delivery import queue
 from tocsin.storage.monitoring import monitors, servers
 from tocsin.storage.notifying import dependencies
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest_asyncio.fixture
@@ -344,3 +350,31 @@ async def test_a_thousand_monitors_behind_one_parent_ask_it_once(family: Family)
     assert len(children[family.keys["router"]]) == 1_001
     assert await family.pool.fetchval("SELECT count(*) FROM checks WHERE unreachable") == 1_000
     assert taken < 20, taken
+
+
+async def test_a_change_of_what_depends_on_what_and_one_of_the_whole_project_never_wait_for_each_other(
+    pool: asyncpg.Pool, family: Family
+) -> None:
+    await family.monitor("till")
+    await family.depend("till", "shop")
+    waits = {}
+    for name in ("shop", "till"):  # the older delivery is about the one in front
+        await family.open(name, "timeout")
+        about = await pool.fetchval("SELECT incident_id FROM ongoing WHERE resource_id = $1", family.keys[name])
+        waits[name] = await held_delivery(pool, family.project_id)
+        await pool.execute("UPDATE outstanding SET incident_id = $2 WHERE id = $1", waits[name], about)
+
+    async def change_the_project() -> None:
+        async with pool.acquire() as tx, tx.transaction():
+            await queue.reconsider(tx, family.project_id)
+
+    async def are_waiting(count: int) -> bool:
+        return bool(await pool.fetchval(WAITING) == count)
+
+    async with pool.acquire() as tx, tx.transaction():
+        await tx.execute("SELECT FROM outstanding WHERE id = $1 FOR UPDATE", waits["till"])
+        first = asyncio.create_task(family.depend("shop"))
+        await until(partial(are_waiting, 1))
+        second = asyncio.create_task(change_the_project())
+        await until(partial(are_waiting, 2))
+    await asyncio.gather(first, second)
