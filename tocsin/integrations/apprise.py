@@ -94,6 +94,9 @@ class AppriseIntegration(IntegrationType):
         found = {name: value for name, value in values.items() if value is not None}
         if not found:
             raise invalid_field("settings.fields", "must name the fields of the service, with their values")
+        port = str(found.get("port", "1"))
+        if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65_535):
+            raise invalid_field("settings.fields.port", "must be a number from 1 to 65535")
         return {
             "service": service,
             "fields": {name: value for name, value in found.items() if name not in secret},
