@@ -16,7 +16,7 @@ from tocsin.domain import ids
 from tocsin.engine import run as engine
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
-from tocsin.storage.delivery import deliveries, incidents
+from tocsin.storage.delivery import incidents, outstanding
 from tocsin.storage.postgres import retention
 
 __all__ = ["start", "world"]
@@ -84,7 +84,7 @@ async def test_people_are_spared_an_opening_that_is_over(world: World) -> None:
     await world.decide()
     await world.resolve("a")
     opening, resolve = await world.log(mail)
-    assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", deliveries.RESOLVED_FIRST)
+    assert (opening.event, opening.status, opening.reason) == ("opened", "suppressed", outstanding.RESOLVED_FIRST)
     assert (resolve.event, resolve.status) == ("resolved", "pending")
     assert await world.pool.fetchval("SELECT first_notice_failed FROM outstanding") is True
 

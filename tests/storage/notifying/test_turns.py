@@ -12,7 +12,7 @@ from tocsin.domain.attachments import Attachment
 from tocsin.domain.notifying import Candidate, Occasion, Tell
 from tocsin.domain.silences import ScopedSpan
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import acknowledgements, deliveries
+from tocsin.storage.delivery import acknowledgements, deliveries, outstanding
 from tocsin.storage.notifying import silences
 
 __all__ = ["world"]
@@ -273,7 +273,7 @@ async def test_what_began_and_ended_before_anybody_could_decide_is_told_all_the_
     )
     assert blocked
     assert await told(world, mail) == [
-        ("opened", "suppressed", deliveries.RESOLVED_FIRST), ("resolved", "pending", None),
+        ("opened", "suppressed", outstanding.RESOLVED_FIRST), ("resolved", "pending", None),
     ]  # fmt: skip
     assert await world.pool.fetchval("SELECT first_notice_failed FROM outstanding WHERE integration_id = $1", mail)
     assert await world.decide() == 0

@@ -11,7 +11,7 @@ from tocsin.domain.attachments import Attachment
 from tocsin.domain.resources.base import Resource, kinds
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import COLUMNS, Integration
-from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery import outstanding, queue
 from tocsin.storage.notifying.circumstances import attachment
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault
@@ -136,7 +136,7 @@ async def attach(tx: Tx, resource_id: UUID, to: UUID, wanted: Attachment, *, for
     if wanted.repeat is None:
         off = await tx.fetch(STOP_REMINDERS, resource_id, to)
         if off:
-            await deliveries.suppress(tx, [row["id"] for row in off], REMINDERS_OFF)
+            await outstanding.suppress(tx, [row["id"] for row in off], REMINDERS_OFF)
     else:
         rows = await tx.fetch(START_REMINDERS, resource_id, to, wanted.repeat)
         await queue.hold(

@@ -12,7 +12,7 @@ import msgspec
 
 from tocsin.domain import floods, ids
 from tocsin.domain.floods import Flood
-from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery import outstanding, queue
 from tocsin.storage.notifying import blocked, on_call, silences
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -213,7 +213,7 @@ async def delete(tx: Tx, project_id: UUID, integration_id: UUID) -> None:
     """
     await silences.hold_naming(tx, "integrations", project_id, integration_id)
     await on_call.forget_integration(tx, project_id, integration_id)
-    await deliveries.suppress_outstanding(tx, integration_id, "integration deleted")
+    await outstanding.suppress_outstanding(tx, integration_id, "integration deleted")
     await silences.forget_integration(tx, project_id, integration_id)
     await tx.execute(DELETE, project_id, integration_id)
 

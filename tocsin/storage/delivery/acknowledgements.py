@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tocsin.domain.incidents import DRILL, Incident
-from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery import incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, HeldEntry
 from tocsin.storage.postgres.database import Tx, key
@@ -88,7 +88,7 @@ async def acknowledge(
         return None
     await tx.execute(NOTE, incident_id, project_id, by, until, False)
     if row["type"] != DRILL:
-        await deliveries.call_off(tx, incident_id, f"acknowledged by {by}")
+        await outstanding.call_off(tx, incident_id, f"acknowledged by {by}")
     return incidents.of_row(row), [key(each) for each in recipients or ()]
 
 
@@ -112,7 +112,7 @@ async def rearm(tx: Tx, limit: int) -> list[Incident]:
     taken_back = [await take_back(tx, key(row["project_id"]), key(row["id"]), RAN_OUT) for row in rows]
     told = [(key(row["id"]), key(to)) for row in rows for to in row["told"]]
     notes = {key(row["id"]): f"{row['acknowledged_by']} had it until now" for row in rows}
-    await deliveries.remind(tx, told, notes)
+    await outstanding.remind(tx, told, notes)
     return [each for each in taken_back if each is not None]
 
 

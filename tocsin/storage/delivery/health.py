@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from tocsin.domain import ids
-from tocsin.storage.delivery import deliveries, queue
+from tocsin.storage.delivery import deliveries, outstanding, queue
 from tocsin.storage.delivery.queue import Content, QueueEntry, recipient
 from tocsin.storage.postgres.database import Tx, key
 
@@ -100,7 +100,7 @@ async def disable(tx: Tx, integration_id: UUID, reason: str, *, for_good: bool =
     row = await tx.fetchrow(DISABLE, integration_id, reason, for_good)
     if row is None:
         return None
-    await deliveries.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")
+    await outstanding.suppress_waiting(tx, integration_id, f"integration disabled: {reason}")
     name, public = row["name"], ids.public(ids.INTEGRATION, integration_id)
     await notify_people(
         tx,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest, Severity
-from tocsin.storage.delivery import behind, deliveries, queue
+from tocsin.storage.delivery import behind, outstanding, queue
 from tocsin.storage.delivery.behind import Others
 from tocsin.storage.delivery.queue import HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
@@ -26,7 +26,7 @@ KEYS = frozenset({"id", "project_id", "resource_id", "silenced_by"})
 INCIDENT = ", ".join(f"i.{name}" for name in FIELDS)
 NEXT_SUMMARY = "SELECT integration_id, ends_at FROM floods WHERE integration_id = ANY($1::uuid[]) AND ends_at > now()"
 IN_NEXT_SUMMARY = "it waits for the next summary"
-NO_OPEN_DELIVERY = deliveries.OpeningState(blocked_by=None, failed=False)
+NO_OPEN_DELIVERY = outstanding.OpeningState(blocked_by=None, failed=False)
 
 ONGOING = f"""
 SELECT {INCIDENT}
@@ -114,7 +114,7 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], others: Others | N
 
     One list for each request, empty where nothing was ongoing. An opening that has not been delivered yet goes out
     first (to machines), or is suppressed in favour of a resolve that covers both (to people): see
-    `deliveries.settle_undelivered_openings`. What is told of `others` is decided
+    `outstanding.settle_undelivered_openings`. What is told of `others` is decided
     anew in the same go; unless they are given, those are all behind what is well again.
     """
     whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
@@ -153,7 +153,7 @@ async def _end(
     closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
-    waiting = await deliveries.settle_undelivered_openings(
+    waiting = await outstanding.settle_undelivered_openings(
         tx, recipients, [to.id for to in known.values() if to.for_people], others
     )
     await behind.well_since_now(tx, well_again)
@@ -186,7 +186,7 @@ async def forget_resource(tx: Tx, project_id: UUID, resource_id: UUID) -> None:
     """Before a server or monitor is deleted: resolve its incidents, suppress their deliveries, detach it."""
     reason = "its resource was deleted"
     ended = await resolve(tx, [ResolveRequest(project_id, resource_id, None, reason)])
-    await deliveries.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
+    await outstanding.suppress_incidents(tx, [incident.id for incident in ended[0]], reason)
     await tx.execute("DELETE FROM attachments WHERE resource_id = $1", resource_id)
 
 
@@ -239,7 +239,7 @@ async def snooze(tx: Tx, project_id: UUID, incident_id: UUID, until: datetime) -
     row = await tx.fetchrow(SNOOZE, incident_id, project_id, until)
     if row is None:
         return None
-    await deliveries.postpone(tx, incident_id, until)
+    await outstanding.postpone(tx, incident_id, until)
     return of_row(row)
 
 
@@ -247,7 +247,7 @@ async def remind(tx: Tx, limit: int) -> int:
     """Send reminders of incidents whose snooze is over, unless they are still to be told. Returns how many."""
     rows = await tx.fetch(SNOOZED_OUT, limit)
     pairs = [(key(row["incident_id"]), key(to)) for row in rows for to in row["told"]]
-    await deliveries.remind(tx, pairs, {})
+    await outstanding.remind(tx, pairs, {})
     return len(rows)
 
 

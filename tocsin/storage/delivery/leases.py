@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain.deliveries import Finish, Retry
-from tocsin.storage.delivery import deliveries, health
+from tocsin.storage.delivery import health, outstanding
 from tocsin.storage.delivery.queue import LASTING, LEASE, WAKE_CHANNEL, Content, Job, test_content
 from tocsin.storage.postgres.database import Tx, key
 
@@ -267,7 +267,7 @@ async def record(tx: Tx, results: Sequence[AttemptResult]) -> list[Recorded]:
             if is_overtaken:
                 overtaken.append(each.id)
         if overtaken:
-            await deliveries.suppress(tx, overtaken, deliveries.RESOLVED_FIRST)
+            await outstanding.suppress(tx, overtaken, outstanding.RESOLVED_FIRST)
             followed |= dict.fromkeys(overtaken, False)
     for _, each, then in finished:
         if then.disable is not None:

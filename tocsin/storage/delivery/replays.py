@@ -14,7 +14,7 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain.replays import Selection, State, Status
-from tocsin.storage.delivery import deliveries, incidents, queue, selections
+from tocsin.storage.delivery import incidents, outstanding, queue, selections
 from tocsin.storage.delivery.queue import QueueEntry, Recipient, content
 from tocsin.storage.delivery.selections import Missed
 from tocsin.storage.postgres.database import Tx, key
@@ -163,7 +163,7 @@ async def stop(tx: Tx, project_id: UUID, replay_id: UUID, reason: str) -> Replay
     if row is None:
         return None
     replay = _replay(row)
-    await deliveries.suppress(tx, replay.outstanding, reason)
+    await outstanding.suppress(tx, replay.outstanding, reason)
     return replay
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from tocsin.domain import notifying
 from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import Never, Tell, Wait
-from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery import incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, WAKE_CHANNEL, QueueEntry, Recipient, content
 from tocsin.storage.notifying import circumstances
@@ -69,7 +69,7 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     over = {key(row["id"]): incidents.of_row(row) for row in found}
     ends, releases, entries = await _decide(tx, rows, over)
     if ends:
-        await deliveries.suppress_each(tx, ends)
+        await outstanding.suppress_each(tx, ends)
     if releases:
         await tx.execute(RELEASE, *map(list, zip(*releases, strict=True)))
     await queue.put(tx, entries)
@@ -117,7 +117,7 @@ def _tell(
     if not to.repeatable:
         ends.append((delivery, TOO_LATE))
     elif to.for_people:
-        ends.append((delivery, deliveries.RESOLVED_FIRST))
+        ends.append((delivery, outstanding.RESOLVED_FIRST))
         entries.append(QueueEntry(to, "resolved", content(incident), first_notice_failed=True))
     else:
         releases.append((delivery, to.id))

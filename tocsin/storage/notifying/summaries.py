@@ -16,7 +16,7 @@ import msgspec
 from tocsin.domain import ids, names, notifying
 from tocsin.domain.floods import Flood
 from tocsin.domain.incidents import MAX_MESSAGE_LENGTH, format_duration
-from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery import incidents, outstanding, queue
 from tocsin.storage.delivery.queue import Content, HeldEntry, QueueEntry
 from tocsin.storage.notifying import circumstances
 from tocsin.storage.postgres.database import Tx, key
@@ -113,7 +113,7 @@ async def send(tx: Tx, integration_id: UUID) -> None:
     seconds = msgspec.convert(flood, Flood).seconds if flood else 0
     content = Content(None, "", "Tocsin", "", "notice", text(taken, seconds), now, None)
     [summary] = await queue.put(tx, [QueueEntry(to, "notice", content)])
-    await deliveries.suppress(
+    await outstanding.suppress(
         tx, [each.id for each in taken], f"in the summary {ids.public(ids.DELIVERY, summary)}"
     )
     await tx.execute(TOLD_IN_SUMMARY, [each.incident_id for each in taken if not each.ended], integration_id)

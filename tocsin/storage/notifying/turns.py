@@ -18,7 +18,7 @@ from tocsin.domain import floods, notifying
 from tocsin.domain.floods import Count, Flood
 from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import Decision, Never, Occasion, Tell, Telling, Wait
-from tocsin.storage.delivery import deliveries, incidents, queue
+from tocsin.storage.delivery import incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
 from tocsin.storage.notifying import circumstances, closed
@@ -213,7 +213,7 @@ def _event(each: Due, decision: Tell, occasion: Occasion) -> str:
 
 async def _apply(tx: Tx, result: _Told) -> None:
     if result.ends:
-        await deliveries.suppress_each(tx, result.ends)
+        await outstanding.suppress_each(tx, result.ends)
     if result.holds:
         await tx.execute(HOLD_ON, *_columns(result.holds))
     if result.told:
