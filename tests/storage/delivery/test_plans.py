@@ -67,7 +67,8 @@ STATEMENTS = {
     "next of a replay of what was delivered": (selections.NEXTS["delivered"], NEXT),
     "could not be delivered": (overview.DEAD, [NOBODY, "now() - interval '1 day'", NOBODY, "10"]),
     "wrong now": (overview.WORST, [NOBODY, "10", EMPTY]),
-    "how much is wrong now": (overview.BY_SEVERITY, [NOBODY]),
+    "how much is wrong now": (overview.COUNTS, [NOBODY, "'drill'"]),
+    "what may be unreachable now": (overview.DEPENDENT, [NOBODY, EMPTY]),
     "suppress": (outstanding.SUPPRESS_INCIDENTS, [EMPTY, "'x'", "true"]),
 }
 
