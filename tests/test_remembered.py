@@ -38,6 +38,7 @@ FIXED = {
     "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types", "tocsin.checks.base.types",
     "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
     "tocsin.web.ready_made.all_", "tocsin.domain.templates.language._environment",
+    "tocsin.transports.dial.public_authorities",
 }  # fmt: skip
 """Caches without a bound of their own, of what is in the package: nothing that anybody sends is a key of them."""
 MAX_ENTRIES = 10_000

@@ -157,11 +157,12 @@ async def _apply(connection: asyncpg.Connection) -> None:
                     await each.apply(connection)
                     await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
                 break
-            except UNAVAILABLE:
-                raise
-            except (BadMigrationError, asyncpg.PostgresError) as error:
-                if left and isinstance(error, asyncpg.DeadlockDetectedError):
-                    continue
+            except (BadMigrationError, asyncpg.PostgresError, *UNAVAILABLE) as error:
+                if isinstance(error, asyncpg.DeadlockDetectedError):
+                    if left:
+                        continue
+                elif isinstance(error, UNAVAILABLE):
+                    raise
                 problem = f"Failed to apply {each.id}: {_reason(error)}"
                 raise _away(f"The migrations could not be applied: {problem}") from error
 
