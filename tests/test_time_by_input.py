@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from inspect import signature
+from itertools import cycle
 from typing import Any
 
 import asyncpg
@@ -182,9 +183,8 @@ def bodies(door: Door, size: int) -> Iterator[worst.Made]:
     yield from worst.values(size)
     wanted = REQUESTS.get((door.method, re.sub(r"\{(\w+):\w+\}", r"{\1}", next(iter(door.handler.paths)))), {})
     for example in [*wanted.values()][:1] or [{"user": {"email": "a", "password": "b"}}]:
-        for place in places(example):
-            for what, value in worst.values(size - 400):
-                yield f"{what} at {place}", with_value(example, place, value)
+        for place, (what, value) in zip(cycle(places(example)), worst.values(size - 400), strict=False):
+            yield f"{what} at {place}", with_value(example, place, value)
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -220,10 +220,15 @@ async def test_no_open_door_is_held_by_any_body(house: House) -> None:
     assert not "\n".join(filter(None, found))
 
 
+@pytest.mark.timeout(400)
 async def test_no_body_of_somebody_known_holds_the_loop(house: House) -> None:
-    found = []
+    found, read = [], set()
     for door in house.doors():
         if door.known and door.method not in ("GET", "OPTIONS"):
+            reader = door.reads_json and door.handler.parsed_data_field.annotation, door.limit
+            if door.reads_json and reader in read:
+                continue
+            read.add(reader)
             made = bodies(door, door.limit) if door.reads_json else worst.forms(door.limit)
             found += [await house.slow(door, what, content) for what, content in made]
     assert not "\n".join(filter(None, found))
