@@ -1,7 +1,7 @@
 """Flood control: when people were told of so many incidents in so short a time that the rest is told in one message.
 
 A span begins with the first incident that is told after the last one was over. What is over the limit waits for its
-end. Resources are counted, so that one that flaps holds back nobody else; incidents of one resource are, too.
+end. A resource of which nothing was told in the span is held back by others' number alone, not by how often they flap.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def flooded_until(flood: Flood | None, count: Count | None, resource: str, now: 
     """When the summary goes out that an incident of this resource belongs into; None where it is told by itself."""
     if flood is None or count is None or count.ends_at <= now:
         return None
-    if count.told.get(resource, 0) >= flood.incidents:
-        return count.ends_at
-    return count.ends_at if resource not in count.told and len(count.told) >= flood.incidents else None
+    so_far = sum(count.told.values()) if resource in count.told else len(count.told)
+    return count.ends_at if so_far >= flood.incidents else None
 
 
 def counted(flood: Flood, count: Count | None, resource: str, now: datetime) -> Count:
