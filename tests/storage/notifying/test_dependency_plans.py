@@ -9,7 +9,7 @@ import pytest
 
 from tests.storage.delivery.test_plans import scanned
 from tests.storage.notifying.test_plans import plan_of
-from tocsin.storage.delivery import behind, incidents
+from tocsin.storage.delivery import behind
 from tocsin.storage.monitoring import families
 from tocsin.storage.notifying import dependencies, depends_on
 
@@ -26,7 +26,7 @@ STATEMENTS = {
     "well since": (behind.WELL_SINCE, [EMPTY]),
     "behind": (behind.BEHIND, [EMPTY]),
     "parents": (behind.PARENTS, [EMPTY]),
-    "lock a family": (incidents.LOCK_FAMILY, [EMPTY, EMPTY]),
+    "lock and decide anew": (behind.LOCK_AND_DECIDE_ANEW, [EMPTY] * 3),
     "only these": (dependencies.ONLY_THESE, [EMPTY, EMPTY]),
     "ask": (families.ASK, [EMPTY]),
     "explain": (families.EXPLAIN, [EMPTY, EMPTY, EMPTY]),
