@@ -47,7 +47,9 @@ async def resolve(tx: Tx, actor: Actor, key: UUID, *, by: str) -> tuple[Incident
     incident = await _existing(tx, actor, key)
     if incident.closed_at is not None:
         return incident, None
-    closing = ResolveRequest(incident.project_id, incident.resource_id, incident.type, by, incident.id)
+    closing = ResolveRequest(
+        incident.project_id, incident.resource_id, incident.type, by, incident.id, incident.dedup_key
+    )
     [ended] = await stored.resolve(tx, [closing])
     now = await _existing(tx, actor, key)
     return now, _change(now) if ended else None  # somebody else may have resolved it first

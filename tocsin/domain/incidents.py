@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -45,7 +45,11 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, gc=False):
-    """Asks to open an incident of this type for this resource of this project."""
+    """Asks to open an incident of this type for this resource of this project.
+
+    `dedup_key` keeps apart what one resource can have several of at once: a source's alerts, a server's file systems.
+    `url` is what it is about, where that is not the resource's own address; `details` is what its reporter says too.
+    """
 
     project_id: UUID
     resource_type: str
@@ -54,12 +58,16 @@ class OpenRequest(msgspec.Struct, frozen=True, gc=False):
     message: str
     evidence: Evidence | None = None
     severity: Severity = "critical"
+    dedup_key: str = ""
+    url: str | None = None
+    details: Mapping[str, Any] | None = None
 
 
 class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
     """Asks to resolve what is ongoing for a resource: one type, or (None) every type. `by` is who asks.
 
-    `only` names the one incident that is meant, where another of that type may have taken its place meanwhile.
+    Of a type, all are meant, or (`dedup_key`) the one with that key. `only` names the one incident that is meant, where
+    another may have taken its place meanwhile.
     """
 
     project_id: UUID
@@ -67,6 +75,7 @@ class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
     type: str | None
     by: str
     only: UUID | None = None
+    dedup_key: str | None = None
 
 
 class Incident(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +104,7 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
     acknowledged_by: str | None = None
     acknowledged_until: datetime | None = None
     silenced_by: UUID | None = None
+    dedup_key: str = ""
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):

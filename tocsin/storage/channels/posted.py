@@ -46,7 +46,8 @@ WHERE i.project_id = $1 ORDER BY i.id
 """
 
 HOLD = """
-SELECT true FROM ongoing o JOIN incidents i ON i.resource_id = o.resource_id AND i.type = o.type
+SELECT true FROM ongoing o
+JOIN incidents i ON i.resource_id = o.resource_id AND i.type = o.type AND i.dedup_key = o.dedup_key
 WHERE i.id = $1 AND o.incident_id = $1 FOR UPDATE OF o
 """
 

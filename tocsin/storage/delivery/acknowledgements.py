@@ -17,8 +17,8 @@ from tocsin.storage.postgres.database import Tx, key
 
 LOCK = """
 UPDATE ongoing o SET rearm_at = $3
-FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
-WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
+FROM (SELECT resource_id, type, dedup_key FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key AND o.incident_id = $1
 RETURNING o.recipients
 """
 

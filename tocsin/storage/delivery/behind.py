@@ -16,7 +16,7 @@ from tocsin.storage.postgres.database import Tx, key
 
 LOCK_ONGOING = """
 SELECT resource_id, type, severity, incident_id FROM ongoing WHERE resource_id = ANY($1::uuid[])
-ORDER BY resource_id, type FOR UPDATE
+ORDER BY resource_id, type, dedup_key FOR UPDATE
 """
 
 # Each resource is looked up once and by index: a join would read all dependencies of all projects at each step.

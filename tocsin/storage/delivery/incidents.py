@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
-from tocsin.domain.incidents import AT_ONCE, Incident, ResolveRequest, Severity
+from tocsin.domain.incidents import AT_ONCE, Incident, OpenRequest, ResolveRequest, Severity
 from tocsin.storage.delivery import behind, outstanding, queue
 from tocsin.storage.delivery.behind import Others
 from tocsin.storage.delivery.queue import HeldEntry, QueueEntry, content
@@ -30,8 +30,8 @@ NO_OPEN_DELIVERY = outstanding.OpeningState(blocked_by=None, failed=False)
 
 ONGOING = f"""
 SELECT {INCIDENT}
-FROM unnest($1::uuid[], $2::text[]) AS g(resource_id, type)
-JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g(resource_id, type, dedup_key)
+JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type AND o.dedup_key = g.dedup_key
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 """
 
@@ -39,14 +39,15 @@ END = f"""
 WITH ended AS (
     DELETE FROM ongoing o
     USING (
-        SELECT l.resource_id, l.type, g.by
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
-            AS g(project_id, resource_id, type, incident_id, by)
+        SELECT l.resource_id, l.type, l.dedup_key, g.by
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[])
+            AS g(project_id, resource_id, type, dedup_key, incident_id, by)
         JOIN ongoing l ON l.resource_id = g.resource_id AND l.type = g.type AND l.project_id = g.project_id
+            AND l.dedup_key BETWEEN coalesce(g.dedup_key, '') AND coalesce(g.dedup_key, U&'\\+10FFFF')
             AND coalesce(g.incident_id, l.incident_id) = l.incident_id
-        ORDER BY l.resource_id, l.type FOR UPDATE OF l
+        ORDER BY l.resource_id, l.type, l.dedup_key FOR UPDATE OF l
     ) locked
-    WHERE o.resource_id = locked.resource_id AND o.type = locked.type
+    WHERE o.resource_id = locked.resource_id AND o.type = locked.type AND o.dedup_key = locked.dedup_key
     RETURNING o.incident_id, o.recipients, o.summarised, locked.by
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
@@ -79,28 +80,38 @@ RETURNING {INCIDENT}
 # First of the two, as in a resolve: both lock the row in `ongoing` before the incident itself.
 REMIND_AT = """
 UPDATE ongoing o SET remind_at = $3
-FROM (SELECT resource_id, type FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
-WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = $1
+FROM (SELECT resource_id, type, dedup_key FROM incidents WHERE id = $1 AND project_id = $2 LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key AND o.incident_id = $1
 """
 
 SNOOZED_OUT = """
 UPDATE ongoing SET remind_at = NULL
-WHERE (resource_id, type) IN (SELECT resource_id, type FROM ongoing WHERE remind_at <= now()
-                              ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+WHERE (resource_id, type, dedup_key) IN (SELECT resource_id, type, dedup_key FROM ongoing WHERE remind_at <= now()
+                                         ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING incident_id, recipients || summarised AS told
 """
 
 ONGOING_TYPES = "SELECT resource_id, type, severity FROM ongoing WHERE resource_id = ANY($1)"
+ONGOING_KEYS = "SELECT resource_id, type, dedup_key FROM ongoing WHERE resource_id = ANY($1)"
 
 
-IncidentKey = tuple[UUID, str]
-"""The unique key of an ongoing incident: the resource and the type."""
+class IncidentKey(NamedTuple):
+    """The unique key of an ongoing incident."""
+
+    resource_id: UUID
+    type: str
+    dedup_key: str = ""
+
+
+def key_of(each: OpenRequest | Incident) -> IncidentKey:
+    """The key that it has while it lasts."""
+    return IncidentKey(each.resource_id, each.type, each.dedup_key)
 
 
 async def ongoing(tx: Tx, keys: Iterable[IncidentKey]) -> dict[IncidentKey, Incident]:
     """Those incidents that are ongoing."""
     found = map(of_row, await tx.fetch(ONGOING, *map(list, zip(*keys, strict=True))))
-    return {(incident.resource_id, incident.type): incident for incident in found}
+    return {key_of(incident): incident for incident in found}
 
 
 def of_row(row: Record) -> Incident:
@@ -117,14 +128,16 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], others: Others | N
     `outstanding.settle_undelivered_openings`. What is told of `others` is decided
     anew in the same go; unless they are given, those are all behind what is well again.
     """
-    whole = await ongoing_types(tx, {each.resource_id for each in closings if each.type is None})
-    by: dict[IncidentKey, ResolveRequest] = {}
+    whole = await _ongoing_keys(tx, {each.resource_id for each in closings if each.type is None})
+    by: dict[tuple[UUID, str, str | None], ResolveRequest] = {}
     for each in closings:
-        for type_ in [each.type] if each.type is not None else sorted(whole[each.resource_id]):
-            by.setdefault((each.resource_id, type_), each)
-    ordered = sorted(by.items(), key=lambda item: item[0])
+        if each.type is None:
+            by |= {wanted: each for wanted in whole if wanted.resource_id == each.resource_id and wanted not in by}
+        else:
+            by.setdefault((each.resource_id, each.type, each.dedup_key), each)
+    ordered = sorted(by.items(), key=lambda item: (*item[0][:2], item[0][2] or ""))
     if len(ordered) > AT_ONCE:
-        resources = {resource for resource, _ in by}
+        resources = {resource for resource, *_ in by}
         lasting = await behind.hold(tx, resources)
         await behind.lock_deliveries(tx, lasting.incidents, Others(behind=frozenset(resources)))
     found: dict[UUID, list[Incident]] = {}
@@ -132,18 +145,21 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], others: Others | N
         for incident in await _end(tx, ordered[start : start + AT_ONCE], others):
             found.setdefault(incident.resource_id, []).append(incident)
     return [
-        [each for each in found.get(closing.resource_id, ()) if closing.type in (None, each.type)]
+        [
+            each for each in found.get(closing.resource_id, ())
+            if closing.type in (None, each.type) and closing.dedup_key in (None, each.dedup_key)
+        ]
         for closing in closings
     ]
 
 
 async def _end(
-    tx: Tx, requests: Sequence[tuple[IncidentKey, ResolveRequest]], others: Others | None
+    tx: Tx, requests: Sequence[tuple[tuple[UUID, str, str | None], ResolveRequest]], others: Others | None
 ) -> list[Incident]:
     """Resolve these. Returns those that were ongoing."""
     keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
-        END, [each.project_id for each in by], [each[0] for each in keys], [each[1] for each in keys],
+        END, [each.project_id for each in by], *map(list, zip(*keys, strict=True)),
         [each.only for each in by], [each.by for each in by],
     )  # fmt: skip
     if not ended:
@@ -257,3 +273,10 @@ async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, dict[st
     for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
         types[key(row["resource_id"])][row["type"]] = row["severity"]
     return types
+
+
+async def _ongoing_keys(tx: Tx, resources: Iterable[UUID]) -> list[IncidentKey]:
+    """What is ongoing for any of these resources."""
+    wanted = list(resources)
+    rows = await tx.fetch(ONGOING_KEYS, wanted) if wanted else []
+    return [IncidentKey(key(row["resource_id"]), row["type"], row["dedup_key"]) for row in rows]

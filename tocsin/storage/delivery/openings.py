@@ -46,7 +46,7 @@ class KeyedRequest(NamedTuple):
 
 RESOURCES = " UNION ALL ".join(
     f"""
-        SELECT {each.name} AS name, {each.url or "a.page"} AS url FROM {each.table} r
+        SELECT {each.name} AS name, coalesce(a.page, {each.url or "NULL"}) AS url FROM {each.table} r
         WHERE r.id = a.resource_id AND r.project_id = a.project_id AND a.resource_type = '{each.type}'
     """
     for each in resources.kinds().values()
@@ -99,8 +99,9 @@ WITH engine AS MATERIALIZED (
     {queue.ENGINE}
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::jsonb[], $10::text[]) WITH ORDINALITY
-        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, n)
+                         $9::jsonb[], $10::text[], $11::text[], $12::jsonb[]) WITH ORDINALITY
+        AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, dedup_key,
+             details, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole,
            ({DECIDED}) AS decided
@@ -109,19 +110,19 @@ WITH engine AS MATERIALIZED (
         LIMIT 1
     ) r ON true
 ), opened AS (
-    INSERT INTO ongoing (resource_id, type, incident_id, project_id, severity, recipients)
-    SELECT resource_id, type, id, project_id, severity,
+    INSERT INTO ongoing (resource_id, type, dedup_key, incident_id, project_id, severity, recipients)
+    SELECT resource_id, type, dedup_key, id, project_id, severity,
            CASE WHEN decided THEN '{{}}' ELSE
                ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
            END
-    FROM found WHERE whole ORDER BY resource_id, type
-    ON CONFLICT (resource_id, type) DO NOTHING
+    FROM found WHERE whole ORDER BY resource_id, type, dedup_key
+    ON CONFLICT (resource_id, type, dedup_key) DO NOTHING
     RETURNING incident_id, recipients
 ), stored AS (
-    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, message,
-                           severity, silenced_by, request, request_headers, response, response_headers, created_at,
-                           updated_at)
-    SELECT id, project_id, resource_type, resource_id, name, url, type, message, severity,
+    INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, dedup_key,
+                           message, severity, details, silenced_by, request, request_headers, response,
+                           response_headers, created_at, updated_at)
+    SELECT id, project_id, resource_type, resource_id, name, url, type, dedup_key, message, severity, details,
            CASE WHEN decided THEN ({SILENCED_BY}) END,
            seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
     FROM opened JOIN found a ON id = incident_id
@@ -204,23 +205,23 @@ async def open_batches(
                 await asyncio.sleep(0)
             requested = left[row["n"] - 1]
             if row["new"]:
-                lasting[_incident_key(requested.opening)] = Opened(_begun(requested, row), new=True)
+                lasting[incidents.key_of(requested.opening)] = Opened(_begun(requested, row), new=True)
             elif row["name"] is None:
                 missing.setdefault(requested.batch, set()).add(requested.opening.resource_id)
             elif row["whole"]:
                 conflicts.append(requested)
-        wanted = {_incident_key(requested.opening) for requested in conflicts} - lasting.keys()
+        wanted = {incidents.key_of(requested.opening) for requested in conflicts} - lasting.keys()
         if wanted:
             found = await incidents.ongoing(tx, wanted)
             if raising:
                 found |= await severities.raise_(tx, found, _worst(requested.opening for requested in conflicts))
             lasting |= {incident_key: Opened(incident, new=False) for incident_key, incident in found.items()}
         # What another transaction has resolved in between is opened after all.
-        left = [requested for requested in conflicts if _incident_key(requested.opening) not in lasting]
+        left = [requested for requested in conflicts if incidents.key_of(requested.opening) not in lasting]
     return [
         [ResourceNotFound() if opening.resource_id in missing[number] else None for opening in batch]
         if number in missing
-        else [_answer(lasting, _incident_key(opening)) for opening in batch]
+        else [_answer(lasting, incidents.key_of(opening)) for opening in batch]
         for number, batch in enumerate(batches)
     ]
 
@@ -235,14 +236,10 @@ async def open(
     return [answer for batch in batches for answer in batch if answer is not None]
 
 
-def _incident_key(opening: OpenRequest) -> IncidentKey:
-    return opening.resource_id, opening.type
-
-
 def _worst(openings: Iterable[OpenRequest]) -> dict[IncidentKey, Severity]:
     """The worst severity that is asked for."""
     milder_first = sorted(openings, key=lambda each: SEVERITIES.index(each.severity), reverse=True)
-    return {_incident_key(each): each.severity for each in milder_first}
+    return {incidents.key_of(each): each.severity for each in milder_first}
 
 
 def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Opened:
@@ -257,10 +254,10 @@ def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[An
     kinds, rows = resources.kinds(), []
     for new, number, opening in requested:
         kind = kinds[opening.resource_type]
-        page = public_url + kind.page(opening.resource_id) if kind.url is None else None
+        page = opening.url or (public_url + kind.page(opening.resource_id) if kind.url is None else None)
         rows.append((
             new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
-            opening.message, opening.evidence, opening.severity,
+            opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details,
         ))  # fmt: skip
     return [*map(list, zip(*rows, strict=True))]
 
@@ -280,6 +277,7 @@ def _begun(requested: KeyedRequest, row: Record) -> Incident:
         created_at=now,
         updated_at=now,
         severity=opening.severity,
+        dedup_key=opening.dedup_key,
         request=seen.request,
         request_headers=seen.request_headers,
         response=seen.response,

@@ -20,19 +20,22 @@ def rank(severity: str) -> str:
 # be decided about now; whoever it concerned has been, and stays so.
 RAISE = f"""
 WITH locked AS (
-    SELECT o.resource_id, o.type, o.incident_id, g.severity
-    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g(resource_id, type, severity)
-    JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type
-    ORDER BY o.resource_id, o.type FOR UPDATE OF o
+    SELECT o.incident_id, g.severity
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS g(resource_id, type, dedup_key, severity)
+    JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type AND o.dedup_key = g.dedup_key
+    ORDER BY o.resource_id, o.type, o.dedup_key FOR UPDATE OF o
 ), before AS (
     SELECT l.severity AS raised_to, i.* FROM locked l
-    CROSS JOIN LATERAL (SELECT id, resource_id, type, severity FROM incidents WHERE id = l.incident_id LIMIT 1) i
+    CROSS JOIN LATERAL (
+        SELECT id, resource_id, type, dedup_key, severity FROM incidents WHERE id = l.incident_id LIMIT 1
+    ) i
     WHERE {rank("l.severity")} < {rank("i.severity")}
 ), raised AS (
     UPDATE incidents i SET severity = b.raised_to, updated_at = now() FROM before b WHERE i.id = b.id
     RETURNING {INCIDENT}
 ), noted AS (
-    UPDATE ongoing o SET severity = b.raised_to FROM before b WHERE o.resource_id = b.resource_id AND o.type = b.type
+    UPDATE ongoing o SET severity = b.raised_to FROM before b
+    WHERE o.resource_id = b.resource_id AND o.type = b.type AND o.dedup_key = b.dedup_key
 ), held AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
                              event, status, held, due_at, created_at)
@@ -66,11 +69,11 @@ async def raise_(
     One statement, and so a transaction of its own where the caller has begun none.
     """
     worse = [
-        (resource, type_, wanted[resource, type_])
-        for (resource, type_), incident in found.items()
-        if SEVERITIES.index(wanted[resource, type_]) < SEVERITIES.index(incident.severity)
+        (*key, wanted[key])
+        for key, incident in found.items()
+        if SEVERITIES.index(wanted[key]) < SEVERITIES.index(incident.severity)
     ]
     if not worse:
         return {}
     raised = map(incidents.of_row, await tx.fetch(RAISE, *map(list, zip(*worse, strict=True))))
-    return {(each.resource_id, each.type): each for each in raised}
+    return {incidents.key_of(each): each for each in raised}

@@ -27,7 +27,8 @@ DUE = """
 SELECT q.id, q.incident_id, coalesce(q.on_behalf_of, q.integration_id) AS attached, q.event, q.held FROM outstanding q
 WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) AND (
     SELECT o.incident_id FROM incidents i
-    JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = i.id
+    JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
+         AND o.incident_id = i.id
     WHERE i.id = q.incident_id LIMIT 1
 ) IS NULL
 ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED

@@ -44,16 +44,18 @@ SELECT DISTINCT incident_id FROM (
 # In the order of every other transaction: rows in `ongoing`, the integration, deliveries.
 LOCK_ONGOING = """
 SELECT o.incident_id FROM unnest($1::uuid[]) AS g(incident_id)
-CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = g.incident_id LIMIT 1) i
-JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = g.incident_id
-ORDER BY o.resource_id, o.type FOR UPDATE OF o
+CROSS JOIN LATERAL (SELECT resource_id, type, dedup_key FROM incidents WHERE id = g.incident_id LIMIT 1) i
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
+     AND o.incident_id = g.incident_id
+ORDER BY o.resource_id, o.type, o.dedup_key FOR UPDATE OF o
 """
 
 LOCK_INTEGRATION = "SELECT flood FROM integrations WHERE id = $1 FOR NO KEY UPDATE"
 
 TAKE = """
 SELECT q.id, q.incident_id, coalesce(q.on_behalf_of, q.integration_id) AS attached, q.event, i.resource_name, i.type,
-       EXISTS (SELECT FROM ongoing o WHERE o.resource_id = i.resource_id AND o.type = i.type) AS lasts
+       EXISTS (SELECT FROM ongoing o WHERE o.resource_id = i.resource_id AND o.type = i.type
+               AND o.dedup_key = i.dedup_key) AS lasts
 FROM (SELECT * FROM outstanding WHERE integration_id = $1 AND incident_id = ANY($2::uuid[]) AND held IS NOT NULL
       AND summary AND due_at <= now() ORDER BY id FOR UPDATE) q
 LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = q.incident_id LIMIT 1) i ON true
@@ -67,8 +69,9 @@ UPDATE outstanding SET held = NULL, summary = false, due_at = now(), released_at
 TOLD = """
 UPDATE ongoing o SET {column} = o.{column} || $2::uuid
 FROM unnest($1::uuid[]) AS g(incident_id)
-CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = g.incident_id LIMIT 1) i
-WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = g.incident_id
+CROSS JOIN LATERAL (SELECT resource_id, type, dedup_key FROM incidents WHERE id = g.incident_id LIMIT 1) i
+WHERE o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
+  AND o.incident_id = g.incident_id
 """
 TOLD_ALONE, TOLD_IN_SUMMARY = TOLD.format(column="recipients"), TOLD.format(column="summarised")
 

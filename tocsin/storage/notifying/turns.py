@@ -34,9 +34,10 @@ FROM (
         ORDER BY due_at LIMIT $1
     ) first
 ) due
-CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = due.incident_id LIMIT 1) i
-JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.incident_id = due.incident_id
-ORDER BY o.resource_id, o.type
+CROSS JOIN LATERAL (SELECT resource_id, type, dedup_key FROM incidents WHERE id = due.incident_id LIMIT 1) i
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
+     AND o.incident_id = due.incident_id
+ORDER BY o.resource_id, o.type, o.dedup_key
 FOR UPDATE OF o SKIP LOCKED
 """
 
@@ -45,7 +46,7 @@ LOCKED = f"""
 SELECT {INCIDENT}, o.recipients, o.summarised, q.due
 FROM unnest($1::uuid[]) AS g(incident_id)
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.incident_id LIMIT 1) i
-JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type
+JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
 CROSS JOIN LATERAL (
     SELECT array_agg((id, coalesce(on_behalf_of, integration_id), event, held)) AS due
     FROM (SELECT * FROM outstanding WHERE incident_id = g.incident_id OFFSET 0) q
@@ -89,12 +90,12 @@ WHERE id = (SELECT id FROM outstanding WHERE held IS NOT NULL AND NOT summary AN
 TOLD = """
 UPDATE ongoing o SET recipients = o.recipients || g.integration_id
 FROM (
-    SELECT i.resource_id, i.type, array_agg(DISTINCT t.integration_id) AS integration_id
+    SELECT i.resource_id, i.type, i.dedup_key, array_agg(DISTINCT t.integration_id) AS integration_id
     FROM unnest($1::uuid[], $2::uuid[]) AS t(incident_id, integration_id)
-    CROSS JOIN LATERAL (SELECT resource_id, type FROM incidents WHERE id = t.incident_id LIMIT 1) i
-    GROUP BY i.resource_id, i.type
+    CROSS JOIN LATERAL (SELECT resource_id, type, dedup_key FROM incidents WHERE id = t.incident_id LIMIT 1) i
+    GROUP BY i.resource_id, i.type, i.dedup_key
 ) g
-WHERE o.resource_id = g.resource_id AND o.type = g.type
+WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.dedup_key = g.dedup_key
 """
 
 FLOODS = """
