@@ -207,7 +207,7 @@ async def http() -> AsyncIterator[Http]:
 
 
 async def look(url: str, *, status: int = 200, timeout: float = 20, keyword: str | None = None) -> Result:
-    return await run_check(Target(url, "http", timeout, expected_status=[status], keyword=keyword), WIRES)
+    return await run_check(Target(url, "http", timeout, {"expected_status": [status], "keyword": keyword}), WIRES)
 
 
 async def posted(http: Http, url: str) -> Answer | str:

@@ -12,10 +12,12 @@ from typing import Any
 from tocsin.checks import base
 from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.monitors import Result, Target
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 
 AGENT = "Tocsin/test"
+VAULT = Vault([bytes(32)])
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 WIRES = CheckContext(Dialer(Guard(LOOPBACK)), AGENT)
 
@@ -78,4 +80,4 @@ def redirects(to: Callable[[str], str | None], asked: list[str]) -> Talk:
 
 async def look(url: str, context: CheckContext = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
     kind = base.of(None, url)
-    return await run_check(kind.validate(Target(url, kind.check_type, timeout, **fields)), context)
+    return await run_check(kind.validate(Target(url, kind.check_type, timeout, fields)), context)

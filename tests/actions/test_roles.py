@@ -238,12 +238,12 @@ CALLS: dict[str, Call] = {
     "members.leave": lambda tx, a, h: members.leave(tx, a, "Project"),
     "dependencies.change": lambda tx, a, h: dependencies.change(tx, a, MONITOR, h.monitor, [uuid_of_server(h)]),
     "monitors.create": lambda tx, a, h: monitors.create(
-        tx, a, monitors.wanted(MonitorFields(url="https://example.com"), None, production=True)
+        tx, a, h.vault, monitors.wanted(MonitorFields(url="https://example.com"), None, production=True)
     ),
     "monitors.change": lambda tx, a, h: monitors.change(
-        tx, a, h.monitor, MonitorFields(name="Shop"), production=True
+        tx, a, h.vault, h.monitor, MonitorFields(name="Shop"), production=True
     ),
-    "monitors.delete": lambda tx, a, h: monitors.delete(tx, a, h.monitor),
+    "monitors.delete": lambda tx, a, h: monitors.delete(tx, a, h.vault, h.monitor),
     "projects.create": lambda tx, a, h: projects.create(tx, a, h.vault, "Another", "free", registration="open"),
     "projects.create_for": lambda tx, a, h: projects.create_for(tx, a, h.vault, "Theirs", "free", None),
     "projects.rename": lambda tx, a, h: projects.rename(tx, a, "Renamed"),
@@ -303,7 +303,7 @@ async def house(pool: asyncpg.Pool, vault: Vault, settings: Settings) -> House:
         second = await integrations.create(tx, owner, vault, webhook(), production=False)
         await tx.execute("UPDATE integrations SET disabled_at = now() WHERE id = $1", second.id)
         watched = monitors.wanted(MonitorFields(url="https://example.com/shop"), None, production=True)
-        monitor = await monitors.create(tx, owner, watched)
+        monitor = await monitors.create(tx, owner, vault, watched)
         report = Report(made.id, "board", {"agent_version": "1"}, [])
         await stored_servers.record(tx, [report], public_url=URL)
         server = UUID(str(await tx.fetchval("SELECT id FROM servers WHERE project_id = $1", made.id)))

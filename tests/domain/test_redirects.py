@@ -105,7 +105,7 @@ async def test_what_fails_after_a_redirect_says_where() -> None:
             there = f"http://127.0.0.1:{port}/there"
             moved = f"HTTP/1.1 302 Found\r\nLocation: {there}?token=t\r\nConnection: close\r\n\r\n".encode()
             async with recorder(moved) as (first, _):
-                target = Target(f"http://127.0.0.1:{first}/", "http", timeout, expected_status=["2xx"])
+                target = Target(f"http://127.0.0.1:{first}/", "http", timeout, {"expected_status": ["2xx"]})
                 result = await checks.run_check(target, CheckContext(Dialer(Guard(LOOPBACK)), "Tocsin/test"))
             assert result.message == f"Redirected to {there}: {said}"
             assert result.evidence

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from tests.lines import Line, lines
+from tests.sites import VAULT
 from tests.storage.notifying.family import Family
 from tests.waiting import until
 from tocsin.checks.base import CheckContext
@@ -39,8 +40,8 @@ def doubting(targets: list[Line]) -> Connectivity:
 async def checking(pool: asyncpg.Pool, connected: Connectivity) -> AsyncIterator[None]:
     stop = asyncio.Event()
     tasks = [
-        asyncio.create_task(monitor_checks.run(pool, LOOPBACK, PUBLIC_URL, stop, None, connected)),
-        asyncio.create_task(connectivity.run(pool, connected, PUBLIC_URL, stop, pause=0.2)),
+        asyncio.create_task(monitor_checks.run(pool, VAULT, LOOPBACK, PUBLIC_URL, stop, None, connected)),
+        asyncio.create_task(connectivity.run(pool, VAULT, connected, PUBLIC_URL, stop, pause=0.2)),
     ]
     try:
         yield
@@ -63,7 +64,7 @@ async def watched(pool: asyncpg.Pool, project_id: UUID, sites: list[Line]) -> No
     for site in sites:
         async with pool.acquire() as tx, tx.transaction():
             wanted = MonitorConfig(site.url, Target(site.url, "tcp", 5.0), interval=0.2, confirmations=2)
-            await monitors.create(tx, project_id, wanted)
+            await monitors.create(tx, VAULT, project_id, wanted)
 
 
 async def incidents(pool: asyncpg.Pool) -> list[tuple[str, bool]]:

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.receivers import Answer, Receiver
+from tests.sites import VAULT
 from tests.waiting import until
 from tocsin.domain.monitors import MonitorConfig, Problem, Result, Target
 from tocsin.engine import monitor_checks
@@ -28,17 +29,17 @@ LOOPBACK = Guard([ipaddress.ip_network("127.0.0.0/8")])
 
 
 def wanted(url: str, **fields: Any) -> MonitorConfig:
-    target = {"timeout": 5.0, "expected_status": "2xx", "keyword": None}
-    target |= {name: fields.pop(name) for name in list(fields) if name in target}
+    options = {name: fields.pop(name) for name in list(fields) if name in ("expected_status", "keyword")}
     kind = "tcp" if url.startswith("tcp:") else "http"
-    return MonitorConfig("site", Target(url, kind, **target), **{"interval": 0.1, "confirmations": 2, **fields})
+    target = Target(url, kind, fields.pop("timeout", 5.0), options)
+    return MonitorConfig("site", target, **{"interval": 0.1, "confirmations": 2, **fields})
 
 
 @pytest_asyncio.fixture
 async def make(pool: asyncpg.Pool, project: Any) -> Callable[..., Any]:
     async def make(url: str = "http://127.0.0.1:9/", **fields: Any) -> UUID:
         async with pool.acquire() as tx, tx.transaction():
-            return await monitors.create(tx, project.id, wanted(url, **fields))
+            return await monitors.create(tx, VAULT, project.id, wanted(url, **fields))
 
     return make
 
@@ -47,7 +48,7 @@ async def make(pool: asyncpg.Pool, project: Any) -> Callable[..., Any]:
 async def read(pool: asyncpg.Pool, project: Any) -> Callable[[UUID], Any]:
     async def read(monitor: UUID) -> Monitor:
         async with pool.acquire() as tx:
-            found = await monitors.one(tx, project.id, monitor)
+            found = await monitors.one(tx, VAULT, project.id, monitor)
         assert found
         return found
 
@@ -57,7 +58,7 @@ async def read(pool: asyncpg.Pool, project: Any) -> Callable[[UUID], Any]:
 @asynccontextmanager
 async def watching(pool: asyncpg.Pool, guard: Guard = LOOPBACK) -> AsyncIterator[asyncio.Task[None]]:
     stop = asyncio.Event()
-    task = asyncio.create_task(monitor_checks.run(pool, guard, PUBLIC_URL, stop))
+    task = asyncio.create_task(monitor_checks.run(pool, VAULT, guard, PUBLIC_URL, stop))
     try:
         yield task
     finally:
@@ -160,7 +161,7 @@ async def test_stopping_does_not_wait_for_slow_sites(
 
 async def claim(pool: asyncpg.Pool, limit: int = 100) -> list[DueCheck]:
     async with pool.acquire() as tx, tx.transaction():
-        return await monitors.claim_due(tx, limit)
+        return await monitors.claim_due(tx, VAULT, limit)
 
 
 async def record(pool: asyncpg.Pool, due: DueCheck, problem: Problem | None = None) -> None:
@@ -183,7 +184,7 @@ async def test_two_engines_never_get_the_same_check(pool: asyncpg.Pool, make: Ca
         await make(interval=60.0)
     await make_due(pool)
     async with pool.acquire() as first, first.transaction(), pool.acquire() as second, second.transaction():
-        mine, theirs = await monitors.claim_due(first, 25), await monitors.claim_due(second, 25)
+        mine, theirs = await monitors.claim_due(first, VAULT, 25), await monitors.claim_due(second, VAULT, 25)
     assert (len(mine), len(theirs)) == (25, 15)
     assert not {due.id for due in mine} & {due.id for due in theirs}
 
@@ -239,9 +240,9 @@ async def test_what_was_found_before_a_change_decides_nothing_after_it(
     await make_due(pool)
     (due,) = await claim(pool)
     async with pool.acquire() as tx, tx.transaction():
-        before = await monitors.changing(tx, project.id, monitor)
+        before = await monitors.changing(tx, VAULT, project.id, monitor)
         assert before
-        await monitors.change(tx, project.id, monitor, before, wanted("http://127.0.0.1:10/"))
+        await monitors.change(tx, VAULT, project.id, monitor, before, wanted("http://127.0.0.1:10/"))
     await record(pool, due, "timeout")
     assert await incidents(pool) == []
     assert await pool.fetchval("SELECT failures FROM monitor_states") == 0

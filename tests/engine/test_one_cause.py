@@ -60,7 +60,7 @@ async def test_a_router_with_fifteen_shops_behind_it_is_one_message(
 async def watch(world: World, line: Line, webhook: UUID, name: str) -> UUID:
     async with world.pool.acquire() as tx, tx.transaction():
         wanted = MonitorConfig(name, Target(line.url, "tcp", 5.0), interval=1.0, confirmations=1)
-        made = await monitors.create(tx, world.project_id, wanted)
+        made = await monitors.create(tx, world.vault, world.project_id, wanted)
         await attachments.attach(tx, made, webhook, Attachment())
     return made
 

@@ -205,7 +205,7 @@ def test_tls_that_ends_without_a_farewell_is_judged_by_what_came(answer: bytes, 
         async with serving(answer, tls=serving_tls) as there:
             url = there.url.replace("http:", "https:")
             _, left = await curl(url, "--insecure")
-            target = Target(url, "http", 20, expected_status=[200])
+            target = Target(url, "http", 20, {"expected_status": [200]})
             result = await run_check(target, CheckContext(Dialer(GUARD, trusting), "Tocsin/test"))
             http = Http(GUARD, tls=trusting)
             given = await posted(http, url)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -13,24 +13,25 @@ from msgspec import UNSET, UnsetType
 from tocsin.actions import dependencies
 from tocsin.actions.base import Actor, Change, action
 from tocsin.checks import base
+from tocsin.checks.base import MASK, CheckType
 from tocsin.domain import monitors as domain
 from tocsin.domain import names
-from tocsin.domain.errors import invalid, invalid_field, not_found
+from tocsin.domain.errors import Detail, invalid, invalid_field, not_found
 from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors as stored
 from tocsin.storage.monitoring.monitors import Monitor
 from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.guard import Guard
 
 Number = int | float
-StatusToExpect = int | str | list[int | str]
 
-OF_TARGET = ("url", "check_type", "timeout", "expected_status", "keyword")
+OF_TARGET = ("url", "check_type", "timeout", *base.options())
 """Fields that are validated together if one of them is given, and not otherwise: rules may have become stricter."""
 
 
-class MonitorFields(msgspec.Struct):
+class _Common(msgspec.Struct):
     """A monitor's configuration. Omitted or null: the default; on a change, what is omitted stays.
 
     `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
@@ -45,10 +46,18 @@ class MonitorFields(msgspec.Struct):
     interval: Number | UnsetType | None = UNSET
     timeout: Number | UnsetType | None = UNSET
     confirmations: int | UnsetType | None = UNSET
-    expected_status: StatusToExpect | UnsetType | None = UNSET
-    keyword: str | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
     depends_on: list[str | list[str]] | UnsetType | None = UNSET
+
+
+if TYPE_CHECKING:
+    MonitorFields = _Common
+else:
+    MonitorFields = msgspec.defstruct(
+        "MonitorFields",
+        [(name, annotation | UnsetType | None, UNSET) for name, annotation in base.options().items()],
+        bases=(_Common,), module=__name__, namespace={"__doc__": _Common.__doc__},
+    )  # fmt: skip
 
 
 def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: bool) -> MonitorConfig:
@@ -84,10 +93,32 @@ def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig |
             url=url,
             check_type=kind.check_type,
             timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
-            expected_status=_or(given.expected_status, start.target.expected_status if same_kind else None, None),
-            keyword=_or(given.keyword, start.target.keyword if same_kind else None, None),
+            options=_options(given, kind, start.target.options if same_kind else {}),
         )
     )
+
+
+def _options(given: MonitorFields, kind: CheckType, stored_: Mapping[str, Any]) -> dict[str, Any]:
+    """The resulting options. Raises `Refused` (422) for those that the type does not know."""
+    options = dict(stored_)
+    for name in base.options():
+        value = getattr(given, name)
+        if value is UNSET or (value == MASK and name in kind.secret_options):
+            continue
+        options.pop(name, None)
+        if value is not None:
+            options[name] = value
+    unknown = options.keys() - set(kind.option_names)
+    if unknown:
+        known = f"knows only {', '.join(kind.option_names)}" if kind.option_names else "has no options"
+        why = f"is not for {kind.check_type} checks: this type {known}"
+        raise invalid(f"{', '.join(sorted(unknown))} {why}", *(Detail(name, why) for name in sorted(unknown)))
+    return options
+
+
+def secret_options(made: MonitorConfig) -> Collection[str]:
+    """The names of the options that are stored encrypted."""
+    return base.types()[made.target.check_type].secret_options
 
 
 def least_interval(*, production: bool) -> float:
@@ -107,41 +138,41 @@ async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Ne
 
 @action("made network monitor")
 async def create(
-    tx: Tx, actor: Actor, made: MonitorConfig, depends_on: object = None
+    tx: Tx, actor: Actor, vault: Vault, made: MonitorConfig, depends_on: object = None
 ) -> tuple[Monitor, Change]:
     """Create a monitor; the first check follows at once."""
-    key = await stored.create(tx, actor.project_id, made)
+    key = await stored.create(tx, vault, actor.project_id, made, secret_options(made))
     if depends_on:
         await dependencies.change(tx, actor, NETWORK_MONITOR, key, depends_on)
-    found = await stored.one(tx, actor.project_id, key)
+    found = await stored.one(tx, vault, actor.project_id, key)
     assert found is not None
     return found, Change(made.name, {"uuid": NETWORK_MONITOR.public(key)})
 
 
 @action("changed network monitor")
 async def change(
-    tx: Tx, actor: Actor, key: UUID, given: MonitorFields, *, production: bool
+    tx: Tx, actor: Actor, vault: Vault, key: UUID, given: MonitorFields, *, production: bool
 ) -> tuple[Monitor, Change | None]:
     """Change what is given. Changes that concern the checks restart them at once; pausing resolves its incidents."""
     if given.depends_on is not UNSET:
         await dependencies.change(tx, actor, NETWORK_MONITOR, key, given.depends_on)
-    before = await stored.changing(tx, actor.project_id, key)
+    before = await stored.changing(tx, vault, actor.project_id, key)
     if before is None:
         raise not_found("network_monitor")
     after = wanted(given, before, production=production)
     differing = _differing(before, after)
     if differing:
-        await stored.change(tx, actor.project_id, key, before, after)
-    found = await stored.one(tx, actor.project_id, key)
+        await stored.change(tx, vault, actor.project_id, key, before, after, secret_options(after))
+    found = await stored.one(tx, vault, actor.project_id, key)
     assert found is not None
     change_ = Change(before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": differing})
     return found, change_ if differing else None
 
 
 @action("deleted network monitor")
-async def delete(tx: Tx, actor: Actor, key: UUID) -> tuple[Monitor, Change]:
+async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Monitor, Change]:
     """Delete a monitor and resolve its incidents. Returns its last state."""
-    found = await stored.one(tx, actor.project_id, key)
+    found = await stored.one(tx, vault, actor.project_id, key)
     if found is None or not await stored.delete(tx, actor.project_id, key):
         raise not_found("network_monitor")
     return found, Change(found.wanted.name, {"uuid": NETWORK_MONITOR.public(key)})
@@ -157,8 +188,8 @@ def _fields(each: MonitorConfig) -> dict[str, Any]:
     target = each.target
     return {
         "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
-        "timeout": target.timeout, "confirmations": each.confirmations, "expected_status": target.expected_status,
-        "keyword": target.keyword, "paused": each.paused,
+        "timeout": target.timeout, "confirmations": each.confirmations, "paused": each.paused,
+        **{name: target.options.get(name) for name in base.options()},
     }  # fmt: skip
 
 

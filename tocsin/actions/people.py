@@ -62,7 +62,7 @@ async def register(
     name = names.cut(f"{user.name or user.email}'s project", names.MAX_LENGTH)
     project = await projects.create(tx, person(user.id), vault, name, plan, registration=registration, first=True)
     if new.site:
-        await monitors.create(tx, Actor(project.id, "owner", user.id, plan, user.id), new.site)
+        await monitors.create(tx, Actor(project.id, "owner", user.id, plan, user.id), vault, new.site)
     return Registered(user)
 
 

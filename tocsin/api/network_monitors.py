@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tocsin.actions import monitors as actions
 from tocsin.actions.base import Actor
-from tocsin.actions.monitors import MonitorFields, Number, StatusToExpect
+from tocsin.actions.monitors import MonitorFields, Number
 from tocsin.api.integrations import WARNING_HEADER
 from tocsin.api.schemas import Explanation, Meta, Page, explanations, seconds
 from tocsin.api.service import Service
+from tocsin.checks import base
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.monitors import MonitorConfig
@@ -51,17 +52,25 @@ class MonitorListed(msgspec.Struct):
     created_at: str
 
 
-class MonitorShown(MonitorListed):
-    """A monitor with its settings. `expected_status` and `keyword` are null if the check type has no such setting."""
+class _Settings(MonitorListed):
+    """A monitor with its settings: of the options, those that its check type knows, secret ones masked."""
 
     interval: Number
     timeout: Number
     confirmations: int
-    expected_status: StatusToExpect | None
-    keyword: str | None
     paused: bool
     depends_on: list[str | list[str]]
     updated_at: str
+
+
+if TYPE_CHECKING:
+    MonitorShown = _Settings
+else:
+    MonitorShown = msgspec.defstruct(
+        "MonitorShown",
+        [(name, annotation | UnsetType | None, UNSET) for name, annotation in base.options().items()],
+        bases=(_Settings,), module=__name__, namespace={"__doc__": _Settings.__doc__},
+    )  # fmt: skip
 
 
 class MonitorsMeta(Meta):
@@ -110,7 +119,7 @@ async def create(data: MonitorGiven, caller: Actor, service: Service) -> Respons
     wanted = actions.wanted(data.network_monitor, None, production=service.settings.production)
     headers = await _reachable(service, wanted)
     async with transaction(service.pool) as tx:
-        made = await actions.create(tx, caller, wanted, data.network_monitor.depends_on or None)
+        made = await actions.create(tx, caller, service.vault, wanted, data.network_monitor.depends_on or None)
     return Response(_shown(made), status_code=201, headers=headers)
 
 
@@ -118,7 +127,7 @@ async def create(data: MonitorGiven, caller: Actor, service: Service) -> Respons
 async def one(uuid: str, caller: Actor, service: Service) -> MonitorShown:
     """One monitor with its settings."""
     async with service.pool.acquire() as tx:
-        found = await monitors.one(tx, caller.project_id, NETWORK_MONITOR.key_of(uuid))
+        found = await monitors.one(tx, service.vault, caller.project_id, NETWORK_MONITOR.key_of(uuid))
     return _shown(found)
 
 
@@ -129,10 +138,10 @@ async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service)
     production, headers = service.settings.production, dict[str, str]()
     if given.url is not UNSET:
         async with service.pool.acquire() as tx:
-            before = _shown_wanted(await monitors.one(tx, caller.project_id, key))
+            before = _shown_wanted(await monitors.one(tx, service.vault, caller.project_id, key))
         headers = await _reachable(service, actions.wanted(given, before, production=production))
     async with transaction(service.pool) as tx:
-        changed = await actions.change(tx, caller, key, given, production=production)
+        changed = await actions.change(tx, caller, service.vault, key, given, production=production)
     return Response(_shown(changed), headers=headers)
 
 
@@ -140,7 +149,7 @@ async def change(uuid: str, data: MonitorGiven, caller: Actor, service: Service)
 async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Deletes a monitor and resolves its incidents."""
     async with transaction(service.pool) as tx:
-        await actions.delete(tx, caller, NETWORK_MONITOR.key_of(uuid))
+        await actions.delete(tx, caller, service.vault, NETWORK_MONITOR.key_of(uuid))
 
 
 async def _reachable(service: Service, wanted: MonitorConfig) -> dict[str, str]:
@@ -181,8 +190,7 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         interval=_plain(wanted.interval),
         timeout=_plain(wanted.target.timeout),
         confirmations=wanted.confirmations,
-        expected_status=wanted.target.expected_status,
-        keyword=wanted.target.keyword,
+        **base.shown_options(wanted.target),
         paused=wanted.paused,
         depends_on=monitor.depends_on,
         updated_at=seconds(monitor.updated_at),

@@ -13,7 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar, get_type_hints
+
+import msgspec
 
 from tocsin.domain import discovery, names, urls
 from tocsin.domain.errors import invalid_field
@@ -26,6 +28,9 @@ from tocsin.transports.resolver import Unresolved
 
 OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Errors of this machine, not of the site."""
+
+MASK = "********"
+"""What responses show of secret options, and callers may send back for "as it is"."""
 
 MAX_PLACE_LENGTH = 200
 """Characters of an address in a message."""
@@ -40,6 +45,10 @@ class CheckContext:
     redirects: list[str] = field(default_factory=list)
 
 
+class NoOptions(msgspec.Struct, frozen=True):
+    """Of a type that has none."""
+
+
 class CheckType(ABC):
     """One type of check."""
 
@@ -47,6 +56,14 @@ class CheckType(ABC):
     """Its name in the API, such as `http`."""
     schemes: ClassVar[frozenset[str]]
     """The schemes of the addresses that it can check."""
+    options: ClassVar[type[msgspec.Struct]] = NoOptions
+    """Its options, with their defaults: fields of a monitor in the API that other types may not know."""
+    secret_options: ClassVar[frozenset[str]] = frozenset()
+    """Those that are encrypted at rest and masked in responses."""
+
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        return self.options.__struct_fields__
 
     @abstractmethod
     def validate(self, target: Target) -> Target:
@@ -67,6 +84,8 @@ async def run_check(target: Target, context: CheckContext) -> Result:
     Raises `OSError` if this machine lacks resources (open files, memory), and unexpected errors.
     """
     kind, context = types()[target.check_type], CheckContext(context.dialer, context.user_agent)
+    if target.unreadable is not None:
+        return Result("connection_error", target.unreadable, evidence=kind.evidence(target, context))
     limit = asyncio.timeout(target.timeout)
     try:
         async with limit:
@@ -128,6 +147,27 @@ def types() -> Mapping[str, CheckType]:
     """Every type next to this file, by its name: a new file is a new type, nothing else to edit."""
     found = discovery.kinds(__name__.rpartition(".")[0], CheckType)  # type: ignore[type-abstract]
     return {each.check_type: each for each in sorted(found, key=lambda each: each.check_type)}
+
+
+@cache
+def options() -> Mapping[str, Any]:
+    """The options of all types: by name, what its values may be. Types that share a name mean the same by it."""
+    found: dict[str, Any] = {}
+    for kind in types().values():
+        for name, annotation in get_type_hints(kind.options, include_extras=True).items():
+            assert found.setdefault(name, annotation) == annotation, f"{name} has two meanings"
+    return found
+
+
+def shown_options(target: Target) -> dict[str, Any]:
+    """The options of a target as responses show them: all that its type knows, secret ones masked.
+
+    `expected_status` and `keyword` are always there, null where the type does not know them.
+    """
+    kind = types()[target.check_type]
+    known: dict[str, Any] = msgspec.to_builtins(msgspec.convert(target.options, kind.options))
+    shown = dict.fromkeys(("expected_status", "keyword")) | dict.fromkeys(kind.option_names) | known
+    return shown | {name: MASK for name in kind.secret_options if shown.get(name) is not None}
 
 
 def of(check_type: str | None, url: str) -> CheckType:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
+import msgspec
+
 from tocsin.checks.base import CheckContext, CheckType, after_redirects
 from tocsin.domain import page_text, urls
 from tocsin.domain.errors import invalid_field
@@ -43,13 +45,22 @@ MAX_URL_LENGTH, MAX_KEYWORD_LENGTH = 2_000, 500
 KEPT_HEADERS, KEPT_VALUE = 50, 500
 
 
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a response must be like."""
+
+    expected_status: Expected = DEFAULT_EXPECTED
+    keyword: str | None = None
+
+
 class Http(CheckType):
     check_type = "http"
     schemes = frozenset(("http", "https"))
+    options = Options
 
     def validate(self, target: Target) -> Target:
-        expected = DEFAULT_EXPECTED if target.expected_status is None else parse_expected(target.expected_status)
-        if target.keyword is not None and not 1 <= len(target.keyword) <= MAX_KEYWORD_LENGTH:
+        options = msgspec.convert(target.options, Options)
+        expected = parse_expected(options.expected_status)
+        if options.keyword is not None and not 1 <= len(options.keyword) <= MAX_KEYWORD_LENGTH:
             raise invalid_field("keyword", f"must have from 1 to {MAX_KEYWORD_LENGTH} characters, or be null")
         shape = "must be a full address such as https://example.com/health"
         if len(target.url) > MAX_URL_LENGTH:
@@ -60,14 +71,15 @@ class Http(CheckType):
             raise invalid_field("url", f"{shape}: {error}") from None
         if urls.read(target.url).has_login:
             raise invalid_field("url", "must not contain a user name or password: it is shown in every notification")
-        return replace(target, expected_status=expected)
+        return replace(target, options=msgspec.to_builtins(msgspec.structs.replace(options, expected_status=expected)))
 
     async def check(self, target: Target, context: CheckContext) -> Result:
         began = perf_counter()
-        expected = DEFAULT_EXPECTED if target.expected_status is None else target.expected_status
-        visit = await _follow(target.url, expected, target.keyword, context)
-        took = ((visit.answered_at if target.keyword is None else 0.0) or perf_counter()) - began
-        found = visit.problem or await _problem(visit, expected, target.keyword, context.redirects)
+        options = msgspec.convert(target.options, Options)
+        expected, keyword = options.expected_status, options.keyword
+        visit = await _follow(target.url, expected, keyword, context)
+        took = ((visit.answered_at if keyword is None else 0.0) or perf_counter()) - began
+        found = visit.problem or await _problem(visit, expected, keyword, context.redirects)
         status = visit.response.status
         if found is None:
             return Result(response_ms=took * 1000, status_code=status)

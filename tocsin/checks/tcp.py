@@ -27,10 +27,6 @@ class Tcp(CheckType):
         authority = target.url.partition("://")[2].removesuffix("/")
         if url.scheme != "tcp" or not url.port or url.has_login or any(mark in authority for mark in "/?#"):
             raise invalid_field("url", shape)
-        if target.keyword is not None:
-            raise invalid_field("keyword", "is for http checks only: a tcp check reads nothing")
-        if target.expected_status is not None:
-            raise invalid_field("expected_status", "is for http checks only: a tcp check reads nothing")
         return replace(target, url=f"tcp://{authority}")
 
     async def check(self, target: Target, context: CheckContext) -> Result:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tocsin.domain.errors import Detail, Refused, invalid_field
@@ -31,14 +31,14 @@ MAX_STATUSES = 50
 class Target:
     """What one check requests, and what counts as success. `timeout` is the total in seconds.
 
-    `expected_status` and `keyword` are None where the check type has no such setting or the owner set none.
+    `options` are those of its check type that are set; `unreadable` is why the secret ones of them cannot be read.
     """
 
     url: str
     check_type: str
     timeout: float
-    expected_status: Expected | None = None
-    keyword: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.monitors import Result, Target
 from tocsin.storage.monitoring import connectivity as stored
 from tocsin.storage.postgres.database import UNAVAILABLE, transaction
+from tocsin.storage.postgres.secrets import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +119,9 @@ class Connectivity:
 
 
 async def run(
-    pool: asyncpg.Pool, connectivity: Connectivity, public_url: str, stop: asyncio.Event, *, pause: float = PAUSE
-) -> None:
+    pool: asyncpg.Pool, vault: Vault, connectivity: Connectivity, public_url: str, stop: asyncio.Event,
+    *, pause: float = PAUSE,
+) -> None:  # fmt: skip
     """While there is no way out, ask until there is; keep the incident about it. Until `stop` is set."""
     told = False
     while not stop.is_set():
@@ -132,7 +134,8 @@ async def run(
                 async with transaction(pool) as tx:
                     if not told:
                         log.warning("No connectivity target answers: monitors are not judged until one does")
-                        await stored.open_incident(tx, connectivity.targets[0], message, public_url=public_url)
+                        target = connectivity.targets[0]
+                        await stored.open_incident(tx, vault, target, message, public_url=public_url)
                 told = True
                 if not connectivity.away:
                     async with transaction(pool) as tx:

@@ -19,6 +19,7 @@ from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard
 
@@ -35,8 +36,8 @@ PAUSE = 0.25
 
 
 async def run(
-    pool: asyncpg.Pool, guard: Guard, public_url: str, stop: asyncio.Event, counters: Counters | None = None,
-    connectivity: Connectivity | None = None,
+    pool: asyncpg.Pool, vault: Vault, guard: Guard, public_url: str, stop: asyncio.Event,
+    counters: Counters | None = None, connectivity: Connectivity | None = None,
 ) -> None:  # fmt: skip
     """Run the checks that are due until `stop` is set. Any number of engines may do so at once.
 
@@ -44,7 +45,8 @@ async def run(
     database is unavailable.
     """
     context = CheckContext(Dialer(guard), USER_AGENT)
-    watcher = CheckRunner(pool, context, public_url, counters or Counters(), connectivity or Connectivity([], context))
+    connectivity = connectivity or Connectivity([], context)
+    watcher = CheckRunner(pool, vault, context, public_url, counters or Counters(), connectivity)
     try:
         while not stop.is_set():
             await watcher.claim()
@@ -57,9 +59,11 @@ class CheckRunner:
     """The running checks of one engine."""
 
     def __init__(
-        self, pool: asyncpg.Pool, context: CheckContext, public_url: str, counters: Counters, connectivity: Connectivity
-    ) -> None:
+        self, pool: asyncpg.Pool, vault: Vault, context: CheckContext, public_url: str, counters: Counters,
+        connectivity: Connectivity,
+    ) -> None:  # fmt: skip
         self._pool = pool
+        self._vault = vault
         self._context = context
         self._counters = counters
         self._connectivity = connectivity
@@ -89,7 +93,7 @@ class CheckRunner:
         if self._connectivity.away or not self._worthwhile(room):
             return
         async with self._pool.acquire() as tx, tx.transaction():
-            due = await monitors.claim_due(tx, room)
+            due = await monitors.claim_due(tx, self._vault, room)
         self._more = len(due) == room
         for each in due:
             if each.id not in self._under_way:

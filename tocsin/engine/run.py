@@ -79,9 +79,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "deliver": lambda: deliverer.claim_forever(stop),
         "turns": lambda: turns.run(pool, to_decide, stop),
         "monitor_checks": lambda: monitor_checks.run(
-            pool, guard, public_url, stop, deliverer.counters, connected
+            pool, vault, guard, public_url, stop, deliverer.counters, connected
         ),
-        "connectivity": lambda: connectivity.run(housekeeping, connected, public_url, stop),
+        "connectivity": lambda: connectivity.run(housekeeping, vault, connected, public_url, stop),
         "reboot_watch": lambda: reboot_watch.run(housekeeping, vault, ssh, stop),
         "telegram": lambda: telegram_updates.run(
             housekeeping, vault, telegram, public_url, stop, lambda: deliverer.number

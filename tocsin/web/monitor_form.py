@@ -31,6 +31,10 @@ def given(form: Mapping[str, str]) -> MonitorFields:
     confirmations = _number(form, "confirmations")
     if not confirmations.is_integer():
         raise invalid_field("confirmations", "must be a whole number")
+    options: dict[str, Any] = {
+        "expected_status": _statuses(form.get("expected_status", "")) if web else None,
+        "keyword": form.get("keyword", "").strip() or None if web else None,
+    }
     return MonitorFields(
         name=form.get("name", ""),
         url=url,
@@ -38,15 +42,14 @@ def given(form: Mapping[str, str]) -> MonitorFields:
         interval=_number(form, "interval"),
         timeout=_number(form, "timeout"),
         confirmations=int(confirmations),
-        expected_status=_statuses(form.get("expected_status", "")) if web else None,
-        keyword=form.get("keyword", "").strip() or None if web else None,
+        **options,
     )
 
 
 def values(stored: MonitorConfig) -> dict[str, str]:
     """The form values of stored settings."""
     target = stored.target
-    expected = target.expected_status
+    expected = target.options.get("expected_status")
     listed = expected if isinstance(expected, list) else [] if expected is None else [expected]
     return {
         "url": target.url,
@@ -55,7 +58,7 @@ def values(stored: MonitorConfig) -> dict[str, str]:
         "timeout": f"{target.timeout:g}",
         "confirmations": str(stored.confirmations),
         "expected_status": ", ".join(str(each) for each in listed) or "2xx",
-        "keyword": target.keyword or "",
+        "keyword": target.options.get("keyword", ""),
     }
 
 

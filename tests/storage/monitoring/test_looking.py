@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from tests.service import new_project
+from tests.sites import VAULT
 from tocsin.domain import ids
 from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.storage.monitoring import checks, monitors, resources, samples, server_list, servers
@@ -137,7 +138,7 @@ async def test_the_incidents_of_a_resource_are_found_among_all(
 async def monitor(pool: asyncpg.Pool, project: Any) -> UUID:
     async with pool.acquire() as tx, tx.transaction():
         wanted = MonitorConfig("site", Target("http://127.0.0.1:9/", "http", 30.0), paused=True)
-        return await monitors.create(tx, project.id, wanted)
+        return await monitors.create(tx, VAULT, project.id, wanted)
 
 
 async def checked(pool: asyncpg.Pool, monitor_id: UUID, at: datetime, response_ms: float | None) -> None:

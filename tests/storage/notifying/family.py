@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tests.sites import VAULT
 from tocsin.domain import dependencies
 from tocsin.domain.incidents import OpenRequest, ResolveRequest
 from tocsin.domain.monitors import MonitorConfig, Result, Target
@@ -43,7 +44,7 @@ class Family:
             target = Target(f"tcp://{name}.example.com:1", "tcp", 5.0)
             async with self.pool.acquire() as tx, tx.transaction():
                 wanted = MonitorConfig(name, target, INTERVAL, confirmations)
-                self.keys[name] = await monitors.create(tx, self.project_id, wanted)
+                self.keys[name] = await monitors.create(tx, VAULT, self.project_id, wanted)
             self.kinds[name] = NETWORK_MONITOR
             await self.later(name)
 

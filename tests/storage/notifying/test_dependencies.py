@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests.sites import VAULT
 from tests.storage.notifying.family import Family
 from tests.storage.notifying.held import held_delivery
 from tests.waiting import until
@@ -95,10 +96,10 @@ async def test_a_server_in_between_that_was_not_heard_of_since_counts_as_down(fa
 async def test_a_paused_parent_explains_nothing(family: Family) -> None:
     await family.check(router="timeout")
     async with family.pool.acquire() as tx, tx.transaction():
-        before = await monitors.changing(tx, family.project_id, family.keys["router"])
+        before = await monitors.changing(tx, VAULT, family.project_id, family.keys["router"])
         assert before
         after = monitors.MonitorConfig(before.name, before.target, before.interval, before.confirmations, paused=True)
-        await monitors.change(tx, family.project_id, family.keys["router"], before, after)
+        await monitors.change(tx, VAULT, family.project_id, family.keys["router"], before, after)
     assert await family.explained("shop") == []
 
 
@@ -221,7 +222,7 @@ async def test_what_began_long_after_its_parent_was_well_waits_for_nothing(famil
 
 async def uptime(family: Family, name: str) -> float | None:
     async with family.pool.acquire() as tx:
-        found = await monitors.one(tx, family.project_id, family.keys[name])
+        found = await monitors.one(tx, VAULT, family.project_id, family.keys[name])
     assert found
     return found.uptime
 

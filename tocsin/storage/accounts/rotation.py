@@ -37,6 +37,7 @@ class Sealed:
 SEALED = (
     Sealed("projects", "token_sealed", "id", TOKEN_FIELD, hashed="token_hash"),
     Sealed("integrations", "sealed", "project_id", SEALED_FIELD),
+    Sealed("network_monitors", "sealed", "project_id", "options"),
 )
 """Every sealed column that there is (a test compares this with the database)."""
 

@@ -15,7 +15,7 @@ from tocsin.domain.floods import Flood
 from tocsin.storage.delivery import outstanding, queue
 from tocsin.storage.notifying import blocked, on_call, silences
 from tocsin.storage.postgres.database import Tx, key
-from tocsin.storage.postgres.secrets import Unopenable, Vault
+from tocsin.storage.postgres.secrets import Vault
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -250,21 +250,14 @@ def _sealed(
     vault: Vault, project_id: UUID, integration_id: UUID, settings: Mapping[str, Any], secret: Collection[str]
 ) -> tuple[dict[str, Any], bytes | None]:
     """Settings as they are stored: plain ones, readable in the database, and an envelope with the secrets."""
-    hidden = {name: value for name, value in settings.items() if name in secret}
-    shown = {name: value for name, value in settings.items() if name not in secret}
-    sealed = vault.seal(project_id, integration_id, SEALED_FIELD, msgspec.json.encode(hidden)) if hidden else None
-    return shown, sealed
+    return vault.split(project_id, integration_id, SEALED_FIELD, settings, secret)
 
 
 def _opened(vault: Vault, row: Record) -> tuple[dict[str, Any], str | None]:
     """All settings, or only the plain ones and why the rest cannot be decrypted."""
     if row["sealed"] is None:
         return row["settings"], None
-    try:
-        plain = vault.open(key(row["project_id"]), key(row["id"]), SEALED_FIELD, row["sealed"])
-    except Unopenable as error:
-        return row["settings"], f"Its secrets cannot be read: {error}"
-    return {**row["settings"], **msgspec.json.decode(plain)}, None
+    return vault.join(key(row["project_id"]), key(row["id"]), SEALED_FIELD, row["settings"], row["sealed"])
 
 
 def of_row(vault: Vault, row: Record) -> Integration:

@@ -14,6 +14,7 @@ from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.secrets import Vault
 
 TYPE = "connectivity"
 NAME = "Tocsin's own connectivity"
@@ -28,14 +29,14 @@ MARK = "UPDATE network_monitors SET own_connectivity = true WHERE id = $1"
 ALL = "SELECT project_id, id FROM network_monitors WHERE own_connectivity"
 
 
-async def open_incident(tx: Tx, target: Target, message: str, *, public_url: str) -> None:
+async def open_incident(tx: Tx, vault: Vault, target: Target, message: str, *, public_url: str) -> None:
     """Open it, unless another engine did. Without an operator, nobody is told."""
     await tx.execute(LOCK)
     project = await tx.fetchval(PROJECT)
     if project is None:
         return
     found = await tx.fetchval(MONITOR, project)
-    monitor_id = key(found) if found else await _create(tx, key(project), target)
+    monitor_id = key(found) if found else await _create(tx, vault, key(project), target)
     request = OpenRequest(key(project), NETWORK_MONITOR.type, monitor_id, TYPE, message)
     await openings.open(tx, [request], public_url=public_url)
 
@@ -49,7 +50,7 @@ async def resolve(tx: Tx) -> None:
     await incidents.resolve(tx, closings)
 
 
-async def _create(tx: Tx, project_id: UUID, target: Target) -> UUID:
-    made = await monitors.create(tx, project_id, MonitorConfig(NAME, target, paused=True))
+async def _create(tx: Tx, vault: Vault, project_id: UUID, target: Target) -> UUID:
+    made = await monitors.create(tx, vault, project_id, MonitorConfig(NAME, target, paused=True))
     await tx.execute(MARK, made)
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ from tocsin.storage.monitoring import deletion, families
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.secrets import Vault
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -30,7 +31,8 @@ LEASE = 30
 
 Sort = Literal["status", "created_at"]
 
-WANTED = "name, url, check_type, interval, timeout, confirmations, expected_status, keyword, paused"
+WANTED = "name, url, check_type, interval, timeout, confirmations, options, sealed, paused"
+SEALED_FIELD = "options"
 
 NUMBER = "UPDATE projects SET monitors_made = monitors_made + 1 WHERE id = $1 RETURNING monitors_made"
 
@@ -113,8 +115,8 @@ CHANGING = f"SELECT id, project_id, {WANTED} FROM network_monitors WHERE id = $2
 
 UPDATE = """
 UPDATE network_monitors
-SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, expected_status = $8,
-    keyword = $9, paused = $10, updated_at = now()
+SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, options = $8,
+    sealed = $9, paused = $10, updated_at = now()
 WHERE id = $1
 """
 
@@ -143,7 +145,7 @@ WITH due AS MATERIALIZED (
     FROM due
     WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
 )
-SELECT id, url, check_type, timeout, expected_status, keyword, updated_at, next_at, now() AS at, depends_on
+SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, next_at, now() AS at, depends_on
 FROM due ORDER BY due_at
 """
 
@@ -229,20 +231,22 @@ class CompletedCheck:
     result: Result
 
 
-async def create(tx: Tx, project_id: UUID, wanted: MonitorConfig) -> UUID:
-    """Create a monitor; its first check follows at once. Returns the monitor's key."""
+async def create(
+    tx: Tx, vault: Vault, project_id: UUID, wanted: MonitorConfig, secret: Collection[str] = ()
+) -> UUID:
+    """Create a monitor; its first check follows at once. Returns its key. Options named in `secret` are encrypted."""
     new = ids.new()
     number = await tx.fetchval(NUMBER, project_id)
-    await tx.execute(INSERT, new, project_id, number, *_columns(wanted))
+    await tx.execute(INSERT, new, project_id, number, *_columns(vault, project_id, new, wanted, secret))
     await tx.execute(INSERT_STATE, new, wanted.paused)
     await attachments.attach_new_resource(tx, project_id, new)
     return new
 
 
-async def one(tx: Tx, project_id: UUID, monitor_id: UUID) -> Monitor | None:
+async def one(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> Monitor | None:
     """The project's monitor with that key."""
     row = await tx.fetchrow(ONE, project_id, monitor_id)
-    return (await _explained(tx, [_monitor(row)]))[0] if row else None
+    return (await _explained(tx, [_monitor(row, vault)]))[0] if row else None
 
 
 async def list_(
@@ -263,18 +267,21 @@ async def _explained(tx: Tx, found: Sequence[Monitor]) -> list[Monitor]:
     return [replace(each, explained_by=why.get(each.id, ())) for each in found]
 
 
-async def changing(tx: Tx, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
+async def changing(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> MonitorConfig | None:
     """The configuration of the project's monitor, locked until the transaction ends."""
     row = await tx.fetchrow(CHANGING, project_id, monitor_id)
-    return row and _wanted(row)
+    return row and _wanted(row, vault)
 
 
-async def change(tx: Tx, project_id: UUID, monitor_id: UUID, before: MonitorConfig, after: MonitorConfig) -> None:
+async def change(
+    tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID, before: MonitorConfig, after: MonitorConfig,
+    secret: Collection[str] = (),
+) -> None:  # fmt: skip
     """Change a monitor that `changing` has locked.
 
     A change that concerns the checks restarts them, at once. Pausing resolves its incidents: no check would do so.
     """
-    await tx.execute(UPDATE, monitor_id, *_columns(after))
+    await tx.execute(UPDATE, monitor_id, *_columns(vault, project_id, monitor_id, after, secret))
     if (after.target, after.interval, after.confirmations, after.paused) != (
         before.target, before.interval, before.confirmations, before.paused,
     ):  # fmt: skip
@@ -294,13 +301,15 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     return True
 
 
-async def claim_due(tx: Tx, limit: int) -> list[DueCheck]:
+async def claim_due(tx: Tx, vault: Vault, limit: int) -> list[DueCheck]:
     """Up to `limit` checks that are due, longest due first. Nobody else gets them.
 
     A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
     """
     return [
-        DueCheck(key(row["id"]), _target(row), row["updated_at"], row["at"], row["next_at"], read(row["depends_on"]))
+        DueCheck(
+            key(row["id"]), _target(row, vault), row["updated_at"], row["at"], row["next_at"], read(row["depends_on"])
+        )
         for row in await tx.fetch(CLAIM, limit)
     ]
 
@@ -363,29 +372,36 @@ def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Co
     return families.Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
 
 
-def _columns(wanted: MonitorConfig) -> tuple[object, ...]:
+def _columns(
+    vault: Vault, project_id: UUID, monitor_id: UUID, wanted: MonitorConfig, secret: Collection[str]
+) -> tuple[object, ...]:
     """In the order of `WANTED`."""
     target = wanted.target
+    shown, sealed = vault.split(project_id, monitor_id, SEALED_FIELD, target.options, secret)
     return (
         wanted.name, target.url, target.check_type, wanted.interval, target.timeout, wanted.confirmations,
-        target.expected_status, target.keyword, wanted.paused,
+        shown, sealed, wanted.paused,
     )  # fmt: skip
 
 
-def _target(row: Record) -> Target:
-    return Target(row["url"], row["check_type"], row["timeout"], row["expected_status"], row["keyword"])
+def _target(row: Record, vault: Vault | None) -> Target:
+    """Without its secret options where there is no `vault`."""
+    options, why = row["options"], None
+    if vault is not None and row["sealed"] is not None:
+        options, why = vault.join(key(row["project_id"]), key(row["id"]), SEALED_FIELD, options, row["sealed"])
+    return Target(row["url"], row["check_type"], row["timeout"], options, why)
 
 
-def _wanted(row: Record) -> MonitorConfig:
-    return MonitorConfig(row["name"], _target(row), row["interval"], row["confirmations"], row["paused"])
+def _wanted(row: Record, vault: Vault | None) -> MonitorConfig:
+    return MonitorConfig(row["name"], _target(row, vault), row["interval"], row["confirmations"], row["paused"])
 
 
-def _monitor(row: Record) -> Monitor:
+def _monitor(row: Record, vault: Vault | None = None) -> Monitor:
     return Monitor(
         id=key(row["id"]),
         project_id=key(row["project_id"]),
         number=row["number"],
-        wanted=_wanted(row),
+        wanted=_wanted(row, vault),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         last_check_at=row["last_check_at"],

@@ -12,10 +12,12 @@ import hmac
 import os
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -100,6 +102,24 @@ class Vault:
             except InvalidTag:
                 continue
         raise Unopenable("this secret was damaged, or moved from the place that it was sealed for")
+
+    def split(
+        self, project_id: UUID, row: UUID, field: str, settings: Mapping[str, Any], secret: Collection[str]
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """Settings as they are stored: the plain ones, and an envelope with those whose names are `secret`."""
+        hidden = {name: value for name, value in settings.items() if name in secret}
+        plain = {name: value for name, value in settings.items() if name not in secret}
+        return plain, self.seal(project_id, row, field, msgspec.json.encode(hidden)) if hidden else None
+
+    def join(
+        self, project_id: UUID, row: UUID, field: str, plain: Mapping[str, Any], envelope: bytes
+    ) -> tuple[dict[str, Any], str | None]:
+        """All settings that `split` took apart; or only the plain ones, and why the rest cannot be read."""
+        try:
+            hidden = self.open(project_id, row, field, envelope)
+        except Unopenable as error:
+            return dict(plain), f"Its secrets cannot be read: {error}"
+        return {**plain, **msgspec.json.decode(hidden)}, None
 
     @property
     def header(self) -> bytes:

@@ -50,7 +50,7 @@ async def _page(
     first = now.astimezone(ZoneInfo(viewer.zone)).date() - timedelta(days=UPTIME_DAYS - 1)
     days = [first + timedelta(days=number) for number in range(UPTIME_DAYS)]
     async with service.pool.acquire() as tx:
-        found = _existing(await monitors.one(tx, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
+        found = _existing(await monitors.one(tx, service.vault, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=start)
         times = await checks.response_times(tx, found.id, start, now, resolution=shown.resolution)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
@@ -82,11 +82,11 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     try:
         given = monitor_form.given(form)
         async with service.pool.acquire() as tx:
-            before = _existing(await monitors.one(tx, viewer.project_id, key))
+            before = _existing(await monitors.one(tx, service.vault, viewer.project_id, key))
         wanted = actions.wanted(given, before.wanted, production=production)
         warning = await actions.reachable(wanted, service.settings.allow_networks)
         async with transaction(service.pool) as tx:
-            await actions.change(tx, viewer.actor, key, given, production=production)
+            await actions.change(tx, viewer.actor, service.vault, key, given, production=production)
     except Refused as refused:
         return await _page(uuid, request, viewer, service, typed=form, errors=monitor_form.errors(refused))
     return redirect(f"/network_monitors/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
@@ -99,7 +99,7 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
     paused = form.get("paused") == "yes"
     given, key = MonitorFields(paused=paused), NETWORK_MONITOR.key_of(uuid)
     async with transaction(service.pool) as tx:
-        await actions.change(tx, viewer.actor, key, given, production=service.settings.production)
+        await actions.change(tx, viewer.actor, service.vault, key, given, production=service.settings.production)
     message = "Paused: no checks run until you resume it." if paused else "Resumed: checks run again."
     return redirect(f"/network_monitors/{uuid}", message)
 
@@ -108,7 +108,7 @@ async def pause(uuid: str, request: AnyRequest, viewer: Viewer, service: Service
 async def delete(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
     await fields(request, viewer)
     async with transaction(service.pool) as tx:
-        found = await actions.delete(tx, viewer.actor, NETWORK_MONITOR.key_of(uuid))
+        found = await actions.delete(tx, viewer.actor, service.vault, NETWORK_MONITOR.key_of(uuid))
     return redirect("/network_monitors", f"{short_name(found.wanted.name)} deleted.")
 
 

@@ -85,7 +85,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         wanted = actions.wanted(monitor_form.given(form), None, production=service.settings.production)
         warning = await actions.reachable(wanted, service.settings.allow_networks)
         async with transaction(service.pool) as tx:
-            made = await actions.create(tx, viewer.actor, wanted)
+            made = await actions.create(tx, viewer.actor, service.vault, wanted)
     except Refused as refused:
         return _form(viewer, service, form, monitor_form.errors(refused))
     message = f"{short_name(wanted.name)} is now monitored."

@@ -1,0 +1,18 @@
+-- monitors: options of each type of check, secret ones encrypted
+-- depends: 0023_dedup_keys
+
+-- migrate: apply
+
+ALTER TABLE network_monitors ADD COLUMN options jsonb NOT NULL DEFAULT '{}', ADD COLUMN sealed bytea;
+UPDATE network_monitors SET options = jsonb_strip_nulls(jsonb_build_object(
+    'expected_status', expected_status, 'keyword', keyword
+));
+ALTER TABLE network_monitors DROP COLUMN expected_status, DROP COLUMN keyword;
+
+-- migrate: rollback
+
+ALTER TABLE network_monitors ADD COLUMN expected_status jsonb, ADD COLUMN keyword text;
+UPDATE network_monitors SET keyword = options->>'keyword', expected_status = CASE
+    WHEN check_type = 'http' THEN coalesce(options->'expected_status', '"2xx"') ELSE options->'expected_status'
+END;
+ALTER TABLE network_monitors DROP COLUMN options, DROP COLUMN sealed;
