@@ -121,7 +121,7 @@ def _write(path: Path, text: str, runner: binaries.Account) -> None:
 def gist(output: str) -> str:
     """The line of PostgreSQL's output that says what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    wrong = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not"))]
+    wrong = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not", "cannot"))]
     return " ".join((wrong or lines or ["no reason given"])[0].split())
 
 
