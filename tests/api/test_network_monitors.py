@@ -15,7 +15,7 @@ from tests.service import new_project
 from tests.sites import VAULT
 from tests.waiting import until
 from tocsin.domain import ids
-from tocsin.storage.monitoring import monitors
+from tocsin.storage.monitoring import due_checks
 
 PATH = "/api/v1/network_monitors"
 
@@ -258,7 +258,7 @@ async def test_pausing_ends_its_incidents_and_its_checks_until_it_goes_on(
 
 async def due(pool: asyncpg.Pool) -> list[UUID]:
     async with pool.acquire() as tx, tx.transaction():
-        return [each.id for each in await monitors.claim_due(tx, VAULT, 100)]
+        return [each.id for each in await due_checks.claim_due(tx, VAULT, 100)]
 
 
 async def test_the_first_check_is_due_at_once_and_a_changed_target_too_but_not_a_new_name(

@@ -20,8 +20,9 @@ from tests.sites import VAULT
 from tests.waiting import until
 from tocsin.domain.monitors import MonitorConfig, Problem, Result, Target
 from tocsin.engine import monitor_checks
-from tocsin.storage.monitoring import monitors
-from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck, Monitor
+from tocsin.storage.monitoring import due_checks, monitors
+from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
+from tocsin.storage.monitoring.monitors import Monitor
 from tocsin.transports.guard import Guard
 
 PUBLIC_URL = "https://tocsin.example.com"
@@ -161,13 +162,13 @@ async def test_stopping_does_not_wait_for_slow_sites(
 
 async def claim(pool: asyncpg.Pool, limit: int = 100) -> list[DueCheck]:
     async with pool.acquire() as tx, tx.transaction():
-        return await monitors.claim_due(tx, VAULT, limit)
+        return await due_checks.claim_due(tx, VAULT, limit)
 
 
 async def record(pool: asyncpg.Pool, due: DueCheck, problem: Problem | None = None) -> None:
     result = Result(problem, problem and "It broke", 12.5)
     async with pool.acquire() as tx, tx.transaction():
-        await monitors.record(tx, [CompletedCheck(due, result)], public_url=PUBLIC_URL)
+        await due_checks.record(tx, [CompletedCheck(due, result)], public_url=PUBLIC_URL)
 
 
 async def make_due(pool: asyncpg.Pool, ago: float = 0.0) -> None:
@@ -184,7 +185,7 @@ async def test_two_engines_never_get_the_same_check(pool: asyncpg.Pool, make: Ca
         await make(interval=60.0)
     await make_due(pool)
     async with pool.acquire() as first, first.transaction(), pool.acquire() as second, second.transaction():
-        mine, theirs = await monitors.claim_due(first, VAULT, 25), await monitors.claim_due(second, VAULT, 25)
+        mine, theirs = await due_checks.claim_due(first, VAULT, 25), await due_checks.claim_due(second, VAULT, 25)
     assert (len(mine), len(theirs)) == (25, 15)
     assert not {due.id for due in mine} & {due.id for due in theirs}
 
@@ -307,9 +308,9 @@ async def test_claiming_and_recording_look_up_by_key_whatever_the_planner_knows(
         if counted:
             await connection.execute("ANALYZE network_monitors, monitor_states")
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        claiming = await explained(connection, monitors.CLAIM, "200")
+        claiming = await explained(connection, due_checks.CLAIM, "200")
         assert scanned(claiming) & {"monitor_states", "network_monitors"} == set()
-        recording = await explained(connection, monitors.RECORD, *["'{}'"] * 9)
+        recording = await explained(connection, due_checks.RECORD, *["'{}'"] * 9)
         assert scanned(recording) & {"monitor_states", "network_monitors", "ongoing"} == set()
 
 

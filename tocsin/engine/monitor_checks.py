@@ -16,8 +16,8 @@ from tocsin import __version__
 from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.counters import Counters
 from tocsin.engine.connectivity import Connectivity
-from tocsin.storage.monitoring import monitors
-from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
+from tocsin.storage.monitoring import due_checks
+from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
@@ -67,7 +67,7 @@ class CheckRunner:
         self._context = context
         self._counters = counters
         self._connectivity = connectivity
-        self._record = GroupCommit(pool, partial(monitors.record, public_url=public_url))
+        self._record = GroupCommit(pool, partial(due_checks.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -93,7 +93,7 @@ class CheckRunner:
         if self._connectivity.away or not self._worthwhile(room):
             return
         async with self._pool.acquire() as tx, tx.transaction():
-            due = await monitors.claim_due(tx, self._vault, room)
+            due = await due_checks.claim_due(tx, self._vault, room)
         self._more = len(due) == room
         for each in due:
             if each.id not in self._under_way:

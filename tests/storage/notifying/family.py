@@ -16,8 +16,8 @@ from tocsin.domain.monitors import MonitorConfig, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import families, monitors, servers
-from tocsin.storage.monitoring.monitors import CompletedCheck, DueCheck
+from tocsin.storage.monitoring import due_checks, families, monitors, servers
+from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
 from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.notifying import dependencies as stored
 from tocsin.storage.notifying import depends_on
@@ -86,7 +86,7 @@ class Family:
             CompletedCheck(due[id_], Result(problem, problem and "It broke", 1.0)) for id_, problem in problems.items()
         ]
         async with self.pool.acquire() as tx, tx.transaction():
-            await monitors.record(tx, checked, public_url=PUBLIC_URL)
+            await due_checks.record(tx, checked, public_url=PUBLIC_URL)
 
     async def open(self, name: str, type_: str) -> None:
         request = OpenRequest(self.project_id, self.kinds[name].type, self.keys[name], type_, "It broke")

@@ -1,8 +1,8 @@
-"""Network monitors: their configuration, due checks, and results."""
+"""Network monitors: their configuration, and how they are doing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -10,13 +10,13 @@ from uuid import UUID
 
 from tocsin.domain import ids
 from tocsin.domain import monitors as domain
-from tocsin.domain.dependencies import REACHABILITY, DependsOn, Written, read
-from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
-from tocsin.domain.monitors import MonitorConfig, Open, Resolve, Result, Target
+from tocsin.domain.dependencies import Written
+from tocsin.domain.incidents import ResolveRequest
+from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import behind, incidents, openings
-from tocsin.storage.monitoring import deletion, families
+from tocsin.storage.delivery import incidents
+from tocsin.storage.monitoring import deletion
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 UPTIME_DAYS = 30
-LEASE = 30
-"""Seconds beyond its time-out for which a check may have no result before the monitor is due again."""
 
 Sort = Literal["status", "created_at"]
 
@@ -128,59 +126,6 @@ WHERE monitor_id = $1
 LOCK_STATE = "SELECT 1 FROM monitor_states WHERE monitor_id = $1 FOR UPDATE"
 DELETE = "DELETE FROM network_monitors WHERE id = $1"
 
-# Each monitor keeps its own rhythm: the next time is counted from the last, and missed ones are
-# skipped. The look-ups by key are forced, whatever the planner believes about tables that were empty when it planned.
-CLAIM = f"""
-WITH due AS MATERIALIZED (
-    SELECT m.*, d.due_at, d.due_at + make_interval(
-        secs => m.interval * (1 + floor(extract(epoch FROM now() - d.due_at)::float8 / m.interval))
-    ) AS next_at
-    FROM (
-        SELECT monitor_id, due_at FROM monitor_states WHERE due_at <= now()
-        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
-    ) d
-    CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = d.monitor_id LIMIT 1) m
-), moved AS (
-    UPDATE monitor_states s SET due_at = least(due.next_at, now() + make_interval(secs => due.timeout + {LEASE}))
-    FROM due
-    WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
-)
-SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, next_at, now() AS at, depends_on
-FROM due ORDER BY due_at
-"""
-
-# A result counts if the monitor has not changed since the check began, and no later check has been counted.
-RECORD = """
-WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
-                         $7::int[], $8::float8[], $9::bool[])
-        AS g (id, version, at, next_at, problem, message, status_code, response_ms, unreachable)
-), counted AS (
-    UPDATE monitor_states s
-    SET failures = CASE WHEN g.problem IS NULL THEN 0 ELSE s.failures + 1 END,
-        last_check_at = g.at,
-        last_ok = g.problem IS NULL,
-        last_problem = g.problem,
-        last_result_at = now(),
-        last_response_ms = coalesce(g.response_ms, s.last_response_ms),
-        due_at = greatest(s.due_at, g.next_at)
-    FROM given g
-    CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = g.id LIMIT 1) m
-    CROSS JOIN LATERAL (SELECT * FROM monitor_states WHERE monitor_id = g.id LIMIT 1) old
-    WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
-      AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
-    RETURNING s.monitor_id, s.failures, m.project_id, m.confirmations, old.last_problem AS problem_before,
-              s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked
-), stored AS (
-    INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms, unreachable)
-    SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms, g.unreachable
-    FROM given g WHERE EXISTS (SELECT FROM network_monitors m WHERE m.id = g.id)
-)
-SELECT * FROM counted c
-WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked
-   OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
@@ -209,26 +154,6 @@ class Monitor:
             paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents),
             explained=bool(self.explained_by),
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class DueCheck:
-    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
-
-    id: UUID
-    target: Target
-    version: datetime
-    at: datetime
-    next_at: datetime
-    depends_on: DependsOn = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CompletedCheck:
-    """A check with its result."""
-
-    due: DueCheck
-    result: Result
 
 
 async def create(
@@ -301,77 +226,6 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     return True
 
 
-async def claim_due(tx: Tx, vault: Vault, limit: int) -> list[DueCheck]:
-    """Up to `limit` checks that are due, longest due first. Nobody else gets them.
-
-    A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
-    """
-    return [
-        DueCheck(
-            key(row["id"]), _target(row, vault), row["updated_at"], row["at"], row["next_at"], read(row["depends_on"])
-        )
-        for row in await tx.fetch(CLAIM, limit)
-    ]
-
-
-async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) -> list[None]:
-    """Store what checks found, and open or resolve what follows from it.
-
-    Results of a monitor that has changed meanwhile are stored, but open and resolve nothing.
-    """
-    results = {each.due.id: each for each in checked}
-    failed = {each.due.id: each.due.depends_on for each in checked if each.result.problem in REACHABILITY}
-    parents = await dependencies.states_of_failed(tx, {id_: above for id_, above in failed.items() if above})
-    rows = await tx.fetch(
-        RECORD,
-        [each.due.id for each in checked],
-        [each.due.version for each in checked],
-        [each.due.at for each in checked],
-        [each.due.next_at for each in checked],
-        [each.result.problem for each in checked],
-        [each.result.message for each in checked],
-        [each.result.status_code for each in checked],
-        [each.result.response_ms for each in checked],
-        [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
-    )
-    if rows:
-        followed = await families.follow(tx, [_counted(row, results) for row in rows], parents)
-        await _judge(tx, rows, results, followed, public_url)
-    return [None] * len(checked)
-
-
-async def _judge(
-    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck], followed: families.Followed, public_url: str
-) -> None:
-    requests, closings = [], []
-    for row in rows:
-        monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
-        found = results[monitor_id].result
-        match domain.judge(row["failures"], found.problem, row["confirmations"], followed.ongoing[monitor_id].keys()):
-            case Open(problem):
-                message = truncated_message(found.message or "")
-                requests.append(
-                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence)
-                )
-            case Resolve(problems):
-                closings += [
-                    ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
-                ]
-    if closings:
-        await incidents.resolve(tx, closings, followed.others)
-    else:
-        await behind.lock_deliveries(tx, (), followed.others)
-    await behind.well_since_now(tx, followed.well_again)
-    if requests:
-        await openings.open(tx, requests, public_url=public_url, raising=False)
-
-
-def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Counted:
-    monitor_id = key(row["monitor_id"])
-    problem, to_confirm = results[monitor_id].result.problem, row["failures"] <= row["confirmations"]
-    return families.Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
-
-
 def _columns(
     vault: Vault, project_id: UUID, monitor_id: UUID, wanted: MonitorConfig, secret: Collection[str]
 ) -> tuple[object, ...]:
@@ -384,7 +238,7 @@ def _columns(
     )  # fmt: skip
 
 
-def _target(row: Record, vault: Vault | None) -> Target:
+def target_of(row: Record, vault: Vault | None) -> Target:
     """Without its secret options where there is no `vault`."""
     options, why = row["options"], None
     if vault is not None and row["sealed"] is not None:
@@ -393,7 +247,7 @@ def _target(row: Record, vault: Vault | None) -> Target:
 
 
 def _wanted(row: Record, vault: Vault | None) -> MonitorConfig:
-    return MonitorConfig(row["name"], _target(row, vault), row["interval"], row["confirmations"], row["paused"])
+    return MonitorConfig(row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["paused"])
 
 
 def _monitor(row: Record, vault: Vault | None = None) -> Monitor:
