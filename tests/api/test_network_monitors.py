@@ -51,15 +51,16 @@ async def test_a_url_alone_makes_a_monitor_with_the_documented_defaults(app_clie
     assert made == {
         "id": 1, "name": "http://127.0.0.1:9/", "url": "http://127.0.0.1:9/", "check_type": "http",
         "status": "pending", "uptime": None, "response_time": None, "last_check": None, "open_incident_uuids": [],
-        "interval": 60, "timeout": 30, "confirmations": 2, "expected_status": "2xx", "keyword": None, "paused": False,
-        "explained_by": [], "depends_on": [],
+        "interval": 60, "timeout": 30, "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None,
+        "paused": False, "explained_by": [], "depends_on": [],
     }  # fmt: skip
 
 
 async def test_every_setting_comes_back_as_it_was_given(app_client: httpx.AsyncClient) -> None:
     given = {
         "name": "Website Uptime", "url": "http://127.0.0.1:9/health", "check_type": "http", "interval": 1.5,
-        "timeout": 10, "confirmations": 3, "expected_status": [200, "3xx"], "keyword": "fine", "paused": True,
+        "timeout": 10, "confirmations": 3, "recoveries": 4, "expected_status": [200, "3xx"], "keyword": "fine",
+        "paused": True,
     }  # fmt: skip
     made = await make(app_client, **given)
     assert {name: made[name] for name in given} == given
@@ -97,6 +98,8 @@ async def test_numbers_count_within_the_project(
         ({"timeout": -1}, "timeout"),
         ({"confirmations": 0}, "confirmations"),
         ({"confirmations": True}, "confirmations"),
+        ({"recoveries": 0}, "recoveries"),
+        ({"recoveries": 101}, "recoveries"),
         ({"confirmations": 1.5}, "confirmations"),
         ({"expected_status": 1000}, "expected_status"),
         ({"expected_status": {"from": 200}}, "expected_status"),

@@ -16,7 +16,7 @@ from tocsin.storage.monitoring.monitors import Monitor
 @pytest.mark.parametrize(
     ("failures", "problem", "confirmations", "ongoing", "verdict"),
     [
-        (0, None, 2, set(), None),
+        (1, None, 2, set(), None),
         (1, "timeout", 2, set(), None),
         (2, "timeout", 2, set(), Open("timeout")),
         (1, "timeout", 1, set(), Open("timeout")),
@@ -24,9 +24,9 @@ from tocsin.storage.monitoring.monitors import Monitor
         (3, "timeout", 2, {"timeout"}, None),
         (3, "http_status", 2, {"timeout"}, None),
         (7, "timeout", 2, set(), Open("timeout")),
-        (0, None, 2, {"timeout"}, Resolve(("timeout",))),
-        (0, None, 2, {"keyword", "dns_error"}, Resolve(("dns_error", "keyword"))),
-        (0, None, 2, {"said_from_outside"}, None),
+        (1, None, 2, {"timeout"}, Resolve(("timeout",))),
+        (1, None, 2, {"keyword", "dns_error"}, Resolve(("dns_error", "keyword"))),
+        (1, None, 2, {"said_from_outside"}, None),
         (2, "timeout", 2, {"said_from_outside"}, Open("timeout")),
     ],
 )
@@ -34,6 +34,12 @@ def test_enough_failures_in_a_row_open_one_incident_and_the_first_good_check_res
     failures: int, problem: Any, confirmations: int, ongoing: set[str], verdict: Verdict
 ) -> None:
     assert monitors.judge(failures, problem, confirmations, ongoing) == verdict
+
+
+def test_so_many_good_checks_in_a_row_end_an_incident_as_recoveries_says() -> None:
+    verdicts = [monitors.judge(good, None, 2, {"timeout"}, recoveries=3) for good in (1, 2, 3, 4)]
+    assert verdicts == [None, None, Resolve(("timeout",)), Resolve(("timeout",))]
+    assert monitors.judge(3, "timeout", 2, {"timeout"}, recoveries=3) is None, "failed checks are no good ones"
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ async def test_a_check_whose_engine_died_is_due_again_long_before_a_long_interva
     await make(interval=86_400.0, timeout=20.0)
     await make_due(pool)
     (due,) = await claim(pool)
-    assert await pool.fetchval("SELECT due_at - now() < '51 s' FROM monitor_states")
+    assert await pool.fetchval("SELECT due_at - now() < '71 s' FROM monitor_states")
     await record(pool, due)
     assert await pool.fetchval("SELECT due_at FROM monitor_states") == due.next_at
 
@@ -232,6 +232,23 @@ async def test_failures_that_are_not_in_a_row_open_nothing(pool: asyncpg.Pool, m
         (due,) = await claim(pool)
         await record(pool, due, problem)
     assert await incidents(pool) == []
+
+
+async def test_an_incident_ends_only_after_as_many_good_checks_in_a_row_as_recoveries_says(
+    pool: asyncpg.Pool, make: Callable[..., Any]
+) -> None:
+    await make(confirmations=1, recoveries=3)
+    problems: list[Problem | None] = ["timeout", None, None, "http_status", None, None]
+    for problem in problems:
+        await make_due(pool)
+        (due,) = await claim(pool)
+        await record(pool, due, problem)
+    assert await incidents(pool) == [("timeout", True)], "a failed check between them starts the count anew"
+    await make_due(pool)
+    (due,) = await claim(pool)
+    await record(pool, due)
+    assert await incidents(pool) == [("timeout", False)]
+    assert await pool.fetchval("SELECT resolved_by FROM incidents") == "3 checks in a row were good"
 
 
 async def test_what_was_found_before_a_change_decides_nothing_after_it(

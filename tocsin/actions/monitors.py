@@ -34,7 +34,8 @@ OF_TARGET = ("url", "check_type", "timeout", *base.options())
 class _Common(msgspec.Struct):
     """A monitor's configuration. Omitted or null: the default; on a change, what is omitted stays.
 
-    `interval` and `timeout` are seconds. `expected_status` is a status, a class such as `2xx`, or a list of these.
+    `interval` and `timeout` are seconds. So many failed checks in a row as `confirmations` says open an incident, so
+    many good ones as `recoveries` end it. `expected_status` is a status, a class such as `2xx`, or a list of these.
     `keyword` is searched in the first MiB of the page, in the page's own charset and with its HTML entities decoded. Up
     to 5 redirects are followed, unless `expected_status` names theirs. While any of those that it `depends_on` is down,
     it is unreachable and nobody is notified of it; of an inner list, all must be down.
@@ -46,6 +47,7 @@ class _Common(msgspec.Struct):
     interval: Number | UnsetType | None = UNSET
     timeout: Number | UnsetType | None = UNSET
     confirmations: int | UnsetType | None = UNSET
+    recoveries: int | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
     depends_on: list[str | list[str]] | UnsetType | None = UNSET
 
@@ -73,6 +75,7 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
         target=target,
         interval=_or(given.interval, start.interval, domain.DEFAULT_INTERVAL),
         confirmations=_or(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
+        recoveries=_or(given.recoveries, start.recoveries, domain.DEFAULT_RECOVERIES),
         paused=_or(given.paused, start.paused, False),
     )
     wrong = domain.check_numbers(made, least_interval(production=production))
@@ -188,7 +191,8 @@ def _fields(each: MonitorConfig) -> dict[str, Any]:
     target = each.target
     return {
         "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
-        "timeout": target.timeout, "confirmations": each.confirmations, "paused": each.paused,
+        "timeout": target.timeout, "confirmations": each.confirmations,
+        "recoveries": each.recoveries, "paused": each.paused,
         **{name: target.options.get(name) for name in base.options()},
     }  # fmt: skip
 

@@ -58,6 +58,7 @@ class _Settings(MonitorListed):
     interval: Number
     timeout: Number
     confirmations: int
+    recoveries: int
     paused: bool
     depends_on: list[str | list[str]]
     updated_at: str
@@ -190,6 +191,7 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         interval=_plain(wanted.interval),
         timeout=_plain(wanted.target.timeout),
         confirmations=wanted.confirmations,
+        recoveries=wanted.recoveries,
         **base.shown_options(wanted.target),
         paused=wanted.paused,
         depends_on=monitor.depends_on,

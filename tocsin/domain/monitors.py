@@ -18,12 +18,12 @@ PROBLEMS: frozenset[Problem] = frozenset(
 Expected = int | str | list[int | str]
 """Statuses that count as success: 204, "2xx", or a list of such."""
 
-DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_CONFIRMATIONS = 60.0, 30.0, 2
+DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_CONFIRMATIONS, DEFAULT_RECOVERIES = 60.0, 30.0, 2, 1
 DEFAULT_EXPECTED: Expected = "2xx"
 MIN_INTERVAL, MIN_INTERVAL_IN_DEVELOPMENT = 5.0, 1.0
 MAX_INTERVAL = 86_400.0
 MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 120.0
-MAX_CONFIRMATIONS = 100
+MAX_CONFIRMATIONS = MAX_RECOVERIES = 100
 MAX_STATUSES = 50
 
 
@@ -43,12 +43,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class MonitorConfig:
-    """What an owner configured. `interval` is seconds from one check to the next."""
+    """What an owner configured. `interval` is seconds from one check to the next.
+
+    So many failed checks in a row as `confirmations` says open an incident, so many good ones as `recoveries` end it.
+    """
 
     name: str
     target: Target
     interval: float = DEFAULT_INTERVAL
     confirmations: int = DEFAULT_CONFIRMATIONS
+    recoveries: int = DEFAULT_RECOVERIES
     paused: bool = False
 
 
@@ -84,17 +88,20 @@ class Resolve:
 Verdict = Open | Resolve | None
 
 
-def judge(failures: int, problem: Problem | None, confirmations: int, ongoing: Set[str]) -> Verdict:
+def judge(
+    in_a_row: int, problem: Problem | None, confirmations: int, ongoing: Set[str], recoveries: int = DEFAULT_RECOVERIES
+) -> Verdict:
     """The verdict that follows from a check.
 
-    `failures` counts the failed checks in a row, this one included; `ongoing` are the types of the monitor's incidents
-    that are ongoing. One incident at a time: while one that a check opened is ongoing, another failure opens none.
-    Checks ignore incidents of other types, which were opened through the API.
+    `in_a_row` counts the failed checks in a row, or the good ones, this one included; `ongoing` are the types
+    of the monitor's incidents that are ongoing. One incident at a time: while one that a check opened is ongoing,
+    another failure opens none, and it ends after so many good checks in a row as `recoveries` says. Checks ignore
+    incidents of other types, which were opened through the API.
     """
     ours = PROBLEMS & ongoing
     if problem is None:
-        return Resolve(tuple(sorted(ours))) if ours else None
-    return Open(problem) if failures >= confirmations and not ours else None
+        return Resolve(tuple(sorted(ours))) if ours and in_a_row >= recoveries else None
+    return Open(problem) if in_a_row >= confirmations and not ours else None
 
 
 def status(*, paused: bool, checked: bool, incidents: bool, explained: bool = False) -> str:
@@ -153,6 +160,7 @@ def check_numbers(wanted: MonitorConfig, least_interval: float) -> list[Detail]:
         ("interval", wanted.interval, least_interval, MAX_INTERVAL, " seconds"),
         ("timeout", wanted.target.timeout, MIN_TIMEOUT, MAX_TIMEOUT, " seconds"),
         ("confirmations", wanted.confirmations, 1, MAX_CONFIRMATIONS, ""),
+        ("recoveries", wanted.recoveries, 1, MAX_RECOVERIES, ""),
     )
     return [
         Detail(name, f"must be from {least:g} to {most:.0f}{unit}")

@@ -15,6 +15,7 @@ import structlog
 from tocsin import __version__
 from tocsin.checks.base import CheckContext, run_check
 from tocsin.domain.counters import Counters
+from tocsin.domain.monitors import Result
 from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import due_checks
 from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
@@ -30,6 +31,8 @@ MAX_CONCURRENT = 200
 SLOW = 1.0
 MAX_RUNNING = 5_000
 """Maximum running checks, slow ones included. They cost a socket and little else."""
+MAX_SECOND_TRIES = 50
+"""Maximum second tries at once. Where more fail together, it is no hiccup of one connection: they count as they are."""
 USER_AGENT = f"Tocsin/{__version__}"
 PAUSE = 0.25
 """Seconds between two polls for due checks, and so the maximum delay of a check."""
@@ -69,6 +72,7 @@ class CheckRunner:
         self._connectivity = connectivity
         self._record = GroupCommit(pool, partial(due_checks.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
+        self._second_tries = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._more = False
@@ -122,9 +126,23 @@ class CheckRunner:
         # Claiming for each free slot alone would cost more than the checks.
         return room >= MAX_CONCURRENT // 2
 
+    async def _check(self, due: DueCheck) -> Result:
+        """What the check found. One that failed is tried again at once over a new connection before it counts.
+
+        Not where nothing follows from it, nor where many fail together or there is no way out: see `connectivity`.
+        """
+        result = await run_check(due.target, self._context)
+        if result.ok or not due.may_decide or self._connectivity.away or self._second_tries >= MAX_SECOND_TRIES:
+            return result
+        self._second_tries += 1
+        try:
+            return await run_check(due.target, self._context)
+        finally:
+            self._second_tries -= 1
+
     async def _run_check(self, due: DueCheck) -> None:
         try:
-            result = await run_check(due.target, self._context)
+            result = await self._check(due)
             if not await self._connectivity.counts(due.id, result):
                 return
             await self._record(CompletedCheck(due, result))

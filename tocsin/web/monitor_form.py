@@ -13,7 +13,8 @@ from tocsin.domain.monitors import MonitorConfig
 
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
-    "confirmations": str(domain.DEFAULT_CONFIRMATIONS), "expected_status": "2xx",
+    "confirmations": str(domain.DEFAULT_CONFIRMATIONS), "recoveries": str(domain.DEFAULT_RECOVERIES),
+    "expected_status": "2xx",
 }  # fmt: skip
 
 
@@ -28,9 +29,6 @@ def given(form: Mapping[str, str]) -> MonitorFields:
     if "://" not in url:
         url = f"https://{url}"
     web = base.of(None, url).check_type == "http"
-    confirmations = _number(form, "confirmations")
-    if not confirmations.is_integer():
-        raise invalid_field("confirmations", "must be a whole number")
     options: dict[str, Any] = {
         "expected_status": _statuses(form.get("expected_status", "")) if web else None,
         "keyword": form.get("keyword", "").strip() or None if web else None,
@@ -41,7 +39,8 @@ def given(form: Mapping[str, str]) -> MonitorFields:
         check_type=None,
         interval=_number(form, "interval"),
         timeout=_number(form, "timeout"),
-        confirmations=int(confirmations),
+        confirmations=_whole(form, "confirmations"),
+        recoveries=_whole(form, "recoveries"),
         **options,
     )
 
@@ -57,6 +56,7 @@ def values(stored: MonitorConfig) -> dict[str, str]:
         "interval": f"{stored.interval:g}",
         "timeout": f"{target.timeout:g}",
         "confirmations": str(stored.confirmations),
+        "recoveries": str(stored.recoveries),
         "expected_status": ", ".join(str(each) for each in listed) or "2xx",
         "keyword": target.options.get("keyword", ""),
     }
@@ -75,6 +75,13 @@ def _number(form: Mapping[str, str], name: str) -> float:
         return float(text)
     except ValueError:
         raise invalid_field(name, "must be a number") from None
+
+
+def _whole(form: Mapping[str, str], name: str) -> int:
+    number = _number(form, name)
+    if not number.is_integer():
+        raise invalid_field(name, "must be a whole number")
+    return int(number)
 
 
 def _statuses(text: str) -> Any:

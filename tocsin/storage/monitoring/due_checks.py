@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 LEASE = 30
-"""Seconds beyond its time-out for which a check may have no result before the monitor is due again."""
+"""Seconds beyond its two tries for which a check may have no result before the monitor is due again."""
 
 # Each monitor keeps its own rhythm: the next time is counted from the last, and missed ones are
 # skipped. The look-ups by key are forced, whatever the planner believes about tables that were empty when it planned.
 CLAIM = f"""
 WITH due AS MATERIALIZED (
-    SELECT m.*, d.due_at, d.due_at + make_interval(
+    SELECT m.*, d.due_at, d.failures < m.confirmations AS may_decide, d.due_at + make_interval(
         secs => m.interval * (1 + floor(extract(epoch FROM now() - d.due_at)::float8 / m.interval))
     ) AS next_at
     FROM (
-        SELECT monitor_id, due_at FROM monitor_states WHERE due_at <= now()
+        SELECT monitor_id, due_at, failures FROM monitor_states WHERE due_at <= now()
         ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
     ) d
     CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = d.monitor_id LIMIT 1) m
 ), moved AS (
-    UPDATE monitor_states s SET due_at = least(due.next_at, now() + make_interval(secs => due.timeout + {LEASE}))
+    UPDATE monitor_states s SET due_at = least(due.next_at, now() + make_interval(secs => 2 * due.timeout + {LEASE}))
     FROM due
     WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
 )
-SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, next_at, now() AS at, depends_on
+SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, next_at, now() AS at, depends_on,
+       may_decide
 FROM due ORDER BY due_at
 """
 
@@ -56,6 +57,7 @@ WITH given AS MATERIALIZED (
 ), counted AS (
     UPDATE monitor_states s
     SET failures = CASE WHEN g.problem IS NULL THEN 0 ELSE s.failures + 1 END,
+        successes = CASE WHEN g.problem IS NULL THEN s.successes + 1 ELSE 0 END,
         last_check_at = g.at,
         last_ok = g.problem IS NULL,
         last_problem = g.problem,
@@ -67,8 +69,8 @@ WITH given AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM monitor_states WHERE monitor_id = g.id LIMIT 1) old
     WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
       AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
-    RETURNING s.monitor_id, s.failures, m.project_id, m.confirmations, old.last_problem AS problem_before,
-              s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked
+    RETURNING s.monitor_id, s.failures, s.successes, m.project_id, m.confirmations, m.recoveries,
+              old.last_problem AS problem_before, s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked
 ), stored AS (
     INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms, unreachable)
     SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms, g.unreachable
@@ -82,7 +84,10 @@ WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
-    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time."""
+    """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time.
+
+    `may_decide`: if it fails, it is one of those in a row that an incident waits for.
+    """
 
     id: UUID
     target: Target
@@ -90,6 +95,7 @@ class DueCheck:
     at: datetime
     next_at: datetime
     depends_on: DependsOn = ()
+    may_decide: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +109,12 @@ class CompletedCheck:
 async def claim_due(tx: Tx, vault: Vault, limit: int) -> list[DueCheck]:
     """Up to `limit` checks that are due, longest due first. Nobody else gets them.
 
-    A check whose result is never recorded is due again after its time-out and `LEASE`, or at its next regular time.
+    A check whose result is never recorded is due again after two time-outs and `LEASE`, or at its next time.
     """
     return [
         DueCheck(
-            key(row["id"]), target_of(row, vault), row["updated_at"], row["at"], row["next_at"], read(row["depends_on"])
+            key(row["id"]), target_of(row, vault), row["updated_at"], row["at"], row["next_at"],
+            read(row["depends_on"]), row["may_decide"],
         )
         for row in await tx.fetch(CLAIM, limit)
     ]
@@ -145,17 +152,17 @@ async def _judge(
     requests, closings = [], []
     for row in rows:
         monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
-        found = results[monitor_id].result
-        match domain.judge(row["failures"], found.problem, row["confirmations"], followed.ongoing[monitor_id].keys()):
+        found, ongoing = results[monitor_id].result, followed.ongoing[monitor_id].keys()
+        in_a_row = row["successes"] if found.ok else row["failures"]
+        match domain.judge(in_a_row, found.problem, row["confirmations"], ongoing, row["recoveries"]):
             case Open(problem):
                 message = truncated_message(found.message or "")
                 requests.append(
                     OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence)
                 )
             case Resolve(problems):
-                closings += [
-                    ResolveRequest(project_id, monitor_id, each, "A check was good again") for each in problems
-                ]
+                why = "A check was good again" if in_a_row == 1 else f"{in_a_row} checks in a row were good"
+                closings += [ResolveRequest(project_id, monitor_id, each, why) for each in problems]
     if closings:
         await incidents.resolve(tx, closings, followed.others)
     else:

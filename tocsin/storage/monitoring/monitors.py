@@ -29,14 +29,14 @@ UPTIME_DAYS = 30
 
 Sort = Literal["status", "created_at"]
 
-WANTED = "name, url, check_type, interval, timeout, confirmations, options, sealed, paused"
+WANTED = "name, url, check_type, interval, timeout, confirmations, recoveries, options, sealed, paused"
 SEALED_FIELD = "options"
 
 NUMBER = "UPDATE projects SET monitors_made = monitors_made + 1 WHERE id = $1 RETURNING monitors_made"
 
 INSERT = f"""
 INSERT INTO network_monitors (id, project_id, number, {WANTED})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
 # A fraction of a second of difference keeps monitors that were created together from always being due together.
@@ -113,13 +113,14 @@ CHANGING = f"SELECT id, project_id, {WANTED} FROM network_monitors WHERE id = $2
 
 UPDATE = """
 UPDATE network_monitors
-SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, options = $8,
-    sealed = $9, paused = $10, updated_at = now()
+SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, recoveries = $8,
+    options = $9, sealed = $10, paused = $11, updated_at = now()
 WHERE id = $1
 """
 
 START_ANEW = """
-UPDATE monitor_states SET failures = 0, last_problem = NULL, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END
+UPDATE monitor_states
+SET failures = 0, successes = 0, last_problem = NULL, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END
 WHERE monitor_id = $1
 """
 
@@ -207,8 +208,8 @@ async def change(
     A change that concerns the checks restarts them, at once. Pausing resolves its incidents: no check would do so.
     """
     await tx.execute(UPDATE, monitor_id, *_columns(vault, project_id, monitor_id, after, secret))
-    if (after.target, after.interval, after.confirmations, after.paused) != (
-        before.target, before.interval, before.confirmations, before.paused,
+    if (after.target, after.interval, after.confirmations, after.recoveries, after.paused) != (
+        before.target, before.interval, before.confirmations, before.recoveries, before.paused,
     ):  # fmt: skip
         await tx.execute(START_ANEW, monitor_id, after.paused)
     if after.paused and not before.paused:
@@ -234,7 +235,7 @@ def _columns(
     shown, sealed = vault.split(project_id, monitor_id, SEALED_FIELD, target.options, secret)
     return (
         wanted.name, target.url, target.check_type, wanted.interval, target.timeout, wanted.confirmations,
-        shown, sealed, wanted.paused,
+        wanted.recoveries, shown, sealed, wanted.paused,
     )  # fmt: skip
 
 
@@ -247,7 +248,9 @@ def target_of(row: Record, vault: Vault | None) -> Target:
 
 
 def _wanted(row: Record, vault: Vault | None) -> MonitorConfig:
-    return MonitorConfig(row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["paused"])
+    return MonitorConfig(
+        row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["recoveries"], row["paused"]
+    )
 
 
 def _monitor(row: Record, vault: Vault | None = None) -> Monitor:

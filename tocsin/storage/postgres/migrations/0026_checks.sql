@@ -9,7 +9,13 @@ UPDATE network_monitors SET options = jsonb_strip_nulls(jsonb_build_object(
 ));
 ALTER TABLE network_monitors DROP COLUMN expected_status, DROP COLUMN keyword;
 
+ALTER TABLE network_monitors ADD COLUMN recoveries integer NOT NULL DEFAULT 1;
+ALTER TABLE monitor_states ADD COLUMN successes integer NOT NULL DEFAULT 0;  -- in a row
+
 -- migrate: rollback
+
+ALTER TABLE monitor_states DROP COLUMN successes;
+ALTER TABLE network_monitors DROP COLUMN recoveries;
 
 ALTER TABLE network_monitors ADD COLUMN expected_status jsonb, ADD COLUMN keyword text;
 UPDATE network_monitors SET keyword = options->>'keyword', expected_status = CASE
