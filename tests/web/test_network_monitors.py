@@ -63,6 +63,7 @@ async def test_a_monitor_is_made_by_the_form_and_seen_up_and_down_live(
     await expect(page.locator("#checks")).to_contain_text("OK 200")
     for said in ("Uptime over 30 days: no failures on 1 of 1 day", "Response time over 24 h"):
         await expect(page.get_by_role("img", name=re.compile(f"^{said}"))).to_be_visible()
+    await expect(page.locator("#percentiles")).to_have_text(re.compile("half of the responses within .* ms"))
     receiver.otherwise = DOWN
     await expect(badge).to_have_text("down", timeout=15_000)
     await expect(page.locator("#incidents")).to_contain_text("500")

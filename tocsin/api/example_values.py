@@ -171,8 +171,9 @@ MONITOR = {
     "last_check": "2024-01-02T12:30:00Z", "open_incident_uuids": ["INC123"], "created_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 MONITOR_SHOWN = {
-    **MONITOR, "interval": 60, "timeout": 30, "confirmations": 2, "recoveries": 1, "expected_status": "2xx",
-    "keyword": None, "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
+    **MONITOR, "response_time_p50": 121.4, "response_time_p95": 180.2, "interval": 60, "timeout": 30,
+    "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None, "paused": False,
+    "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 SILENCE_REQUEST = {
     "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",

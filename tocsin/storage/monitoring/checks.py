@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
+from tocsin.domain import percentiles
+from tocsin.domain.percentiles import Percentiles
 from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.retention import BUCKET
 
 LATEST = """
 SELECT c.* FROM unnest($1::uuid[]) AS wanted (id)
@@ -41,6 +44,24 @@ FROM (
 ) found
 WHERE ok > 0 AND response_ms IS NOT NULL
 GROUP BY bucket ORDER BY bucket
+"""
+
+COUNTED_TIMES = f"""
+SELECT wanted.id, t.bucket, t.count
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT bucket, sum(count)::bigint AS count FROM (
+        SELECT b.bucket, b.count
+        FROM checks_hourly h CROSS JOIN LATERAL unnest(h.buckets, h.bucket_counts) AS b (bucket, count)
+        WHERE h.monitor_id = wanted.id AND h.at >= date_bin('1 hour', $2::timestamptz, 'epoch')
+          AND h.at <= $3 AND h.at < {UPTO}
+        UNION ALL
+        SELECT {BUCKET}, count(*) FROM checks
+        WHERE monitor_id = wanted.id AND at >= greatest({UPTO}, $2) AND at <= $3 AND ok AND response_ms IS NOT NULL
+        GROUP BY 1
+    ) counted
+    GROUP BY bucket
+) t
 """
 
 DAYS = f"""
@@ -96,6 +117,19 @@ async def response_times(
     statement = HOURLY_TIMES if resolution >= 3_600 else RAW_TIMES
     rows = await tx.fetch(statement, monitor_id, start, end, timedelta(seconds=resolution))
     return [(row["bucket"], row["response_ms"]) for row in rows]
+
+
+async def percentiles_of(
+    tx: Tx, monitors: Collection[UUID], start: datetime, end: datetime
+) -> dict[UUID, Percentiles]:
+    """Of the response times of the successful checks of each of these monitors, from the beginning of the first hour;
+    without those that have none.
+    """
+    counts: dict[UUID, dict[int, int]] = {}
+    for row in await tx.fetch(COUNTED_TIMES, list(monitors), start, end) if monitors else ():
+        counts.setdefault(key(row["id"]), {})[row["bucket"]] = row["count"]
+    found = {monitor: percentiles.of(counted) for monitor, counted in counts.items()}
+    return {monitor: each for monitor, each in found.items() if each is not None}
 
 
 async def days(tx: Tx, monitor_id: UUID, midnights: Sequence[datetime]) -> dict[date, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
@@ -13,10 +13,11 @@ from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import Written
 from tocsin.domain.incidents import ResolveRequest
 from tocsin.domain.monitors import MonitorConfig, Target
+from tocsin.domain.percentiles import Percentiles
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents
-from tocsin.storage.monitoring import deletion
+from tocsin.storage.monitoring import checks, deletion
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 UPTIME_DAYS = 30
+TIMES_OVER = timedelta(hours=24)
+"""How far back the response times are looked at of which a monitor has percentiles."""
 
 Sort = Literal["status", "created_at"]
 
@@ -132,7 +135,8 @@ DELETE = "DELETE FROM network_monitors WHERE id = $1"
 class Monitor:
     """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown.
 
-    `explained_by`: those that are down and explain its incidents.
+    `explained_by`: those that are down and explain its incidents. `percentiles`: of its response times over
+    `TIMES_OVER`; only in `one`.
     """
 
     id: UUID
@@ -147,6 +151,7 @@ class Monitor:
     open_incidents: Sequence[UUID]
     depends_on: Written = field(default_factory=list)
     explained_by: Sequence[Parent] = ()
+    percentiles: Percentiles | None = None
 
     @property
     def status(self) -> str:
@@ -172,7 +177,12 @@ async def create(
 async def one(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> Monitor | None:
     """The project's monitor with that key."""
     row = await tx.fetchrow(ONE, project_id, monitor_id)
-    return (await _explained(tx, [_monitor(row, vault)]))[0] if row else None
+    if row is None:
+        return None
+    now = datetime.now(UTC)
+    times = await checks.percentiles_of(tx, [monitor_id], now - TIMES_OVER, now)
+    found = replace(_monitor(row, vault), percentiles=times.get(monitor_id))
+    return (await _explained(tx, [found]))[0]
 
 
 async def list_(

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tocsin.domain import percentiles
 from tocsin.storage.postgres.database import Tx
 
 HOURLY_DAYS = 366
@@ -68,13 +69,26 @@ SET cpu_used = excluded.cpu_used, mem_used_b = excluded.mem_used_b, disk_used_b 
     pkt_sent = excluded.pkt_sent, pkt_recv = excluded.pkt_recv
 """
 
-ROLL_UP_CHECKS = """
-INSERT INTO checks_hourly (monitor_id, at, total, ok, response_ms)
-SELECT monitor_id, date_bin('1 hour', at, 'epoch'), count(*) FILTER (WHERE NOT unreachable), count(*) FILTER (WHERE ok),
-       avg(response_ms) FILTER (WHERE ok)
-FROM checks WHERE at >= $1 AND at < $2 GROUP BY 1, 2
+BUCKET = (
+    f"ceil(ln(greatest(response_ms, {percentiles.LEAST_MS})) / ln({percentiles.GROWTH!r}::float8))::smallint"
+)
+"""SQL: `percentiles.bucket_of` of a check's response time."""
+
+ROLL_UP_CHECKS = f"""
+INSERT INTO checks_hourly (monitor_id, at, total, ok, response_ms, buckets, bucket_counts)
+SELECT monitor_id, at, sum(total), sum(ok), sum(ms) / nullif(sum(timed), 0),
+       coalesce(array_agg(bucket ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{{}}'),
+       coalesce(array_agg(timed ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{{}}')
+FROM (
+    SELECT monitor_id, date_bin('1 hour', at, 'epoch') AS at, CASE WHEN ok THEN {BUCKET} END AS bucket,
+           count(*) FILTER (WHERE NOT unreachable) AS total, count(*) FILTER (WHERE ok) AS ok,
+           sum(response_ms) FILTER (WHERE ok) AS ms, count(response_ms) FILTER (WHERE ok) AS timed
+    FROM checks WHERE at >= $1 AND at < $2 GROUP BY 1, 2, 3
+) counted
+GROUP BY 1, 2
 ON CONFLICT (monitor_id, at) DO UPDATE
-SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms
+SET total = excluded.total, ok = excluded.ok, response_ms = excluded.response_ms,
+    buckets = excluded.buckets, bucket_counts = excluded.bucket_counts
 """
 
 ROLLED_UP_TO = """

@@ -53,6 +53,7 @@ async def _page(
         found = _existing(await monitors.one(tx, service.vault, viewer.project_id, NETWORK_MONITOR.key_of(uuid)))
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=start)
         times = await checks.response_times(tx, found.id, start, now, resolution=shown.resolution)
+        percentiles = (await checks.percentiles_of(tx, [found.id], start, now)).get(found.id)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         plan = await attachments.plan(tx, service, viewer, NETWORK_MONITOR, found.id, request)
@@ -66,7 +67,7 @@ async def _page(
     )  # fmt: skip
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
-        monitor=found, current_status=state(found), chart_now=chart, **shown.context(),
+        monitor=found, percentiles=percentiles, current_status=state(found), chart_now=chart, **shown.context(),
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from tocsin.actions import monitors as actions
 from tocsin.domain.errors import Refused
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors
-from tocsin.storage.monitoring.monitors import Monitor, Sort
+from tocsin.storage.monitoring.monitors import TIMES_OVER, Monitor, Sort
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
 from tocsin.web.formatting import milliseconds, percent
@@ -50,6 +51,8 @@ async def list_(
             tx, viewer.project_id, search=search, sort=SORTS[sort][1], limit=ROWS, offset=(number - 1) * ROWS
         )
         latest = await checks.latest(tx, [each.id for each in found], each=BEATS)
+        now = datetime.now(UTC)
+        times = await checks.percentiles_of(tx, [each.id for each in found], now - TIMES_OVER, now)
     rows = [
         {
             "id": each.id,
@@ -57,6 +60,7 @@ async def list_(
             "url": each.wanted.target.url,
             "state": state(each),
             "uptime": each.uptime,
+            "times": times.get(each.id),
             "response_ms": each.last_response_ms,
             "last_check_at": each.last_check_at,
             "spark": sparkline(

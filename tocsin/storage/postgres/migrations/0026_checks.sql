@@ -12,7 +12,13 @@ ALTER TABLE network_monitors DROP COLUMN expected_status, DROP COLUMN keyword;
 ALTER TABLE network_monitors ADD COLUMN recoveries integer NOT NULL DEFAULT 1;
 ALTER TABLE monitor_states ADD COLUMN successes integer NOT NULL DEFAULT 0;  -- in a row
 
+-- Good checks by response time (domain/percentiles.py): how many in which bucket. Hours from before this have none.
+ALTER TABLE checks_hourly ADD COLUMN buckets smallint[] NOT NULL DEFAULT '{}',
+    ADD COLUMN bucket_counts integer[] NOT NULL DEFAULT '{}';
+
 -- migrate: rollback
+
+ALTER TABLE checks_hourly DROP COLUMN buckets, DROP COLUMN bucket_counts;
 
 ALTER TABLE monitor_states DROP COLUMN successes;
 ALTER TABLE network_monitors DROP COLUMN recoveries;
