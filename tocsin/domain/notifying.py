@@ -17,6 +17,7 @@ import msgspec
 from tocsin.domain import hours, on_call
 from tocsin.domain.attachments import Attachment
 from tocsin.domain.dependencies import REACHABILITY
+from tocsin.domain.flapping import REASON, Flapping
 from tocsin.domain.incidents import DRILL, at_least, format_duration
 from tocsin.domain.silences import ScopedSpan
 
@@ -77,7 +78,8 @@ class Parents(msgspec.Struct, frozen=True, gc=False):
 class Occasion(msgspec.Struct, frozen=True, gc=False):
     """The incident, as it stands now. `told` are the integrations that were told of it.
 
-    `explained` are the names of resources that are down because of it, told with it.
+    `explained` are the names of resources that are down because of it, told with it. `flapping` is how its resource
+    flaps, or did the last time, if another incident said so before.
     """
 
     type: str
@@ -88,6 +90,13 @@ class Occasion(msgspec.Struct, frozen=True, gc=False):
     told: Collection[UUID] = frozenset()
     parents: Parents | None = None
     explained: tuple[str, ...] = ()
+    flapping: Flapping | None = None
+
+    @property
+    def quiet_until(self) -> datetime:
+        """Nobody is told before."""
+        steady_at = self.began_at if self.flapping is None else self.flapping.steady_at
+        return max(steady_at, self.snooze_until or steady_at)
 
 
 class Tell(msgspec.Struct, frozen=True, gc=False):
@@ -190,7 +199,7 @@ def turn(
     base, wait = (now, timedelta()) if again else (occasion.began_at, timedelta(seconds=attachment.after))
     while (silence := _covering(silences, base)) is not None:
         base = silence.ends_at
-    due = max(base + wait, occasion.snooze_until or base)
+    due = max(base + wait, occasion.quiet_until)
     for _ in range(MAX_STEPS):
         if attachment.hours is not None:
             due = hours.next_open(attachment.hours, due)
@@ -218,6 +227,8 @@ def _reason(
         return f'silence "{active.name}" until {_moment(active.ends_at)}'
     if occasion.snooze_until is not None and occasion.snooze_until > now:
         return f"snoozed until {_moment(occasion.snooze_until)}"
+    if occasion.flapping is not None and occasion.flapping.steady_at > now:
+        return REASON
     if counted <= now:
         return f"outside its hours, which begin at {_moment(due)}"
     return its_turn(due)
@@ -259,6 +270,8 @@ def _notes(occasion: Occasion, spans: Sequence[ScopedSpan], now: datetime, waite
         found.append(f"began {there:%H:%M}, during the silence {silence.name}")
     if waited_for.startswith(BEHIND):
         found.append(f"for {format_duration((now - began).total_seconds())}, at first {waited_for.partition(',')[0]}")
+    if waited_for == REASON and occasion.flapping is not None:
+        found.append(occasion.flapping.summary)
     if occasion.explained:
         shown = ", ".join(occasion.explained[:SHOWN]) + (", …" if len(occasion.explained) > SHOWN else "")
         found.append(f"and {len(occasion.explained)} behind it: {shown}")

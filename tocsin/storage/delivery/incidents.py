@@ -5,14 +5,15 @@ Whoever was notified that an incident opened is notified that it is resolved; `o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from tocsin.domain.dependencies import REACHABILITY
+from tocsin.domain.flapping import REASON, STEADY
 from tocsin.domain.incidents import AT_ONCE, Incident, OpenRequest, ResolveRequest, Severity
-from tocsin.storage.delivery import behind, outstanding, queue
+from tocsin.storage.delivery import behind, flapping, outstanding, queue
 from tocsin.storage.delivery.behind import Others
 from tocsin.storage.delivery.queue import HeldEntry, QueueEntry, content
 from tocsin.storage.postgres.database import Tx, key
@@ -52,7 +53,7 @@ WITH ended AS (
 )
 UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
 FROM ended WHERE i.id = ended.incident_id
-RETURNING {INCIDENT}, ended.recipients, ended.summarised,
+RETURNING {INCIDENT}, ended.recipients, ended.summarised, {flapping.ANNOUNCED_BY} AS flapping,
           EXISTS (SELECT FROM dependencies WHERE parent_id = i.resource_id) AS parent
 """
 
@@ -168,20 +169,32 @@ async def _end(
     others = Others(behind=well_again) if others is None else others
     closed = [of_row(row) for row in ended]
     recipients = {key(row["id"]): [key(to) for to in row["recipients"]] for row in ended}
+    unsteady = {key(row["id"]) for row in ended if row["flapping"]}
     known = await queue.recipients(tx, {to for everyone in recipients.values() for to in everyone})
     waiting = await outstanding.settle_undelivered_openings(
-        tx, recipients, [to.id for to in known.values() if to.for_people], others
+        tx, recipients, [to.id for to in known.values() if to.for_people], others, told_anyway=unsteady
     )
     await behind.well_since_now(tx, well_again)
     entries = []
+    await _hold_until_steady(tx, [each for each in closed if each.id in unsteady], recipients)
     for incident in closed:
         for to in recipients[incident.id]:
-            if to in known:
+            if to in known and incident.id not in unsteady:
                 first = waiting.get((incident.id, to), NO_OPEN_DELIVERY)
                 entries.append(QueueEntry(known[to], "resolved", content(incident), first.blocked_by, first.failed))
     await queue.put(tx, entries)
     await _hold_for_summary(tx, [(key(to), key(row["id"])) for row in ended for to in row["summarised"]])
     return closed
+
+
+async def _hold_until_steady(tx: Tx, closed: Sequence[Incident], recipients: Mapping[UUID, Sequence[UUID]]) -> None:
+    """The end of what said that its resource is flapping is told when that has been steady."""
+    held = [
+        HeldEntry(to, each.id, "resolved", REASON, each.closed_at and each.closed_at + STEADY)
+        for each in closed
+        for to in recipients[each.id]
+    ]
+    await queue.hold(tx, held)
 
 
 async def _hold_for_summary(tx: Tx, pairs: Sequence[tuple[UUID, UUID]]) -> None:

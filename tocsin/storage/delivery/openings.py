@@ -25,7 +25,7 @@ from tocsin.domain.incidents import (
     Severity,
 )
 from tocsin.domain.resources import base as resources
-from tocsin.storage.delivery import incidents, queue, severities
+from tocsin.storage.delivery import flapping, incidents, queue, severities
 from tocsin.storage.delivery.incidents import IncidentKey
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres.database import Tx
@@ -91,6 +91,7 @@ DECIDED = f"""
         EXISTS (SELECT FROM dependencies d WHERE d.child_id = a.resource_id)
         OR EXISTS (SELECT FROM dependencies d WHERE d.parent_id = a.resource_id)
     )
+    OR {flapping.SILENT}
 """
 
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.

@@ -140,12 +140,14 @@ class OpeningState:
 
 
 async def settle_undelivered_openings(
-    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID], others: Others = NO_OTHERS
-) -> dict[Pair, OpeningState]:
+    tx: Tx, recipients: Mapping[UUID, Collection[UUID]], people: Collection[UUID], others: Others = NO_OTHERS,
+    told_anyway: Collection[UUID] = (),
+) -> dict[Pair, OpeningState]:  # fmt: skip
     """Openings that are not delivered yet. `recipients`: integrations by incident; `people`: those that people read.
 
     A machine gets both, in order, at once: the opening is due now, unless its destination asked for a longer wait.
-    People do not get an opening of a resolved incident: it is suppressed, and the resolve covers both. What waits for
+    People do not get an opening of a resolved incident, unless it is `told_anyway`: it is suppressed, and the resolve
+    covers both. What waits for
     its turn is suppressed; what has not been decided about yet is left to `storage.notifying.closed`. What is told of
     `others` is decided anew.
     """
@@ -160,7 +162,10 @@ async def settle_undelivered_openings(
         await tx.execute(CALL_OFF_THESE, late_turns, "resolved")
         await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
         rows = [row for row in rows if not row["held"]]
-    late = {row["id"] for row in rows if row["for_people"] and row["status"] == "pending"}
+    late = {
+        row["id"] for row in rows
+        if row["for_people"] and row["status"] == "pending" and key(row["incident_id"]) not in told_anyway
+    }  # fmt: skip
     if late:
         await suppress(tx, list(late), RESOLVED_FIRST)
     found = {

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
+
 from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import REACHABILITY, DependsOn, read
-from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
+from tocsin.domain.flapping import Flapping, announced
+from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.delivery import behind, incidents, openings
+from tocsin.storage.delivery import behind, flapping, incidents, openings
 from tocsin.storage.monitoring import families
 from tocsin.storage.monitoring.monitors import target_of
 from tocsin.storage.notifying import dependencies
@@ -163,13 +166,36 @@ async def _judge(
             case Resolve(problems):
                 why = "A check was good again" if in_a_row == 1 else f"{in_a_row} checks in a row were good"
                 closings += [ResolveRequest(project_id, monitor_id, each, why) for each in problems]
+    await flapping.changed(tx, {each.resource_id for each in closings}, went_down=False)
     if closings:
         await incidents.resolve(tx, closings, followed.others)
     else:
         await behind.lock_deliveries(tx, (), followed.others)
     await behind.well_since_now(tx, followed.well_again)
     if requests:
-        await openings.open(tx, requests, public_url=public_url, raising=False)
+        await _open(tx, requests, public_url)
+
+
+async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> None:
+    """Open these. Of a monitor that goes down too often, this one says so; later ones are told when it is steady."""
+    known = await flapping.lately(tx, {each.resource_id for each in requests}, datetime.now(UTC))
+    too_often = {id_: each for id_, each in known.items() if each.too_often}
+    announcing = [
+        msgspec.structs.replace(each, message=announced(each.message, too_often[each.resource_id].times + 1))
+        if each.resource_id in too_often else each
+        for each in requests
+    ]  # fmt: skip
+    opened = await openings.open(tx, announcing, public_url=public_url, raising=False)
+    began = {each.incident.resource_id: each.incident for each in opened if isinstance(each, Opened) and each.new}
+    await flapping.changed(tx, began.keys() - too_often.keys(), went_down=True)
+    await flapping.begin(
+        tx,
+        {
+            id_: Flapping(began[id_].id, began[id_].created_at, each.since, each.times + 1, began[id_].created_at)
+            for id_, each in too_often.items()
+            if id_ in began and each.since is not None
+        },
+    )
 
 
 def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Counted:

@@ -16,7 +16,7 @@ from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.percentiles import Percentiles
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import incidents
+from tocsin.storage.delivery import flapping, incidents
 from tocsin.storage.monitoring import checks, deletion
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
@@ -223,6 +223,7 @@ async def change(
     ):  # fmt: skip
         await tx.execute(START_ANEW, monitor_id, after.paused)
     if after.paused and not before.paused:
+        await flapping.forget(tx, monitor_id)
         await incidents.resolve(tx, [ResolveRequest(project_id, monitor_id, None, "The monitor was paused")])
 
 
@@ -232,6 +233,7 @@ async def delete(tx: Tx, project_id: UUID, monitor_id: UUID) -> bool:
     if await tx.fetchrow(CHANGING, project_id, monitor_id) is None:
         return False
     await tx.execute(LOCK_STATE, monitor_id)
+    await flapping.forget(tx, monitor_id)
     await deletion.forget(tx, project_id, NETWORK_MONITOR, monitor_id)
     await tx.execute(DELETE, monitor_id)
     return True

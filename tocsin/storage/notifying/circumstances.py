@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from tocsin.domain import hours, notifying
 from tocsin.domain.attachments import Attachment
 from tocsin.domain.dependencies import REACHABILITY
+from tocsin.domain.flapping import Flapping
 from tocsin.domain.incidents import DRILL, Incident
+from tocsin.domain.monitors import PROBLEMS
 from tocsin.domain.notifying import Candidate, Occasion, Parents
 from tocsin.domain.on_call import TYPE as ON_CALL
 from tocsin.domain.silences import ScopedSpan
-from tocsin.storage.delivery import queue
+from tocsin.storage.delivery import flapping, queue
 from tocsin.storage.notifying import blocked, dependencies, on_call, silences
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx, key
@@ -54,6 +56,7 @@ class Circumstances:
     parents: Mapping[UUID, ParentState]
     children: Mapping[UUID, Sequence[tuple[UUID, str]]]
     silenced_projects: Collection[UUID]
+    flapping: Mapping[UUID, Flapping]
     _spans: dict[tuple[UUID, datetime, datetime, tuple[UUID, ...]], list[ScopedSpan]] = field(default_factory=dict)
 
     def candidate(self, integration_id: UUID, resource_id: UUID) -> Candidate | None:
@@ -81,7 +84,12 @@ class Circumstances:
             told=told,
             parents=_parents(self.parents.get(incident.resource_id)),
             explained=tuple(name for _, name in children),
+            flapping=self._flapping(incident),
         )
+
+    def _flapping(self, incident: Incident) -> Flapping | None:
+        found = self.flapping.get(incident.resource_id) if incident.type in PROBLEMS else None
+        return found if found is not None and incident.created_at > found.began_at else None
 
     async def silences(self, tx: Tx, incident: Incident, to: Candidate) -> list[ScopedSpan]:
         """The spans over its resource from its beginning to the integration's turn at least."""
@@ -104,6 +112,7 @@ async def of_incidents(
     everybody, silenced = await _integrations(tx, integrations, min(began, now))
     resources = {each.resource_id for each in lasting}
     unreachable = {each.resource_id for each in lasting if each.type in REACHABILITY}
+    checked = {each.resource_id for each in lasting if each.type in PROBLEMS}
     return Circumstances(
         now,
         everybody,
@@ -111,6 +120,7 @@ async def of_incidents(
         await dependencies.states(tx, unreachable),
         await dependencies.children_of(tx, unreachable),
         silenced,
+        await flapping.of(tx, checked),
     )
 
 

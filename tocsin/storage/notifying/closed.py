@@ -1,7 +1,8 @@
 """Deliveries of incidents that were over before anybody decided about them, as when no engine was running.
 
 Whoever would have been told at once when it opened is told all the same: a machine of the beginning and the end, people
-of both in one message. What waited for its turn is never told.
+of both in one message. What waited for its turn is never told. The end of what was told is held only while its monitor
+is flapping.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from uuid import UUID
 from tocsin.domain import notifying
 from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import Never, Tell, Wait
-from tocsin.storage.delivery import incidents, outstanding, queue
+from tocsin.storage.delivery import flapping, incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import TO_BE_DECIDED, WAKE_CHANNEL, QueueEntry, Recipient, content
 from tocsin.storage.notifying import circumstances
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 DUE = """
-SELECT q.id, q.incident_id, coalesce(q.on_behalf_of, q.integration_id) AS attached, q.event, q.held FROM outstanding q
+SELECT q.id, q.incident_id, q.integration_id, coalesce(q.on_behalf_of, q.integration_id) AS attached, q.event, q.held,
+       coalesce($2, now()) AS now
+FROM outstanding q
 WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) AND (
     SELECT o.incident_id FROM incidents i
     JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
@@ -58,6 +61,28 @@ WITH released AS (
 SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
 """
 
+# What is still to be delivered of the beginning goes out first.
+RELEASE_ENDS = f"""
+WITH released AS (
+    UPDATE outstanding o
+    SET held = NULL, due_at = now(), released_at = now(), notice = g.note,
+        blocked_by = (SELECT max(p.id::text)::uuid FROM outstanding p
+                      WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id
+                        AND p.event IN {queue.LASTING} AND p.held IS NULL),
+        first_notice_failed = o.for_people AND NOT EXISTS (
+            SELECT FROM deliveries d WHERE d.incident_id = o.incident_id AND d.integration_id = o.integration_id
+              AND d.event IN {queue.LASTING} AND d.status <> 'suppressed' AND d.status <> 'dead'
+        )
+    FROM unnest($1::uuid[], $2::text[]) AS g(id, note) WHERE o.id = g.id
+    RETURNING 1
+)
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
+"""
+
+HOLD_ON = """
+UPDATE outstanding o SET due_at = g.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS g(id, due_at) WHERE o.id = g.id
+"""
+
 TOO_LATE = "resolved before its turn"
 
 
@@ -68,13 +93,40 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
         return 0
     found = await tx.fetch(THESE, list({row["incident_id"] for row in rows}))
     over = {key(row["id"]): incidents.of_row(row) for row in found}
-    ends, releases, entries = await _decide(tx, rows, over)
+    await _decide_ends(tx, [row for row in rows if row["event"] == "resolved"], over)
+    rest = [row for row in rows if row["event"] != "resolved"]
+    ends, releases, entries = await _decide(tx, rest, over) if rest else ([], [], [])
     if ends:
         await outstanding.suppress_each(tx, ends)
     if releases:
         await tx.execute(RELEASE, *map(list, zip(*releases, strict=True)))
     await queue.put(tx, entries)
     return len(rows)
+
+
+async def _decide_ends(tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident]) -> None:
+    """Ends of incidents that said that their monitor was flapping are told once it is steady."""
+    if not rows:
+        return
+    known = await flapping.of(tx, {each.resource_id for each in over.values()})
+    recipients = await queue.recipients(tx, {key(row["integration_id"]) for row in rows})
+    ends, releases, holds = [], [], []
+    for row in rows:
+        incident, to = over.get(key(row["incident_id"])), recipients.get(key(row["integration_id"]))
+        how = known.get(incident.resource_id) if incident else None
+        own = how if how is not None and incident is not None and how.incident_id == incident.id else None
+        if to is None or to.disabled is not None:
+            ends.append((row["id"], f"integration disabled {to.disabled}" if to else "integration deleted"))
+        elif own is not None and own.steady_at > row["now"]:
+            holds.append((row["id"], own.steady_at))
+        else:
+            releases.append((row["id"], own and own.summary))
+    if ends:
+        await outstanding.suppress_each(tx, ends)
+    if holds:
+        await tx.execute(HOLD_ON, *map(list, zip(*holds, strict=True)))
+    if releases:
+        await tx.execute(RELEASE_ENDS, *map(list, zip(*releases, strict=True)))
 
 
 async def _decide(

@@ -16,7 +16,19 @@ ALTER TABLE monitor_states ADD COLUMN successes integer NOT NULL DEFAULT 0;  -- 
 ALTER TABLE checks_hourly ADD COLUMN buckets smallint[] NOT NULL DEFAULT '{}',
     ADD COLUMN bucket_counts integer[] NOT NULL DEFAULT '{}';
 
+-- Monitors that go up and down too often: which incident said so, and when the last change was (domain/flapping.py).
+CREATE TABLE flapping (
+    resource_id uuid PRIMARY KEY,
+    incident_id uuid NOT NULL,
+    began_at    timestamptz NOT NULL,                          -- that incident
+    since       timestamptz NOT NULL,                          -- the first of those that are counted
+    times       integer NOT NULL,
+    changed_at  timestamptz NOT NULL
+) WITH (fillfactor = 70);
+
 -- migrate: rollback
+
+DROP TABLE flapping;
 
 ALTER TABLE checks_hourly DROP COLUMN buckets, DROP COLUMN bucket_counts;
 
