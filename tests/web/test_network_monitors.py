@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
@@ -68,6 +69,29 @@ async def test_a_monitor_is_made_by_the_form_and_seen_up_and_down_live(
     await expect(badge).to_have_text("down", timeout=15_000)
     await expect(page.locator("#incidents")).to_contain_text("500")
     assert await page.evaluate("window.sameLoad")
+
+
+async def test_the_page_says_that_a_monitor_flaps_and_its_form_when_an_incident_ends(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    uuid = await make(client, url="http://127.0.0.1:9/", interval=3600)
+    await page.goto(f"{service.url}/network_monitors/{uuid}")
+    await expect(page.locator("#flapping")).to_have_count(0)
+    await page.get_by_text("Check settings").click()
+    await page.get_by_label("Good checks in a row before it ends").fill("3")
+    await page.get_by_role("button", name="Save settings").click()
+    await expect(page.get_by_label("Good checks in a row before it ends")).to_have_value("3")
+    assert (await monitor(client, uuid))["recoveries"] == 3
+    database = await asyncpg.connect(service.database)
+    await database.execute(
+        "INSERT INTO flapping SELECT id, new_id(), now(), now(), 23, now() - interval '1 min' FROM network_monitors"
+    )
+    await page.reload()
+    await expect(page.locator("#flapping")).to_have_text(re.compile(r"Flapping: down 2\d times, the last .* ago"))
+    await database.execute("UPDATE flapping SET changed_at = now() - interval '31 min'")
+    await database.close()
+    await page.reload()
+    await expect(page.locator("#flapping")).to_have_count(0)
 
 
 async def test_pausing_stops_the_checks_and_resuming_goes_on(

@@ -12,6 +12,7 @@ from tocsin.actions import monitors as actions
 from tocsin.actions.monitors import MonitorFields
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
+from tocsin.storage.delivery import flapping
 from tocsin.storage.monitoring import checks, monitors, resources
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
@@ -54,6 +55,7 @@ async def _page(
         past = await resources.incidents_of(tx, viewer.project_id, found.id, since=start)
         times = await checks.response_times(tx, found.id, start, now, resolution=shown.resolution)
         percentiles = (await checks.percentiles_of(tx, [found.id], start, now)).get(found.id)
+        how = (await flapping.of(tx, [found.id])).get(found.id)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
         latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
         plan = await attachments.plan(tx, service, viewer, NETWORK_MONITOR, found.id, request)
@@ -67,7 +69,8 @@ async def _page(
     )  # fmt: skip
     return page(
         "network_monitor.html", viewer, title=found.wanted.name, status_code=422 if errors else 200, uuid=uuid,
-        monitor=found, percentiles=percentiles, current_status=state(found), chart_now=chart, **shown.context(),
+        monitor=found, current_status=state(found), chart_now=chart, **shown.context(), percentiles=percentiles,
+        flapping=how if how is not None and how.steady_at > now else None,
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
