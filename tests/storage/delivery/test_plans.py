@@ -11,6 +11,7 @@ import pytest
 from tocsin.storage.delivery import (
     behind,
     deliveries,
+    flapping,
     incidents,
     leases,
     openings,
@@ -51,6 +52,10 @@ STATEMENTS = {
     "turns": (turns.LOCK_DUE, ["10", "NULL"]),
     "turns of incidents": (turns.LOCKED, [EMPTY, "now()"]),
     "turns of what is over": (closed.DUE, ["10", "NULL"]),
+    "ends that were held": (closed.RELEASE_ENDS, [EMPTY, EMPTY]),
+    "went down lately": (flapping.OPENED_LATELY, [EMPTY, NOBODY, "'1 hour'"]),
+    "how it flaps": (flapping.OF, [EMPTY]),
+    "flaps on": (flapping.CHANGED, [EMPTY, "1"]),
     "summaries": (summaries.DUE, ["10"]),
     "remind": (outstanding.TELLINGS, [EMPTY]),
     "attached": (outstanding.ATTACHED, [EMPTY, EMPTY]),

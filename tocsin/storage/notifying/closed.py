@@ -66,14 +66,16 @@ RELEASE_ENDS = f"""
 WITH released AS (
     UPDATE outstanding o
     SET held = NULL, due_at = now(), released_at = now(), notice = g.note,
-        blocked_by = (SELECT max(p.id::text)::uuid FROM outstanding p
-                      WHERE p.incident_id = o.incident_id AND p.integration_id = o.integration_id
-                        AND p.event IN {queue.LASTING} AND p.held IS NULL),
-        first_notice_failed = o.for_people AND NOT EXISTS (
-            SELECT FROM deliveries d WHERE d.incident_id = o.incident_id AND d.integration_id = o.integration_id
-              AND d.event IN {queue.LASTING} AND d.status <> 'suppressed' AND d.status <> 'dead'
-        )
-    FROM unnest($1::uuid[], $2::text[]) AS g(id, note) WHERE o.id = g.id
+        blocked_by = (
+            SELECT max(p.id::text)::uuid FROM (SELECT * FROM outstanding WHERE incident_id = o.incident_id OFFSET 0) p
+            WHERE p.integration_id = o.integration_id AND p.event IN {queue.LASTING} AND p.held IS NULL
+        ),
+        first_notice_failed = o.for_people AND NOT coalesce((
+            SELECT bool_or(d.status NOT IN ('suppressed', 'dead'))
+            FROM (SELECT * FROM deliveries WHERE incident_id = o.incident_id OFFSET 0) d
+            WHERE d.integration_id = o.integration_id AND d.event IN {queue.LASTING}
+        ), false)
+    FROM unnest($1::uuid[], $2::text[]) AS g(id, note) WHERE o.id = g.id AND o.id = ANY($1)
     RETURNING 1
 )
 SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT FROM released)
