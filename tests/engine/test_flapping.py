@@ -66,10 +66,14 @@ class Site:
 
     async def pass_(self, minutes: float) -> None:
         """So much time passes, and what becomes due is told."""
+        await self.wait(minutes)
+        await self.pool.execute(DELIVER)
+
+    async def wait(self, minutes: float) -> None:
+        """So much time passes, and nothing can be delivered."""
         for statement in OLDER:
             await self.pool.execute(statement, timedelta(minutes=minutes))
         await self.decide()
-        await self.pool.execute(DELIVER)
 
     async def flap(self, times: int, minutes: float = 1) -> None:
         for _ in range(times):
@@ -166,6 +170,19 @@ async def test_a_person_hears_that_it_flaps_also_where_it_is_well_again_before_t
     await site.check("timeout", deliver=False)
     await site.check(None)
     assert "It is flapping" in (await site.said(site.person))[-1][1]
+
+
+async def test_the_end_does_not_overtake_a_beginning_that_could_not_be_delivered_for_so_long(site: Site) -> None:
+    await site.flap(5)
+    await site.check("timeout", deliver=False)
+    await site.check(None, deliver=False)
+    await site.wait(31)
+    rows = await site.pool.fetch("SELECT * FROM outstanding ORDER BY integration_id, event")
+    assert [row["event"] for row in rows] == ["opened", "resolved"] * 2
+    for beginning, end in (rows[:2], rows[2:]):
+        assert end["blocked_by"] == beginning["id"]
+        assert beginning["blocks_another"]
+        assert end["held"] is None
 
 
 async def test_pausing_it_tells_the_end_at_once(site: Site) -> None:
