@@ -12,7 +12,10 @@ import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 
-PACKAGES = {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ip": "iproute2", "unshare": "util-linux"}
+PACKAGES = {
+    "sshd": "openssh-server", "ssh-keygen": "openssh-client", "ip": "iproute2", "unshare": "util-linux",
+    "ping": "iputils-ping", "dig": "bind9-dnsutils",
+}  # fmt: skip
 """Debian's packages of programs that are called otherwise."""
 FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"))
 """The PATH of people who are not root lacks what only root starts, as a rule."""

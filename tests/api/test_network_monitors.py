@@ -75,6 +75,13 @@ async def test_a_tcp_address_makes_a_tcp_monitor(app_client: httpx.AsyncClient) 
     assert (made["check_type"], made["expected_status"]) == ("tcp", None)
 
 
+async def test_a_ping_address_makes_a_ping_monitor_with_its_own_fields(app_client: httpx.AsyncClient) -> None:
+    made = await make(app_client, url="ping://127.0.0.1", max_loss=20, ip_version=4)
+    assert made["check_type"] == "ping"
+    asked = {name: made[name] for name in ("packets", "max_loss", "max_response_ms", "ip_version")}
+    assert asked == {"packets": 3, "max_loss": 20, "max_response_ms": None, "ip_version": 4}
+
+
 async def test_numbers_count_within_the_project(
     app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Any
 ) -> None:
@@ -105,6 +112,10 @@ async def test_numbers_count_within_the_project(
         ({"expected_status": {"from": 200}}, "expected_status"),
         ({"keyword": ""}, "keyword"),
         ({"url": "tcp://127.0.0.1:25", "keyword": "x"}, "keyword"),
+        ({"url": "ping://127.0.0.1:25"}, "url"),
+        ({"url": "ping://127.0.0.1", "packets": 21}, "packets"),
+        ({"url": "ping://127.0.0.1", "ip_version": 5}, "ip_version"),
+        ({"url": "tcp://127.0.0.1:25", "packets": 2}, "packets"),
         ({"name": "two\nlines"}, "name"),
         ({"name": "x" * 201}, "name"),
         ({"paused": "yes"}, "paused"),

@@ -26,6 +26,11 @@ from tocsin.storage.monitoring.monitors import Monitor
         (7, "timeout", 2, set(), Open("timeout")),
         (1, None, 2, {"timeout"}, Resolve(("timeout",))),
         (1, None, 2, {"keyword", "dns_error"}, Resolve(("dns_error", "keyword"))),
+        (2, "packet_loss", 2, set(), Open("packet_loss", "warning")),
+        (3, "packet_loss", 2, {"packet_loss"}, None),
+        (3, "timeout", 2, {"packet_loss"}, Open("timeout")),  # what was a warning has become worse
+        (3, "packet_loss", 2, {"timeout"}, None),
+        (1, None, 2, {"packet_loss", "timeout"}, Resolve(("packet_loss", "timeout"))),
         (1, None, 2, {"said_from_outside"}, None),
         (2, "timeout", 2, {"said_from_outside"}, Open("timeout")),
     ],

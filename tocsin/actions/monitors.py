@@ -55,10 +55,12 @@ class _Common(msgspec.Struct):
 if TYPE_CHECKING:
     MonitorFields = _Common
 else:
+    _KINDS = [each for each in base.types().values() if each.option_names]
+    _ABOUT = [f"\n\nOf `{each.check_type}`: {each.options.__doc__}" for each in _KINDS]
     MonitorFields = msgspec.defstruct(
         "MonitorFields",
         [(name, annotation | UnsetType | None, UNSET) for name, annotation in base.options().items()],
-        bases=(_Common,), module=__name__, namespace={"__doc__": _Common.__doc__},
+        bases=(_Common,), module=__name__, namespace={"__doc__": f"{_Common.__doc__}{''.join(_ABOUT)}"},
     )  # fmt: skip
 
 
@@ -134,7 +136,9 @@ async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Ne
 
     It queries name servers: call it outside a transaction.
     """
-    guard, host = Guard(networks), base.host_of(made.target.url)
+    guard, host = Guard(networks), base.types()[made.target.check_type].host(made.target)
+    if host is None:
+        return None
     guard.check_given(host, "url")
     return await guard.warning(host)
 

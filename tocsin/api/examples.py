@@ -65,6 +65,7 @@ REQUESTS: dict[Operation, Named] = {
     ("POST", "/api/v1/network_monitors"): {
         "A site": {"network_monitor": {"name": "Website Uptime", "url": "https://example.com", "interval": 60}},
         "A port": {"network_monitor": {"url": "tcp://db.example.com:5432", "check_type": "tcp"}},
+        "A ping": {"network_monitor": {"url": "ping://router.example.com", "packets": 5, "max_loss": 20}},
     },
     ("POST", "/api/v1/silences"): {
         "Every Sunday": {"silence": values.SILENCE_REQUEST},

@@ -116,7 +116,8 @@ def _first_site(url: str, service: Service) -> MonitorConfig | None:
     try:
         kind = base.of(None, url)
         target = kind.validate(Target(url, kind.check_type, DEFAULT_TIMEOUT))
-        Guard(service.settings.allow_networks).check_given(base.host_of(target.url), "url")
+        if (host := kind.host(target)) is not None:
+            Guard(service.settings.allow_networks).check_given(host, "url")
     except Refused as refusal:
         message = refusal.details[0].message if refusal.details else refusal.message
         raise invalid_field("first_website", message) from None

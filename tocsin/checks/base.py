@@ -73,6 +73,10 @@ class CheckType(ABC):
     async def check(self, target: Target, context: CheckContext) -> Result:
         """Check once. `OSError` and `Unresolved` may propagate: they mean the same for every type."""
 
+    def host(self, target: Target) -> str | None:
+        """The host that it connects to, as `hosts.read` writes it; None where the operator chose it."""
+        return host_of(target.url)
+
     def evidence(self, target: Target, context: CheckContext) -> Evidence:
         """The request, for when there was no response."""
         return Evidence(request=target.url)

@@ -25,7 +25,7 @@ from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
-from tocsin.transports import sms
+from tocsin.transports import icmp, sms
 from tocsin.transports.apprise.catalog import Catalog
 from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
@@ -54,7 +54,7 @@ class Finding:
 @data_dir_option
 @asynchronous
 async def doctor(data_dir: Path | None) -> None:
-    """Check configuration, database, mail, SMS, Slack, Apprise, clock, connectivity. Exit 1 if anything is wrong."""
+    """Check configuration, database, mail, SMS, Slack, Apprise, clock, ping, connectivity. Exit 1 if one is wrong."""
     wrong = False
     async for finding in examine(data_dir):
         click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.words}")
@@ -78,6 +78,7 @@ async def examine(data_dir: Path | None) -> AsyncIterator[Finding]:
     yield await _sms(settings)
     yield await _slack(settings)
     yield await _apprise()
+    yield ping()
     async for finding in _connectivity(settings):
         yield finding
 
@@ -194,6 +195,14 @@ async def _connectivity(settings: Settings) -> AsyncIterator[Finding]:
         result = await run_check(target, context)
         words = "answers" if connectivity.answers(result) else f"does not answer: {result.message}"
         yield Finding("ok" if connectivity.answers(result) else "fail", "connectivity", f"{target.url} {words}")
+
+
+def ping() -> Finding:
+    """Whether this process could run `ping` checks."""
+    try:
+        return Finding("ok", "ping", f"checks can ping, by {icmp.way()} sockets")
+    except icmp.NotAllowed as error:
+        return Finding("warn", "ping", f"{error}; only ping checks are affected")
 
 
 async def _slack(settings: Settings) -> Finding:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tocsin.domain.errors import Detail, Refused, invalid_field
-from tocsin.domain.incidents import Evidence
+from tocsin.domain.incidents import Evidence, Severity, at_least
 
-Problem = Literal["timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword"]
-PROBLEMS: frozenset[Problem] = frozenset(
-    ("timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword")
-)
+Problem = Literal[
+    "timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword", "content", "slow", "packet_loss"
+]
+PROBLEMS: frozenset[Problem] = frozenset(get_args(Problem))
 """The types of incidents that checks open. They resolve no other types."""
+SEVERITIES_OF: Mapping[str, Severity] = {"packet_loss": "warning"}
+"""Of the incidents that checks open; all others are critical."""
 
 Expected = int | str | list[int | str]
 """Statuses that count as success: 204, "2xx", or a list of such."""
@@ -76,6 +78,7 @@ class Open:
     """Open an incident of this type."""
 
     type: str
+    severity: Severity = "critical"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,16 @@ def judge(
 
     `in_a_row` counts the failed checks in a row, or the good ones, this one included; `ongoing` are the types
     of the monitor's incidents that are ongoing. One incident at a time: while one that a check opened is ongoing,
-    another failure opens none, and it ends after so many good checks in a row as `recoveries` says. Checks ignore
-    incidents of other types, which were opened through the API.
+    another failure opens none, unless it is worse: a host that loses packets may be gone later. It ends after so many
+    good checks in a row as `recoveries` says. Checks ignore incidents of other types, which were opened through the
+    API.
     """
     ours = PROBLEMS & ongoing
     if problem is None:
         return Resolve(tuple(sorted(ours))) if ours and in_a_row >= recoveries else None
-    return Open(problem) if in_a_row >= confirmations and not ours else None
+    severity = SEVERITIES_OF.get(problem, "critical")
+    as_bad = any(at_least(SEVERITIES_OF.get(each, "critical"), severity) for each in ours)
+    return Open(problem, severity) if in_a_row >= confirmations and not as_bad else None
 
 
 def status(*, paused: bool, checked: bool, incidents: bool, explained: bool = False) -> str:

@@ -14,7 +14,7 @@ import aiohappyeyeballs
 
 from tocsin.transports import resolver
 from tocsin.transports.guard import Blocked, Guard
-from tocsin.transports.resolver import AddrInfo, Resolve, Resolver
+from tocsin.transports.resolver import AddrInfo, Resolve, Resolver, Unresolved
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -59,6 +59,11 @@ class Dialer:
             opened.close()
             raise
 
+    async def addresses(self, host: str, port: int, ip_version: int | None = None) -> list[AddrInfo]:
+        """The addresses of `host` that may be reached, for protocols without connections. Raises as `connect` does."""
+        found = await self._allowed(host, port)
+        return found if ip_version is None else _of_version(found, host, ip_version)
+
     async def open(self, host: str, port: int) -> socket.socket:
         """A connected socket, for protocols that want one. Raises as `connect` does, and has no timeout either."""
         addresses = await self._allowed(host, port)
@@ -74,6 +79,14 @@ class Dialer:
         if not allowed:
             raise Blocked(refusals[0] or "")
         return allowed
+
+
+def _of_version(addresses: list[AddrInfo], host: str, version: int) -> list[AddrInfo]:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    found = [each for each in addresses if each[0] == family]
+    if not found:
+        raise Unresolved(f"Could not resolve {host}: it has no address of IPv{version}, only of IPv{10 - version}")
+    return found
 
 
 def _literal(host: str, port: int) -> list[AddrInfo] | None:

@@ -158,11 +158,10 @@ async def _judge(
         found, ongoing = results[monitor_id].result, followed.ongoing[monitor_id].keys()
         in_a_row = row["successes"] if found.ok else row["failures"]
         match domain.judge(in_a_row, found.problem, row["confirmations"], ongoing, row["recoveries"]):
-            case Open(problem):
+            case Open(problem, severity):
                 message = truncated_message(found.message or "")
-                requests.append(
-                    OpenRequest(project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence)
-                )
+                what = (project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence, severity)
+                requests.append(OpenRequest(*what))
             case Resolve(problems):
                 why = "A check was good again" if in_a_row == 1 else f"{in_a_row} checks in a row were good"
                 closings += [ResolveRequest(project_id, monitor_id, each, why) for each in problems]

@@ -38,7 +38,10 @@ BUTTONS = ("integration", "attach", "attach_all")
 """The fields that name an integration; those of buttons say what to do, too."""
 TYPES = {
     "Server": ("downtime", "cpu", "ram", "disk"),
-    "NetworkMonitor": ("connection_error", "timeout", "dns_error", "tls_error", "http_status", "keyword"),
+    "NetworkMonitor": (
+        "connection_error", "timeout", "dns_error", "tls_error", "http_status", "keyword", "content", "slow",
+        "packet_loss",
+    ),
 }
 """Types of incident that are suggested, by kind of resource; the first is asked for where none is."""
 
