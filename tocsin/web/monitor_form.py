@@ -26,7 +26,7 @@ def given(form: Mapping[str, str]) -> MonitorFields:
     url = form.get("url", "").strip()
     if not url:
         raise invalid_field("url", "is required")
-    if "://" not in url:
+    if "://" not in url and not url.lower().startswith("dns:"):
         url = f"https://{url}"
     web = base.of(None, url).check_type == "http"
     options: dict[str, Any] = {
