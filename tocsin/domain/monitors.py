@@ -59,14 +59,29 @@ class MonitorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found beside its verdict: a certificate that ends soon. `fingerprint` is what it is about."""
+
+    type: str
+    severity: Severity
+    message: str
+    fingerprint: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """What one check found. `problem`, `message` and `evidence` are None exactly on success."""
+    """What one check found. `problem`, `message` and `evidence` are None exactly on success.
+
+    `findings` are what it found besides; None if it could not look.
+    """
 
     problem: Problem | None = None
     message: str | None = None
     response_ms: float | None = None
     status_code: int | None = None
     evidence: Evidence | None = None
+    findings: Sequence[Finding] | None = None
 
     @property
     def ok(self) -> bool:

@@ -28,6 +28,15 @@ def public_authorities() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+@cache
+def no_authorities() -> ssl.SSLContext:
+    """Takes every certificate, whoever signed it and for whatever name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Dialer:
     """Opens connections, guarded, to hosts as `hosts.read` writes them."""
 
@@ -46,8 +55,8 @@ class Dialer:
         """
         addresses = await self._allowed(host, port)
         loop = asyncio.get_running_loop()
-        if tls and self._tls is None:
-            self._tls = await asyncio.to_thread(public_authorities)
+        if tls:
+            await self.authorities()
         context, name = (self._tls, host.removesuffix(".")) if tls else (None, None)
         if len(addresses) == 1:
             address, number = addresses[0][4][:2]
@@ -58,6 +67,12 @@ class Dialer:
         except BaseException:
             opened.close()
             raise
+
+    async def authorities(self) -> ssl.SSLContext:
+        """Trusts those whom our connections trust."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(public_authorities)
+        return self._tls
 
     async def addresses(self, host: str, port: int, ip_version: int | None = None) -> list[AddrInfo]:
         """The addresses of `host` that may be reached, for protocols without connections. Raises as `connect` does."""
