@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench import load
+from bench.far_ends import NAME
 from bench.processes import Program, listening
 from tocsin.cli.sockets import free_port
 
@@ -38,6 +39,24 @@ modules:
     timeout: 10s
     http:
       preferred_ip_protocol: ip4
+  ping:
+    prober: icmp
+    timeout: 10s
+    icmp:
+      preferred_ip_protocol: ip4
+  dns:
+    prober: dns
+    timeout: 10s
+    dns:
+      preferred_ip_protocol: ip4
+      query_name: {name}
+      query_type: A
+  tls:
+    prober: tcp
+    timeout: 10s
+    tcp:
+      preferred_ip_protocol: ip4
+      tls: true
 """
 
 
@@ -120,7 +139,7 @@ class Blackbox:
 
     def __init__(self, program: str, folder: Path) -> None:
         config = folder / "blackbox.yml"
-        config.write_text(BLACKBOX_CONFIG)
+        config.write_text(BLACKBOX_CONFIG.format(name=NAME))
         self.port = free_port()
         self._run = Program(
             [program, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"],
@@ -128,8 +147,8 @@ class Blackbox:
         )
         self._run.until(lambda: listening(self.port))
 
-    def probes(self, url: str, count: int) -> list[bytes]:
-        return [load.request("GET", f"/probe?module=http_2xx&target={url}")] * count
+    def probes(self, target: str, count: int, module: str = "http_2xx") -> list[bytes]:
+        return [load.request("GET", f"/probe?module={module}&target={target}")] * count
 
     def cpu(self) -> dict[str, float]:
         return self._run.cpu()

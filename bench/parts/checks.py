@@ -1,16 +1,19 @@
-"""HTTP checks with verdict and result stored, against the rate of blackbox_exporter's probes of the same site."""
+"""Checks of each type with verdict and result stored, against the rate of blackbox_exporter's probes of the same."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
-from bench.figures import Figure, at_least_of_peer, median
+from bench.far_ends import ADDRESS, NAME, FarEnds
+from bench.figures import Figure, Goal, at_least, at_least_of_peer, median
 from bench.instance import Tocsin
 from bench.peers import Blackbox
 from bench.workshop import Workshop, per_1000, shares
@@ -22,6 +25,20 @@ PROBES_A_SECOND = 1_000
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What is checked: by us with `url` and `options`, by the peer with `module` and `target`."""
+
+    name: str
+    url: str
+    module: str
+    target: str
+    goal: Goal
+    options: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+    """Of the probes that the peer is asked for; some kinds take it longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     rate: float
     cpu: dict[str, float]
@@ -29,28 +46,45 @@ class Round:
 
 def measure(workshop: Workshop) -> Iterator[Figure]:
     site = f"http://127.0.0.1:{workshop.receiver.port}/site"
+    yield from _of(workshop, Kind("HTTP", site, "http_2xx", site, at_least_of_peer(1.0)), rounds=2)
+    far = FarEnds(workshop.folder)
+    os.environ["SSL_CERT_FILE"] = str(far.authority)
+    try:
+        dns, tls = f"127.0.0.1:{far.dns_port}", f"127.0.0.1:{far.tls_port}"
+        for kind in (
+            Kind("Ping", "ping://127.0.0.1", "ping", "127.0.0.1", at_least(2_000), {"packets": 1}),
+            Kind("DNS", f"dns://{dns}/{NAME}", "dns", dns, at_least(2_000), {"expected": [ADDRESS]}),
+            Kind("TLS", f"tls://{tls}", "tls", tls, at_least(300), share=0.3),
+        ):
+            yield from _of(workshop, kind, rounds=1)
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        far.close()
+
+
+def _of(workshop: Workshop, kind: Kind, rounds: int) -> Iterator[Figure]:
     theirs: list[Round] = []
     ours: list[Round] = []
-    for _ in range(2):
+    for _ in range(rounds):
         with workshop.blackbox() as blackbox:
             if blackbox:
-                theirs.append(_probe(workshop, blackbox, site))
-                workshop.say(f"blackbox_exporter: {theirs[-1].rate:,.0f} probes/s")
+                theirs.append(_probe(workshop, blackbox, kind))
+                workshop.say(f"blackbox_exporter: {theirs[-1].rate:,.0f} {kind.name} probes/s")
         with workshop.tocsin(servers=0) as tocsin:
-            ours.append(_watch(workshop, tocsin, site))
-            workshop.say(f"Tocsin: {ours[-1].rate:,.0f} checks/s, stored")
+            ours.append(_watch(workshop, tocsin, kind))
+            workshop.say(f"Tocsin: {ours[-1].rate:,.0f} {kind.name} checks/s, stored")
     yield Figure(
-        "HTTP checks, stored with their verdict",
+        f"{kind.name} checks, stored with their verdict",
         median([each.rate for each in ours]),
         "/s",
         peer=median([each.rate for each in theirs]) if theirs else None,
         peer_name="blackbox_exporter",
-        goal=at_least_of_peer(1.0),
+        goal=kind.goal,
         rounds=tuple(each.rate for each in ours),
         peer_rounds=tuple(each.rate for each in theirs),
     )
     yield Figure(
-        "CPU per 1,000 checks",
+        f"CPU per 1,000 {kind.name} checks",
         median([each.cpu["total"] for each in ours]),
         "s",
         note=shares([each.cpu for each in ours]),
@@ -59,20 +93,24 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
     )
 
 
-def _probe(workshop: Workshop, blackbox: Blackbox, site: str) -> Round:
-    workshop.load.send(blackbox.port, blackbox.probes(site, 500)).must_be(200)
-    count = PROBES_A_SECOND * workshop.sizes.check_seconds
+def _probe(workshop: Workshop, blackbox: Blackbox, kind: Kind) -> Round:
+    workshop.load.send(blackbox.port, blackbox.probes(kind.target, 100, kind.module)).must_be(200)
+    count = int(PROBES_A_SECOND * workshop.sizes.check_seconds * kind.share)
     before = blackbox.cpu()
-    sent = workshop.load.send(blackbox.port, blackbox.probes(site, count)).must_be(200)
+    sent = workshop.load.send(blackbox.port, blackbox.probes(kind.target, count, kind.module)).must_be(200)
     return Round(count / sent.took, per_1000(before, blackbox.cpu(), count))
 
 
-def _watch(workshop: Workshop, tocsin: Tocsin, site: str) -> Round:
+def _watch(workshop: Workshop, tocsin: Tocsin, kind: Kind) -> Round:
     """More monitors than can be checked each second, so that it is never out of work."""
     wanted = [
-        {"network_monitor": {"name": f"site {number}", "url": site, "check_type": "http", "interval": 1, "timeout": 10}}
+        {
+            "network_monitor": {
+                "name": f"{kind.name} {number}", "url": kind.url, "interval": 1, "timeout": 10, **kind.options,
+            }
+        }
         for number in range(workshop.sizes.monitors)
-    ]
+    ]  # fmt: skip
     workshop.load.send(tocsin.port, tocsin.requests("POST", "/api/v1/network_monitors", wanted)).must_be(201)
     time.sleep(workshop.sizes.check_seconds / 3)
     before, (had, _, began) = tocsin.cpu(), _stored(tocsin)

@@ -82,6 +82,15 @@ async def test_a_ping_address_makes_a_ping_monitor_with_its_own_fields(app_clien
     assert asked == {"packets": 3, "max_loss": 20, "max_response_ms": None, "ip_version": 4}
 
 
+async def test_names_and_certificates_are_monitored_by_their_own_addresses(app_client: httpx.AsyncClient) -> None:
+    made = await make(app_client, url="dns:example.com?type=MX", expected=["10 mx.example.com"], paused=True)
+    assert (made["check_type"], made["expected"]) == ("dns", ["10 mx.example.com"])
+    made = await make(app_client, url="dns://127.0.0.1:5353/example.com", paused=True)
+    assert (made["check_type"], made["expected"]) == ("dns", None)
+    made = await make(app_client, url="tls://127.0.0.1:25?starttls=smtp", server_name="mx.example.com", paused=True)
+    assert (made["check_type"], made["tls_days"], made["server_name"]) == ("tls", 30, "mx.example.com")
+
+
 async def test_numbers_count_within_the_project(
     app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Any
 ) -> None:
@@ -116,6 +125,10 @@ async def test_numbers_count_within_the_project(
         ({"url": "ping://127.0.0.1", "packets": 21}, "packets"),
         ({"url": "ping://127.0.0.1", "ip_version": 5}, "ip_version"),
         ({"url": "tcp://127.0.0.1:25", "packets": 2}, "packets"),
+        ({"url": "dns://169.254.169.254/example.com"}, "url"),
+        ({"url": "dns:example.com?type=MX", "expected": ["mx.example.com"]}, "expected[0]"),
+        ({"url": "tls://127.0.0.1"}, "url"),
+        ({"url": "tls://127.0.0.1:443", "tls_days": 366}, "tls_days"),
         ({"name": "two\nlines"}, "name"),
         ({"name": "x" * 201}, "name"),
         ({"paused": "yes"}, "paused"),

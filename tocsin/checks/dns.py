@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from time import monotonic, perf_counter
 from typing import Literal, get_args
 
@@ -55,15 +56,11 @@ class Question:
     name: str
     type: Type
 
-    @property
-    def asked(self) -> dns.name.Name:
-        """The name that is asked for; of an address that is asked for by PTR, its name in reverse, as `dig -x` does."""
-        try:
-            return dns.reversename.from_address(self.name)
-        except dns.exception.SyntaxError:
-            return dns.name.from_text(self.name)
+    asked: dns.name.Name
+    """The name that is asked for; of an address that is asked for by PTR, its name in reverse, as `dig -x` does."""
 
 
+@lru_cache(maxsize=4_096)  # at every check
 def read(url: str) -> Question:
     """Raises `ValueError`, which says what is wrong."""
     parts = _URL.fullmatch(url)
@@ -77,9 +74,14 @@ def read(url: str) -> Question:
     if type_ is None:
         raise ValueError(f"its type is none of {', '.join(get_args(Type))}")
     host = hosts.read(name)
-    if (":" in host or host[-1:].isdecimal()) and type_ != "PTR":
+    if _is_address(host) and type_ != "PTR":
         raise ValueError(f"{host} is an address, of which only PTR can be asked")
-    return Question(resolver.host if resolver else "", resolver.port or PORT if resolver else PORT, host, type_)
+    asked = dns.reversename.from_address(host) if type_ == "PTR" and _is_address(host) else dns.name.from_text(host)
+    return Question(resolver.host if resolver else "", resolver.port or PORT if resolver else PORT, host, type_, asked)
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host[-1:].isdecimal()
 
 
 class Dns(CheckType):
@@ -175,6 +177,7 @@ def _key(record: dns.rdata.Rdata) -> bytes:
     return record.to_digestable()
 
 
+@lru_cache(maxsize=4_096)
 def _parsed(type_: Type, text: str) -> bytes:
     """Raises `dns.exception.DNSException` or `ValueError`."""
     if type_ == "TXT" and not text.startswith('"'):

@@ -7,8 +7,10 @@ with another id or about another question are no answer, and are waited past.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import secrets
+import socket
 import struct
 import time
 from dataclasses import dataclass
@@ -109,7 +111,7 @@ def system() -> tuple[str, ...]:
     return _system(int(time.monotonic() / SYSTEM_FOR))
 
 
-class _Answers(asyncio.DatagramProtocol):
+class _Answers:
     """What comes back to one question."""
 
     def __init__(self, identifier: int, question: bytes) -> None:
@@ -130,7 +132,16 @@ class _Answers(asyncio.DatagramProtocol):
             return bool(flags & 15)
         return data[_HEADER.size : _HEADER.size + len(self._question)].lower() == self._question
 
-    def datagram_received(self, data: bytes, _: object) -> None:
+    def read(self, asked: socket.socket) -> None:
+        """Take the next datagram."""
+        try:
+            data = asked.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError as error:  # such as ICMP's word that nobody listens there
+            if not self.first.done():
+                self.first.set_exception(error)
+            return
         if self.first.done():
             return
         if self.fits(data):
@@ -138,22 +149,23 @@ class _Answers(asyncio.DatagramProtocol):
         else:
             self.ignored += 1
 
-    def error_received(self, error: Exception) -> None:
-        if not self.first.done():
-            self.first.set_exception(error)
-
 
 async def _by_datagram(address: str, port: int, message: bytes, answers: _Answers) -> bytes:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: answers, remote_addr=(address, port))
-    try:
-        while not answers.first.done():
-            transport.sendto(message)
-            await asyncio.wait((answers.first,), timeout=AGAIN_AFTER)
-        return answers.first.result()
-    finally:
-        transport.close()
-        answers.first.cancel()
+    asked = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    with asked:
+        asked.setblocking(False)
+        asked.connect((address, port))
+        loop.add_reader(asked, answers.read, asked)
+        try:
+            while not answers.first.done():
+                with contextlib.suppress(BlockingIOError):  # a full buffer: as good as lost on the way
+                    asked.send(message)
+                await asyncio.wait((answers.first,), timeout=AGAIN_AFTER)
+            return answers.first.result()
+        finally:
+            loop.remove_reader(asked)
+            answers.first.cancel()
 
 
 async def _by_stream(address: str, port: int, message: bytes, answers: _Answers) -> bytes:
