@@ -42,6 +42,7 @@ from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.on_call import Override
 from tocsin.domain.replays import Selection
+from tocsin.domain.reports import Report
 from tocsin.domain.resources.network_monitor import RESOURCE as MONITOR
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.settings import Settings
@@ -53,7 +54,6 @@ from tocsin.storage.channels.telegram import TELEGRAM
 from tocsin.storage.delivery import acknowledgements, openings
 from tocsin.storage.delivery import replays as stored_replays
 from tocsin.storage.monitoring import servers as stored_servers
-from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.notifying import on_call as stored_on_call
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.storage.postgres.secrets import Vault

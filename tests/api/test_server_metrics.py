@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.reports import OK, URL, ongoing, only_server, report, sample
-from tocsin.domain import ids
+from tocsin.domain import ids, server_alerts
+from tocsin.domain.reports import Report
 from tocsin.storage.monitoring import servers
-from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import GroupCommit
 
@@ -261,7 +261,7 @@ async def seed(pool: asyncpg.Pool, project_id: Any, count: int) -> None:
             SELECT new_id(), $1, 'mb-' || n, '1', $3 FROM generate_series(1, $2) n RETURNING id)
         INSERT INTO server_states (server_id, seen_at, downtime_check_at)
         SELECT id, now(), now() + interval '1 hour' FROM made""",
-        project_id, count, servers.domain.default_alerts(),
+        project_id, count, server_alerts.default_alerts(),
     )  # fmt: skip
 
 
@@ -282,7 +282,7 @@ async def test_the_hot_queries_look_up_by_key_however_many_servers_there_are(
         assert "Seq Scan" not in found, found
         assert "servers_project_id_motherboard_id_key" in found
         assert "server_states_pkey" in found
-        store = await plan(tx, servers.STORE, *([[]] * 13))
+        store = await plan(tx, servers.STORE, *([[]] * (servers.FIRST_OF_STATE + len(servers.STATE))))
         assert "Scan on s" not in store, store
         assert "Hash" not in store
 

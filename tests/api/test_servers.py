@@ -53,8 +53,9 @@ async def test_one_server_has_every_field_of_its_page(app_client: httpx.AsyncCli
     server = (await app_client.get(f"/api/v1/servers/{uuid}")).json()
     assert server.keys() == {
         "uuid", "hostname", "public_ip", "private_ip", "mac_address", "motherboard_id", "cpu_cores", "cpu_model",
-        "operating_system", "kernel_version", "disk_total_bytes", "memory_total_bytes", "agent_version", "last_metrics",
-        "alerts", "depends_on", "explained_by", "created_at", "updated_at",
+        "operating_system", "kernel_version", "disk_total_bytes", "memory_total_bytes", "swap_total_bytes",
+        "agent_version", "last_metrics", "disks", "failed_units", "alerts", "depends_on", "explained_by",
+        "created_at", "updated_at",
     }  # fmt: skip
     assert server["last_metrics"] == {"cpu_used": {"value": 7.0, "timestamp": "2026-05-01T12:00:00Z"}}
     assert server["alerts"] == {
@@ -62,8 +63,12 @@ async def test_one_server_has_every_field_of_its_page(app_client: httpx.AsyncCli
         "ram": {"threshold": 90, "for": 300},
         "disk": {"threshold": 90, "for": 0},
         "downtime": {"after": 180},
+        "swap": None,
+        "load": None,
+        "unit_failed": None,
+        "disks": {},
     }
-    assert [list(alert) for alert in server["alerts"].values()] == [["threshold", "for"]] * 3 + [["after"]]
+    assert [list(alert) for alert in server["alerts"].values() if alert] == [["threshold", "for"]] * 3 + [["after"]]
 
 
 async def test_a_late_sample_does_not_replace_the_latest(app_client: httpx.AsyncClient) -> None:
@@ -103,6 +108,10 @@ async def test_alerts_change_and_what_was_counted_starts_anew(app_client: httpx.
         "ram": None,
         "disk": {"threshold": 90, "for": 0},
         "downtime": {"after": 180},
+        "swap": None,
+        "load": None,
+        "unit_failed": None,
+        "disks": {},
     }
     assert await ongoing(app_client) == []
     await send(app_client, ("cpu_used", 60, at()))

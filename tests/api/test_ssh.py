@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tests.ssh_scene import TYPE
-from tocsin.domain.servers import default_alerts
+from tocsin.domain.server_alerts import default_alerts
 from tocsin.integrations.base import MASK
 from tocsin.integrations.ssh_server_restart import SshServerRestartIntegration
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.domain import servers
+from tocsin.domain import server_alerts, servers
 from tocsin.domain.errors import Refused
 from tocsin.domain.servers import Row, Sample, Verdict, Watch
 
@@ -29,7 +29,7 @@ def judge(
     samples: list[Row], *, watch: Watch | None = None, ongoing: Any = (), now: datetime | None = None, **alerts: Any
 ) -> tuple[Watch, list[Verdict]]:
     """`now` is when the newest sample was taken, unless given."""
-    wanted: Any = {**servers.default_alerts(), **alerts}
+    wanted: Any = {**server_alerts.default_alerts(), **alerts}
     lasting = ongoing if isinstance(ongoing, dict) else dict.fromkeys(ongoing, "critical")
     return servers.judge(watch or {}, samples, wanted, TOTALS, lasting, now or samples[-1][0], "web-1")
 
@@ -80,7 +80,7 @@ def test_a_full_disk_opens_at_once() -> None:
 
 def test_memory_is_percent_of_the_total_and_not_judged_without_one() -> None:
     samples: list[Row] = [(NOW, {"mem_used_b": 950.0})]
-    at_once: Any = {**servers.default_alerts(), "ram": {"threshold": 90, "for": 0}}
+    at_once: Any = {**server_alerts.default_alerts(), "ram": {"threshold": 90, "for": 0}}
     _, verdicts = servers.judge({}, samples, at_once, TOTALS, {}, NOW, "web-1")
     assert [verdict.type for verdict in verdicts] == ["ram"]
     for total in (None, 0):
@@ -238,16 +238,20 @@ def test_other_things_are_no_samples(thing: object) -> None:
 
 
 def test_alerts_change_field_by_field_and_null_switches_one_off() -> None:
-    changed = servers.change_alerts(
-        servers.default_alerts(), {"cpu": {"threshold": 50}, "ram": None, "downtime": {"after": 5}, "moon": 1}
+    changed = server_alerts.change_alerts(
+        server_alerts.default_alerts(), {"cpu": {"threshold": 50}, "ram": None, "downtime": {"after": 5}, "moon": 1}
     )
     assert changed == {
         "cpu": {"threshold": 50, "for": 300},
         "ram": None,
         "disk": {"threshold": 90, "for": 0},
         "downtime": {"after": 5},
+        "swap": None,
+        "load": None,
+        "unit_failed": None,
+        "disks": {},
     }
-    assert servers.change_alerts(changed, {"ram": {"for": 0}})["ram"] == {"threshold": 90, "for": 0}
+    assert server_alerts.change_alerts(changed, {"ram": {"for": 0}})["ram"] == {"threshold": 90, "for": 0}
 
 
 @pytest.mark.parametrize(
@@ -266,7 +270,7 @@ def test_alerts_change_field_by_field_and_null_switches_one_off() -> None:
 )
 def test_alerts_that_cannot_be_are_refused_by_name(given: object, field: str) -> None:
     with pytest.raises(Refused) as refused:
-        servers.change_alerts(servers.default_alerts(), given)
+        server_alerts.change_alerts(server_alerts.default_alerts(), given)
     assert [detail.field for detail in refused.value.details] == [field]
     assert refused.value.status == 422
 
@@ -324,12 +328,15 @@ def test_a_warning_alone_recovers_by_its_own_threshold() -> None:
 )
 def test_a_warning_level_that_makes_no_sense_is_refused(warning: object, field: str) -> None:
     with pytest.raises(Refused) as refused:
-        servers.change_alerts(servers.default_alerts(), {"cpu": {"threshold": 90, "warning": warning}})
+        server_alerts.change_alerts(server_alerts.default_alerts(), {"cpu": {"threshold": 90, "warning": warning}})
     assert [detail.field for detail in refused.value.details] == [field]
 
 
 def test_a_warning_level_stays_until_it_is_taken_away() -> None:
-    changed = servers.change_alerts(servers.default_alerts(), {"cpu": {"warning": {"threshold": 80, "for": 900}}})
+    warning = {"threshold": 80, "for": 900}
+    changed = server_alerts.change_alerts(server_alerts.default_alerts(), {"cpu": {"warning": warning}})
     assert changed["cpu"] == {"threshold": 90, "for": 300, "warning": {"threshold": 80, "for": 900}}
-    assert servers.change_alerts(changed, {"cpu": {"threshold": 95}})["cpu"]["warning"]["threshold"] == 80  # type: ignore[index]
-    assert "warning" not in (servers.change_alerts(changed, {"cpu": {"warning": None}})["cpu"] or {})
+    raised = server_alerts.change_alerts(changed, {"cpu": {"threshold": 95}})["cpu"]
+    assert raised
+    assert raised["warning"]["threshold"] == 80
+    assert "warning" not in (server_alerts.change_alerts(changed, {"cpu": {"warning": None}})["cpu"] or {})

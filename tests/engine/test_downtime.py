@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from tests.waiting import until
 from tocsin.api import server_metrics
+from tocsin.domain.reports import Report
 from tocsin.engine import downtime as engine
 from tocsin.storage.delivery import incidents
 from tocsin.storage.monitoring import downtime, servers
 from tocsin.storage.monitoring.downtime import DowntimeCheck
-from tocsin.storage.monitoring.servers import Report
 
 URL = "https://tocsin.example.com"
 

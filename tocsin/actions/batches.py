@@ -9,9 +9,9 @@ from typing import TypeAlias
 import asyncpg
 
 from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveRequest, ResourceNotFound
+from tocsin.domain.reports import Recorded, Report
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import servers
-from tocsin.storage.monitoring.servers import Recorded, Report
 from tocsin.storage.postgres.database import GroupCommit, Tx
 
 REPORTS = 100

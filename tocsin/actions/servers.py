@@ -7,10 +7,11 @@ from uuid import UUID
 from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import ReportBatch
 from tocsin.domain.errors import not_found
+from tocsin.domain.reports import Recorded, Report
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.monitoring import downtime
 from tocsin.storage.monitoring import servers as stored
-from tocsin.storage.monitoring.servers import Recorded, Report, Server
+from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.postgres.database import Tx
 
 

@@ -145,14 +145,18 @@ SERVER = {
     "uuid": "SRV123", "hostname": "my-server", "public_ip": "203.0.113.10", "private_ip": "10.0.0.4",
     "mac_address": "00-0a-95-9d-67-16", "motherboard_id": "unique_mb_id_123", "cpu_cores": 4, "cpu_model": "AMD EPYC",
     "operating_system": "linux", "kernel_version": "6.8.0", "disk_total_bytes": 512000000000,
-    "memory_total_bytes": 17179869184, "agent_version": "1.2.3",
+    "memory_total_bytes": 17179869184, "swap_total_bytes": 4294967296, "agent_version": "1.2.3",
     "last_metrics": {"cpu_used": {"value": 70.0, "timestamp": "2025-05-01T10:00:00Z"}},
+    "disks": [{"mount": "/", "used": 120000000000, "total": 512000000000, "inodes": 4.2},
+              {"mount": "/var/lib/postgresql", "used": 1640000000000, "total": 2000000000000, "inodes": None}],
+    "failed_units": ["backup.service"],
     "alerts": {"cpu": {"threshold": 90, "for": 300}, "ram": {"threshold": 90, "for": 300},
-               "disk": {"threshold": 90, "for": 0}, "downtime": {"after": 180}},
+               "disk": {"threshold": 90, "for": 0}, "downtime": {"after": 180}, "swap": None, "load": None,
+               "unit_failed": {"for": 300}, "disks": {"/var/lib/postgresql": {"threshold": 80, "for": 0}}},
     "depends_on": ["NM123"], "explained_by": [],
     **TIMES,
 }  # fmt: skip
-REPORT = {
+REPORT: dict[str, Any] = {
     "attributes": {
         "motherboard_id": "unique_mb_id_123", "mac_address": "00-0a-95-9d-67-16", "cpu_cores": 4,
         "cpu_model": "AMD EPYC", "hostname": "my-server", "public_ip": "203.0.113.10", "private_ip": "10.0.0.4",
@@ -164,6 +168,18 @@ REPORT = {
         {"metric": "mem_used_b", "value": 6000000000.0, "timestamp": "2025-05-01T10:00:00Z"},
     ],
     "agent_version": "1.2.3",
+}  # fmt: skip
+FULL_REPORT = {
+    **REPORT,
+    "attributes": {**REPORT["attributes"], "cpu_unit": "percent", "swap_total_bytes": 4294967296},
+    "metrics": [
+        *REPORT["metrics"],
+        {"metric": "swap_used_b", "value": 200000000.0, "timestamp": "2025-05-01T10:00:00Z"},
+        {"metric": "load_1m", "value": 1.7, "timestamp": "2025-05-01T10:00:00Z"},
+        {"metric": "disk", "value": 82.0, "timestamp": "2025-05-01T10:00:00Z"},
+    ],
+    "disks": SERVER["disks"], "failed_units": SERVER["failed_units"],
+    "processes": {"cpu": [{"name": "postgres", "share": 48.2}], "ram": [{"name": "postgres", "share": 21.0}]},
 }  # fmt: skip
 MONITOR = {
     "id": 1, "uuid": "NM123", "name": "Website Uptime", "url": "https://example.com", "check_type": "http",

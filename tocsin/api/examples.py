@@ -55,10 +55,14 @@ REQUESTS: dict[Operation, Named] = {
     },
     ("POST", "/api/v1/incidents/{uuid}/acknowledge"): {"Until it is resolved": {}, "For an hour": {"for": 3600}},
     ("POST", "/api/v1/incidents/{uuid}/snooze"): {"Until then": {"until": "2099-01-01T08:00:00Z"}},
-    ("POST", "/api/v1/server_metrics"): {"Report": values.REPORT},
+    ("POST", "/api/v1/server_metrics"): {"Report": values.REPORT, "With all there is": values.FULL_REPORT},
     ("PATCH", "/api/v1/servers/{uuid}"): {
         "Alerts": {"server": {"alerts": {"cpu": {"threshold": 90, "for": 300}, "downtime": {"after": 180}}}},
         "Switch one off": {"server": {"alerts": {"ram": None}}},
+        "One file system, swap, failed units": {
+            "server": {"alerts": {"disks": {"/srv": {"threshold": 80, "for": 0}, "/backup": None}, "swap": {},
+                                  "unit_failed": {"for": 300}}},
+        },
         "Warn first": {"server": {"alerts": {"disk": {"warning": {"threshold": 80, "for": 900}}}}},
         "Dependencies": {"server": {"depends_on": ["NM123"]}},
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -33,7 +33,7 @@ from tocsin.domain.incidents import (
     truncated_message,
 )
 from tocsin.domain.resources.base import kinds
-from tocsin.storage.delivery import incidents
+from tocsin.storage.delivery import details, incidents
 from tocsin.storage.postgres.database import transaction
 
 BATCH = 1000
@@ -76,6 +76,16 @@ class IncidentShown(msgspec.Struct):
     acknowledged_by: str | None
     acknowledged_until: str | None
     silenced_by: str | None
+
+
+class IncidentDetailed(IncidentShown):
+    """One incident, and what its reporter says besides: of a source's alert, its labels and annotations, say.
+
+    `dedup_key` keeps it apart from others of its type; both are left out where there is nothing to say.
+    """
+
+    dedup_key: str | UnsetType = UNSET
+    details: dict[str, Any] | UnsetType = UNSET
 
 
 class IncidentToOpen(msgspec.Struct):
@@ -316,13 +326,17 @@ async def resolve(data: ResolveIncidents, caller: Actor, service: Service) -> Re
 
 
 @get("/api/v1/incidents/{uuid:str}")
-async def read(uuid: str, caller: Actor, service: Service) -> IncidentShown:
+async def read(uuid: str, caller: Actor, service: Service) -> IncidentDetailed:
     """Read one incident"""
     async with service.pool.acquire() as tx:
         incident = await incidents.one(tx, caller.project_id, ids.key_of(ids.INCIDENT, uuid))
-    if incident is None:
-        raise not_found("incident")
-    return shown(incident)
+        if incident is None:
+            raise not_found("incident")
+        said = await details.of_incident(tx, caller.project_id, incident.id)
+    return IncidentDetailed(
+        **msgspec.structs.asdict(shown(incident)), dedup_key=incident.dedup_key or UNSET,
+        details=UNSET if said is None else dict(said),
+    )  # fmt: skip
 
 
 @post("/api/v1/incidents/{uuid:str}/resolve", status_code=200)

@@ -21,12 +21,12 @@ from tocsin.actions.base import Actor, system
 from tocsin.api.body import LONG_LIMIT
 from tocsin.api.schemas import Detail
 from tocsin.api.service import Service
-from tocsin.domain import clocks, names
+from tocsin.domain import clocks, file_systems, names, processes, units
 from tocsin.domain import servers as domain
 from tocsin.domain.cpu import Unit
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.reports import Refusal
-from tocsin.storage.monitoring.servers import AT_ONCE, NUMBERS, TEXTS, Report
+from tocsin.domain.reports import Refusal, Report
+from tocsin.storage.monitoring.servers import AT_ONCE, NUMBERS, TEXTS
 from tocsin.storage.postgres.database import UNAVAILABLE, transaction
 
 log = structlog.get_logger()
@@ -38,7 +38,10 @@ HEARTBEAT = 1.0
 IN_UNITS = "Go-http-client/"
 """The user agent of the public agent, which sends CPU values in units."""
 
-_LARGEST = {"cpu_cores": 2**31 - 1, "disk_total_bytes": 2**63 - 1, "memory_total_bytes": 2**63 - 1}
+_LARGEST = {
+    "cpu_cores": 2**31 - 1, "disk_total_bytes": 2**63 - 1, "memory_total_bytes": 2**63 - 1,
+    "swap_total_bytes": 2**63 - 1,
+}  # fmt: skip
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 Loose = Any
@@ -61,17 +64,27 @@ class Attributes(msgspec.Struct):
     kernel_version: Loose = None
     disk_total_bytes: Loose = None
     memory_total_bytes: Loose = None
+    swap_total_bytes: Loose = None
     uptime: Loose = None
     cpu_unit: Loose = None
 
 
 class ReportShape(msgspec.Struct):
-    """`metrics` are objects with `metric`, `value` and `timestamp`; each may fail alone."""
+    """`metrics` are objects with `metric`, `value` and `timestamp`; each may fail alone, as may each of the others.
 
-    LOOSE: ClassVar = ("metrics",)
+    The others are as of now, and optional. `disks` are all mounted file systems, at most 64: `mount`, `used` and
+    `total` in bytes, `inodes` in percent (or null). `failed_units` are the names of systemd units, at most 50.
+    `processes` are those that use most, by `cpu` and by `ram`, at most 10 each: `name`, and `share` in percent of the
+    whole machine.
+    """
+
+    LOOSE: ClassVar = ("metrics", "disks", "failed_units", "processes")
     attributes: Attributes
     metrics: list[Any]
     agent_version: Loose
+    disks: Loose = None
+    failed_units: Loose = None
+    processes: Loose = None
 
 
 class ReportAnswer(msgspec.Struct):
@@ -92,9 +105,9 @@ async def take(
 ) -> tuple[int, ReportAnswer]:
     """Store the valid part of a report: always 201."""
     if len(data.metrics) <= AT_ONCE:
-        received, samples, errors = parse(data, caller.project_id, user_agent)
+        received, samples, errors, others = parse(data, caller.project_id, user_agent)
     else:
-        received, samples, errors = await asyncio.to_thread(parse, data, caller.project_id, user_agent)
+        received, samples, errors, others = await asyncio.to_thread(parse, data, caller.project_id, user_agent)
     recorded = await servers.report(service.batches.report, caller, received)
     count = len(samples)
     if recorded.refused:
@@ -104,11 +117,12 @@ async def take(
     warnings: list[str] | UnsetType = UNSET
     if recorded.skew:
         warnings = [f"This machine's clock is {clocks.describe(recorded.skew)}. {clocks.CONSEQUENCE}"]
-    if not errors:
+    if not errors and not others:
         return 201, ReportAnswer(count, 0, "All metrics were successfully created", warnings=warnings)
     message = "Some metrics could not be created" if count else "No metrics could be created"
     details = [Detail(f"metrics[{index}]", what) for index, what in errors[:MAX_ERRORS]]
-    return 201, ReportAnswer(count, len(errors), message, details, warnings)
+    details += [Detail(*each) for each in others[: MAX_ERRORS - len(details)]]
+    return 201, ReportAnswer(count, len(errors) + len(others), message, details, warnings)
 
 
 @post(
@@ -120,7 +134,8 @@ async def report(data: ReportShape, caller: Actor, service: Service, request: Re
 
     Of more than 5,000 samples the newest 5,000 are stored. `cpu_used` is percent if `attributes.cpu_unit` is
     `percent`; if absent, too, except for agents in Go, whose values are units of 1,024 for each core, as are
-    those of a server that has once sent more than 100.
+    those of a server that has once sent more than 100. What an agent sends besides is judged, too: each file system by
+    its own alert, failed units; the processes are shown with what they may explain.
     """
     _, answer = await take(service, caller, data, request.headers.get("user-agent"))
     return answer
@@ -128,8 +143,11 @@ async def report(data: ReportShape, caller: Actor, service: Service, request: Re
 
 def parse(
     data: ReportShape, project_id: UUID, user_agent: str | None
-) -> tuple[Report, list[Indexed], list[tuple[int, str]]]:
-    """The report, its valid samples with their index, and what is wrong with the others. Raises `Refused` (422)."""
+) -> tuple[Report, list[Indexed], list[tuple[int, str]], list[tuple[str, str]]]:
+    """The report, its valid samples with their index, what is wrong with other samples, and with all else by field.
+
+    Raises `Refused` (422).
+    """
     given = data.attributes
     motherboard_id = _identity("attributes.motherboard_id", given.motherboard_id)
     attributes: dict[str, str | int] = {"agent_version": _identity("agent_version", data.agent_version)}
@@ -152,7 +170,13 @@ def parse(
             rows.setdefault(sample.at, {})[sample.metric] = sample.value
             samples.append((index, sample))
     unit = _cpu_unit(given.cpu_unit, user_agent)
-    return Report(project_id, motherboard_id, attributes, sorted(rows.items()), unit), samples, errors
+    disks, bad_disks = file_systems.valid(data.disks)
+    failed_units, bad_units = units.valid(data.failed_units)
+    most, bad_processes = processes.valid(data.processes)
+    received = Report(
+        project_id, motherboard_id, attributes, sorted(rows.items()), unit, disks, bool(bad_disks), failed_units, most
+    )
+    return received, samples, errors, [*bad_disks, *bad_units, *bad_processes]
 
 
 def _cpu_unit(declared: Loose, user_agent: str | None) -> Unit | None:

@@ -19,6 +19,7 @@ from tocsin.api.service import Service
 from tocsin.domain import servers as domain
 from tocsin.domain.errors import invalid_field, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
+from tocsin.domain.server_alerts import SUGGESTED, Alerts
 from tocsin.storage.monitoring import samples, servers
 from tocsin.storage.monitoring.servers import Server
 from tocsin.storage.notifying import dependencies as parents_of
@@ -40,8 +41,19 @@ class LastMetric(msgspec.Struct):
     timestamp: str
 
 
+class ServerDisk(msgspec.Struct):
+    """A mounted file system: bytes in use and in all, and percent of its inodes in use (null: it has no limit)."""
+
+    mount: str
+    used: int
+    total: int
+    inodes: float | None
+
+
 class ServerShape(msgspec.Struct):
     """A server. `alerts` are the thresholds it is judged by; null means off.
+
+    `disks` and `failed_units` are as of its last report; null means that its agent does not report them.
 
     `explained_by`: what it depends on and is down, while that explains all that is wrong with it: it is unreachable.
     """
@@ -58,9 +70,12 @@ class ServerShape(msgspec.Struct):
     kernel_version: str | None
     disk_total_bytes: int | None
     memory_total_bytes: int | None
+    swap_total_bytes: int | None
     agent_version: str
     last_metrics: dict[str, LastMetric]
-    alerts: domain.Alerts
+    disks: list[ServerDisk] | None
+    failed_units: list[str] | None
+    alerts: Alerts
     depends_on: list[str | list[str]]
     explained_by: list[Explanation]
     created_at: str
@@ -86,13 +101,28 @@ class DowntimeChange(msgspec.Struct):
     after: float | UnsetType = UNSET
 
 
+class UnitFailedChange(msgspec.Struct):
+    """Seconds that a systemd unit must have failed; one incident for each unit, kept apart by its name."""
+
+    for_: float | UnsetType = msgspec.field(name="for", default=UNSET)
+
+
 class AlertsChange(msgspec.Struct):
-    """What is left out stays as it is; null switches an alert off."""
+    """What is left out stays as it is; null switches an alert off.
+
+    `disk` is for each file system without an entry in `disks`, by mount point; `disks` replaces all such entries. Where
+    an agent reports no file systems, `disk` is for the first disk alone. `load` is percent of the cores: 100 is one
+    running process for each. `swap`, `load` and `unit_failed` are off at first.
+    """
 
     cpu: ThresholdChange | UnsetType | None = UNSET
     ram: ThresholdChange | UnsetType | None = UNSET
     disk: ThresholdChange | UnsetType | None = UNSET
     downtime: DowntimeChange | UnsetType | None = UNSET
+    disks: dict[str, ThresholdChange | None] | UnsetType | None = UNSET
+    swap: ThresholdChange | UnsetType | None = UNSET
+    load: ThresholdChange | UnsetType | None = UNSET
+    unit_failed: UnitFailedChange | UnsetType | None = UNSET
 
 
 class ServerFields(msgspec.Struct):
@@ -258,6 +288,8 @@ def _shape(server: Server, explained_by: Sequence[Parent]) -> ServerShape:
         alerts=_in_order(server.alerts),
         depends_on=server.depends_on,
         explained_by=explanations(explained_by),
+        disks=server.disks and [ServerDisk(**each) for each in server.disks],  # type: ignore[arg-type]
+        failed_units=server.failed_units,
         uuid=SERVER.public(server.id),
         last_metrics={
             metric: LastMetric(value, seconds(datetime.fromtimestamp(taken, UTC)))
@@ -270,7 +302,9 @@ def _shape(server: Server, explained_by: Sequence[Parent]) -> ServerShape:
 
 def _in_order(alerts: Any) -> Any:
     """Alerts as they are documented: the database stores the names of an object in its own order."""
-    return {kind: alert and _fields(alert) for kind, alert in alerts.items()}
+    found = {kind: alerts.get(kind) and _fields(alerts[kind]) for kind in SUGGESTED}
+    disks = alerts.get("disks") or {}
+    return {**found, "disks": {mount: disks[mount] and _fields(disks[mount]) for mount in sorted(disks)}}
 
 
 def _fields(alert: Any) -> Any:

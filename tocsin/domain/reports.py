@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from tocsin.domain import clocks, cpu
 from tocsin.domain.clocks import Clock
 from tocsin.domain.cpu import Unit
-from tocsin.domain.servers import EARLIEST, TOO_EARLY, TOO_LATE, Row
+from tocsin.domain.file_systems import FileSystem
+from tocsin.domain.processes import Processes
+from tocsin.domain.servers import EARLIEST, TOO_EARLY, TOO_LATE, Row, Verdict
 
 CPU = "cpu_used"
 
@@ -19,6 +22,39 @@ _EARLIEST = (EARLIEST - _EPOCH).total_seconds()
 
 Refusal = tuple[datetime, str | None, str]
 """The time that a sample was sent with, its metric (or None: all of that time), and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an agent sent, validated. `attributes` are those of the server that were given; `rows` are by time.
+
+    `cpu_unit` is that of its CPU values, if the report or its sender declares it. `disks` and `failed_units` are as of
+    its sending, None if it says nothing of them; with `disks_refused`, there are others that are not among them.
+    """
+
+    project_id: UUID
+    motherboard_id: str
+    attributes: Mapping[str, str | int]
+    rows: Sequence[Row]
+    cpu_unit: Unit | None = None
+    disks: Sequence[FileSystem] | None = None
+    disks_refused: bool = False
+    failed_units: Sequence[str] | None = None
+    processes: Processes | None = None
+
+    @property
+    def identity(self) -> tuple[UUID, str]:
+        return self.project_id, self.motherboard_id
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The result of a report. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
+
+    server_id: UUID
+    verdicts: Sequence[Verdict]
+    refused: Sequence[Refusal] = ()
+    skew: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

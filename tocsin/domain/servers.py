@@ -1,4 +1,4 @@
-"""Servers: valid samples, a server's alerts, and the verdicts on its samples. Pure: `now` is given.
+"""Servers: valid samples, and the verdicts on them by a server's alerts. Pure: `now` is given.
 
 CPU, RAM and disk are judged by the samples' own time. A value at or above the threshold is *over*; an incident opens
 once it has been over without a break for as long as the alert says, and ends with a sample clearly under it. Between
@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
-from tocsin.domain.errors import Detail, invalid, invalid_field
 from tocsin.domain.incidents import Severity, at_least, format_duration
+from tocsin.domain.server_alerts import Alerts, Level, Threshold
 
-METRICS = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv")
+METRICS = (
+    "cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "pkt_sent", "pkt_recv", "swap_used_b",
+    "load_1m", "disk",
+)  # fmt: skip
+"""`cpu_used` is percent of all cores, `disk` that of the fullest file system, `load_1m` processes; `…_b` are bytes."""
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """Before this, the clock was never set."""
@@ -29,11 +33,6 @@ MARGIN = 5.0
 """Percentage points that a value must lie under its threshold to count as recovered."""
 MAX_GAP = 300.0
 """Seconds between two samples that never break "without a break"; slower agents are allowed twice their usual pace."""
-
-DEFAULT_AFTER = 180
-MAX_FOR = 86_400
-MIN_AFTER = 5
-MAX_AFTER = 30 * 86_400
 
 MAX_MOMENT_LENGTH = 64
 
@@ -94,115 +93,12 @@ def validate(sample: object) -> Sample | str:
         return "value must be a finite number"
     if value < 0:
         return "value must not be negative"
+    if metric == "disk" and value > 100:
+        return "value must not be over 100 percent"
     at = moment(sample.get("timestamp"))
     if at is None:
         return "timestamp must be a time such as 2025-05-01T10:00:00Z"
     return Sample(metric, at, value)
-
-
-# ------------------------------------------------------------------------------------------------------------- alerts
-
-
-class Level(TypedDict("Level", {"threshold": float, "for": float})):
-    """Percent from which on a value is over, and the seconds that it must stay there."""
-
-
-class Threshold(Level, total=False):
-    """A level, and below it another that is only a warning."""
-
-    warning: Level
-
-
-class Downtime(TypedDict):
-    """Seconds without a report after which a server counts as down."""
-
-    after: float
-
-
-class Alerts(TypedDict):
-    """The alerts of one server, as they are stored and shown; None means off."""
-
-    cpu: Threshold | None
-    ram: Threshold | None
-    disk: Threshold | None
-    downtime: Downtime | None
-
-
-def default_alerts() -> Alerts:
-    return {
-        "cpu": {"threshold": 90, "for": 300},
-        "ram": {"threshold": 90, "for": 300},
-        "disk": {"threshold": 90, "for": 0},
-        "downtime": {"after": DEFAULT_AFTER},
-    }
-
-
-def change_alerts(current: Alerts, given: object) -> Alerts:
-    """The alerts after a change. Alerts that are not named stay; null switches one off; unknown names are ignored.
-
-    Raises `Refused` (422) naming each field as `alerts.<type>.<field>`.
-    """
-    if not isinstance(given, dict):
-        raise invalid_field("alerts", "must be an object")
-    problems: list[Detail] = []
-    changed: dict[str, Any] = dict(current)
-    for kind, default in default_alerts().items():
-        if kind not in given:
-            continue
-        wanted = given[kind]
-        if wanted is None:
-            changed[kind] = None
-        elif not isinstance(wanted, dict):
-            problems.append(Detail(f"alerts.{kind}", "must be an object, or null to switch it off"))
-        else:
-            assert isinstance(default, dict)
-            before = changed[kind] or default
-            merged = {field: wanted.get(field, before[field]) for field in default}
-            problems += _problems(kind, merged)
-            changed[kind] = {field: _whole(value) for field, value in merged.items()}
-            if "threshold" in default:
-                warning = wanted.get("warning", before.get("warning"))
-                problems += _set_warning(changed[kind], kind, warning)
-    if problems:
-        raise invalid(f"{problems[0].field} {problems[0].message}", *problems)
-    return changed  # type: ignore[return-value]
-
-
-def _set_warning(alert: dict[str, Any], kind: str, wanted: object) -> list[Detail]:
-    """Set the level that is only a warning; None is none. Returns what is wrong with it."""
-    field = f"alerts.{kind}.warning"
-    if wanted is None:
-        return []
-    if not isinstance(wanted, dict):
-        return [Detail(field, "must be an object, or null for none")]
-    level = {name: wanted.get(name, alert[name]) for name in ("threshold", "for")}
-    problems = _problems(f"{kind}.warning", level)
-    if not problems and isinstance(alert["threshold"], int | float) and level["threshold"] >= alert["threshold"]:
-        problems = [Detail(f"{field}.threshold", f"must be below the threshold, {alert['threshold']:g}")]
-    alert["warning"] = {name: _whole(value) for name, value in level.items()}
-    return problems
-
-
-def _whole(value: Any) -> Any:
-    """90 for 90.0: people see it as they wrote it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_RANGES = {
-    "threshold": (0, 100, "must be a percentage above 0, at most 100"),
-    "for": (0, MAX_FOR, f"must be seconds from 0 to {MAX_FOR}"),
-    "after": (MIN_AFTER, MAX_AFTER, f"must be seconds from {MIN_AFTER} to {MAX_AFTER}"),
-}
-
-
-def _problems(kind: str, alert: Mapping[str, object]) -> list[Detail]:
-    found = []
-    for field, value in alert.items():
-        least, most, message = _RANGES[field]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not least <= value <= most or (field == "threshold" and value == 0):  # type: ignore[operator]
-            found.append(Detail(f"alerts.{kind}.{field}", message))
-    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- verdicts
@@ -210,12 +106,18 @@ def _problems(kind: str, alert: Mapping[str, object]) -> list[Detail]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a report leads to: `over` opens an incident of `type` with that message, `recovered` resolves it."""
+    """What a report leads to: `over` opens an incident of `type` with that message, `recovered` resolves it.
+
+    `key` keeps apart what a server can have several of: its file systems, its units. `details` is what else
+    belongs to an opening.
+    """
 
     type: str
     kind: Literal["over", "recovered"]
     message: str
     severity: Severity = "critical"
+    key: str = ""
+    details: Mapping[str, Any] | None = None
 
 
 class Track(TypedDict, total=False):
@@ -233,7 +135,10 @@ Watch = dict[str, Track]
 Row = tuple[datetime, Mapping[str, float]]
 """The values of one time, by metric."""
 
-_WATCHED = (("cpu", "CPU", "cpu_used"), ("ram", "RAM", "mem_used_b"), ("disk", "Disk", "disk_used_b"))
+_WATCHED = (
+    ("cpu", "CPU", "cpu_used"), ("ram", "RAM", "mem_used_b"), ("disk", "Disk", "disk_used_b"),
+    ("swap", "Swap", "swap_used_b"), ("load", "Load", "load_1m"),
+)  # fmt: skip
 
 
 def judge(
@@ -247,41 +152,63 @@ def judge(
 ) -> tuple[Watch, list[Verdict]]:
     """Judge the samples of one report. Returns the new state, and at most one verdict for each alert.
 
-    `samples` are in order of time. `totals` are the bytes that `ram` and `disk` are percent of; without one, that alert
-    is not judged. `ongoing` are the types of incident that are ongoing, with their severity, `now` is when the report
-    arrived, and `name` is what people call the server. Where an alert has a warning level, it recovers below that.
+    `samples` are in order of time. `totals` are what a value is percent of (bytes; cores for `load`); without one, that
+    alert is not judged. `ongoing` are the types of incident that are ongoing, with their severity, `now` is when the
+    report arrived, and `name` is what people call the server. Where an alert has a warning level, it recovers below
+    that.
 
     Samples that are not newer than the latest judged one change nothing, and a report whose newest sample is older than
     `FRESH` opens nothing. While an incident is ongoing, the time over the threshold is not counted; after it was
     resolved by hand the count starts over.
     """
     rows = list(samples)
-    arrived = (now - _EPOCH).total_seconds()
     followed: Watch = {}
     verdicts = []
     for kind, label, metric in _WATCHED:
-        alert: Threshold | None = alerts[kind]  # type: ignore[literal-required]
+        alert: Threshold | None = alerts.get(kind)  # type: ignore[assignment]
         total = 100.0 if kind == "cpu" else totals.get(kind)
         if alert is None:
             continue
         series = [(at, 100.0 * values[metric] / total) for at, values in rows if metric in values] if total else []
-        verdict = None
-        for state, severity, level in _levels(kind, alert):
-            track = watch.get(state, {})
-            if not series:
-                if track:
-                    followed[state] = track
-                continue
-            lasting = ongoing.get(kind)
-            settled = lasting is not None and at_least(lasting, severity)
-            followed[state], found = _follow(
-                track, series, level, kind, label, name, severity, lasting is not None, settled, arrived
-            )
-            if found is not None and (found.kind == "over" or state != kind or "warning" not in alert):
-                verdict = found if verdict is None or found.severity == "critical" else verdict
+        states, verdict = judge_series(watch, series, alert, kind, label, ongoing.get(kind), now, name)
+        followed |= states
         if verdict:
             verdicts.append(verdict)
     return followed, verdicts
+
+
+def judge_series(
+    watch: Mapping[str, Track],
+    series: list[tuple[datetime, float]],
+    alert: Threshold,
+    kind: str,
+    label: str,
+    lasting: Severity | None,
+    now: datetime,
+    name: str,
+    key: str = "",
+) -> tuple[Watch, Verdict | None]:
+    """Judge percentages by one alert, with its levels: as `judge`. `lasting` is how bad what is ongoing is.
+
+    `key` keeps apart what several are judged by the same alert.
+    """
+    arrived = (now - _EPOCH).total_seconds()
+    followed: Watch = {}
+    verdict = None
+    for level_name, severity, level in _levels(kind, alert):
+        state = f"{level_name}:{key}" if key else level_name
+        track = watch.get(state, {})
+        if not series:
+            if track:
+                followed[state] = track
+            continue
+        settled = lasting is not None and at_least(lasting, severity)
+        followed[state], found = _follow(
+            track, series, level, kind, label, name, severity, lasting is not None, settled, arrived
+        )
+        if found is not None and (found.kind == "over" or level_name != kind or "warning" not in alert):
+            verdict = found if verdict is None or found.severity == "critical" else verdict
+    return followed, replace(verdict, key=key) if verdict and key else verdict
 
 
 def _levels(kind: str, alert: Threshold) -> Iterator[tuple[str, Severity, Level]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tocsin.domain import servers as domain
+from tocsin.domain import server_alerts
 from tocsin.domain.incidents import WARNINGS
 from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
@@ -41,7 +41,7 @@ def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
     if watched.ongoing:
         kind = "warn" if WARNINGS.issuperset(watched.ongoing) else "bad"
         return kind, ", ".join(TROUBLE.get(each, each.replace("_", " ")) for each in watched.ongoing)
-    after = (watched.server.alerts["downtime"] or {"after": domain.DEFAULT_AFTER})["after"]
+    after = (watched.server.alerts["downtime"] or {"after": server_alerts.DEFAULT_AFTER})["after"]
     if (now - watched.seen_at).total_seconds() > after + SLACK:
         return "warn", "not reporting"
     return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")

@@ -14,8 +14,8 @@ from tests.service import new_project
 from tests.sites import VAULT
 from tocsin.domain import ids
 from tocsin.domain.monitors import MonitorConfig, Target
+from tocsin.domain.reports import Report
 from tocsin.storage.monitoring import checks, monitors, resources, samples, server_list, servers
-from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.secrets import Vault
 

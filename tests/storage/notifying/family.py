@@ -13,12 +13,12 @@ from tests.sites import VAULT
 from tocsin.domain import dependencies
 from tocsin.domain.incidents import OpenRequest, ResolveRequest
 from tocsin.domain.monitors import MonitorConfig, Result, Target
+from tocsin.domain.reports import Report
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import due_checks, families, monitors, servers
 from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
-from tocsin.storage.monitoring.servers import Report
 from tocsin.storage.notifying import dependencies as stored
 from tocsin.storage.notifying import depends_on
 from tocsin.storage.notifying.dependencies import ParentState

@@ -93,7 +93,7 @@ RETURNING incident_id, recipients || summarised AS told
 """
 
 ONGOING_TYPES = "SELECT resource_id, type, severity FROM ongoing WHERE resource_id = ANY($1)"
-ONGOING_KEYS = "SELECT resource_id, type, dedup_key FROM ongoing WHERE resource_id = ANY($1)"
+ONGOING_KEYS = "SELECT resource_id, type, dedup_key, severity FROM ongoing WHERE resource_id = ANY($1)"
 
 
 class IncidentKey(NamedTuple):
@@ -286,6 +286,14 @@ async def ongoing_types(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, dict[st
     for row in await tx.fetch(ONGOING_TYPES, list(types)) if types else ():
         types[key(row["resource_id"])][row["type"]] = row["severity"]
     return types
+
+
+async def ongoing_keys(tx: Tx, resources: Iterable[UUID]) -> dict[UUID, dict[tuple[str, str], Severity]]:
+    """As `ongoing_types`, by type and key."""
+    keys: dict[UUID, dict[tuple[str, str], Severity]] = {resource: {} for resource in resources}
+    for row in await tx.fetch(ONGOING_KEYS, list(keys)) if keys else ():
+        keys[key(row["resource_id"])][row["type"], row["dedup_key"]] = row["severity"]
+    return keys
 
 
 async def _ongoing_keys(tx: Tx, resources: Iterable[UUID]) -> list[IncidentKey]:

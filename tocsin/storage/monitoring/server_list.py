@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.storage.monitoring.servers import FIELDS, Server
+from tocsin.storage.monitoring.servers import FIELDS, LATEST, REPORTED, Server
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "lower(coalesce(nullif(s.hostname, ''), s.motherboard_id))"
 
-SHOWN = """
-       t.last_metrics, t.seen_at, (t.clock->>'skew')::float8 AS skew,
-       (SELECT coalesce(array_agg(o.type ORDER BY o.type), '{}') FROM ongoing o WHERE o.resource_id = s.id) AS ongoing
+SHOWN = f"""
+       {LATEST}, t.seen_at, (t.clock->>'skew')::float8 AS skew,
+       (SELECT coalesce(array_agg(DISTINCT o.type ORDER BY o.type), '{{}}')
+        FROM ongoing o WHERE o.resource_id = s.id) AS ongoing
 """
 
 # What a row shows beyond its order is fetched for the page alone.
@@ -90,6 +91,6 @@ async def _explained(tx: Tx, found: Sequence[ServerOverview]) -> list[ServerOver
 
 
 def _watched(row: Record) -> ServerOverview:
-    values: dict[str, Any] = {name: row[name] for name in (*FIELDS, "last_metrics")}
+    values: dict[str, Any] = {name: row[name] for name in (*FIELDS, *REPORTED)}
     server = Server(**{**values, "id": key(row["id"]), "project_id": key(row["project_id"])})
     return ServerOverview(server, row["seen_at"], row["ongoing"], row["skew"] or 0.0)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain import clocks, ids, reports
+from tocsin.domain import ids, server_alerts, server_states
 from tocsin.domain import servers as domain
-from tocsin.domain.clocks import Clock
-from tocsin.domain.cpu import Unit
 from tocsin.domain.dependencies import Written
-from tocsin.domain.incidents import CLOCK, OpenRequest, ResolveRequest, Severity
-from tocsin.domain.reports import Read
+from tocsin.domain.file_systems import DISK, FileSystem
+from tocsin.domain.incidents import OpenRequest, ResolveRequest
+from tocsin.domain.reports import Recorded, Report
 from tocsin.domain.resources.server import RESOURCE as SERVER
-from tocsin.domain.servers import METRICS, Alerts, Row, Verdict, Watch
+from tocsin.domain.server_alerts import Alerts
+from tocsin.domain.server_states import LastMetrics, Reported, State
+from tocsin.domain.servers import METRICS, Verdict
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import behind, incidents, openings
 from tocsin.storage.monitoring import deletion
@@ -34,24 +35,26 @@ AT_ONCE = 500
 TEXTS = (
     "hostname", "public_ip", "private_ip", "mac_address", "cpu_model", "operating_system", "kernel_version",
 )  # fmt: skip
-NUMBERS = ("cpu_cores", "disk_total_bytes", "memory_total_bytes")
+NUMBERS = ("cpu_cores", "disk_total_bytes", "memory_total_bytes", "swap_total_bytes")
 ATTRIBUTES = (*TEXTS, *NUMBERS, "agent_version")
 FIELDS = (
     "id", "project_id", "motherboard_id", *ATTRIBUTES, "alerts", "depends_on", "created_at", "updated_at",
 )  # fmt: skip
 COLUMNS = ", ".join(f"s.{name}" for name in FIELDS)
+REPORTED = ("last_metrics", "reported")
+LATEST = ", ".join(f"t.{name}" for name in REPORTED)
 
 # The subqueries keep the planner from joining: one index look-up for each report, however many servers there are,
 # and rows locked in the order in which they are given.
 LOCK = """
-SELECT s.*, t.last_metrics, t.watch, t.clock, now() AS now
+SELECT s.*, t.last_metrics, t.watch, t.clock, t.reported, now() AS now
 FROM unnest($1::uuid[], $2::text[]) AS given (project_id, motherboard_id)
 CROSS JOIN LATERAL (
     SELECT * FROM servers
     WHERE servers.project_id = given.project_id AND servers.motherboard_id = given.motherboard_id LIMIT 1
 ) s
 CROSS JOIN LATERAL (
-    SELECT last_metrics, watch, clock FROM server_states WHERE server_id = s.id FOR UPDATE
+    SELECT last_metrics, watch, clock, reported FROM server_states WHERE server_id = s.id FOR UPDATE
 ) t
 """
 
@@ -74,27 +77,31 @@ WHERE id = $1
 """
 
 # As an upsert, for its plan: always one look-up by key for each row. The insert never happens, each state being locked.
+STATE = ("last_metrics", "watch", "clock", "reported")
+FIRST_OF_STATE = 3 + len(METRICS)
 STORE = f"""
 WITH stored AS (
     INSERT INTO samples (server_id, at, {", ".join(METRICS)})
-    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], {", ".join(f"${at}::float8[]" for at in range(3, 10))})
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[],
+                         {", ".join(f"${at}::float8[]" for at, _ in enumerate(METRICS, 3))})
     ON CONFLICT (server_id, at)
     DO UPDATE SET {", ".join(f"{name} = coalesce(excluded.{name}, samples.{name})" for name in METRICS)}
 )
-INSERT INTO server_states (server_id, seen_at, downtime_check_at, last_metrics, watch, clock)
-SELECT id, now(), now(), last_metrics, watch, clock
-FROM unnest($10::uuid[], $11::jsonb[], $12::jsonb[], $13::jsonb[]) AS given (id, last_metrics, watch, clock)
+INSERT INTO server_states (server_id, seen_at, downtime_check_at, {", ".join(STATE)})
+SELECT id, now(), now(), {", ".join(STATE)}
+FROM unnest(${FIRST_OF_STATE}::uuid[], {", ".join(f"${at}::jsonb[]" for at, _ in enumerate(STATE, FIRST_OF_STATE + 1))})
+    AS given (id, {", ".join(STATE)})
 ON CONFLICT (server_id) DO UPDATE
-SET seen_at = excluded.seen_at, last_metrics = excluded.last_metrics, watch = excluded.watch, clock = excluded.clock
+SET seen_at = excluded.seen_at, {", ".join(f"{name} = excluded.{name}" for name in STATE)}
 """
 
 LIST = f"""
-SELECT {COLUMNS}, t.last_metrics FROM servers s JOIN server_states t ON t.server_id = s.id
+SELECT {COLUMNS}, {LATEST} FROM servers s JOIN server_states t ON t.server_id = s.id
 WHERE s.project_id = $1 ORDER BY s.id LIMIT $2 OFFSET $3
 """
 
 ONE = f"""
-SELECT {COLUMNS}, t.last_metrics FROM servers s JOIN server_states t ON t.server_id = s.id
+SELECT {COLUMNS}, {LATEST} FROM servers s JOIN server_states t ON t.server_id = s.id
 WHERE s.id = $2 AND s.project_id = $1
 """
 
@@ -107,13 +114,9 @@ CHANGE_ALERTS = "UPDATE servers SET alerts = $2, updated_at = now() WHERE id = $
 LOOK_AGAIN = "UPDATE server_states SET watch = $2, downtime_check_at = now() WHERE server_id = $1"
 DELETE = "DELETE FROM servers WHERE id = $1"
 
-LastMetrics = dict[str, list[float]]
-"""By metric: the latest value, and its time in seconds since 1970."""
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server as it is stored, with the latest value of each metric."""
+    """A server as it is stored, with the latest value of each metric, and what its agent said last of the rest."""
 
     id: UUID
     project_id: UUID
@@ -128,58 +131,22 @@ class Server:
     cpu_cores: int | None
     disk_total_bytes: int | None
     memory_total_bytes: int | None
+    swap_total_bytes: int | None
     agent_version: str
     alerts: Alerts
     depends_on: Written
     created_at: datetime
     updated_at: datetime
     last_metrics: LastMetrics
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What an agent sent, validated. `attributes` holds those of `ATTRIBUTES` that were given; `rows` are by time.
-
-    `cpu_unit` is that of its CPU values, if the report or its sender declares it.
-    """
-
-    project_id: UUID
-    motherboard_id: str
-    attributes: Mapping[str, str | int]
-    rows: Sequence[Row]
-    cpu_unit: Unit | None = None
+    reported: Reported
 
     @property
-    def identity(self) -> tuple[UUID, str]:
-        return self.project_id, self.motherboard_id
+    def disks(self) -> list[FileSystem] | None:
+        return self.reported.get("disks")
 
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The result of a report. `skew` is by how many seconds the server's clock is ahead, as far as it is known."""
-
-    server_id: UUID
-    verdicts: Sequence[Verdict]
-    refused: Sequence[reports.Refusal] = ()
-    skew: float = 0.0
-
-
-@dataclass(slots=True)
-class _State:
-    """A locked server, while reports are applied to it one after the other."""
-
-    id: UUID
-    project_id: UUID
-    motherboard_id: str
-    attributes: dict[str, Any]
-    alerts: Alerts
-    cpu_unit: Unit | None
-    last_metrics: LastMetrics
-    watch: Watch
-    clock: Clock | None
-    now: datetime
-    ongoing: dict[str, Severity] = field(default_factory=dict)
-    changed: bool = False
+    @property
+    def failed_units(self) -> list[str] | None:
+        return self.reported.get("failed_units")
 
 
 async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Recorded]:
@@ -200,33 +167,30 @@ async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Re
         STORE,
         *columns,
         [state.id for state in states.values()],
-        [state.last_metrics for state in states.values()],
-        [state.watch for state in states.values()],
-        [state.clock for state in states.values()],
+        *([getattr(state, name) for state in states.values()] for name in STATE),
     )
     await _take(tx, steps, public_url)
     return recorded
 
 
 def _take_in(
-    given: Sequence[Report], states: Mapping[tuple[UUID, str], _State]
-) -> tuple[list[Recorded], list[tuple[_State, Verdict]], list[list[Any]]]:
+    given: Sequence[Report], states: Mapping[tuple[UUID, str], State]
+) -> tuple[list[Recorded], list[tuple[State, Verdict]], list[list[Any]]]:
     """The verdicts on the reports, and the samples to store, by column."""
     rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
     recorded, steps = [], []
     for report in given:
         state = states[report.identity]
-        read = _read(state, report)
+        read = server_states.read(state, report)
         for at, values in read.rows:
             rows.setdefault((state.id, at), {}).update(values)
-        verdicts = _apply(state, read)
-        steps += [(state, verdict) for verdict in verdicts]
-        recorded.append(Recorded(state.id, verdicts, read.refused, state.clock["skew"] if state.clock else 0.0))
+        recorded.append(server_states.apply(state, report, read))
+        steps += [(state, verdict) for verdict in recorded[-1].verdicts]
     keys: list[list[Any]] = [[server_id for server_id, _ in rows], [at for _, at in rows]]
     return recorded, steps, keys + [[values.get(metric) for values in rows.values()] for metric in METRICS]
 
 
-async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _State]:
+async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], State]:
     """The state of each report's server, created if there is none yet. Sorted, to avoid deadlocks."""
     by_identity = {report.identity: report for report in reports}
     wanted = sorted(by_identity)
@@ -235,16 +199,16 @@ async def _lock(tx: Tx, reports: Iterable[Report]) -> dict[tuple[UUID, str], _St
         await _create(tx, [by_identity[identity] for identity in missing])
         states |= await _fetch(tx, missing)
     # Read after taking the locks: whoever held one before may just have opened or resolved something.
-    lasting = await incidents.ongoing_types(tx, [state.id for state in states.values()])
+    lasting = await incidents.ongoing_keys(tx, [state.id for state in states.values()])
     for state in states.values():
-        state.ongoing = dict(lasting[state.id])
+        state.ongoing = lasting[state.id]
     return states
 
 
-async def _fetch(tx: Tx, identities: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], _State]:
+async def _fetch(tx: Tx, identities: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], State]:
     rows = await tx.fetch(LOCK, [project_id for project_id, _ in identities], [name for _, name in identities])
     return {
-        (key(row["project_id"]), row["motherboard_id"]): _State(
+        (key(row["project_id"]), row["motherboard_id"]): State(
             id=key(row["id"]),
             project_id=key(row["project_id"]),
             motherboard_id=row["motherboard_id"],
@@ -255,6 +219,7 @@ async def _fetch(tx: Tx, identities: Sequence[tuple[UUID, str]]) -> dict[tuple[U
             watch=row["watch"],
             clock=row["clock"],
             now=row["now"],
+            reported=row["reported"],
         )
         for row in rows
     }
@@ -267,78 +232,23 @@ async def _create(tx: Tx, reports: Sequence[Report]) -> None:
         [report.project_id for report in reports],
         [report.motherboard_id for report in reports],
         [report.attributes["agent_version"] for report in reports],
-        [domain.default_alerts() for _ in reports],
+        [server_alerts.default_alerts() for _ in reports],
     )
-    await tx.execute(CREATE_STATE, [row["id"] for row in created], domain.DEFAULT_AFTER)
+    await tx.execute(CREATE_STATE, [row["id"] for row in created], server_alerts.DEFAULT_AFTER)
     for row in created:
         await attachments.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
 
 
-def _read(state: _State, report: Report) -> Read:
-    """Interpret a report; what it says about its server is stored in the state."""
-    changes = {name: value for name, value in report.attributes.items() if state.attributes[name] != value}
-    state.attributes |= changes
-    cores = state.attributes["cpu_cores"]
-    if report.cpu_unit != "percent" and state.cpu_unit is None and reports.sends_units(report.rows, cores):
-        state.cpu_unit = changes["cpu_unit"] = "units"
-    state.changed = state.changed or bool(changes)
-    before = state.clock
-    read = reports.read(report.rows, report.cpu_unit or state.cpu_unit or "percent", cores, before, state.now)
-    state.clock = read.clock
-    if before is not None and (read.clock is None or read.clock["skew"] != before["skew"]):
-        _set_back(state)
-    return read
-
-
-def _set_back(state: _State) -> None:
-    """Its clock jumped back: drop what it reported for the future, so that it does not block new samples."""
-    now = state.now.timestamp()
-    state.watch = {kind: track for kind, track in state.watch.items() if track["at"] <= now}
-    for latest in state.last_metrics.values():
-        latest[1] = min(latest[1], now)
-
-
-def _apply(state: _State, read: Read) -> list[Verdict]:
-    """One report's effect on its server."""
-    for at, values in read.rows:
-        taken = at.timestamp()
-        for metric, value in values.items():
-            if metric not in state.last_metrics or state.last_metrics[metric][1] <= taken:
-                state.last_metrics[metric] = [value, taken]
-    name = state.attributes["hostname"] or state.motherboard_id
-    state.watch, verdicts = domain.judge(
-        state.watch,
-        read.rows,
-        state.alerts,
-        {"ram": state.attributes["memory_total_bytes"], "disk": state.attributes["disk_total_bytes"]},
-        state.ongoing,
-        state.now,
-        name,
-    )
-    if "downtime" in state.ongoing:
-        verdicts.append(Verdict("downtime", "recovered", "A report arrived"))
-    if state.clock is not None or CLOCK in state.ongoing:
-        lasting, arrived = CLOCK in state.ongoing, state.now.timestamp()
-        state.clock, about_clock = clocks.judge(state.clock, lasting, arrived, name)
-        verdicts += about_clock
-    for verdict in verdicts:
-        if verdict.kind == "over":
-            state.ongoing[verdict.type] = verdict.severity
-        else:
-            state.ongoing.pop(verdict.type, None)
-    return verdicts
-
-
-async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str) -> None:
+async def _take(tx: Tx, steps: Iterable[tuple[State, Verdict]], public_url: str) -> None:
     """Open and resolve. Verdicts on the same alert are applied one after the other, all else at once."""
-    turns: Counter[tuple[UUID, str]] = Counter()
-    batches: dict[tuple[int, str], list[tuple[_State, Verdict]]] = {}
+    turns: Counter[tuple[UUID, str, str]] = Counter()
+    batches: dict[tuple[int, str], list[tuple[State, Verdict]]] = {}
     for state, verdict in steps:
-        turn = turns[state.id, verdict.type]
-        turns[state.id, verdict.type] += 1
+        turn = turns[state.id, verdict.type, verdict.key]
+        turns[state.id, verdict.type, verdict.key] += 1
         batches.setdefault((turn, verdict.kind), []).append((state, verdict))
     if len(batches) > 1:
-        concerned = frozenset(server_id for server_id, _ in turns)
+        concerned = frozenset(server_id for server_id, *_ in turns)
         lasting = await behind.hold(tx, concerned)
         await behind.lock_deliveries(tx, lasting.incidents, behind.Others(behind=concerned))
     for turn, kind in sorted(batches):
@@ -346,13 +256,17 @@ async def _take(tx: Tx, steps: Iterable[tuple[_State, Verdict]], public_url: str
         if kind == "over":
             requests = [
                 OpenRequest(
-                    each.project_id, SERVER.type, each.id, over.type, over.message, severity=over.severity
+                    each.project_id, SERVER.type, each.id, over.type, over.message, severity=over.severity,
+                    dedup_key=over.key, details=over.details,
                 )
                 for each, over in batch
             ]
             await openings.open(tx, requests, public_url=public_url)
         else:
-            closings = [ResolveRequest(each.project_id, each.id, end.type, end.message) for each, end in batch]
+            closings = [
+                ResolveRequest(each.project_id, each.id, end.type, end.message, dedup_key=end.key)
+                for each, end in batch
+            ]
             await incidents.resolve(tx, closings)
 
 
@@ -368,19 +282,24 @@ async def one(tx: Tx, project_id: UUID, server_id: UUID) -> Server | None:
 
 
 async def change_alerts(tx: Tx, project_id: UUID, server_id: UUID, given: object) -> Server | None:
-    """Change a server's alerts, as `domain.servers.change_alerts` says; None where the project has no such server.
+    """Change a server's alerts, as `domain.server_alerts` says; None where the project has no such server.
 
     What an alert has counted so far starts over, and an incident of an alert that is switched off is resolved.
     """
     row = await tx.fetchrow(LOCK_ONE, project_id, server_id)
     if row is None:
         return None
-    alerts = domain.change_alerts(row["alerts"], given)
+    alerts = server_alerts.change_alerts(row["alerts"], given)
     await tx.execute(CHANGE_ALERTS, server_id, alerts)
     await tx.execute(LOOK_AGAIN, server_id, domain.start_anew(row["watch"]))
-    off = [kind for kind, alert in alerts.items() if alert is None and row["alerts"][kind] is not None]
+    lasting = (await incidents.ongoing_keys(tx, [server_id]))[server_id]
+    off = [each for each in lasting if _is_off(alerts, *each) and not _is_off(row["alerts"], *each)]
     await incidents.resolve(
-        tx, [ResolveRequest(project_id, server_id, kind, "Its alert was switched off") for kind in off]
+        tx,
+        [
+            ResolveRequest(project_id, server_id, kind, "Its alert was switched off", dedup_key=mount)
+            for kind, mount in off
+        ],
     )
     return await one(tx, project_id, server_id)
 
@@ -395,6 +314,13 @@ async def delete(tx: Tx, project_id: UUID, server_id: UUID) -> bool:
     return True
 
 
+def _is_off(alerts: Alerts, kind: str, key: str) -> bool:
+    """Whether nothing would open an incident of that type and key any more, as far as it is an alert's."""
+    if kind == DISK and key:
+        return server_alerts.for_disk(alerts, key) is None
+    return kind in server_alerts.SUGGESTED and alerts.get(kind) is None
+
+
 def _server(row: Record) -> Server:
-    values: dict[str, Any] = {name: row[name] for name in (*FIELDS, "last_metrics")}
+    values: dict[str, Any] = {name: row[name] for name in (*FIELDS, *REPORTED)}
     return Server(**{**values, "id": key(row["id"]), "project_id": key(row["project_id"])})

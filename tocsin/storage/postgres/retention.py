@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from tocsin.domain import percentiles
+from tocsin.domain.servers import METRICS
 from tocsin.storage.postgres.database import Tx
 
 HOURLY_DAYS = 366
@@ -57,16 +58,13 @@ SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
 WHERE h.inhparent = $1::text::regclass ORDER BY c.relname
 """
 
-ROLL_UP_SAMPLES = """
-INSERT INTO samples_hourly
-    (server_id, at, cpu_used, mem_used_b, disk_used_b, net_sent_b, net_recv_b, pkt_sent, pkt_recv)
-SELECT server_id, date_bin('1 hour', at, 'epoch'), avg(cpu_used), avg(mem_used_b), avg(disk_used_b),
-       avg(net_sent_b), avg(net_recv_b), avg(pkt_sent), avg(pkt_recv)
+VALUES = ", ".join(METRICS)
+ROLL_UP_SAMPLES = f"""
+INSERT INTO samples_hourly (server_id, at, {VALUES})
+SELECT server_id, date_bin('1 hour', at, 'epoch'), {", ".join(f"avg({name})" for name in METRICS)}
 FROM samples WHERE at >= $1 AND at < $2 GROUP BY 1, 2
 ON CONFLICT (server_id, at) DO UPDATE
-SET cpu_used = excluded.cpu_used, mem_used_b = excluded.mem_used_b, disk_used_b = excluded.disk_used_b,
-    net_sent_b = excluded.net_sent_b, net_recv_b = excluded.net_recv_b,
-    pkt_sent = excluded.pkt_sent, pkt_recv = excluded.pkt_recv
+SET {", ".join(f"{name} = excluded.{name}" for name in METRICS)}
 """
 
 BUCKET = (

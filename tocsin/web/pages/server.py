@@ -10,8 +10,7 @@ from uuid import UUID
 from litestar import Response, get, post
 
 from tocsin.actions import servers as actions
-from tocsin.domain import clocks
-from tocsin.domain import servers as domain
+from tocsin.domain import clocks, server_alerts
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.resources.server import RESOURCE as SERVER
 from tocsin.storage.monitoring import resources, samples, server_list
@@ -181,9 +180,8 @@ def _facts(server: Server) -> list[tuple[str, str]]:
 
 def _written(alerts: Any) -> dict[str, str]:
     """Alerts as form values; those that are off have no tick."""
-    defaults: Any = domain.default_alerts()
     written = {}
-    for kind, default in defaults.items():
+    for kind, default in server_alerts.SUGGESTED.items():
         if alerts.get(kind):
             written[kind] = "on"
         alert = dict(alerts.get(kind) or default)
