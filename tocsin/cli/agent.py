@@ -23,7 +23,7 @@ def agent(
     context: click.Context, url: str, token: str, token_file: str | None, interval: float, once: bool,
     data_dir: str | None,
 ) -> None:
-    """Send this machine's CPU, memory, disk and network figures to Tocsin.
+    """Send this machine's CPU, memory, swap, load, disk and network figures to Tocsin.
 
     The project's API token is read from --token-file, else from the environment variable TOCSIN_TOKEN.
     """

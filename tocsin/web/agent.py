@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib import resources
 
@@ -19,6 +20,13 @@ GAPS = ('SERVICE = ""', 'VERSION = ""')
 async def agent(service: Service) -> Response[str]:
     """Public: it contains no secret; whoever runs it supplies the token."""
     return Response(text_for(service.public_url), media_type="text/x-python", headers=HEADERS)
+
+
+@get("/agent.sha256", include_in_schema=False)
+async def checksum(service: Service) -> Response[str]:
+    """The hash of that file, as sha256sum(1) writes it: what `--update` compares."""
+    found = hashlib.sha256(text_for(service.public_url).encode()).hexdigest()
+    return Response(f"{found}  tocsin-agent.py\n", media_type="text/plain", headers=HEADERS)
 
 
 @cache
@@ -42,4 +50,4 @@ def lines(url: str, token: str | None, *, install: bool) -> str:
     return f"sudo sh -c '{run}' <<'END'\n{token or 'YOUR_TOKEN'}\nEND"
 
 
-routes = [agent]
+routes = [agent, checksum]

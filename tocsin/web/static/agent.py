@@ -1,11 +1,15 @@
-"""Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, disk and network figures.
+"""Tocsin's agent for Linux, in one file: sends this machine's CPU, memory, swap, load, disk and network figures.
+
+It also sends how full each mounted file system is, which systemd units have failed, and the names of the processes that
+use most, with their share: no command lines.
 
 It needs Python 3.8 or newer, /proc, and nothing else. The project's token is read from a file (--token-file; - is
 standard input) or the environment (TOCSIN_TOKEN), never from the command line, which everybody on the machine can read.
 
     curl -fsS https://tocsin.example.com/agent | sudo python3 - --install --token-file /etc/tocsin-agent.token
 
-With --install, which needs root, it is installed as a system service; otherwise it runs until it is stopped.
+With --install, which needs root, it is installed as a system service; otherwise it runs until it is stopped. It
+replaces itself only when told to: --update takes the service's version, and keeps the old one beside it as ….old.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -39,7 +44,12 @@ VERSION = ""  # and its version
 KEPT = 360  # samples kept while the service cannot be reached: six hours at one a minute
 AT_ONCE = 6  # samples per request after a 413
 TIMEOUT, MAX_TOKEN_LENGTH = 20, 1000  # seconds, characters
+MAX_PROGRAM = 1_000_000  # bytes of this file
 FIRST_MEASURE = 1.0  # seconds over which the first CPU figure is taken; later ones span the interval
+
+MAX_DISKS, MAX_MOUNT, MAX_UNITS, MAX_PROCESSES = 64, 255, 50, 5
+READ_ONLY_TYPES = {"squashfs", "iso9660", "erofs", "cramfs", "udf"}  # always full
+UNITS_EVERY = 30.0  # seconds for which an answer of systemd is used again
 
 IDENTITIES = ("/sys/class/dmi/id/board_serial", "/sys/class/dmi/id/product_uuid", "/etc/machine-id")
 NOT_AN_IDENTITY = {"", "unknown", "none", "default string", "not specified", "to be filled by o.e.m.", "uninitialized"}
@@ -79,24 +89,132 @@ class Rejected(Exception):
 
 
 class Reader:
-    """Reads the machine. Between two samples it keeps the CPU's time counters."""
+    """Reads the machine. Between two samples it keeps the time counters of the CPU and of each process."""
 
     def __init__(self) -> None:
         self.clocks = cpu_clocks()
+        self.times = {each: ticks for each, _, ticks, _ in processes()}
+        self.highest: dict[str, list[dict[str, Any]]] = {}
 
     def sample(self) -> list[dict[str, Any]]:
         """A sample of the machine: one value for each metric that can be read here."""
         before, self.clocks = self.clocks, cpu_clocks()
         busy, total = self.clocks[0] - before[0], self.clocks[1] - before[1]
-        memory, disk = memory_figures(), os.statvfs("/")
+        memory, disk, swap = memory_figures(), os.statvfs("/"), swap_figures()
+        self.highest = self.measure(total, memory[0])
         values = {
             "cpu_used": round(min(max(100.0 * busy / total, 0.0), 100.0), 1) if total > 0 else 0.0,
             "mem_used_b": float(memory[0] - memory[1]),
             "disk_used_b": float((disk.f_blocks - disk.f_bfree) * disk.f_frsize),
         }
+        if swap[0]:
+            values["swap_used_b"] = float(swap[0] - swap[1])
+        load, disks = text_of("/proc/loadavg").split(), file_systems()
+        if load:
+            values["load_1m"] = float(load[0])
+        if disks:
+            values["disk"] = round(max(map(fullness, disks)), 1)
         values.update(network_figures())
         timestamp = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # noqa: UP017
         return [{"metric": metric, "value": value, "timestamp": timestamp} for metric, value in values.items()]
+
+
+    def measure(self, total: float, memory: int) -> dict[str, list[dict[str, Any]]]:
+        """The processes that use most since the last time: shares of the whole machine, summed by name."""
+        used: dict[str, dict[str, float]] = {"cpu": {}, "ram": {}}
+        times = {}
+        for identity, name, ticks, resident in processes():
+            times[identity] = ticks
+            for what, amount in (("cpu", ticks - self.times.get(identity, ticks)), ("ram", resident)):
+                used[what][name] = used[what].get(name, 0.0) + amount
+        self.times = times
+        return {what: highest(used[what], whole) for what, whole in (("cpu", total), ("ram", float(memory)))}
+
+
+def highest(amounts: dict[str, float], whole: float) -> list[dict[str, Any]]:
+    shares = ((name, round(min(100.0 * amount / whole, 100.0), 1)) for name, amount in amounts.items() if whole > 0)
+    most = sorted(((name, share) for name, share in shares if share > 0), key=lambda each: -each[1])
+    return [{"name": name, "share": share} for name, share in most[:MAX_PROCESSES]]
+
+
+def processes() -> list[tuple[str, str, float, float]]:
+    """Each process: what identifies it, its name, its CPU time in ticks, its resident bytes.
+
+    Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html (1.1, table 1-4)
+    """
+    found, page = [], os.sysconf("SC_PAGE_SIZE")
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        start, _, rest = text_of(f"/proc/{process}/stat").rpartition(")")
+        name = "".join(filter(str.isprintable, start.partition("(")[2])).strip()[:64]
+        fields = rest.split()
+        if name and len(fields) > 21:
+            identity = f"{process} {fields[19]}"  # a number is used again; not with the same start
+            found.append((identity, name, float(fields[11]) + float(fields[12]), float(fields[21]) * page))
+    return found
+
+
+def file_systems(mounted: str = "/proc/self/mountinfo", kinds: str = "/proc/filesystems") -> list[dict[str, Any]]:
+    """Those mounted that something can be written to, the fullest first: on disks of this machine, and the root.
+
+    Space that only root may use counts neither as free nor in all, so that shares are those of df(1). One that is
+    mounted several times is there once. Sources: proc_pid_mountinfo(5), proc_filesystems(5).
+    """
+    lines = (line.split() for line in text_of(kinds).splitlines())
+    on_disks = {line[0] for line in lines if len(line) == 1} | {"zfs", "bcachefs"}
+    found, seen = [], set()
+    for line in sorted((line.split() for line in text_of(mounted).splitlines()), key=mount_length):
+        if len(line) < 10 or "-" not in line:
+            continue
+        device, mount, after = line[2], unescaped(line[4]), line[line.index("-") + 1 :]
+        kind, options = after[0], after[-1].split(",")
+        if device in seen or "ro" in options or kind in READ_ONLY_TYPES or not (kind in on_disks or mount == "/"):
+            continue
+        with contextlib.suppress(OSError):
+            if not os.path.isdir(mount) or len(mount) > MAX_MOUNT or not mount.isprintable():
+                continue
+            figures = os.statvfs(mount)
+            used = figures.f_blocks - figures.f_bfree
+            if used + figures.f_bavail > 0:
+                seen.add(device)
+                size = figures.f_frsize
+                total = (used + figures.f_bavail) * size
+                found.append({"mount": mount, "used": used * size, "total": total, "inodes": inodes(figures)})
+    return sorted(found, key=fullness, reverse=True)[:MAX_DISKS]
+
+
+def mount_length(line: list[str]) -> int:
+    return len(line[4]) if len(line) > 4 else 0
+
+
+def unescaped(path: str) -> str:
+    """A mount point as it is: the kernel writes space, tab, newline and backslash in octal."""
+    for code in ("040", "011", "012", "134"):
+        path = path.replace("\\" + code, chr(int(code, 8)))
+    return path
+
+
+def inodes(figures: os.statvfs_result) -> float | None:
+    """Percent of the inodes in use; None where there is no limit."""
+    used = figures.f_files - figures.f_ffree
+    usable = used + figures.f_favail
+    return round(100.0 * used / usable, 1) if figures.f_files and usable > 0 else None
+
+
+def fullness(disk: dict[str, Any]) -> float:
+    return float(max(100.0 * disk["used"] / disk["total"], disk["inodes"] or 0.0))
+
+
+def failed_units() -> list[str] | None:
+    """The units that systemd says have failed; None where there is no systemd, or no answer."""
+    if not os.path.isdir("/run/systemd/system"):
+        return None
+    command = ["systemctl", "list-units", "--failed", "--plain", "--full", "--no-legend", "--no-pager"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=5, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = (line.split() for line in done.stdout.decode("utf-8", "replace").splitlines())
+    return [line[0] for line in lines if line and len(line[0]) <= 255][:MAX_UNITS]
 
 
 def cpu_clocks() -> tuple[float, float]:
@@ -111,9 +229,19 @@ def cpu_clocks() -> tuple[float, float]:
 
 def memory_figures() -> tuple[int, int]:
     """Total and available bytes of memory."""
-    lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
-    kilobytes = {name: int(value.split()[0]) for name, _, value in lines}
+    kilobytes = memory_lines()
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+
+
+def swap_figures() -> tuple[int, int]:
+    """Total and free bytes of swap; 0 where there is none."""
+    kilobytes = memory_lines()
+    return kilobytes.get("SwapTotal", 0) * 1024, kilobytes.get("SwapFree", 0) * 1024
+
+
+def memory_lines() -> dict[str, int]:
+    lines = [line.partition(":") for line in text_of("/proc/meminfo").splitlines()]
+    return {name: int(value.split()[0]) for name, _, value in lines}
 
 
 def network_figures() -> dict[str, float]:
@@ -143,6 +271,7 @@ def attributes(url: str, machine: str | None) -> dict[str, Any]:
         "kernel_version": platform.release(),
         "disk_total_bytes": disk.f_blocks * disk.f_frsize,
         "memory_total_bytes": memory_figures()[0],
+        "swap_total_bytes": swap_figures()[0],
     }
 
 
@@ -215,6 +344,8 @@ class Sender:
         self.token = token
         self.machine = machine
         self.kept: deque[list[dict[str, Any]]] = deque(maxlen=KEPT)
+        self.highest: dict[str, list[dict[str, Any]]] = {}
+        self.units: tuple[float, list[str] | None] = (-UNITS_EVERY, None)
 
     def send(self) -> None:
         """Send all that is kept and forget it. Raises `Rejected` or `OSError`; what was not accepted stays.
@@ -237,7 +368,13 @@ class Sender:
             "attributes": attributes(self.endpoint, self.machine),
             "metrics": [metric for sample in samples for metric in sample],
             "agent_version": self.version or "0",
+            "disks": file_systems(),
+            "processes": self.highest,
         }
+        if time.monotonic() - self.units[0] >= UNITS_EVERY:
+            self.units = time.monotonic(), failed_units()
+        if self.units[1] is not None:
+            body["failed_units"] = self.units[1]
         name = "tocsin-agent/" + self.version
         headers = {"Authorization": self.token, "Content-Type": "application/json", "User-Agent": name}
         request = urllib.request.Request(self.endpoint, json.dumps(body).encode(), headers)  # noqa: S310  (checked)
@@ -285,6 +422,7 @@ def run(sender: Sender, interval: float, once: bool, stop: threading.Event) -> N
     while not stop.is_set():
         due = time.monotonic() + interval
         sender.kept.append(reader.sample())
+        sender.highest = reader.highest
         try:
             sender.send()
             problem = ""
@@ -319,6 +457,40 @@ def install(url: str, token: str, interval: float) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise Unusable(f"installation failed: {error}") from None
     say("installed and started; systemctl status tocsin-agent shows its status")
+
+
+def update(url: str, version: str) -> None:
+    """Replace this file by the service's version, checked; the old one is kept. Needs who may write it.
+
+    Only over TLS, or from this machine: nobody else can have changed it on the way. The service says separately what
+    the whole file's hash is.
+    """
+    if urlsplit(url).scheme != "https" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise Unusable("--update needs an https address: over http, anybody on the way could change the program")
+    path = os.path.abspath(__file__) if os.path.isfile(globals().get("__file__", "")) else PROGRAM
+    try:
+        with opener(url).open(url + "/agent", timeout=TIMEOUT) as answer:
+            program = answer.read(MAX_PROGRAM + 1)
+        with opener(url).open(url + "/agent.sha256", timeout=TIMEOUT) as answer:
+            said = answer.read(200).decode("ascii", "replace").split()
+        found = hashlib.sha256(program).hexdigest()
+        if len(program) > MAX_PROGRAM or not said or not hmac.compare_digest(said[0].lower(), found):
+            raise Unusable(f"not updated: what {url}/agent answered is not what it says the program is")
+        compile(program, path, "exec", dont_inherit=True)
+        current = Path(path).read_bytes()
+        if current == program:
+            say(f"{path} is up to date ({version or 'unknown version'})")
+            return
+        mode = os.stat(path).st_mode & 0o777
+        write(path + ".old", current, mode)
+        write(path, program, mode)
+    except (SyntaxError, ValueError) as error:
+        raise Unusable(f"not updated: what {url}/agent answered is no program ({error})") from None
+    except PermissionError as error:
+        raise Unusable(f"{error.filename} cannot be written: run this as its owner, or as root") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Unusable(f"not updated: {url}/agent cannot be had ({error})") from None
+    say(f"{path} was replaced; the old one is {path}.old. systemctl restart tocsin-agent starts the new one")
 
 
 def write(path: str, content: bytes, mode: int) -> None:
@@ -365,6 +537,7 @@ def main(arguments: list[str], environ: dict[str, str], version: str = VERSION, 
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two samples (60)")
     parser.add_argument("--once", action="store_true", help="send one report and exit; status 1 if it was not accepted")
     parser.add_argument("--install", action="store_true", help="install as a systemd service; needs root")
+    parser.add_argument("--update", action="store_true", help="replace this file by the service's version, checked")
     parser.add_argument("--machine", help="the identity of this machine, if it cannot be detected")
     parser.add_argument("--version", action="version", version=version or "unknown")
     given = parser.parse_args(arguments)
@@ -377,7 +550,12 @@ def main(arguments: list[str], environ: dict[str, str], version: str = VERSION, 
             raise Unusable("this agent is for Linux: there is no /proc here")
         if not 0.2 <= given.interval <= 3600:
             raise Unusable("--interval must be seconds from 0.2 to 3600")
-        url, token = usable_url(given.url), usable_token(environ, given.token_file)
+        url = usable_url(given.url)
+        if given.update:
+            status = 1
+            update(url, version)
+            return 0
+        token = usable_token(environ, given.token_file)
         status = 1
         if warning:
             say(warning)
