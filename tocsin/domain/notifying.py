@@ -24,6 +24,9 @@ from tocsin.domain.silences import ScopedSpan
 ASKING = timedelta(seconds=5)
 """How long an opening waits at most for the verdict on what its resource depends on."""
 
+GONE = "its server has not reported for 7 days"
+GONE_LOOK = timedelta(days=1)
+"""A server that reports again after all is reminded of within this time."""
 LOOK_AGAIN, LOOK_AGAIN_AT_MOST = timedelta(seconds=30), timedelta(minutes=2)
 """When a decision is made anew although nothing is known to have changed, where it waits for no moment: after a tenth
 of the time that the incident has lasted, within these bounds.
@@ -79,7 +82,7 @@ class Occasion(msgspec.Struct, frozen=True, gc=False):
     """The incident, as it stands now. `told` are the integrations that were told of it.
 
     `explained` are the names of resources that are down because of it, told with it. `flapping` is how its resource
-    flaps, or did the last time, if another incident said so before.
+    flaps, or did the last time, if another incident said so before. `gone`: its server looks as if it was gone for good.
     """
 
     type: str
@@ -91,6 +94,7 @@ class Occasion(msgspec.Struct, frozen=True, gc=False):
     parents: Parents | None = None
     explained: tuple[str, ...] = ()
     flapping: Flapping | None = None
+    gone: bool = False
 
     @property
     def quiet_until(self) -> datetime:
@@ -143,6 +147,8 @@ def decide(
     refusal = _never(telling, to, occasion, again)
     if refusal is not None:
         return refusal
+    if telling == "reminder" and occasion.gone:
+        return Wait(now + GONE_LOOK, GONE)
     spans = [each for each in silences if each.silences(to.id, occasion.type, occasion.severity)]
     due, reason = turn(to.attachment or Attachment(), occasion, spans, now, again=again)
     if due > now:

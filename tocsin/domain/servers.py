@@ -27,6 +27,8 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """Before this, the clock was never set."""
 TOO_EARLY = "timestamp must not be before the year 2000"
 TOO_LATE = "timestamp must not be more than 5 minutes in the future"
+GONE_AFTER = timedelta(days=7)
+"""Without a report for so long, a server looks as if it was gone for good: nobody is reminded of it."""
 FRESH = 300.0
 """Maximum age in seconds of the newest sample at its arrival for an incident to open."""
 MARGIN = 5.0

@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tocsin.domain import server_alerts
+from tocsin.domain import file_systems as domain
+from tocsin.domain import server_alerts, servers
 from tocsin.domain.incidents import WARNINGS
 from tocsin.storage.monitoring.server_list import ServerOverview
 from tocsin.storage.monitoring.servers import Server
@@ -17,14 +18,17 @@ from tocsin.storage.notifying.dependencies import Parent
 from tocsin.web.formatting import percent, size
 from tocsin.web.sparklines import meter
 
-TROUBLE = {"cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong"}
+TROUBLE = {
+    "cpu": "CPU high", "ram": "RAM high", "disk": "disk nearly full", "downtime": "down", "clock": "clock wrong",
+    "swap": "swap nearly full", "load": "load high", "unit_failed": "unit failed",
+}  # fmt: skip
 SLACK = 30.0
 """Seconds beyond its downtime alert before a server is shown as silent: an incident may be about to open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One of the three readings: its label, in percent, in words, and as a meter."""
+    """A reading: its label, in percent, in words, and as a meter."""
 
     label: str
     value: str
@@ -47,6 +51,11 @@ def state(watched: ServerOverview, now: datetime) -> tuple[str, str]:
     return ("ok", "up") if watched.server.last_metrics else ("warn", "no readings yet")
 
 
+def is_gone(watched: ServerOverview, now: datetime) -> bool:
+    """Whether it looks as if it was gone for good, so that it is offered to be removed."""
+    return now - watched.seen_at >= servers.GONE_AFTER
+
+
 def unreachable(explained_by: Sequence[Parent]) -> tuple[str, str]:
     """The badge of what is behind something that is down."""
     names = " and ".join(each.name for each in explained_by[:2]) + (" …" if len(explained_by) > 2 else "")
@@ -55,6 +64,40 @@ def unreachable(explained_by: Sequence[Parent]) -> tuple[str, str]:
 
 def name(server: Server) -> str:
     return server.hostname or server.motherboard_id
+
+
+def more_readings(server: Server) -> list[Reading]:
+    """Swap and load, as far as they are reported."""
+    found = []
+    last: Any = {name: value for name, (value, _) in server.last_metrics.items()}
+    if "swap_used_b" in last and server.swap_total_bytes:
+        share = 100.0 * last["swap_used_b"] / server.swap_total_bytes
+        detail = f"{size(last['swap_used_b'])} of {size(server.swap_total_bytes)}"
+        found.append(Reading("Swap", percent(share), detail, meter(share, _limit(server, "swap"))))
+    if "load_1m" in last:
+        cores = server.cpu_cores
+        share = 100.0 * last["load_1m"] / cores if cores else 0.0
+        detail = f"{percent(share)} of {cores} core{'s' if cores > 1 else ''}" if cores else ""
+        found.append(Reading("Load", f"{last['load_1m']:.2f}", detail, meter(share, _limit(server, "load"))))
+    return found
+
+
+def file_systems(server: Server) -> list[Reading]:
+    """The mounted file systems, the fullest first, if they are reported."""
+    found = []
+    for each in sorted(server.disks or (), key=lambda each: (-domain.percent(each), each["mount"])):
+        share, alert = domain.percent(each), server_alerts.for_disk(server.alerts, each["mount"])
+        detail = f"{size(each['used'])} of {size(each['total'])}"
+        if each["inodes"] is not None:
+            detail += f", {percent(each['inodes'])} of its inodes"
+        bar = meter(share, alert["threshold"] if alert else None)
+        found.append(Reading(each["mount"], percent(share), detail, bar))
+    return found
+
+
+def _limit(server: Server, kind: str) -> float | None:
+    alerts: Any = server.alerts
+    return alerts[kind]["threshold"] if alerts.get(kind) else None
 
 
 def readings(server: Server) -> list[Reading]:

@@ -125,6 +125,24 @@ async def test_reminders_are_sent_until_the_incident_ends(world: World) -> None:
     assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0
 
 
+async def test_nobody_is_reminded_of_a_server_that_is_gone_for_good_until_it_reports_again(world: World) -> None:
+    await world.pool.execute(
+        "INSERT INTO server_states (server_id, seen_at, downtime_check_at) VALUES ($1, now(), now())", world.server_id
+    )
+    again = await world.attach(URL, Attachment(repeat=60))
+    await world.open("downtime")
+    await world.decide()
+    week = 7 * 86_400
+    for later in (week - 60, week + 60, week + 600):
+        await world.decide(later)
+    assert [(event, reason) for event, _, reason in await told(world, again)] == [
+        ("opened", None), ("reminder", None), ("reminder", "its server has not reported for 7 days"),
+    ]  # fmt: skip
+    await world.pool.execute("UPDATE server_states SET seen_at = now() + interval '8 days'")
+    await world.decide(9 * 86_400)
+    assert len(await told(world, again)) == 4
+
+
 async def test_from_the_moment_of_the_opening_it_says_when_its_turn_is(world: World) -> None:
     later = await world.attach(URL, Attachment(after=600))
     [opened] = await world.open("cpu")

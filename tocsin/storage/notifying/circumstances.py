@@ -18,6 +18,7 @@ from tocsin.domain.incidents import DRILL, Incident
 from tocsin.domain.monitors import PROBLEMS
 from tocsin.domain.notifying import Candidate, Occasion, Parents
 from tocsin.domain.on_call import TYPE as ON_CALL
+from tocsin.domain.servers import GONE_AFTER
 from tocsin.domain.silences import ScopedSpan
 from tocsin.storage.delivery import flapping, queue
 from tocsin.storage.notifying import blocked, dependencies, on_call, silences
@@ -42,8 +43,12 @@ SELECT resource_id, integration_id, after, repeat, incident_types, severity, hou
 FROM attachments WHERE resource_id = ANY($1::uuid[]) AND integration_id = ANY($2::uuid[])
 """
 
+GONE = "SELECT server_id FROM server_states WHERE server_id = ANY($1::uuid[]) AND seen_at <= $2"
+
 WRITTEN_DOWN = silences.EXTENDED_WITHIN
 A_MOMENT = timedelta(seconds=1)
+A_DAY = timedelta(days=1)
+"""What began later is no reminder of a server that is gone for good: that takes longer."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,7 @@ class Circumstances:
     children: Mapping[UUID, Sequence[tuple[UUID, str]]]
     silenced_projects: Collection[UUID]
     flapping: Mapping[UUID, Flapping]
+    gone: Collection[UUID] = frozenset()
     _spans: dict[tuple[UUID, datetime, datetime, tuple[UUID, ...]], list[ScopedSpan]] = field(default_factory=dict)
 
     def candidate(self, integration_id: UUID, resource_id: UUID) -> Candidate | None:
@@ -85,6 +91,7 @@ class Circumstances:
             parents=_parents(self.parents.get(incident.resource_id)),
             explained=tuple(name for _, name in children),
             flapping=self._flapping(incident),
+            gone=incident.resource_id in self.gone,
         )
 
     def _flapping(self, incident: Incident) -> Flapping | None:
@@ -121,7 +128,14 @@ async def of_incidents(
         await dependencies.children_of(tx, unreachable),
         silenced,
         await flapping.of(tx, checked),
+        await _gone(tx, {each.resource_id for each in lasting if now - each.created_at >= A_DAY}, now),
     )
+
+
+async def _gone(tx: Tx, resources: Collection[UUID], now: datetime) -> set[UUID]:
+    """Those of these that are servers which have not reported for long."""
+    rows = await tx.fetch(GONE, list(resources), now - GONE_AFTER) if resources else []
+    return {key(row["server_id"]) for row in rows}
 
 
 async def _integrations(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,10 +17,11 @@ from tocsin.domain.deliveries import Status
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.incidents import DRILL, SEVERITIES, Incident
+from tocsin.domain.processes import BY
 from tocsin.domain.resources.base import kinds
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
-from tocsin.storage.delivery import acknowledgements, deliveries, incidents
+from tocsin.storage.delivery import acknowledgements, deliveries, details, incidents
 from tocsin.storage.notifying import dependencies, silences
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import incident_timeline, messages
@@ -76,6 +77,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         had = await acknowledgements.of_incident(tx, viewer.project_id, incident.id)
         behind = (await explained(tx, [incident])).get(incident.resource_id, "")
         family = await _behind_it(tx, incident)
+        said = await details.of_incident(tx, viewer.project_id, incident.id)
         silence = await silences.names(tx, viewer.project_id, filter(None, [incident.silenced_by]))
     names = {each.id: base.display_name(each) for each in known}
     silenced_by = silence.get(incident.silenced_by) if incident.silenced_by else None
@@ -86,6 +88,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
         mine=incident.acknowledged_by in (viewer.name, viewer.email), behind=behind,
         family=family[:FEW_BEHIND], more_behind=len(family) - FEW_BEHIND, drill=incident.type == DRILL,
+        processes=_processes(said),
     )
 
 
@@ -144,6 +147,14 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
             raise
         return redirect(f"/incidents/{uuid}", messages.INCIDENT_OVER, good=False)
     return redirect(f"/incidents/{uuid}", messages.INCIDENT_SNOOZED)
+
+
+def _processes(said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of a server's incident: the processes that used most, by what they used."""
+    most = (said or {}).get("processes")
+    if not isinstance(most, Mapping):
+        return {}
+    return {by.upper(): most[by] for by in BY if isinstance(most.get(by), list)}
 
 
 async def explained(tx: Tx, found: Iterable[Incident]) -> dict[UUID, str]:

@@ -26,8 +26,10 @@ from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, Range, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 
-SHOWN = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b")
-LIMITED = ("cpu", "ram", "disk")
+SHOWN = ("cpu_used", "mem_used_b", "disk_used_b", "net_sent_b", "net_recv_b", "swap_used_b", "load_1m")
+LIMITED = {"cpu": "CPU", "ram": "RAM", "disk": "Disk", "swap": "Swap", "load": "Load"}
+OPTIONAL = ("swap", "load")
+"""Without a chart where they are not reported."""
 
 
 @get("/servers/{uuid:str}", include_in_schema=False)
@@ -61,11 +63,13 @@ async def _page(
     return page(
         "server.html", viewer, title=readings.name(watched.server), status_code=422 if errors else 200,
         uuid=uuid, server=watched.server, seen_at=watched.seen_at, current_status=readings.state(watched, now),
-        readings=readings.readings(watched.server), facts=_facts(watched.server),
+        readings=readings.readings(watched.server) + readings.more_readings(watched.server),
+        facts=_facts(watched.server), disks=readings.file_systems(watched.server), gone=readings.is_gone(watched, now),
         clock=f"Its clock is {clocks.describe(watched.skew)}. {clocks.CONSEQUENCE}" if watched.skew else "",
         charts=_charts(watched, points, past, start, now, shown, viewer.zone), **shown.context(),
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
-        alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {},
+        alerts=typed if typed is not None else _written(watched.server.alerts), errors=errors or {}, limited=LIMITED,
+        own_disks=_own_alerts(watched.server),
     )  # fmt: skip
 
 
@@ -77,6 +81,7 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
     for kind in filter(form.get, LIMITED):
         warning = _level(form, f"{kind}.warning") if form.get(f"{kind}.warning") else None
         given[kind] = {**_level(form, kind), "warning": warning}
+    given["unit_failed"] = {"for": _number(form, "unit_failed.for")} if form.get("unit_failed") else None
     given["downtime"] = {"after": _number(form, "downtime.after")} if form.get("downtime") else None
     try:
         async with transaction(service.pool) as tx:
@@ -87,6 +92,28 @@ async def change_alerts(uuid: str, request: AnyRequest, viewer: Viewer, service:
         errors = {each.field.removeprefix("alerts."): each.message for each in refused.details}
         return await _page(uuid, request, viewer, service, typed=form, errors=errors)
     return redirect(f"/servers/{uuid}#alerts", "Alerts saved. They apply from now on.")
+
+
+@post("/servers/{uuid:str}/disks", include_in_schema=False)
+async def change_disk(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Give one file system an alert of its own, or none, or that of all others."""
+    form = await fields(request, viewer)
+    mount, choice, key = form.get("mount", ""), form.get("choice", ""), SERVER.key_of(uuid)
+    try:
+        async with transaction(service.pool) as tx:
+            watched = await server_list.one(tx, viewer.project_id, key)
+            if watched is None:
+                raise not_found("server")
+            disks: dict[str, Any] = dict(watched.server.alerts.get("disks") or {})
+            before = disks.pop(mount, None) or watched.server.alerts["disk"] or server_alerts.SUGGESTED["disk"]
+            if choice in ("own", "off"):
+                disks[mount] = _own(form, before) if choice == "own" else None
+            await actions.change_alerts(tx, viewer.actor, key, {"disks": disks})
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        return redirect(f"/servers/{uuid}#disks", refused.message.removeprefix("alerts.disks."), good=False)
+    return redirect(f"/servers/{uuid}#disks", f"The alert of {mount} is saved. It applies from now on.")
 
 
 @post("/servers/{uuid:str}/delete", include_in_schema=False)
@@ -132,15 +159,20 @@ def _charts(
         ("cpu", "CPU", "cpu_used", 100),
         ("ram", "RAM", "mem_used_b", server.memory_total_bytes),
         ("disk", "Disk", "disk_used_b", server.disk_total_bytes),
+        ("swap", "Swap", "swap_used_b", server.swap_total_bytes),
+        ("load", "Load in percent of the cores", "load_1m", server.cpu_cores),
     ):
+        if kind in OPTIONAL and not points[metric]:
+            continue
         alerts: Any = server.alerts
         shaded = [(each.created_at, each.closed_at or end) for each in past if each.type in (kind, "downtime")]
         found, latest = list(points[metric]), _latest(server, metric)
         own: dict[str, Any] = {"words": size}
         if total:
             found, latest = ([(at, 100.0 * value / total) for at, value in each] for each in (found, latest))
-            limit = alerts[kind]["threshold"] if alerts[kind] else None
-            own = {"top": 100.0, "threshold": limit, "alarms": sum(each.type == kind for each in past)}
+            limit = alerts[kind]["threshold"] if alerts.get(kind) else None
+            top = max(100.0, limit or 0.0, *(value for _, value in found)) if kind == "load" else 100.0
+            own = {"top": top, "threshold": limit, "alarms": sum(each.type == kind for each in past)}
         own["latest"] = latest[0] if latest else None
         charts.append(line_chart(kind, label, [Line(label, found)], shaded=shaded, **own, **common))
     shaded = [(each.created_at, each.closed_at or end) for each in past if each.type == "downtime"]
@@ -195,6 +227,24 @@ def _written(alerts: Any) -> dict[str, str]:
     return written
 
 
+def _own(form: Form, before: Mapping[str, Any]) -> dict[str, object]:
+    warning = None
+    if form.get("warning", "").strip():
+        warning = {"threshold": _number(form, "warning"), "for": before["for"]}
+    return {"threshold": _number(form, "threshold"), "for": before["for"], "warning": warning}
+
+
+def _own_alerts(server: Server) -> dict[str, str]:
+    """In words, by mount point: the alerts that only one file system has."""
+    found = {}
+    for mount, alert in sorted((server.alerts.get("disks") or {}).items()):
+        found[mount] = "alert off"
+        if alert:
+            milder = f", a warning from {alert['warning']['threshold']:g} %" if "warning" in alert else ""
+            found[mount] = f"alert at {alert['threshold']:g} %{milder}"
+    return found
+
+
 def _milder(alert: Mapping[str, float]) -> dict[str, float]:
     """The warning level that is suggested where there is none."""
     return {"threshold": max(1.0, alert["threshold"] - 10), "for": alert["for"]}
@@ -213,4 +263,4 @@ def _number(form: Form, name: str) -> object:
         return text
 
 
-routes = [show, change_alerts, delete]
+routes = [show, change_alerts, change_disk, delete]

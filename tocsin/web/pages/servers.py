@@ -72,6 +72,7 @@ def _rows(found: list[ServerOverview]) -> list[dict[str, object]]:
             "state": readings.state(each, now),
             "readings": readings.readings(each.server),
             "seen_at": each.seen_at,
+            "gone": readings.is_gone(each, now),
         }
         for each in found
     ]
