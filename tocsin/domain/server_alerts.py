@@ -83,7 +83,8 @@ def for_disk(alerts: Alerts, mount: str) -> Threshold | None:
 def change_alerts(current: Alerts, given: object) -> Alerts:
     """The alerts after a change. Alerts that are not named stay; null switches one off; unknown names are ignored.
 
-    `disks` replaces those of all file systems. Raises `Refused` (422) naming each field as `alerts.<type>.<field>`.
+    `disks` replaces those of all file systems; what one of them leaves out is as in `disk`, but for its warning.
+    Raises `Refused` (422) naming each field as `alerts.<type>.<field>`.
     """
     if not isinstance(given, dict):
         raise invalid_field("alerts", "must be an object")
@@ -111,7 +112,7 @@ def _changed_disks(given: object, usual: Mapping[str, Any]) -> tuple[dict[str, A
         if not mount.startswith("/") or len(mount) > MAX_MOUNT or not mount.isprintable():
             message = f"must have mount points such as /var, of at most {MAX_MOUNT} characters"
             return {}, [Detail("alerts.disks", message)]
-        changed[mount], found = _changed(f"disks.{mount}", wanted, usual)
+        changed[mount], found = _changed(f"disks.{mount}", wanted, {name: usual[name] for name in ("threshold", "for")})
         problems += found
     return changed, problems
 

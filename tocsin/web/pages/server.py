@@ -112,7 +112,8 @@ async def change_disk(uuid: str, request: AnyRequest, viewer: Viewer, service: S
     except Refused as refused:
         if refused.status != 422:
             raise
-        return redirect(f"/servers/{uuid}#disks", refused.message.removeprefix("alerts.disks."), good=False)
+        what = refused.details[0].message if refused.details else refused.message
+        return redirect(f"/servers/{uuid}#disks", f"{mount}: {what}", good=False)
     return redirect(f"/servers/{uuid}#disks", f"The alert of {mount} is saved. It applies from now on.")
 
 
