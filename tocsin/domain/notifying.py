@@ -82,7 +82,7 @@ class Occasion(msgspec.Struct, frozen=True, gc=False):
     """The incident, as it stands now. `told` are the integrations that were told of it.
 
     `explained` are the names of resources that are down because of it, told with it. `flapping` is how its resource
-    flaps, or did the last time, if another incident said so before. `gone`: its server looks as if it was gone for good.
+    flaps, or did the last time, if another incident said so before. `gone`: its server looks as if it was gone.
     """
 
     type: str

@@ -37,7 +37,7 @@ FAR = timedelta(days=366)
 BUTTONS = ("integration", "attach", "attach_all")
 """The fields that name an integration; those of buttons say what to do, too."""
 TYPES = {
-    "Server": ("downtime", "cpu", "ram", "disk"),
+    "Server": ("downtime", "cpu", "ram", "disk", "swap", "load", "unit_failed"),
     "NetworkMonitor": (
         "connection_error", "timeout", "dns_error", "tls_error", "http_status", "keyword", "content", "slow",
         "packet_loss",
