@@ -1,4 +1,5 @@
-"""Group commits for what machines do by the thousand per second: opening and resolving incidents, reporting metrics."""
+"""Group commits for what machines do by the thousand per second: opening and resolving incidents, reporting metrics,
+pings."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from typing import TypeAlias
 import asyncpg
 
 from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveRequest, ResourceNotFound
+from tocsin.domain.pings import Ping
 from tocsin.domain.reports import Recorded, Report
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import servers
+from tocsin.storage.monitoring import pings, servers
+from tocsin.storage.monitoring.pings import Result
 from tocsin.storage.postgres.database import GroupCommit, Tx
+from tocsin.storage.postgres.secrets import Vault
 
 REPORTS = 100
 """Reports that share a commit: each may bring a backlog of six hours."""
@@ -21,6 +25,7 @@ OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | Resource
 """Incidents that one request opens, all or none."""
 ResolveBatch: TypeAlias = GroupCommit[Sequence[ResolveRequest], list[list[Incident]]]
 ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
+PingBatch: TypeAlias = GroupCommit[Ping, Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,10 @@ class Batches:
     open: OpenBatch
     resolve: ResolveBatch
     report: ReportBatch
+    ping: PingBatch
 
 
-def of(pool: asyncpg.Pool, public_url: str) -> Batches:
+def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
     """They hold no resources, so they need not be closed."""
 
     async def open_batches(
@@ -43,10 +49,14 @@ def of(pool: asyncpg.Pool, public_url: str) -> Batches:
     async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:
         return await servers.record(tx, reports, public_url=public_url)
 
+    async def take(tx: Tx, given: Sequence[Ping]) -> Sequence[Result]:
+        return await pings.record(tx, vault, given, public_url=public_url)
+
     return Batches(
         GroupCommit(pool, open_batches, begin=False, weigh=len),
         GroupCommit(pool, _resolve_batches, weigh=len),
         GroupCommit(pool, record, limit=REPORTS),
+        GroupCommit(pool, take, weigh=pings.weight),
     )
 
 

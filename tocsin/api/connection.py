@@ -28,6 +28,7 @@ LINGER = 5.0
 FRAMING = 8
 """Bytes allowed for each byte of a chunked body, besides as many as a head may have."""
 
+JSON = b"application/json"
 BETWEEN, HEAD, BODY = range(3)
 """The parser's state: no request, or one of its parts."""
 
@@ -280,7 +281,9 @@ class Connection(HttpToolsProtocol):
             self.limiter.idle(self)
             self._await_head()
 
-    def whole(self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool) -> bytes:
+    def whole(
+        self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool, media_type: bytes = JSON
+    ) -> bytes:
         """A response as it is sent. The `headers` of errors come from the service, never from a caller."""
         parts = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
@@ -289,7 +292,7 @@ class Connection(HttpToolsProtocol):
             parts.append(f"{named.lower()}: {text}\r\n".encode("latin-1"))
         if close:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content))
+        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (media_type, len(content)))
         parts.append(content)
         return b"".join(parts)
 

@@ -5,12 +5,17 @@ A handler that takes `data`, `caller` and `service`, and nothing else, may name 
 value (or None) is passed to it, too. It is called as soon as the request is complete, and the response is one write:
 same parsing, same errors, same documentation, half the CPU. Unusual requests (a long body or one of unknown length, a
 query, `Expect`, HTTP/1.0, one that is pipelined) are left to the framework.
+
+What has its secret in its path instead of a token says where such paths begin: `opt={"hot_below": b"/ping/", "hot":
+function}`. `await function(service, HotRequest)` returns the whole `Answer`, of whatever type; it is called with any
+body (or none) and with a query, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, cast
+from typing import Protocol as Shape
 
 import msgspec
 import structlog
@@ -22,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tocsin.api import body, errors
 from tocsin.api.authentication import caller_of
-from tocsin.api.connection import Connection
+from tocsin.api.connection import JSON, Connection
 from tocsin.api.connection_limits import ConnectionLimiter
 from tocsin.api.service import Service
 from tocsin.domain import clients
@@ -33,12 +38,41 @@ log = structlog.get_logger()
 Address = tuple[bytes, bytes]
 """Method and path, as in a request's first line."""
 
-Answer = tuple[int, bytes, Mapping[str, str]]
-"""Status, body, and headers besides those of every response."""
+LONGEST_ADDRESS = 4_096
+"""Bytes of a path with a secret, and its query; longer ones are for the framework, which has more to say to them."""
+
+
+class Answer(NamedTuple):
+    """Status, body, headers besides those of every response, and the body's type."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str] = {}
+    media_type: bytes = JSON
+
+
+class HotRequest(NamedTuple):
+    """A request whose secret is in its path. Names of headers are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> str | None:
+        """The first of that name."""
+        return next((value.decode("latin-1") for known, value in self.headers if known == name), None)
+
+
+class Route(Shape):
+    """What a request is answered by: with its headers and its body, whatever happens."""
+
+    async def answer(self, service: Service, request: HotRequest) -> Answer: ...
 
 
 class HotRoute:
-    """One hot route."""
+    """One hot route, at one address."""
 
     def __init__(self, handler: HTTPRouteHandler, method: str, path: str) -> None:
         assert handler.parsed_data_field is not None
@@ -47,27 +81,68 @@ class HotRoute:
         self._read = body.reader(handler.parsed_data_field.annotation)
         self._scope = cast(HTTPScope, {"method": method, "path": path})
 
-    async def answer(self, service: Service, authorization: str | None, header: str | None, content: bytes) -> Answer:
-        """The response, whatever happens."""
+    async def answer(self, service: Service, request: HotRequest) -> Answer:
         try:
-            caller = await caller_of(authorization, service)
-            more = () if self.header is None else (header,)
-            status, answer = await self._handle(service, caller, self._read(content), *more)
-            return status, msgspec.json.encode(answer), {}
+            caller = await caller_of(request.header(b"authorization"), service)
+            more = () if self.header is None else (request.header(self.header),)
+            status, answer = await self._handle(service, caller, self._read(request.body), *more)
+            return Answer(status, msgspec.json.encode(answer))
         except Exception as error:
-            refusal = errors.refused_request(self._scope, error)
-            return refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers
+            return _refused(self._scope, error)
 
 
-def hot_routes(app: Litestar) -> dict[Address, HotRoute]:
-    """The hot ones of an application's routes."""
-    return {
-        (method.encode(), route.path.encode()): HotRoute(handler, method, route.path)
+Handle = Callable[[Service, HotRequest], Awaitable[Answer]]
+
+
+class SecretRoute:
+    """All addresses below one, of whatever method the handlers have. What is logged of an error has no secret in it."""
+
+    def __init__(self, handle: Handle, below: bytes) -> None:
+        self._handle = handle
+        self._scope = cast(HTTPScope, {"method": "POST", "path": below.decode()})
+        self.methods: set[bytes] = set()
+
+    async def answer(self, service: Service, request: HotRequest) -> Answer:
+        try:
+            return await self._handle(service, request)
+        except Exception as error:
+            return _refused(self._scope, error)
+
+
+def _refused(scope: HTTPScope, error: Exception) -> Answer:
+    refusal = errors.refused_request(scope, error)
+    return Answer(refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers)
+
+
+def _hot_handlers(app: Litestar) -> list[tuple[str, HTTPRouteHandler]]:
+    return [
+        (route.path, handler)
         for route in app.routes
         for handler in getattr(route, "route_handlers", ())
         if "hot" in handler.opt
+    ]
+
+
+def hot_routes(app: Litestar) -> dict[Address, HotRoute]:
+    """The hot ones of an application's routes that have one address each."""
+    return {
+        (method.encode(), path.encode()): HotRoute(handler, method, path)
+        for path, handler in _hot_handlers(app)
+        if "hot_below" not in handler.opt
         for method in handler.http_methods
     }
+
+
+def secret_routes(app: Litestar) -> dict[bytes, SecretRoute]:
+    """The hot ones of an application's routes that have a secret in their path, by where they begin."""
+    found: dict[bytes, SecretRoute] = {}
+    for _, handler in _hot_handlers(app):
+        if below := handler.opt.get("hot_below"):
+            route = found.setdefault(below, SecretRoute(handler.opt["hot"], below))
+            route.methods |= {method.encode() for method in handler.http_methods}
+    for route in found.values():
+        route.methods |= {b"HEAD"} if b"GET" in route.methods else set()
+    return found
 
 
 class Protocol(Connection):
@@ -75,36 +150,42 @@ class Protocol(Connection):
 
     api: ClassVar[Litestar]
     hot_routes: ClassVar[Mapping[Address, HotRoute]]
+    secret_routes: ClassVar[Mapping[bytes, SecretRoute]]
+    secret_places: ClassVar[tuple[bytes, ...]]
 
     def begin_exchange(self) -> None:
-        hot = self.hot_routes.get((self.parser.get_method(), self.url))
+        method, length = self.parser.get_method(), b""
+        hot: Route | None = self.hot_routes.get((method, self.url))
+        if hot is None and self.url.startswith(self.secret_places) and len(self.url) <= LONGEST_ADDRESS:
+            hot, length = self._secret_route(method), b"0"
         busy = self.cycle is not None and not self.cycle.response_complete
         if hot is not None and not busy and not self.expect_100_continue and self.version == "1.1":
-            authorization, wanted, length = None, None, b""
-            for name, value in reversed(self.headers):  # the first of each name counts
-                if name == b"authorization":
-                    authorization = value.decode("latin-1")
-                elif name == b"content-length":
+            for name, value in self.headers:
+                if name == b"content-length":
                     length = value
-                elif name == hot.header:
-                    wanted = value.decode("latin-1")
+                elif name == b"transfer-encoding":
+                    length = b""
             # A longer body is for the framework, which authenticates before it buffers more than that.
             if length.isdigit() and int(length) <= HIGH_WATER_LIMIT:
-                exchange = HotCycle(self, hot, authorization, wanted)
-                self.cycle = exchange  # type: ignore[assignment]  # the part of it that is used
+                self.cycle = HotCycle(self, hot, method)  # type: ignore[assignment]  # the part of it that is used
                 return
         super().begin_exchange()
+
+    def _secret_route(self, method: bytes) -> SecretRoute | None:
+        found = next(route for below, route in self.secret_routes.items() if self.url.startswith(below))
+        return found if method in found.methods else None
 
 
 class HotCycle:
     """One hot request and its response: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
-    def __init__(self, connection: Protocol, hot: HotRoute, authorization: str | None, header: str | None) -> None:
+    def __init__(self, connection: Protocol, hot: Route, method: bytes) -> None:
         self._connection: Protocol | None = connection
         self._begun = False
         self._hot = hot
-        self._authorization = authorization
-        self._header = header
+        self._method = method
+        self._url = connection.url
+        self._headers = connection.headers
         self.keep_alive = connection.parser.should_keep_alive()
         self.body = bytearray()
         self.more_body = True
@@ -132,13 +213,18 @@ class HotCycle:
         assert connection is not None
         try:
             service = connection.api.state.service
-            arguments = self._authorization, self._header, bytes(self.body)
-            status, content, headers = await self._hot.answer(service, *arguments)
+            path, _, query = self._url.decode("latin-1").partition("?")
+            request = HotRequest(self._method.decode(), path, query, self._headers, bytes(self.body))
+            answer = await self._hot.answer(service, request)
             if connection.flow.write_paused:
                 await connection.flow.drain()
             if self.disconnected or connection.transport.is_closing():
                 return
-            connection.transport.write(connection.whole(status, content, headers, close=not self.keep_alive))
+            whole = connection.whole(
+                answer.status, answer.content, answer.headers, close=not self.keep_alive, media_type=answer.media_type
+            )
+            shown = len(whole) - len(answer.content) if self._method == b"HEAD" else len(whole)
+            connection.transport.write(whole[:shown])
         except BaseException as error:  # there is no response, and the caller must not wait for one
             log.error("request not answered", error=type(error).__name__)
             connection.transport.close()
@@ -159,6 +245,8 @@ def protocol(
     class OfThisApplication(Protocol):
         api = app
         hot_routes = hot_routes(app)
+        secret_routes = secret_routes(app)
+        secret_places = tuple(secret_routes)
         limiter = ConnectionLimiter(limits, files, proxies)
 
     return OfThisApplication

@@ -23,4 +23,4 @@ class Service:
         self.public_url = public_url
         self.apprise = Workers(None)
         self.apprise_catalog = Catalog(self.apprise)
-        self.batches = batches.of(pool, public_url)
+        self.batches = batches.of(pool, vault, public_url)

@@ -15,12 +15,12 @@ from tocsin.domain.errors import not_found
 
 INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
 DELIVERY, PROJECT, USER, STATUS_PAGE, SILENCE = "DLV", "PRJ", "USR", "SP", "SIL"
-REPLAY, OVERRIDE = "RPL", "OVR"
+REPLAY, OVERRIDE, HEARTBEAT = "RPL", "OVR", "HB"
 
 _NOUNS = {
     INTEGRATION: "integration", SERVER: "server", INCIDENT: "incident", MONITOR: "network_monitor",
     DELIVERY: "delivery", PROJECT: "project", SILENCE: "silence", REPLAY: "replay",
-    OVERRIDE: "override",
+    OVERRIDE: "override", HEARTBEAT: "heartbeat",
 }  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

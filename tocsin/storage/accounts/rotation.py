@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tocsin.domain.heartbeats import KEY_FIELD
 from tocsin.storage.accounts.accounts import TOKEN_FIELD
 from tocsin.storage.channels.integrations import SEALED_FIELD
 from tocsin.storage.postgres.database import key
@@ -38,6 +39,8 @@ SEALED = (
     Sealed("projects", "token_sealed", "id", TOKEN_FIELD, hashed="token_hash"),
     Sealed("integrations", "sealed", "project_id", SEALED_FIELD),
     Sealed("network_monitors", "sealed", "project_id", "options"),
+    Sealed("heartbeats", "key_sealed", "project_id", KEY_FIELD, hashed="key_hash"),
+    Sealed("ping_keys", "key_sealed", "id", KEY_FIELD, hashed="key_hash"),
 )
 """Every sealed column that there is (a test compares this with the database)."""
 
@@ -71,7 +74,7 @@ class Rotated:
 
 
 async def rotate(connection: asyncpg.Connection, vault: Vault) -> Rotated:
-    """Re-encrypt with the newest key what an older one sealed, row by row. Project tokens are then looked up by the
+    """Re-encrypt with the newest key what an older one sealed, row by row. Tokens and keys are then looked up by the
     newest key's hash. What cannot be opened stays as it is.
     """
     renewed, failed = 0, {}

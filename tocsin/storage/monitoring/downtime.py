@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.domain import servers as domain
@@ -21,6 +21,12 @@ BREAK = 10.0
 """Seconds without a heartbeat of an API process after which missing reports mean nothing: nobody could report."""
 
 RECORD_API_ALIVE = """
+WITH away AS (
+    INSERT INTO outages (began, ended)
+    SELECT seen_at, now() FROM (SELECT seen_at FROM api_heartbeat FOR UPDATE) l
+    WHERE extract(epoch FROM now() - seen_at) > $1
+    ON CONFLICT DO NOTHING
+)
 INSERT INTO api_heartbeat AS l (since, seen_at) VALUES (now(), now())
 ON CONFLICT (only_row) DO UPDATE
 SET since = CASE WHEN abs(extract(epoch FROM now() - l.seen_at)) > $1 THEN now() ELSE l.since END, seen_at = now()
@@ -58,11 +64,17 @@ class DowntimeCheck:
 
 
 async def record_api_alive(tx: Tx) -> None:
-    """Record that reports are accepted now. After a break, all downtime counts from now.
+    """Record that reports are accepted now. After a break, all downtime counts from now, and the break is on record.
 
     A clock that jumped, either way, is a break too.
     """
     await tx.execute(RECORD_API_ALIVE, BREAK)
+
+
+async def api_alive_since(tx: Tx, back_for: float | None = None) -> datetime | None:
+    """Since when everybody could report without a break; None while nobody can. At most `back_for` seconds ago."""
+    since: datetime | None = await tx.fetchval(API_ALIVE_SINCE, BREAK, back_for)
+    return since
 
 
 async def check_servers(
@@ -73,7 +85,7 @@ async def check_servers(
     Nothing is checked while no API process accepts reports, and downtime counts at most from when this machine had a
     way out again, `back_for` seconds ago. Several engines may check at once.
     """
-    since = await tx.fetchval(API_ALIVE_SINCE, BREAK, back_for)
+    since = await api_alive_since(tx, back_for)
     if since is None:
         return DowntimeCheck(0, 0)
     waits: dict[UUID, float] = {}

@@ -46,6 +46,8 @@ FROM (
             WHERE monitor_id = p.id AND ok AND at > now() - interval '{LOOKING_BACK} s' AND at <= now()
             UNION ALL
             SELECT seen_at FROM server_states WHERE server_id = p.id
+            UNION ALL
+            SELECT last_ping_at FROM heartbeat_states WHERE heartbeat_id = p.id
         ) good
     )) AS at
 ) since

@@ -42,7 +42,12 @@ LEFT JOIN LATERAL (
     SELECT last_result_at, last_problem, isfinite(due_at) AS active
     FROM monitor_states WHERE monitor_id = n.id LIMIT 1
 ) m ON true
-LEFT JOIN LATERAL (SELECT seen_at FROM server_states WHERE server_id = n.id LIMIT 1) s ON true
+LEFT JOIN LATERAL (
+    SELECT seen_at FROM server_states WHERE server_id = n.id
+    UNION ALL
+    SELECT last_ping_at FROM heartbeat_states WHERE heartbeat_id = n.id
+    LIMIT 1
+) s ON true
 CROSS JOIN LATERAL (
     SELECT max(i.created_at) AS trouble_since
     FROM ongoing o CROSS JOIN LATERAL (SELECT created_at FROM incidents WHERE id = o.incident_id LIMIT 1) i

@@ -47,6 +47,11 @@ SELECT concat_ws('/', count(*), max(t.last_check_at), max(m.updated_at))
 FROM network_monitors m LEFT JOIN monitor_states t ON t.monitor_id = m.id WHERE m.project_id = $1
 """
 
+HEARTBEATS = """
+SELECT concat_ws('/', count(*), max(t.last_ping_at), max(t.due_at) FILTER (WHERE t.due_at <= now()), max(h.updated_at))
+FROM heartbeats h LEFT JOIN heartbeat_states t ON t.heartbeat_id = h.id WHERE h.project_id = $1
+"""
+
 # After a switch of projects, a user's pages no longer show the old one.
 ON_SHOW = """
 SELECT o.session_id, o.project_id
@@ -60,6 +65,7 @@ WHERE u.current_project_id IS NULL OR u.current_project_id = o.project_id
 
 TOPICS = {
     "incidents": INCIDENTS, "deliveries": DELIVERIES, "health": HEALTH, "servers": SERVERS, "monitors": MONITORS,
+    "heartbeats": HEARTBEATS,
 }  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class PartitionedTable:
 
 
 SAMPLES, CHECKS = PartitionedTable("samples", "week"), PartitionedTable("checks", "week")
+PINGS = PartitionedTable("pings", "week")
 SAMPLES_HOURLY, CHECKS_HOURLY = PartitionedTable("samples_hourly", "month"), PartitionedTable("checks_hourly", "month")
 INCIDENTS, FINISHED = (
     PartitionedTable("incidents", "month", keyed=True),
@@ -118,7 +119,7 @@ def first_key(moment: datetime) -> UUID:
 async def ensure_partitions(tx: Tx) -> None:
     """Create the partitions that the coming weeks need, and those of the recent past."""
     now = await tx.fetchval("SELECT now()")
-    for split in (SAMPLES, CHECKS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED):
+    for split in (SAMPLES, CHECKS, PINGS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED):
         there = {row["relname"] for row in await tx.fetch(PARTITIONS, split.table)}
         start = split.start_of(now - timedelta(days=8))
         while start < now + AHEAD:
@@ -155,12 +156,13 @@ async def drop_old(pool: asyncpg.Pool, *, raw_days: int, days: int) -> None:
     now = datetime.now(UTC)
     async with pool.acquire() as connection:
         for split, keep in (
-            (SAMPLES, raw_days), (CHECKS, raw_days), (SAMPLES_HOURLY, HOURLY_DAYS), (CHECKS_HOURLY, HOURLY_DAYS),
-            (FINISHED, days), (INCIDENTS, days),
+            (SAMPLES, raw_days), (CHECKS, raw_days), (PINGS, raw_days), (SAMPLES_HOURLY, HOURLY_DAYS),
+            (CHECKS_HOURLY, HOURLY_DAYS), (FINISHED, days), (INCIDENTS, days),
         ):  # fmt: skip
             await _drop_before(connection, split, now - timedelta(days=keep))
         for table in ("audit", "acknowledgements"):
             await _delete(connection, table, f"at < '{(now - timedelta(days=days)).isoformat()}'")
+        await _delete(connection, "outages", f"ended < '{(now - timedelta(days=days)).isoformat()}'")
 
 
 async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, cutoff: datetime) -> None:
