@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from tests.actions.heartbeat_calls import HEARTBEATS
+from tests.actions.house import Call, House
 from tests.service import new_project
 from tocsin.actions import (
     attachments,
@@ -64,27 +64,6 @@ URL = "http://tocsin.test"
 
 for _ in discovery.modules("tocsin.actions"):
     pass
-
-
-@dataclass
-class House:
-    """A project with one of everything, and what an action needs besides."""
-
-    vault: Vault
-    project_id: UUID
-    owner: UUID
-    member: UUID
-    other: UUID
-    webhook: UUID
-    disabled: UUID
-    monitor: UUID
-    server: UUID
-    incident: UUID
-    silence: UUID
-    settings: Settings
-
-
-Call = Callable[[Tx, Actor, House], Awaitable[Any]]
 
 
 def webhook() -> integrations.New:
@@ -201,6 +180,7 @@ def acting(house: House, role: Any) -> Actor:
 
 
 CALLS: dict[str, Call] = {
+    **HEARTBEATS,
     "attachments.attach": lambda tx, a, h: attachments.attach(
         tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.disabled)
     ),
@@ -264,6 +244,7 @@ CALLS: dict[str, Call] = {
 """How each is done by somebody who may. What is not here is for Tocsin itself, needs a far end, or leaves no entry."""
 
 ELSEWHERE = {
+    "heartbeats.provision": "api/test_pings.py",
     "integrations.create_system": "web/test_first_start.py",
     "integrations.trust_host_key": "integrations/test_ssh_server_restart.py",
     "integrations.unsubscribe": "web/test_linked_pages.py",
@@ -274,6 +255,7 @@ ELSEWHERE = {
 """Where those are tested that need more than a project."""
 
 OF_OTHERS = {
+    "heartbeats.create", "heartbeats.new_ping_key",
     "projects.create", "projects.create_for", "members.join", "integrations.create",
     "monitors.create", "silences.create", "slack.begin", "members.invite", "projects.rename",
     "tokens.rotate", "tokens.reveal", "projects.set_plan", "members.leave",

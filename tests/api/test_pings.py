@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.heartbeat_scene import body_of, incidents_of, new_heartbeat, pings_of, shown
 from tests.service import Service
 
 
-@pytest.fixture
-async def outside(service: Service) -> httpx.AsyncClient:
+@pytest_asyncio.fixture
+async def outside(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without a token, as a job is."""
-    return httpx.AsyncClient(timeout=60, trust_env=False)
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        yield client
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 
 from tocsin import __version__
-from tocsin.api import template_docs
+from tocsin.api import ping_docs, template_docs
 from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
 from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations import base
@@ -103,6 +103,7 @@ def describe(app: Litestar) -> bytes:
     document = app.openapi_schema.to_schema()
     for (method, path), handler in _operations(app).items():
         _complete(document["paths"][path][method.lower()], (method, path), handler)
+    document["paths"].update(ping_docs.paths())
     schemas = document["components"]["schemas"]
     for name in ("OpenIncidents", "ResolveIncidents"):
         if name in schemas:

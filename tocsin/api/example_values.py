@@ -230,3 +230,24 @@ DRILL = {
     }],
     "acknowledged": [{"by": "Ann", "at": "2024-01-01T00:01:00Z", "after_seconds": 60.0}],
 }  # fmt: skip
+
+HEARTBEAT: Named = {
+    "uuid": "HB123", "name": "Nightly backup", "slug": "nightly-backup", "status": "up", "period": None,
+    "cron": "0 3 * * *", "timezone": "Europe/Vienna", "grace": 3600, "methods": "", "paused": False,
+    "ping_url": "https://tocsin.example.com/ping/5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278",
+    "last_ping_at": "2025-05-01T01:04:12.310Z", "last_success_at": "2025-05-01T01:04:12.310Z",
+    "next_due_at": "2025-05-02T01:00:00.000Z", "last_duration_ms": 251204.5, "running_since": None,
+    "open_incident_uuids": [], "explained_by": [], "depends_on": [], "created_at": "2025-04-01T10:00:00Z",
+    "updated_at": "2025-04-01T10:00:00Z",
+}  # fmt: skip
+
+PING: Named = {
+    "n": 42, "at": "2025-05-01T01:04:12.310Z", "kind": "success", "exit_status": 0,
+    "rid": "123e4567-e89b-12d3-a456-426614174000", "method": "POST", "duration_ms": 251204.5, "body_bytes": 16,
+    "has_body": True, "count": 1,
+}  # fmt: skip
+
+PING_KEY: Named = {
+    "ping_key": "fqOOd6F4MMNuCEnzTU01wkJ9s2hYb7Qa",
+    "ping_url": "https://tocsin.example.com/ping/fqOOd6F4MMNuCEnzTU01wkJ9s2hYb7Qa",
+}

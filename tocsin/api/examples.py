@@ -6,9 +6,13 @@ from tocsin.actions.phone_codes import NOT_VERIFIED
 from tocsin.api import example_values as values
 from tocsin.api.example_values import Named
 from tocsin.domain.errors import TOO_LARGE
+from tocsin.domain.resources.base import kinds
 
 Operation = tuple[str, str]
 """Method and path, as the description names them."""
+
+RESOURCES = [f"/api/v1{kind.path}/{{uuid}}" for kind in kinds().values()]
+"""What every kind of resource has calls below."""
 
 REQUESTS: dict[Operation, Named] = {
     ("POST", "/api/v1/integrations"): {
@@ -40,10 +44,8 @@ REQUESTS: dict[Operation, Named] = {
         "Sum up more": {"integration": {"flood": {"incidents": 3, "seconds": 600}}},
     },
     ("POST", "/api/v1/integrations/sms/send_verification_code"): {"Number": {"phone_number": "+1234567890"}},
-    ("POST", "/api/v1/servers/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
-    ("POST", "/api/v1/network_monitors/{uuid}/integrations"): {"Attach": {"integration_id": "INT456"}},
-    ("PATCH", "/api/v1/servers/{uuid}/integrations/{integration_id}"): {"Escalate": values.ESCALATION},
-    ("PATCH", "/api/v1/network_monitors/{uuid}/integrations/{integration_id}"): {"Escalate": values.ESCALATION},
+    **{("POST", f"{path}/integrations"): {"Attach": {"integration_id": "INT456"}} for path in RESOURCES},
+    **{("PATCH", f"{path}/integrations/{{integration_id}}"): {"Escalate": values.ESCALATION} for path in RESOURCES},
     ("POST", "/api/v1/integrations/{uuid}/attach_all"): {"Escalate": values.ESCALATION},
     ("POST", "/api/v1/drills"): {"One": {"drill": {"resource": "SRV123", "message": "Our first one"}}},
     ("POST", "/api/v1/incidents"): {
@@ -72,6 +74,16 @@ REQUESTS: dict[Operation, Named] = {
         "A certificate": {"network_monitor": {"url": "tls://mx.example.com:25?starttls=smtp", "tls_days": 21}},
         "A name": {"network_monitor": {"url": "dns:example.com?type=MX", "expected": ["10 mx.example.com"]}},
         "A ping": {"network_monitor": {"url": "ping://router.example.com", "packets": 5, "max_loss": 20}},
+    },
+    ("POST", "/api/v1/heartbeats"): {
+        "Once a day": {"heartbeat": {"name": "Nightly backup"}},
+        "By cron": {"heartbeat": {"name": "Nightly backup", "slug": "nightly-backup", "cron": "0 3 * * *",
+                                  "timezone": "Europe/Vienna", "grace": 3600}},
+    },
+    ("PATCH", "/api/v1/heartbeats/{uuid}"): {
+        "Every five minutes": {"heartbeat": {"period": 300, "grace": 60}},
+        "Pause": {"heartbeat": {"paused": True}},
+        "Behind a router": {"heartbeat": {"depends_on": ["NM123"]}},
     },
     ("POST", "/api/v1/silences"): {
         "Every Sunday": {"silence": values.SILENCE_REQUEST},
@@ -169,21 +181,19 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
             "redirect_uri": "https://app.uptinio.com/auth/slack/callback?project_uuid=PROJECT_UUID",
         }},
     },
-    ("GET", "/api/v1/servers/{uuid}/integrations"): {200: {"Attached": [values.WEBHOOK]}},
-    ("POST", "/api/v1/servers/{uuid}/integrations"): {
-        201: {"Attached": values.WEBHOOK}, 200: {"Attached before": values.WEBHOOK},
+    **{("GET", f"{path}/integrations"): {200: {"Attached": [values.WEBHOOK]}} for path in RESOURCES},
+    **{
+        ("POST", f"{path}/integrations"): {
+            201: {"Attached": values.WEBHOOK}, 200: {"Attached before": values.WEBHOOK},
+        }
+        for path in RESOURCES
     },
-    ("GET", "/api/v1/network_monitors/{uuid}/integrations"): {200: {"Attached": [values.WEBHOOK]}},
-    ("POST", "/api/v1/network_monitors/{uuid}/integrations"): {
-        201: {"Attached": values.WEBHOOK}, 200: {"Attached before": values.WEBHOOK},
+    **{
+        ("PATCH", f"{path}/integrations/{{integration_id}}"): {200: {"Changed": values.ATTACHED}} for path in RESOURCES
     },
-    ("PATCH", "/api/v1/servers/{uuid}/integrations/{integration_id}"): {200: {"Changed": values.ATTACHED}},
-    ("PATCH", "/api/v1/network_monitors/{uuid}/integrations/{integration_id}"): {200: {"Changed": values.ATTACHED}},
-    ("GET", "/api/v1/servers/{uuid}/notification_plan"): {
-        200: {"Everybody": {"data": [values.PLANNED, values.NOT_PLANNED]}},
-    },
-    ("GET", "/api/v1/network_monitors/{uuid}/notification_plan"): {
-        200: {"Everybody": {"data": [values.PLANNED, values.NOT_PLANNED]}},
+    **{
+        ("GET", f"{path}/notification_plan"): {200: {"Everybody": {"data": [values.PLANNED, values.NOT_PLANNED]}}}
+        for path in RESOURCES
     },
     ("POST", "/api/v1/drills"): {201: {"Began": values.DRILL}},
     ("GET", "/api/v1/drills/{uuid}"): {200: {"One": values.DRILL}},
@@ -243,6 +253,22 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("PATCH", "/api/v1/network_monitors/{uuid}"): {
         200: {"Paused": {**values.MONITOR_SHOWN, "status": "paused", "paused": True}},
     },
+    ("GET", "/api/v1/heartbeats"): {
+        200: {"One page": {"data": [values.HEARTBEAT], "meta": {**values.META, "sort": "status"}}},
+    },
+    ("POST", "/api/v1/heartbeats"): {201: {"Created": {
+        **values.HEARTBEAT, "status": "new", "last_ping_at": None, "last_success_at": None, "next_due_at": None,
+        "last_duration_ms": None,
+    }}},
+    ("GET", "/api/v1/heartbeats/{uuid}"): {200: {"One": values.HEARTBEAT}},
+    ("PATCH", "/api/v1/heartbeats/{uuid}"): {
+        200: {"Paused": {**values.HEARTBEAT, "status": "paused", "paused": True, "next_due_at": None}},
+    },
+    ("POST", "/api/v1/heartbeats/{uuid}/rotate"): {200: {"New address": values.HEARTBEAT}},
+    ("GET", "/api/v1/heartbeats/{uuid}/pings"): {200: {"One page": {"data": [values.PING], "meta": values.META}}},
+    ("GET", "/api/v1/heartbeats/{uuid}/pings/{n}/body"): {200: {"One": {"n": 42, "body": "12 files copied\n"}}},
+    ("GET", "/api/v1/ping_key"): {200: {"One": values.PING_KEY, "None yet": {"ping_key": None, "ping_url": None}}},
+    ("POST", "/api/v1/ping_key/rotate"): {200: {"New": values.PING_KEY}},
     ("GET", "/api/v1/silences"): {200: {"One page": {"data": [values.SILENCE], "meta": values.META}}},
     ("POST", "/api/v1/silences"): {201: {"Created": values.SILENCE}},
     ("GET", "/api/v1/silences/{uuid}"): {200: {"One": values.SILENCE}},

@@ -88,7 +88,7 @@ SET name = $2, slug = $3, period = $4, cron = $5, timezone = $6, grace = $7, met
 WHERE id = $1
 """
 SET_DUE = """
-UPDATE heartbeat_states SET due_at = $2, missed_at = NULL, look_at = coalesce($3, 'infinity'), runs = $4
+UPDATE heartbeat_states SET due_at = $2, missed_at = NULL, look_at = coalesce($3::timestamptz, 'infinity'), runs = $4
 WHERE heartbeat_id = $1
 """
 SET_KEY = "UPDATE heartbeats SET key_hash = $3, key_sealed = $4, updated_at = now() WHERE id = $2 AND project_id = $1"

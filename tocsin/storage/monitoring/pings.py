@@ -105,8 +105,7 @@ ON CONFLICT (heartbeat_id, at, n) DO UPDATE SET count = pings.count + excluded.c
 
 LIST = """
 SELECT p.n, p.at, p.kind, p.exit_status, p.rid, p.method, p.duration_ms, p.body_bytes, p.count,
-       p.body_bytes > 0 AND EXISTS (SELECT FROM ping_bodies b WHERE b.heartbeat_id = p.heartbeat_id AND b.n = p.n)
-           AS has_body
+       p.n = ANY (ARRAY(SELECT n FROM ping_bodies WHERE heartbeat_id = $1)) AS has_body
 FROM pings p WHERE p.heartbeat_id = $1 AND p.at <= now() ORDER BY p.at DESC, p.n DESC LIMIT $2 OFFSET $3
 """
 
