@@ -27,6 +27,7 @@ NAVIGATION = (
     ("/integrations", "Integrations"),
     ("/servers", "Servers"),
     ("/network_monitors", "Monitors"),
+    ("/heartbeats", "Heartbeats"),
     ("/silences", "Silences"),
     ("/settings", "Settings"),
 )

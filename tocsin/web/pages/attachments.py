@@ -42,6 +42,7 @@ TYPES = {
         "connection_error", "timeout", "dns_error", "tls_error", "http_status", "keyword", "content", "slow",
         "packet_loss",
     ),
+    "Heartbeat": ("missed", "failed", "overrun"),
 }
 """Types of incident that are suggested, by kind of resource; the first is asked for where none is."""
 
