@@ -14,7 +14,20 @@ import msgspec
 import psutil
 
 from bench.figures import Figure, encoded, markdown, print_table
-from bench.parts import agents, checks, dead, decisions, dependencies, flat, latency, loss, pages, ready, throughput
+from bench.parts import (
+    agents,
+    checks,
+    dead,
+    decisions,
+    dependencies,
+    flat,
+    heartbeats,
+    latency,
+    loss,
+    pages,
+    ready,
+    throughput,
+)
 from bench.workshop import FULL, QUICK, Workshop
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -28,6 +41,7 @@ PARTS: dict[str, Callable[[Workshop], Iterator[Figure]]] = {
     "dead": dead.measure,
     "checks": checks.measure,
     "agents": agents.measure,
+    "heartbeats": heartbeats.measure,
     "decisions": decisions.measure,
     "dependencies": dependencies.measure,
     "flat": flat.measure,

@@ -37,6 +37,8 @@ class Sizes:
     many_servers: int = 100_000
     console: int = 10_000
     looks: int = 7
+    heartbeats: int = 100_000
+    pings: int = 20_000
     idle_seconds: int = 10
     children: int = 1_000
     dependency_rounds: int = 3
@@ -47,7 +49,7 @@ FULL = Sizes()
 QUICK = Sizes(
     incidents=1_000, paced=60, rounds=2, flat_rounds=3, waiting=500, monitors=5_000, check_seconds=4, reports=500,
     old_deliveries=20_000, old_integrations=2_000, many_servers=2_000, console=200, looks=3,
-    idle_seconds=2, dependency_rounds=2, dependency_seconds=4,
+    idle_seconds=2, heartbeats=2_000, pings=2_000, dependency_rounds=2, dependency_seconds=4,
 )  # fmt: skip
 
 

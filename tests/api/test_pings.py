@@ -44,7 +44,8 @@ async def test_a_success_is_answered_as_healthchecks_answers_it(
     ("suffix", "kind", "exit_status", "status"),
     [("", "success", None, "up"), ("/", "success", None, "up"), ("/start", "start", None, "running"),
      ("/fail", "fail", None, "down"), ("/log", "log", None, "up"), ("/0", "success", 0, "up"),
-     ("/1", "fail", 1, "down"), ("/255", "fail", 255, "down")],
+     ("/1", "fail", 1, "down"), ("/255", "fail", 255, "down"),
+     ("/TERM", "fail", 143, "down")],  # what systemd says of a service that a signal has ended
 )  # fmt: skip
 async def test_each_address_says_what_it_is_documented_to_say(
     client: httpx.AsyncClient, outside: httpx.AsyncClient, suffix: str, kind: str, exit_status: int | None, status: str

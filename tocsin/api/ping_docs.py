@@ -54,8 +54,8 @@ def paths() -> Paths:
     described["/api/v1/endpoints/{key}/external"] = {
         "post": _operation(
             "Push as to Gatus", "For clients of its external endpoints: with a heartbeat's key as theirs; or its slug, "
-            "with the project's ping key as bearer token.", "external_post", {"key": KEY}, ["success", "error", "duration"],
-            {"200": _text("Taken", ""), **_refused(400, 401, 404)},
+            "with the project's ping key as bearer token.", "external_post", {"key": KEY},
+            ["success", "error", "duration"], {"200": _text("Taken", ""), **_refused(400, 401, 404)},
         )
     }  # fmt: skip
     return described

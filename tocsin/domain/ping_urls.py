@@ -29,6 +29,11 @@ MAX_PARAMETERS = 100
 LONGEST_MS = 366 * 86_400_000.0
 
 KINDS: Mapping[str, Kind] = {"start": "start", "fail": "fail", "log": "log"}
+SIGNALS: Mapping[str, int] = {
+    "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10,
+    "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "XCPU": 24, "XFSZ": 25, "SYS": 31,
+}  # fmt: skip
+"""What systemd puts in place of an exit status (`$EXIT_STATUS`, systemd.exec(5)) where a signal has ended a service."""
 
 
 class Refusal(NamedTuple):
@@ -67,7 +72,7 @@ def ping(method: str, path: str, query: str, body: str) -> Ping | Refusal:
             return BAD_URL
     else:
         return NOT_FOUND
-    exit_status = int(action) if action.isdigit() else None
+    exit_status = int(action) if action.isdigit() else 128 + SIGNALS[action] if action in SIGNALS else None
     if exit_status is not None and exit_status > 255:
         return BAD_URL
     kind: Kind = KINDS.get(action, "fail" if exit_status else "success")
@@ -119,7 +124,7 @@ def external(method: str, path: str, query: str, token: str | None) -> Ping | Re
 
 
 def _is_action(text: str) -> bool:
-    return text in KINDS or _DIGITS.fullmatch(text) is not None
+    return text in KINDS or text in SIGNALS or _DIGITS.fullmatch(text) is not None
 
 
 def _parameters(query: str) -> dict[str, str]:

@@ -100,7 +100,7 @@ def _parts(words: str) -> list[tuple[str, str]]:
 
 def in_words(amount: float) -> str:
     """`1 d`, `1 h 30 min`, `90.5 s`: what `seconds` reads back."""
-    if not amount.is_integer():
+    if not float(amount).is_integer():
         return f"{amount:g} s"
     parts, left = [], int(amount)
     for unit, size in UNITS:
@@ -128,7 +128,7 @@ def lines(url: str, heartbeat: HeartbeatConfig) -> list[tuple[str, str, str, str
          f"[Service]\nExecStartPre=-{curl} {url}/start\nExecStopPost=-{curl} {url}/${{EXIT_STATUS}}"),
         ("actions", "GitHub Actions", "With the address as the secret PING_URL of the repository.",
          "  report:\n    runs-on: ubuntu-latest\n    needs: [job]\n    if: ${{ always() }}\n    steps:\n"
-         f"      - run: {curl} \"$PING_URL${{{{ needs.job.result == 'success' && '' || '/fail' }}}}\"\n"
+         f"      - run: {curl} \"$PING_URL${{{{ needs.job.result != 'success' && '/fail' || '' }}}}\"\n"
          "        env:\n          PING_URL: ${{ secrets.PING_URL }}"),
         ("tocsin", "tocsin run", "Reports start, end, duration, exit status and last output.",
          f"sudo install -m 600 /dev/stdin /etc/{slug}.heartbeat <<'END'\n{url}\nEND\n"

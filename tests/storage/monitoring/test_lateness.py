@@ -290,6 +290,7 @@ async def test_pings_are_dropped_with_raw_history(jobs: Jobs) -> None:
 
 STATEMENTS = {
     "find": (pings.FIND, ["'{}'", "'{}'"]),
+    "find and lock": (pings.FIND_AND_LOCK, ["'{}'", "'{}'"]),
     "find by slug": (pings.FIND_BY_SLUG, ["'{}'", "'{}'", "'{}'"]),
     "lock": (pings.LOCK, ["'{}'"]),
     "known": (pings.KNOWN, ["'{}'"]),

@@ -23,13 +23,15 @@ from tocsin.storage.monitoring import pings
 from tocsin.storage.notifying import dependencies, depends_on, silences
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
-from tocsin.storage.postgres.secrets import Vault
+from tocsin.storage.postgres.secrets import Unopenable, Vault
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
 Sort = Literal["status", "name", "created_at"]
 
+UNKNOWN = "********"
+"""In place of a key that was sealed by a key of the installation that is not there."""
 PING_KEY_LETTERS = 32
 _LETTERS = string.ascii_letters + string.digits
 
@@ -264,10 +266,17 @@ def _heartbeat(vault: Vault, row: Record) -> Heartbeat:
         paused=row["paused"], incidents=bool(found), running=bool(goes_on), due_at=row["due_at"],
         pinged=row["last_ping_at"] is not None, now=row["now"],
     )  # fmt: skip
-    secret = vault.open(project_id, id_, KEY_FIELD, row["key_sealed"]).decode()
     return Heartbeat(
-        id=id_, project_id=project_id, ping_key=str(UUID(secret)), wanted=_wanted(row), status=status,
+        id=id_, project_id=project_id, ping_key=_ping_key(vault, project_id, id_, row["key_sealed"]),
+        wanted=_wanted(row), status=status,
         due_at=row["due_at"], last_ping_at=row["last_ping_at"], last_success_at=row["last_success_at"],
         last_duration_ms=row["last_duration_ms"], running_since=max(goes_on, default=None), open_incidents=found,
         created_at=row["created_at"], updated_at=row["updated_at"], depends_on=row["depends_on"],
     )  # fmt: skip
+
+
+def _ping_key(vault: Vault, project_id: UUID, heartbeat_id: UUID, sealed: bytes) -> str:
+    try:
+        return str(UUID(vault.open(project_id, heartbeat_id, KEY_FIELD, sealed).decode()))
+    except Unopenable:  # pings work all the same
+        return UNKNOWN

@@ -46,6 +46,17 @@ SELECT g.n, h.id FROM unnest($1::int[], $2::bytea[]) AS g (n, hash)
 CROSS JOIN LATERAL (SELECT id FROM heartbeats WHERE key_hash = g.hash LIMIT 1) h
 """
 
+# The same, locked at once: nearly all pings are by key.
+FIND_AND_LOCK = f"""
+SELECT h.n, h.id, {STATE}, now() AS now
+FROM (
+    SELECT g.n, h.id FROM unnest($1::int[], $2::bytea[]) AS g (n, hash)
+    CROSS JOIN LATERAL (SELECT id FROM heartbeats WHERE key_hash = g.hash LIMIT 1) h
+    ORDER BY h.id OFFSET 0
+) h
+CROSS JOIN LATERAL (SELECT * FROM heartbeat_states WHERE heartbeat_id = h.id FOR UPDATE) s
+"""
+
 FIND_BY_SLUG = """
 SELECT g.n, h.id FROM unnest($1::int[], $2::bytea[], $3::text[]) AS g (n, hash, slug)
 CROSS JOIN LATERAL (SELECT id FROM ping_keys WHERE key_hash = g.hash LIMIT 1) k
@@ -172,8 +183,8 @@ def weight(ping: Ping) -> int:
 
 async def record(tx: Tx, vault: Vault, given: Sequence[Ping], *, public_url: str) -> list[Result]:
     """Apply pings to their heartbeats, in the given order, and open or resolve what follows from them."""
-    addressed = await _find(tx, vault, given)
-    known = {each.id: each for each in await lock(tx, {id_ for found in addressed for id_ in found})}
+    addressed, states = await _find(tx, vault, given)
+    known = {each.id: each for each in await _known(tx, states)}
     results: list[Result] = []
     rows: list[tuple[Any, ...]] = []
     bodies: list[tuple[UUID, int, int, str]] = []
@@ -211,11 +222,13 @@ async def record(tx: Tx, vault: Vault, given: Sequence[Ping], *, public_url: str
 
 async def lock(tx: Tx, ids: Iterable[UUID]) -> list[Locked]:
     """Those of these heartbeats that exist, locked in the order of their keys."""
-    rows = await tx.fetch(LOCK, sorted(ids))
-    if not rows:
-        return []
-    known = {key(row["id"]): row for row in await tx.fetch(KNOWN, [row["id"] for row in rows])}
-    return [locked(known[key(row["id"])], row) for row in rows if key(row["id"]) in known]
+    return await _known(tx, {key(row["id"]): row for row in await tx.fetch(LOCK, sorted(ids))})
+
+
+async def _known(tx: Tx, states: Mapping[UUID, Record]) -> list[Locked]:
+    """Those whose states are locked, by key."""
+    rows = await tx.fetch(KNOWN, list(states)) if states else []
+    return [locked(row, states[key(row["id"])]) for row in rows]
 
 
 def locked(config: Record, row: Record) -> Locked:
@@ -295,8 +308,10 @@ async def last_body(tx: Tx, heartbeat_id: UUID) -> tuple[int, str] | None:
     return row and (row["n"], row["body"])
 
 
-async def _find(tx: Tx, vault: Vault, given: Sequence[Ping]) -> list[list[UUID]]:
-    """Those that each ping may mean: none, one or two."""
+async def _find(
+    tx: Tx, vault: Vault, given: Sequence[Ping]
+) -> tuple[list[list[UUID]], dict[UUID, Record]]:
+    """Those that each ping may mean: none, one or two; and their states, locked in the order of their keys."""
     by_key: list[tuple[int, bytes]] = []
     by_slug: list[tuple[int, bytes, str]] = []
     for number, ping in enumerate(given):
@@ -305,13 +320,19 @@ async def _find(tx: Tx, vault: Vault, given: Sequence[Ping]) -> list[list[UUID]]
                 by_key.append((number, each))
             else:
                 by_slug.append((number, each, ping.slug))
-    rows = await tx.fetch(FIND, *map(list, zip(*by_key, strict=True))) if by_key else []
+    find = FIND if by_slug else FIND_AND_LOCK
+    rows = await tx.fetch(find, *map(list, zip(*by_key, strict=True))) if by_key else []
     if by_slug:
         rows += await tx.fetch(FIND_BY_SLUG, *map(list, zip(*by_slug, strict=True)))
     found: list[list[UUID]] = [[] for _ in given]
+    states: dict[UUID, Record] = {}
     for row in rows:
-        found[row["n"]].append(key(row["id"]))
-    return found
+        id_ = key(row["id"])
+        found[row["n"]].append(id_)
+        states[id_] = row
+    if by_slug:
+        states = {key(row["id"]): row for row in await tx.fetch(LOCK, sorted(states))}
+    return found, states
 
 
 def _row(at: Locked, ping: Ping, taken: Taken) -> tuple[Any, ...]:
