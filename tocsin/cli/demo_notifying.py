@@ -26,7 +26,7 @@ async def show(ask: Ask, say: Say, receivers: DemoReceivers, server: str) -> Non
     """Everything, one after the other. `ask` calls the API, `say` prints. Raises `Failed`."""
     discord = await _discord(ask, say, receivers)
     await ask("POST", f"/api/v1/servers/{server}/integrations", {"integration_id": discord})
-    boss = await _hook(ask, receivers, "boss")
+    boss = await hook(ask, receivers, "boss")
     later = {"integration_id": boss, "after": ESCALATE_AFTER}
     await ask("POST", f"/api/v1/servers/{server}/integrations", later)
     say(f"Discord is told of the server at once, a second webhook after {ESCALATE_AFTER} s unless acknowledged")
@@ -43,7 +43,8 @@ async def _discord(ask: Ask, say: Say, receivers: DemoReceivers) -> str:
     return str(made["uuid"])
 
 
-async def _hook(ask: Ask, receivers: DemoReceivers, name: str) -> str:
+async def hook(ask: Ask, receivers: DemoReceivers, name: str) -> str:
+    """A webhook to one of the receivers."""
     settings = {"webhook_url": f"http://127.0.0.1:{receivers.webhook_port}/{name}"}
     wanted = {"type": "Integrations::WebhookIntegration", "name": name, "settings": settings}
     made = await ask("POST", "/api/v1/integrations", {"integration": wanted})
@@ -94,9 +95,9 @@ async def _one_cause(ask: Ask, say: Say, receivers: DemoReceivers) -> None:
     try:
         router = await _monitor(ask, network, "core-router", [])
         shops = [await _monitor(ask, network, f"shop-{number}", [router]) for number in range(1, SHOPS + 1)]
-        hook = await _hook(ask, receivers, "hook")
+        everybody = await hook(ask, receivers, "hook")
         for each in [router, *shops]:
-            await ask("POST", f"/api/v1/network_monitors/{each}/integrations", {"integration_id": hook})
+            await ask("POST", f"/api/v1/network_monitors/{each}/integrations", {"integration_id": everybody})
         await _until(ask, {router, *shops}, "success", "the router and its shops are up")
         say(f"a router with {SHOPS} shops behind it goes down", "bold red")
         await network.stop()

@@ -23,7 +23,7 @@ BREAK = 10.0
 RECORD_API_ALIVE = """
 WITH away AS (
     INSERT INTO outages (began, ended)
-    SELECT seen_at, now() FROM (SELECT seen_at FROM api_heartbeat FOR UPDATE) l
+    SELECT seen_at, now() FROM api_heartbeat
     WHERE extract(epoch FROM now() - seen_at) > $1
     ON CONFLICT DO NOTHING
 )
