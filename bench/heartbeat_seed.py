@@ -26,7 +26,7 @@ WITH made AS (
 )
 INSERT INTO heartbeat_states (heartbeat_id, look_at, due_at, last_ping_at, last_success_at)
 SELECT id, at + interval '300 s', at, at - interval '{PERIOD} s', at - interval '{PERIOD} s'
-FROM (SELECT id, now() + random() * interval '{PERIOD} s' AS at FROM made) times
+FROM (SELECT id, now() + (random() * {PERIOD} - 300) * interval '1 s' AS at FROM made) times
 """
 # As if the pings of what is due had come all the while.
 ON_TIME = f"""

@@ -273,6 +273,41 @@ async def test_a_chunked_ping_and_one_of_http_1_0_count_like_any_other(
     assert [(ping["kind"], ping["body_bytes"]) for ping in pings] == [("fail", 3), ("success", 0)]
 
 
+async def test_pings_that_do_not_wait_are_answered_in_their_order(
+    client: httpx.AsyncClient, service: Service
+) -> None:
+    made = await new_heartbeat(client)
+    path = "/ping/" + made["ping_url"].rpartition("/")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
+    head = "HTTP/1.1\r\nHost: tocsin.example.com\r\n"
+    writer.write(
+        f"GET {path}/start {head}\r\nHEAD {path}/log {head}\r\nPOST {path}/9 {head}Content-Length: 4\r\n\r\n"
+        f"bad!GET /ping/nobody {head}Connection: close\r\n\r\n".encode()
+    )
+    said = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    assert [line for line in said.decode().split("\r\n") if line.startswith("HTTP/") or "HTTP/1.1" in line] == [
+        "HTTP/1.1 200 OK", "OKHTTP/1.1 200 OK", "HTTP/1.1 200 OK", "OKHTTP/1.1 404 Not Found",
+    ]  # fmt: skip
+    assert said.endswith(b"not found")
+    assert [ping["kind"] for ping in await pings_of(client, made)] == ["fail", "log", "start"]
+
+
+async def test_a_ping_whose_body_comes_in_pieces_counts_once(client: httpx.AsyncClient, service: Service) -> None:
+    made = await new_heartbeat(client)
+    path = "/ping/" + made["ping_url"].rpartition("/")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n0123456789"
+    for part in (request[:20], request[20:-7], request[-7:-1], request[-1:]):
+        writer.write(part.encode())
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(reader.read(), 60)).endswith(b"OK")
+    writer.close()
+    (ping,) = await pings_of(client, made)
+    assert await body_of(client, made, ping["n"]) == "0123456789"
+
+
 async def test_no_ping_address_is_in_the_logs(
     client: httpx.AsyncClient, outside: httpx.AsyncClient, service: Service
 ) -> None:

@@ -182,17 +182,16 @@ async def pings_of(uuid: str, caller: Actor, service: Service, asked: Page) -> L
     return Listed([_ping(each) for each in rows], asked.meta(total))
 
 
-@get("/api/v1/heartbeats/{uuid:str}/pings/{n:int}/body", summary="Get the body of a ping")
-async def body_of(
-    uuid: str, n: Annotated[int, Parameter(ge=1, le=2**63 - 1)], caller: Actor, service: Service
-) -> BodyShown:
+@get("/api/v1/heartbeats/{uuid:str}/pings/{n:str}/body", summary="Get the body of a ping")
+async def body_of(uuid: str, n: str, caller: Actor, service: Service) -> BodyShown:
     """What a job sent with a ping: up to 100,000 bytes, as text."""
+    number = int(n) if n.isascii() and n.isdecimal() and len(n) < 19 else 0
     async with service.pool.acquire() as tx:
         found = await _existing(tx, service, caller, uuid)
-        body = await pings.body(tx, found.id, n)
+        body = await pings.body(tx, found.id, number)
     if body is None:
         raise not_found("body")
-    return BodyShown(n, body)
+    return BodyShown(number, body)
 
 
 @get("/api/v1/ping_key", summary="Get the project's ping key")
