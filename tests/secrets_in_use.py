@@ -179,6 +179,7 @@ async def everything(
         if "Integrations::SlackIntegration" in base.types():
             await slack(scene)
         await telegram(scene, client, bots)
+        await heartbeats(scene, client)
         for each in (await client.get("/api/v1/integrations")).json():
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/attach_all")).status_code == 200
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/test")).status_code == 202
@@ -271,6 +272,20 @@ async def telegram(scene: Scene, client: httpx.AsyncClient, server: TelegramServ
     await make(client, "Telegram", {"bot_token": bot.token}, 422)
 
 
+async def heartbeats(scene: Scene, client: httpx.AsyncClient) -> None:
+    """Jobs that report well and badly, by both kinds of address."""
+    wanted = {"heartbeat": {"name": MARK, "slug": "backup"}}
+    made = await client.post("/api/v1/heartbeats", json=wanted, extensions=dict(ONCE))
+    key = scene.keep("key of a heartbeat", made.json()["ping_url"].rpartition("/")[2])
+    scene.keep("key of a heartbeat, without hyphens", key.replace("-", ""))
+    rotated = await client.post("/api/v1/ping_key/rotate", extensions=dict(ONCE))
+    project = scene.keep("ping key", rotated.json()["ping_key"])
+    for path in (f"/ping/{key}", f"/ping/{project}/backup", f"/api/push/{key}", f"/api/v1/endpoints/{key}/external"):
+        for method, more in (("POST", ""), ("POST", "/fail"), ("POST", "?rid=x&success=false"), ("PUT", "")):
+            for size in (10, 200_000):
+                await client.request(method, path + more, content=b"x" * size, headers={"Authorization": ""})
+
+
 async def ended(client: httpx.AsyncClient) -> None:
     """Nothing is under way any more, however it ended."""
 
@@ -300,8 +315,9 @@ async def read_all(scene: Scene) -> None:
         for path, methods in description["paths"].items():
             if "get" in methods:
                 noun = path.split("/")[3] if path.count("/") > 2 else ""
+                shown = dict(ONCE if noun in ("heartbeats", "ping_key") else {})  # addresses, to their owners
                 for uuid in uuids.get(noun, [""]) if "{" in path else [""]:
-                    await client.get(re.sub(r"\{\w+\}", uuid, path))
+                    await client.get(re.sub(r"\{\w+\}", uuid, path), extensions=shown)
         for page in ("/metrics", "/health/live", "/health/ready", "/integrations", "/settings", "/nowhere", "/"):
             await client.get(page)
         for uuid in uuids["incidents"]:
