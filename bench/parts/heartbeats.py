@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 
 from bench import heartbeat_seed
 from bench.figures import Figure, at_least, at_most, median
-from bench.instance import Tocsin
+from bench.instance import ENGINE, POSTGRES, Tocsin
 from bench.load import request
 from bench.workshop import Workshop, per_1000, shares
 
@@ -20,6 +21,7 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
     sizes = workshop.sizes
     core, chance = max(os.sched_getaffinity(0)), random.Random(1)
     with workshop.tocsin(cores={core}, servers=0) as tocsin:
+        without = idle(tocsin, sizes.idle_seconds)
         workshop.say(f"seeding {sizes.heartbeats:,} heartbeats")
         keys = heartbeat_seed.heartbeats(tocsin.folder, tocsin.project, sizes.heartbeats)
         send(workshop, tocsin, keys[:500])
@@ -34,13 +36,20 @@ def measure(workshop: Workshop) -> Iterator[Figure]:
             rounds=tuple(rates),
         )  # fmt: skip
         yield Figure("CPU per 1,000 pings", median([cpu["total"] for cpu in costs]), "s", note=shares(costs))
-        found = heartbeat_seed.looks(tocsin.folder, sizes.idle_seconds)
-    took = [1_000 * seconds for _, seconds in found]
-    due = median([float(each) for each, _ in found])
+        beside = idle(tocsin, sizes.idle_seconds)
     yield Figure(
-        f"look each second for what is late of {sizes.heartbeats:,} heartbeats, hourly", median(took), "ms",
-        goal=at_most(10), note=f"{due:g} due for one each time", rounds=tuple(took),
+        f"CPU each second that the look among {sizes.heartbeats:,} heartbeats costs, hourly ones",
+        max(0.0, beside - without), "ms", goal=at_most(10), note=f"idle without any: {without:.0f} ms",
     )  # fmt: skip
+
+
+def idle(tocsin: Tocsin, seconds: int) -> float:
+    """Milliseconds of CPU that engine and database take each second while nobody asks for anything."""
+    time.sleep(2)
+    before, began = tocsin.cpu(), time.monotonic()
+    time.sleep(seconds)
+    after, took = tocsin.cpu(), time.monotonic() - began
+    return sum(after[part] - before.get(part, 0.0) for part in (ENGINE, POSTGRES)) * 1_000 / took
 
 
 def send(workshop: Workshop, tocsin: Tocsin, keys: Sequence[str]) -> tuple[float, dict[str, float]]:

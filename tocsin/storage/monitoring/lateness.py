@@ -6,6 +6,7 @@ in which Tocsin itself was away, is credited first.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -97,7 +98,9 @@ async def look(tx: Tx, limit: int, *, public_url: str, back_for: float | None = 
     opens: list[tuple[Locked, Opens]] = []
     for at in looked:
         at.look_at = None if at.paused else rules.look_at(at.state, at.schedule)
-    for at in late:
+    for number, at in enumerate(late, 1):
+        if number % pings.AT_ONCE == 0:
+            await asyncio.sleep(0)
         spans = credited[at.id]
         found, at.look_at = rules.judge(
             at.state, at.schedule, at.ongoing, at.now, credited=spans, listening_since=since
