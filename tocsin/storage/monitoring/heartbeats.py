@@ -19,8 +19,8 @@ from tocsin.domain.incidents import ResolveRequest
 from tocsin.domain.resources.heartbeat import RESOURCE as HEARTBEAT
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents
-from tocsin.storage.monitoring import pings
-from tocsin.storage.notifying import dependencies, depends_on, silences
+from tocsin.storage.monitoring import deletion, pings
+from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -218,9 +218,7 @@ async def delete(tx: Tx, project_id: UUID, heartbeat_id: UUID) -> bool:
     if await tx.fetchrow(CHANGING, project_id, heartbeat_id) is None:
         return False
     await pings.lock(tx, [heartbeat_id])
-    await incidents.forget_resource(tx, project_id, heartbeat_id)
-    await depends_on.forget(tx, project_id, HEARTBEAT, heartbeat_id)
-    await silences.forget_resource(tx, project_id, heartbeat_id)
+    await deletion.forget(tx, project_id, HEARTBEAT, heartbeat_id)
     await tx.execute(DELETE, heartbeat_id)
     return True
 

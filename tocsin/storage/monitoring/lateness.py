@@ -16,6 +16,7 @@ from uuid import UUID
 from tocsin.domain import pings as rules
 from tocsin.domain.heartbeats import MISSED, OVERRUN, Span
 from tocsin.domain.pings import Opens
+from tocsin.storage.delivery import behind
 from tocsin.storage.monitoring import downtime, families, pings
 from tocsin.storage.monitoring.pings import CONFIG, STATE, Locked
 from tocsin.storage.postgres.database import Tx, key
@@ -120,6 +121,7 @@ async def look(tx: Tx, limit: int, *, public_url: str, back_for: float | None = 
     if opens:
         missed = [at.id for at, each in opens if each.type == MISSED]
         await families.ask_parents(tx, missed)
+        await behind.hold(tx, {at.id for at, _ in opens})
         await pings.follow(tx, opens, public_url=public_url)
         await families.explain(tx, missed)
     return Look(len(looked), len(opens))

@@ -19,7 +19,7 @@ from tocsin.domain.heartbeats import Schedule
 from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.pings import IncidentId, Opens, Ping, State, Step, Taken
 from tocsin.domain.resources.heartbeat import RESOURCE as HEARTBEAT
-from tocsin.storage.delivery import incidents, openings
+from tocsin.storage.delivery import behind, incidents, openings
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault
 
@@ -261,6 +261,10 @@ async def follow(tx: Tx, steps: Iterable[tuple[Locked, Step]], *, public_url: st
         place = at.id, step.type, step.dedup_key
         batches.setdefault((turns[place], isinstance(step, Opens)), []).append((at, step))
         turns[place] += 1
+    if len(batches) > 1:
+        concerned = frozenset(heartbeat_id for heartbeat_id, *_ in turns)
+        lasting = await behind.hold(tx, concerned)
+        await behind.lock_deliveries(tx, lasting.incidents, behind.Others(behind=concerned))
     for turn in sorted(batches):
         batch = batches[turn]
         requests = [
