@@ -12,6 +12,7 @@ from tests.integration_calls import made, monitor, server
 ON_CALL = "Integrations::OnCallIntegration"
 CALLS = [
     "/servers/{uuid}", "/servers/{uuid}/integrations", "/servers/{uuid}/integrations/{integration_id}",
+    "/heartbeats", "/heartbeats/{uuid}", "/heartbeats/{uuid}/integrations",
     "/network_monitors", "/network_monitors/{uuid}", "/silences", "/silences/{uuid}", "/drills", "/incidents",
     "/incidents/{uuid}/acknowledge", "/incidents/{uuid}/snooze", "/integrations/{uuid}/attach_all",
     "/integrations/{uuid}/overrides", "/integrations/preview",
@@ -46,6 +47,7 @@ async def test_every_example_of_who_is_notified_is_taken(app_client: httpx.Async
     mine = {
         "servers": one, "network_monitors": await monitor(app_client), "silences": made_silence, "incidents": incident,
         "integrations": hook,
+        "heartbeats": (await app_client.post("/api/v1/heartbeats", json={"heartbeat": {"name": "x"}})).json()["uuid"],
     }  # fmt: skip
     paths = (await app_client.get("/api/v1/openapi.json")).json()["paths"]
     sent = 0
