@@ -49,10 +49,10 @@ class Jobs:
         assert found is not None
         return found
 
-    async def ping(self, job: UUID, kind: Any = "success", rid: str = "") -> None:
+    async def ping(self, job: UUID, kind: Any = "success", rid: str = "", body: str = "") -> None:
         key = (await self.one(job)).ping_key.replace("-", "")
         async with self.pool.acquire() as tx, tx.transaction():
-            await pings.record(tx, self.vault, [Ping(key, None, kind, "GET", None, rid)], public_url=URL)
+            await pings.record(tx, self.vault, [Ping(key, None, kind, "GET", None, rid, body)], public_url=URL)
 
     async def look(self) -> tuple[int, int]:
         if self.listening:
@@ -269,12 +269,13 @@ async def test_a_paused_job_is_not_judged_and_due_at_a_time_to_come_when_it_is_r
 
 async def test_a_deleted_heartbeat_takes_everything_with_it_but_its_pings(jobs: Jobs) -> None:
     job = await jobs.new()
-    await jobs.ping(job, "fail")
+    await jobs.ping(job, "fail", body="it failed")
     async with jobs.pool.acquire() as tx, tx.transaction():
         assert await heartbeats.delete(tx, jobs.project_id, job)
         assert not await heartbeats.delete(tx, jobs.project_id, job)
     assert await jobs.ongoing() == {}
     assert await jobs.pool.fetchval("SELECT count(*) FROM heartbeat_states") == 0
+    assert await jobs.pool.fetchval("SELECT count(*) FROM ping_bodies") == 0
 
 
 async def test_pings_are_dropped_with_raw_history(jobs: Jobs) -> None:

@@ -95,6 +95,7 @@ WHERE heartbeat_id = $1
 """
 SET_KEY = "UPDATE heartbeats SET key_hash = $3, key_sealed = $4, updated_at = now() WHERE id = $2 AND project_id = $1"
 DELETE = "DELETE FROM heartbeats WHERE id = $1"
+DELETE_BODIES = "DELETE FROM ping_bodies WHERE heartbeat_id = $1"
 
 PING_KEY = "SELECT key_sealed FROM ping_keys WHERE id = $1"
 SET_PING_KEY = """
@@ -219,6 +220,7 @@ async def delete(tx: Tx, project_id: UUID, heartbeat_id: UUID) -> bool:
         return False
     await pings.lock(tx, [heartbeat_id])
     await deletion.forget(tx, project_id, HEARTBEAT, heartbeat_id)
+    await tx.execute(DELETE_BODIES, heartbeat_id)
     await tx.execute(DELETE, heartbeat_id)
     return True
 
