@@ -1,5 +1,5 @@
 """Group commits for what machines do by the thousand per second: opening and resolving incidents, reporting metrics,
-pings."""
+pings, alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveReques
 from tocsin.domain.pings import Ping
 from tocsin.domain.reports import Recorded, Report
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import pings, servers
+from tocsin.storage.monitoring import alerts, pings, servers
+from tocsin.storage.monitoring.alerts import Became, Taken
 from tocsin.storage.monitoring.pings import Result
 from tocsin.storage.postgres.database import GroupCommit, Tx
 from tocsin.storage.postgres.secrets import Vault
@@ -26,6 +27,8 @@ OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | Resource
 ResolveBatch: TypeAlias = GroupCommit[Sequence[ResolveRequest], list[list[Incident]]]
 ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
 PingBatch: TypeAlias = GroupCommit[Ping, Result]
+AlertBatch: TypeAlias = GroupCommit[Taken, Became]
+"""What one body of a source says of alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Batches:
     resolve: ResolveBatch
     report: ReportBatch
     ping: PingBatch
+    alerts: AlertBatch
 
 
 def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
@@ -49,14 +53,18 @@ def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
     async def record(tx: Tx, reports: Sequence[Report]) -> Sequence[Recorded]:
         return await servers.record(tx, reports, public_url=public_url)
 
-    async def take(tx: Tx, given: Sequence[Ping]) -> Sequence[Result]:
+    async def take_pings(tx: Tx, given: Sequence[Ping]) -> Sequence[Result]:
         return await pings.record(tx, vault, given, public_url=public_url)
+
+    async def take_alerts(tx: Tx, bodies: Sequence[Taken]) -> Sequence[Became]:
+        return await alerts.take(tx, bodies, public_url=public_url)
 
     return Batches(
         GroupCommit(pool, open_batches, begin=False, weigh=len),
         GroupCommit(pool, _resolve_batches, weigh=len),
         GroupCommit(pool, record, limit=REPORTS),
-        GroupCommit(pool, take, weigh=pings.weight),
+        GroupCommit(pool, take_pings, weigh=pings.weight),
+        GroupCommit(pool, take_alerts, weigh=lambda body: max(1, len(body.alerts))),
     )
 
 

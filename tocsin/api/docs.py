@@ -157,6 +157,8 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
         parameter.pop("deprecated", None)
     public = handler.security == [] or not path.startswith("/api/v1/")
     described["security"] = [] if public else [{"token": []}]
+    if "takes" in handler.opt:  # read by the handler itself
+        described["requestBody"] = {"required": True, "content": {handler.opt["takes"]: {"schema": {}}}}
     answers = described["responses"]
     answers.pop("400", None)
     for status in _errors(operation, described, public=public):

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.domain.heartbeats import KEY_FIELD
+from tocsin.domain import heartbeats
+from tocsin.domain.sources import base as sources
 from tocsin.storage.accounts.accounts import TOKEN_FIELD
 from tocsin.storage.channels.integrations import SEALED_FIELD
 from tocsin.storage.postgres.database import key
@@ -39,8 +40,10 @@ SEALED = (
     Sealed("projects", "token_sealed", "id", TOKEN_FIELD, hashed="token_hash"),
     Sealed("integrations", "sealed", "project_id", SEALED_FIELD),
     Sealed("network_monitors", "sealed", "project_id", "options"),
-    Sealed("heartbeats", "key_sealed", "project_id", KEY_FIELD, hashed="key_hash"),
-    Sealed("ping_keys", "key_sealed", "id", KEY_FIELD, hashed="key_hash"),
+    Sealed("heartbeats", "key_sealed", "project_id", heartbeats.KEY_FIELD, hashed="key_hash"),
+    Sealed("ping_keys", "key_sealed", "id", heartbeats.KEY_FIELD, hashed="key_hash"),
+    Sealed("sources", "key_sealed", "project_id", sources.KEY_FIELD, hashed="key_hash"),
+    Sealed("sources", "signing_sealed", "project_id", sources.SIGNING_FIELD),
 )
 """Every sealed column that there is (a test compares this with the database)."""
 

@@ -141,17 +141,25 @@ async def resolve(tx: Tx, closings: Sequence[ResolveRequest], others: Others | N
         resources = {resource for resource, *_ in by}
         lasting = await behind.hold(tx, resources)
         await behind.lock_deliveries(tx, lasting.incidents, Others(behind=frozenset(resources)))
-    found: dict[UUID, list[Incident]] = {}
+    found: dict[tuple[UUID, str, str], Incident] = {}
+    of_type: dict[tuple[UUID, str | None], list[Incident]] = {}
     for start in range(0, len(ordered), AT_ONCE):
         for incident in await _end(tx, ordered[start : start + AT_ONCE], others):
-            found.setdefault(incident.resource_id, []).append(incident)
-    return [
-        [
-            each for each in found.get(closing.resource_id, ())
-            if closing.type in (None, each.type) and closing.dedup_key in (None, each.dedup_key)
-        ]
-        for closing in closings
-    ]
+            found[key_of(incident)] = incident
+            of_type.setdefault((incident.resource_id, incident.type), []).append(incident)
+            of_type.setdefault((incident.resource_id, None), []).append(incident)
+    return [_answer(closing, found, of_type) for closing in closings]
+
+
+def _answer(
+    closing: ResolveRequest, found: Mapping[tuple[UUID, str, str], Incident],
+    of_type: Mapping[tuple[UUID, str | None], list[Incident]],
+) -> list[Incident]:  # fmt: skip
+    """Of what was resolved, that which a request meant."""
+    if closing.type is None or closing.dedup_key is None:
+        return of_type.get((closing.resource_id, closing.type), [])
+    one = found.get((closing.resource_id, closing.type, closing.dedup_key))
+    return [one] if one else []
 
 
 async def _end(

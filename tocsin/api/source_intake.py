@@ -1,0 +1,210 @@
+"""The addresses that other systems send their alerts to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+from litestar import Request, Response, route
+from litestar.handlers import HTTPRouteHandler
+
+from tocsin.api import intake, source_keys
+from tocsin.api.body import BATCH_LIMIT
+from tocsin.api.service import Service
+from tocsin.domain.errors import Refused
+from tocsin.domain.sources import grafana, pagerduty
+from tocsin.domain.sources.alertmanager import AlertmanagerSource
+from tocsin.domain.sources.base import Unreadable, types
+from tocsin.domain.sources.grafana import GrafanaSource
+from tocsin.domain.sources.pagerduty import PagerdutySource
+from tocsin.storage.monitoring.alerts import Became
+from tocsin.storage.monitoring.sources import Source
+
+AnyRequest = Request[Any, Any, Any]
+Methods = list[Literal["POST", "PUT"]]
+
+
+class Took(msgspec.Struct):
+    """How many of a body's alerts opened an incident, changed one, found it ongoing as it is, resolved one, had no
+    effect.
+    """
+
+    status: str
+    opened: int
+    changed: int
+    ongoing: int
+    resolved: int
+    nothing: int
+
+
+class EventTaken(msgspec.Struct):
+    """As PagerDuty answers."""
+
+    status: str
+    message: str
+    dedup_key: str
+
+
+class ChangeTaken(msgspec.Struct):
+    """As PagerDuty answers."""
+
+    status: str
+    message: str
+
+
+def _took(became: Became) -> Took:
+    return Took("success", became.opened, became.changed, became.ongoing, became.resolved, became.nothing)
+
+
+async def webhook(service: Service, source: Source, request: AnyRequest) -> Response[Any]:
+    """What the source's type reads from a body. PagerDuty's senders have addresses of their own, and this one too."""
+    if source.wanted.type == PagerdutySource.type:
+        return await event(service, source, request)
+    body = await request.body()
+    return Response(_took(await _take(service, source, request, body, types()[source.wanted.type].read)))
+
+
+async def alerts(service: Service, source: Source, request: AnyRequest) -> Response[Any]:
+    body, kind = await request.body(), types()[source.wanted.type]
+    if not isinstance(kind, AlertmanagerSource):
+        raise await _of_another_type(service, source, body, AlertmanagerSource.type)
+    return Response(_took(await _take(service, source, request, body, kind.read_alerts)))
+
+
+async def event(service: Service, source: Source, request: AnyRequest) -> Response[Any]:
+    body = await request.body()
+    if source.wanted.type != PagerdutySource.type:
+        raise await _of_another_type(service, source, body, PagerdutySource.type)
+    key = ""
+
+    def read(value: object, settings: Any, now: Any) -> Any:
+        nonlocal key
+        [found] = types()[PagerdutySource.type].read(value, settings, now)
+        key = getattr(found, "dedup_key", "")
+        return iter([found])
+
+    await _take(service, source, request, body, read)
+    return Response(EventTaken("success", "Event processed", key), status_code=202)
+
+
+async def change_event(service: Service, source: Source, request: AnyRequest) -> Response[Any]:
+    body = await request.body()
+    if source.wanted.type != PagerdutySource.type:
+        raise await _of_another_type(service, source, body, PagerdutySource.type)
+    await _take(service, source, request, body, lambda value, *_: pagerduty.read_change(value))
+    return Response(ChangeTaken("success", "Change event processed"), status_code=202)
+
+
+async def _take(
+    service: Service, source: Source, request: AnyRequest, body: bytes, read: Callable[..., Any]
+) -> Became:
+    try:
+        _check_signature(source, request, body)
+        now = intake.now()
+        reading = await intake.read(read(intake.parsed(body), source.wanted.settings, now))
+    except Unreadable as error:
+        await intake.keep(service, source, "refused", str(error), body)
+        raise _refused(source, 400, str(error)) from None
+    except Refused as refused:
+        await intake.keep(service, source, "refused", refused.message, body)
+        raise _refused(source, refused.status, refused.message) from None
+    return await intake.take(service, source, body, reading)
+
+
+def _check_signature(source: Source, request: AnyRequest, body: bytes) -> None:
+    secret = source.wanted.signing_secret
+    if secret is None or source.wanted.type != GrafanaSource.type:
+        return
+    signature = request.headers.get(grafana.SIGNATURE, "")
+    timestamp = request.headers.get(grafana.TIMESTAMP)
+    if not grafana.is_signed(body, secret, signature, timestamp, intake.now().timestamp()):
+        message = "The signature is missing, too old, or not made with the secret of this source"
+        raise Refused(401, "unauthorized", message)
+
+
+async def _of_another_type(service: Service, source: Source, body: bytes, wanted: str) -> Refused:
+    message = f"This source is of type {source.wanted.type}, and this address is for {wanted}"
+    await intake.keep(service, source, "refused", message, body)
+    return _refused(source, 400, message)
+
+
+def _refused(source: Source, status: int, message: str) -> Refused:
+    code = {401: "unauthorized", 413: "payload_too_large"}.get(status, "invalid_request")
+    if source.wanted.type != PagerdutySource.type:
+        return Refused(status, code, message)
+    shape = {"status": "invalid event", "message": "Event object is invalid", "errors": [message]}
+    return Refused(status, code, message, body=shape)
+
+
+Take = Callable[[Service, Source, AnyRequest], Awaitable[Response[Any]]]
+
+
+def _with_key(path: str, methods: Methods, take: Take, answer: Any, status: int, name: str, text: str) -> Any:
+    """The address with a source's key in its path, and the same without it, for a key in the header."""
+
+    async def by_path(key: str, request: AnyRequest, service: Service) -> Response[Any]:
+        return await take(service, await source_keys.of_path(service, key), request)
+
+    async def by_header(request: AnyRequest, service: Service) -> Response[Any]:
+        source = await source_keys.of_header(service, request.headers.get("authorization"))
+        return await take(service, source, request)
+
+    return [
+        _route(f"/in/{{key:str}}{path}", methods, by_path, answer, status, f"{name}", text),
+        _route(
+            f"/in{path}", methods, by_header, answer, status, f"{name}_with_token",
+            f"{text}, its key in a header\n\nAs bearer token, or as the password of basic authentication.",
+        ),
+    ]  # fmt: skip
+
+
+def _with_routing_key(path: str, take: Take, answer: Any, name: str, text: str) -> Any:
+    """The address as PagerDuty has it, where the key is in the body."""
+
+    async def by_body(request: AnyRequest, service: Service) -> Response[Any]:
+        try:
+            given = intake.parsed(await request.body())
+        except Refused as refused:
+            raise _no_event(refused.status, refused.message) from None
+        key = given.get("routing_key") if isinstance(given, dict) else None
+        source = await source_keys.source_of(service, key)
+        if source is None:
+            raise _no_event(400, "'routing_key' is not the key of a source here")
+        return await take(service, source, request)
+
+    return [_route(path, ["POST"], by_body, answer, 202, name, text)]
+
+
+def _no_event(status: int, message: str) -> Refused:
+    shape = {"status": "invalid event", "message": "Event object is invalid", "errors": [message]}
+    return Refused(status, "invalid_request", message, body=shape)
+
+
+def _route(
+    path: str, methods: Methods, handle: Any, answer: Any, status: int, name: str, text: str
+) -> HTTPRouteHandler:
+    summary, _, rest = text.partition("\n\n")
+    handle.__doc__ = rest or "Answers once it is committed."
+    handle.__annotations__["return"] = Response[answer]
+    limit = pagerduty.MAX_BODY if status == 202 else BATCH_LIMIT
+    return route(
+        path, http_method=methods, status_code=status, summary=summary, request_max_body_size=limit,
+        operation_id=lambda handler, method, _: name if method == "POST" else f"{name}_by_{method.lower()}",
+        opt={"takes": "application/json"},
+    )(handle)  # fmt: skip
+
+
+routes: list[Any] = [
+    *_with_key("", ["POST", "PUT"], webhook, Took, 200, "send_to_source", "Send alerts to a source"),
+    *_with_key("/api/v2/alerts", ["POST"], alerts, Took, 200, "send_alerts", "Send alerts as Prometheus does"),
+    *_with_key("/v2/enqueue", ["POST"], event, EventTaken, 202, "send_event", "Send an event of PagerDuty's kind"),
+    *_with_key(
+        "/v2/change/enqueue", ["POST"], change_event, ChangeTaken, 202, "send_change",
+        "Send a change event of PagerDuty's kind",
+    ),
+    *_with_routing_key("/v2/enqueue", event, EventTaken, "enqueue", "Send an event as to PagerDuty"),
+    *_with_routing_key(
+        "/v2/change/enqueue", change_event, ChangeTaken, "enqueue_change", "Send a change event as to PagerDuty"
+    ),
+]  # fmt: skip
