@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from tests.actions import source_calls
 from tests.actions.heartbeat_calls import HEARTBEATS
 from tests.actions.house import Call, House
 from tests.service import new_project
@@ -240,6 +241,7 @@ CALLS: dict[str, Call] = {
     "telegram.new_code": new_telegram_code,
     "tokens.reveal": lambda tx, a, h: tokens.reveal(tx, a, h.vault),
     "tokens.rotate": lambda tx, a, h: tokens.rotate(tx, a, h.vault),
+    **source_calls.CALLS,
 }
 """How each is done by somebody who may. What is not here is for Tocsin itself, needs a far end, or leaves no entry."""
 
@@ -257,7 +259,7 @@ ELSEWHERE = {
 OF_OTHERS = {
     "heartbeats.create", "heartbeats.new_ping_key",
     "projects.create", "projects.create_for", "members.join", "integrations.create",
-    "monitors.create", "silences.create", "slack.begin", "members.invite", "projects.rename",
+    "monitors.create", "silences.create", "sources.create", "slack.begin", "members.invite", "projects.rename",
     "tokens.rotate", "tokens.reveal", "projects.set_plan", "members.leave",
 }  # fmt: skip
 """What concerns the actor's own project, or none: a stranger who does it touches nothing of this one."""

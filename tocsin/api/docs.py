@@ -15,8 +15,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 
 from tocsin import __version__
-from tocsin.api import ping_docs, template_docs
-from tocsin.api.examples import ANSWERS, ERRORS, PAYLOAD, REQUESTS, Operation
+from tocsin.api import examples, ping_docs, source_examples, template_docs
+from tocsin.api.examples import ERRORS, PAYLOAD, Operation
 from tocsin.domain.errors import TOO_LARGE
 from tocsin.integrations import base
 
@@ -36,6 +36,8 @@ STATUSES = {
     429: "Too many requests; `Retry-After` says when to retry",
     503: "The database is temporarily unavailable; `Retry-After` says when to retry",
 }
+REQUESTS = {**examples.REQUESTS, **source_examples.REQUESTS}
+ANSWERS = {**examples.ANSWERS, **source_examples.ANSWERS}
 CODE = ("POST", "/api/v1/integrations/sms/send_verification_code")
 THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in"), CODE}
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
@@ -52,6 +54,24 @@ SMS_REFUSAL = {
     ]
 }  # fmt: skip
 """What the specification prints for SMS, in addition to the usual."""
+EVENT_REFUSAL = {
+    "schema": {"anyOf": [
+        {
+            "type": "object",
+            "properties": {
+                "status": {"const": "invalid event"}, "message": {"type": "string"},
+                "errors": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["status", "message", "errors"],
+        },
+        {"$ref": "#/components/schemas/Error"},
+    ]},
+    "examples": {"Refused": {"value": {
+        "status": "invalid event", "message": "Event object is invalid",
+        "errors": ["'payload.summary' is missing or blank"],
+    }}},
+}  # fmt: skip
+"""What PagerDuty's Events API answers."""
 ONE_OR_MANY = [{"required": ["incident"]}, {"required": ["incidents"]}]
 
 WEBHOOK: dict[str, Any] = {
@@ -163,6 +183,9 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
     answers.pop("400", None)
     for status in _errors(operation, described, public=public):
         answers[str(status)] = _error(status)
+    if "enqueue" in path:  # as there
+        for status in {"400", "413"} & answers.keys():
+            answers[status]["content"]["application/json"] = EVENT_REFUSAL
     for status, named in ANSWERS.get(operation, {}).items():
         if str(status) not in answers:
             answers[str(status)] = {**answers["201"], "description": "It was there before"}
@@ -182,7 +205,7 @@ def _errors(operation: Operation, described: dict[str, Any], *, public: bool) ->
     body, changes = "requestBody" in described, method != "GET"
     possible = {
         400: body,
-        401: not public or path.endswith("sign_in"),
+        401: not public or path.endswith("sign_in") or path.startswith("/in"),
         403: changes and (not public or path == "/api/v1/users"),
         404: "{" in path,
         413: body,

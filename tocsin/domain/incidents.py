@@ -125,7 +125,8 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     is None while it lasts, and always in a notification of its opening. `first_notice_failed` says that the opening
     could not be delivered, so that this one covers both. A test has no incident; a notice has none either and shows its
     `message` to people only. `unsubscribe_url` is where a mail's reader can stop it. `acknowledged_by` is who has the
-    incident, in a notification of that; at `acknowledge_url` its reader can take it while it lasts.
+    incident, in a notification of that; at `acknowledge_url` its reader can take it while it lasts. `details` are what
+    its reporter says besides, for integrations that want them.
     """
 
     delivery_id: str
@@ -143,6 +144,7 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     severity: str = "critical"
     acknowledged_by: str | None = None
     acknowledge_url: str | None = None
+    details: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> str:

@@ -38,7 +38,7 @@ from tocsin.engine.record import FinishedAttempt, Recorder
 from tocsin.integrations.base import Transports, types
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
-from tocsin.storage.delivery import health, leases
+from tocsin.storage.delivery import details, health, leases
 from tocsin.storage.delivery.leases import Attempt, AttemptResult, Lease, Recorded
 from tocsin.storage.delivery.queue import LEASE, Job
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
@@ -281,6 +281,10 @@ class Deliverer:
                 if job.event in ONGOING_EVENTS and incident is not None:
                     take = links.acknowledgement(self._vault, self._transports.public_url, incident, to.id)
                 notification = replace(notification, unsubscribe_url=stop, acknowledge_url=take)
+            if kind.wants_details(to.settings) and job.content.incident_id is not None:
+                async with self._pool.acquire() as tx:
+                    found = await details.of_incident(tx, job.project_id, job.content.incident_id)
+                notification = replace(notification, details=found)
             if kind.needs_permit(to):
                 running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
                 return await running.permitted.send(notification, self._transports)

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from tocsin.checks.base import CheckContext
-from tocsin.engine import connectivity, downtime, heartbeats, monitor_checks, reboot_watch, replays, sweep, turns
+from tocsin.engine import alerts, connectivity, downtime, heartbeats, monitor_checks, reboot_watch, replays, sweep, turns
 from tocsin.engine import telegram as telegram_updates
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
@@ -89,6 +89,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "replays": lambda: replays.run(housekeeping, settings.retention, stop),
         "downtime": lambda: downtime.run(housekeeping, public_url, stop, connected),
         "heartbeats": lambda: heartbeats.run(housekeeping, public_url, stop, connected),
+        "alerts": lambda: alerts.run(housekeeping, stop, connected),
         "sweep": lambda: sweep.run(
             housekeeping, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

@@ -13,6 +13,7 @@ from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
 from tocsin.storage.channels import posted
 from tocsin.storage.delivery import acknowledgements, counters, drills, health, incidents, leases
+from tocsin.storage.monitoring import alerts
 from tocsin.storage.notifying import on_call_gaps, silences, summaries
 from tocsin.storage.postgres import retention
 from tocsin.storage.postgres.database import Tx
@@ -64,6 +65,8 @@ async def run(
         async with pool.acquire() as tx, tx.transaction():
             await retention.ensure_partitions(tx)
         await _while_any(pool, lambda tx: silences.extend(tx, BATCH))
+        async with pool.acquire() as tx, tx.transaction():
+            await alerts.forget_old(tx)
         await retention.roll_up(pool)
         await retention.drop_old(pool, raw_days=retention_raw, days=retention_days)
 

@@ -232,6 +232,10 @@ class IntegrationType(ABC):
     async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:  # noqa: B027  (optional hook)
         """Hook after an engine died past the point of no return: the delivery has just ended, its outcome unknown."""
 
+    def wants_details(self, settings: Mapping[str, Any]) -> bool:
+        """Whether its notifications say what the incident's reporter says besides: then they are read for it."""
+        return False
+
     def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
         """Whether it is told that somebody has an incident (the event `acknowledged`)."""
         return False

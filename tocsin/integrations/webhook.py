@@ -21,6 +21,7 @@ from tocsin.domain import urls
 from tocsin.domain.deliveries import Delivered, Failed, Outcome, Suppressed
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.incidents import Notification
+from tocsin.domain.templates.language import DETAILS
 from tocsin.domain.templates.names import samples, values
 from tocsin.domain.templates.request import (
     JSON,
@@ -116,6 +117,10 @@ class WebhookIntegration(IntegrationType):
         """Only where its templates speak of it: the usual seven fields cannot say it."""
         spoken = [settings.get(name) for name in ("webhook_url", "body", "text")]
         return is_shaped(settings) and b"acknowledged" in msgspec.json.encode(spoken)
+
+    def wants_details(self, settings: Mapping[str, Any]) -> bool:
+        spoken = [settings.get(name) for name in ("webhook_url", *SHAPING)]
+        return is_shaped(settings) and DETAILS.encode() in msgspec.json.encode(spoken)
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return urls.read(_constant(settings["webhook_url"])).host

@@ -16,6 +16,8 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tocsin.domain.templates import filters
 from tocsin.domain.templates.parts import (
     OMIT,
@@ -41,6 +43,11 @@ GROUPS = ("resource", "incident", "delivery")
 """Names with these beginnings may be written with a dot: `incident.url` is `incident_url`."""
 SECRETS = "secrets"
 """The name whose attributes are an integration's own secrets."""
+
+DETAILS, MAX_DETAIL = "details", 1_024
+"""The name whose attributes are what an incident's reporter says, to whatever depth, and how long one of them is."""
+ALL_DETAILS = f"{DETAILS}."
+"""Under which they are among the values."""
 
 TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} levels are allowed"
 
@@ -212,6 +219,8 @@ def _part(node: nodes.Node, budget: Budget, depth: int) -> Part:
             return constant(checked(value) if isinstance(value, str) else _number(value))
         case nodes.Name(name=name):
             return _name(name, name, budget)
+        case nodes.Getattr() | nodes.Getitem() if (path := _detail(node)) is not None:
+            return Part(lambda values: _found(values[ALL_DETAILS], path), MAX_DETAIL)
         case nodes.Getattr(node=nodes.Name(name=group), attr=attribute):
             return _attribute(group, attribute, budget)
         case nodes.Filter() if node.node is not None:
@@ -260,6 +269,32 @@ def _attribute(group: str, attribute: str, budget: Budget) -> Part:
         _name(group, group, budget)
         raise Faulty(f"has an attribute of {group!r}, which has none")
     return _name(f"{group}_{attribute}", f"{group}.{attribute}", budget)
+
+
+def _detail(node: nodes.Node) -> list[str] | None:
+    """The names in `details.labels.job` or `details["labels"]["job"]`, but for the first; None for another name."""
+    from jinja2 import nodes
+
+    path: list[str] = []
+    while True:
+        match node:
+            case nodes.Getattr(node=inner, attr=attribute):
+                path.append(attribute)
+            case nodes.Getitem(node=inner, arg=nodes.Const(value=str(attribute))):
+                path.append(attribute)
+            case nodes.Name(name=name):
+                return path[::-1] if name == DETAILS else None
+            case _:
+                return None
+        node = inner
+
+
+def _found(details: Value, path: Sequence[str]) -> Value:
+    for name in path:
+        details = details.get(name) if isinstance(details, Mapping) else None
+    if isinstance(details, Mapping | list):
+        return msgspec.json.encode(details).decode()[:MAX_DETAIL]
+    return details[:MAX_DETAIL] if isinstance(details, str) else details
 
 
 def _comparison(expr: nodes.Node, ops: Sequence[nodes.Operand], budget: Budget, depth: int) -> Part:
