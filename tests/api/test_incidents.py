@@ -13,6 +13,7 @@ from tests.calls import alarm, new_monitor, new_server, opened
 from tests.service import new_project
 from tocsin.domain import ids
 from tocsin.domain.incidents import ResolveRequest
+from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import incidents
 
 FIELDS = {
@@ -255,7 +256,7 @@ async def test_the_list_has_ongoing_ones_first_then_the_newest(app_client: httpx
     ("incident_type", "Not One\n", "must be of ASCII letters, digits and punctuation, without spaces"),
     ("incident_type", "", "must have at least 1 characters"),
     ("message", " ", "must not be blank"),
-    ("resource_type", "server", "must be one of: Server, NetworkMonitor; not 'server'"),
+    ("resource_type", "server", f"must be one of: {', '.join(kinds())}; not 'server'"),
 ])
 async def test_a_value_is_refused_in_words_and_not_in_patterns(
     app_client: httpx.AsyncClient, field: str, value: str, said: str

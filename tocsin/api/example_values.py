@@ -251,3 +251,9 @@ PING_KEY: Named = {
     "ping_key": "fqOOd6F4MMNuCEnzTU01wkJ9s2hYb7Qa",
     "ping_url": "https://tocsin.example.com/ping/fqOOd6F4MMNuCEnzTU01wkJ9s2hYb7Qa",
 }
+
+ALERT_INCIDENT = {
+    **INCIDENT, "monitorable_type": "Source", "monitorable_uuid": "SRC123", "monitorable_name": "Our cluster",
+    "incident_type": "DiskFull", "error_message": "The disk of db1 is full", "dedup_key": "c9a16bd6b9ef6c6b",
+    "details": {"labels": {"alertname": "DiskFull", "instance": "db1.example.com:9100"}, "annotations": {}},
+}  # fmt: skip

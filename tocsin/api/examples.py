@@ -208,7 +208,9 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
               "Nothing was ongoing": {"data": [], "not_ongoing": [values.NAMED], "meta": {"resolved": 0,
                   "not_ongoing": 1}}},
     },
-    ("GET", "/api/v1/incidents/{uuid}"): {200: {"Ongoing": values.INCIDENT, "Resolved": values.RESOLVED}},
+    ("GET", "/api/v1/incidents/{uuid}"): {200: {
+        "Ongoing": values.INCIDENT, "Resolved": values.RESOLVED, "An alert of a source": values.ALERT_INCIDENT,
+    }},
     ("POST", "/api/v1/incidents/{uuid}/resolve"): {200: {"Resolved": values.RESOLVED}},
     ("POST", "/api/v1/incidents/{uuid}/acknowledge"): {200: {"Acknowledged": values.ACKNOWLEDGED}},
     ("POST", "/api/v1/incidents/{uuid}/unacknowledge"): {200: {"Nobody has it": values.INCIDENT}},

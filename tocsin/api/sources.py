@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import delete, get, patch, post
 
 from tocsin.actions import sources as actions
 from tocsin.actions.base import Actor
@@ -206,14 +206,13 @@ async def bodies(uuid: str, caller: Actor, service: Service) -> Bodies:
 
 
 @delete("/api/v1/sources/{uuid:str}")
-async def remove(uuid: str, caller: Actor, service: Service) -> Response[None]:
+async def remove(uuid: str, caller: Actor, service: Service) -> None:
     """Delete a source
 
     Its incidents are resolved, and its address is known no more.
     """
     async with transaction(service.pool) as tx:
         await actions.delete(tx, caller, service.vault, SOURCE.key_of(uuid))
-    return Response(None, status_code=204)
 
 
 routes = [list_, create, preview, one, change, rotate, bodies, remove]

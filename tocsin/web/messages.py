@@ -28,6 +28,7 @@ NAVIGATION = (
     ("/servers", "Servers"),
     ("/network_monitors", "Monitors"),
     ("/heartbeats", "Heartbeats"),
+    ("/sources", "Sources"),
     ("/silences", "Silences"),
     ("/settings", "Settings"),
 )
@@ -103,6 +104,8 @@ SILENCE_ENDED = "Ended. Who was not notified because of it is notified of what l
 
 INTEGRATION_MADE = "{name} created. Attach it, then test it."
 INTEGRATION_DELETED = "{name} deleted. Its pending deliveries were cancelled."
+SOURCE_MADE = "{name} created. Paste its address where the alerts are."
+SOURCE_MOVED = "It has a new address; the old one is known no more."
 SETTINGS_CHANGED = "Settings saved."
 ATTACHED_TO_ALL = "It is now notified about all servers and monitors, including future ones."
 STOPPED_ATTACH_ALL = "It is no longer attached to new servers and monitors."

@@ -49,12 +49,14 @@ WEBHOOK = """\
 # alertmanager.yml
 route:
   receiver: tocsin
+  group_by: ["..."]   # each alert by itself: who is told of several at once is decided here
+  group_wait: 0s
+  group_interval: 1m
 receivers:
   - name: tocsin
     webhook_configs:
       - url: {url}
         send_resolved: true
-        max_alerts: 1000
 """
 
 

@@ -46,8 +46,6 @@ SECRETS = "secrets"
 
 DETAILS, MAX_DETAIL = "details", 1_024
 """The name whose attributes are what an incident's reporter says, to whatever depth, and how long one of them is."""
-ALL_DETAILS = f"{DETAILS}."
-"""Under which they are among the values."""
 
 TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} levels are allowed"
 
@@ -220,7 +218,7 @@ def _part(node: nodes.Node, budget: Budget, depth: int) -> Part:
         case nodes.Name(name=name):
             return _name(name, name, budget)
         case nodes.Getattr() | nodes.Getitem() if (path := _detail(node)) is not None:
-            return Part(lambda values: _found(values[ALL_DETAILS], path), MAX_DETAIL)
+            return Part(lambda values: _found(values[DETAILS], path), MAX_DETAIL)
         case nodes.Getattr(node=nodes.Name(name=group), attr=attribute):
             return _attribute(group, attribute, budget)
         case nodes.Filter() if node.node is not None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import get_args
 
-import msgspec
-
 from tocsin.domain import names
+from tocsin.domain.alerts import MAX_DETAILS
 from tocsin.domain.deliveries import Event
 from tocsin.domain.incidents import MAX_MESSAGE_LENGTH, Notification, format_duration
-from tocsin.domain.templates.language import ALL_DETAILS, DETAILS, MAX_DETAIL, SECRETS
+from tocsin.domain.templates.language import DETAILS, SECRETS
 from tocsin.domain.templates.parts import OMIT, TEXT_OF_NUMBER, TEXT_OF_TIME, Value, Values
 
 EVENTS: tuple[Event, ...] = tuple(event for event in get_args(Event) if event != "notice")
@@ -51,7 +50,7 @@ NAMES: Mapping[str, Name] = {
     "delivery_uuid": Name("`DLV…`, the same for every attempt", MAX_WORD_LENGTH),
     "acknowledged_by": Name("who has it, in the event `acknowledged`; none in others", MAX_NAME_LENGTH),
     DETAILS: Name(
-        "what its reporter says besides, as JSON, and `details.labels.job` one of it; none if nothing", MAX_DETAIL
+        "what its reporter says besides, as JSON, and `details.labels.job` one of it; none if nothing", MAX_DETAILS
     ),
     "acknowledge_url": Name("where somebody can acknowledge it; none where that cannot be", MAX_URL_LENGTH),
 }
@@ -86,8 +85,7 @@ def values(notification: Notification, public_url: str, secrets: Mapping[str, st
         "acknowledged_by": by,
         "acknowledge_url": getattr(notification, "acknowledge_url", None),
         "omit": OMIT,
-        ALL_DETAILS: notification.details or {},
-        DETAILS: msgspec.json.encode(notification.details).decode()[:MAX_DETAIL] if notification.details else None,
+        DETAILS: notification.details,
     }
     for name, secret in secrets.items():
         found[f"{SECRETS}.{name}"] = secret

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 MAX_SIZE = 16 * 1024
 """Bytes of all templates of one integration in sum."""
 MAX_TOKENS = 1_000
@@ -21,7 +23,7 @@ OMIT = object()
 """The value of the name `omit`: a field or an item with it is left out."""
 
 Value = Any
-"""Text, a number, a truth value, None, a time in UTC, or `OMIT`."""
+"""Text, a number, a truth value, None, a time in UTC, an object, or `OMIT`."""
 Values = Mapping[str, Value]
 Run = Callable[[Values], Value]
 
@@ -75,11 +77,13 @@ class Budget:
 
 
 def text(value: Value) -> str:
-    """A value as text: nothing for None and `omit`, times as ISO 8601 in UTC, the rest as Jinja2 shows it."""
+    """A value as text: nothing for None and `omit`, times as ISO 8601 in UTC, objects as JSON, else as Jinja2."""
     if isinstance(value, str):
         return value
     if value is None or value is OMIT:
         return ""
+    if isinstance(value, Mapping):
+        return msgspec.json.encode(value).decode()
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return str(value)

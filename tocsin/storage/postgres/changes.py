@@ -52,6 +52,10 @@ SELECT concat_ws('/', count(*), max(t.last_ping_at), max(t.due_at) FILTER (WHERE
 FROM heartbeats h LEFT JOIN heartbeat_states t ON t.heartbeat_id = h.id WHERE h.project_id = $1
 """
 
+SOURCES = """
+SELECT concat_ws('/', count(*), max(last_body_at), max(updated_at)) FROM sources WHERE project_id = $1
+"""
+
 # After a switch of projects, a user's pages no longer show the old one.
 ON_SHOW = """
 SELECT o.session_id, o.project_id
@@ -65,7 +69,7 @@ WHERE u.current_project_id IS NULL OR u.current_project_id = o.project_id
 
 TOPICS = {
     "incidents": INCIDENTS, "deliveries": DELIVERIES, "health": HEALTH, "servers": SERVERS, "monitors": MONITORS,
-    "heartbeats": HEARTBEATS,
+    "heartbeats": HEARTBEATS, "sources": SOURCES,
 }  # fmt: skip
 
 

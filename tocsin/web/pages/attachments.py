@@ -43,6 +43,7 @@ TYPES = {
         "packet_loss",
     ),
     "Heartbeat": ("missed", "failed", "overrun"),
+    "Source": ("alert",),
 }
 """Types of incident that are suggested, by kind of resource; the first is asked for where none is."""
 

@@ -30,6 +30,8 @@ from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, local,
 
 ROWS = 25
 MAX_DELIVERIES = 100
+MAX_SAID = 200
+"""Lines of what an incident's reporter says."""
 FEW = 5
 """Up to this many deliveries, no filter is shown."""
 FEW_BEHIND = 10
@@ -88,7 +90,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
         mine=incident.acknowledged_by in (viewer.name, viewer.email), behind=behind,
         family=family[:FEW_BEHIND], more_behind=len(family) - FEW_BEHIND, drill=incident.type == DRILL,
-        processes=_processes(said),
+        processes=_processes(said), details=_flat(said),
     )
 
 
@@ -155,6 +157,20 @@ def _processes(said: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(most, Mapping):
         return {}
     return {by.upper(): most[by] for by in BY if isinstance(most.get(by), list)}
+
+
+def _flat(details: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What an incident's reporter says, a line each: `labels.job`, and its value."""
+    found: list[tuple[str, str]] = []
+    pile: list[tuple[str, Any]] = [("", {name: one for name, one in (details or {}).items() if name != PROCESSES})]
+    while pile and len(found) < MAX_SAID:
+        name, value = pile.pop()
+        if isinstance(value, Mapping | list):
+            inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+            pile += [(f"{name}.{each}" if name else str(each), one) for each, one in inner][::-1]
+        elif value is not None and value != "":
+            found.append((name, str(value)))
+    return found
 
 
 async def explained(tx: Tx, found: Iterable[Incident]) -> dict[UUID, str]:
