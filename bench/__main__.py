@@ -26,6 +26,7 @@ from bench.parts import (
     loss,
     pages,
     ready,
+    sources,
     throughput,
 )
 from bench.workshop import FULL, QUICK, Workshop
@@ -44,6 +45,7 @@ PARTS: dict[str, Callable[[Workshop], Iterator[Figure]]] = {
     "heartbeats": heartbeats.measure,
     "decisions": decisions.measure,
     "dependencies": dependencies.measure,
+    "sources": sources.measure,
     "flat": flat.measure,
     "pages": pages.measure,
 }

@@ -22,6 +22,9 @@ from tocsin.storage.postgres.secrets import Vault
 REPORTS = 100
 """Reports that share a commit: each may bring a backlog of six hours."""
 
+ALERTS = 250
+"""Alerts that share a commit: a storm of them leaves room for others in between."""
+
 OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | ResourceNotFound | None]]
 """Incidents that one request opens, all or none."""
 ResolveBatch: TypeAlias = GroupCommit[Sequence[ResolveRequest], list[list[Incident]]]
@@ -64,7 +67,7 @@ def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
         GroupCommit(pool, _resolve_batches, weigh=len),
         GroupCommit(pool, record, limit=REPORTS),
         GroupCommit(pool, take_pings, weigh=pings.weight),
-        GroupCommit(pool, take_alerts, weigh=lambda body: max(1, len(body.alerts))),
+        GroupCommit(pool, take_alerts, limit=ALERTS, weigh=lambda body: max(1, len(body.alerts))),
     )
 
 

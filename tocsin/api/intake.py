@@ -7,6 +7,7 @@ which senders give up.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ import structlog
 
 from tocsin.actions import sources as actions
 from tocsin.actions.base import system
-from tocsin.api.bounded_json import check_extent, fault, parse
+from tocsin.api.bounded_json import check_extent, fault, parse, says_nul
 from tocsin.api.service import Service
 from tocsin.domain.alerts import Alert
 from tocsin.domain.errors import Refused
@@ -42,6 +43,9 @@ KEPT_SECONDS, KEPT = 10.0, {"taken": 3, "refused": 20, "note": 20}
 keep than to take.
 """
 
+_MAY_BE_TOO_LARGE = re.compile(rb"[0-9]{19}|[0-9][eE]")
+"""Of a number beyond 64 bits."""
+
 _kept: TTLCache[tuple[asyncpg.Pool, str, str], list[None]] = TTLCache(2_000, KEPT_SECONDS)
 
 
@@ -59,7 +63,8 @@ def parsed(body: bytes) -> object:
     """The JSON of a body, with what cannot be stored replaced by U+FFFD. Raises `Refused` (400, 413)."""
     check_extent(body)
     value = parse(body, loose=True)
-    return value if fault(value) is None else _storable(value)
+    suspect = says_nul(body) or _MAY_BE_TOO_LARGE.search(body) is not None  # the look for it takes as long as parsing
+    return _storable(value) if suspect and fault(value) is not None else value
 
 
 def _storable(value: object) -> object:

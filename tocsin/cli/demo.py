@@ -25,7 +25,7 @@ import httpx
 import psutil
 from rich.console import Console
 
-from tocsin.cli import demo_heartbeat, demo_notifying, ssh_host
+from tocsin.cli import demo_heartbeat, demo_notifying, demo_sources, ssh_host
 from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
@@ -91,9 +91,15 @@ class Demo:
         await self._dry_run()
         await self._site_goes_down_and_comes_back()
         await self._server_strains_and_recovers(server, threshold, strain)
-        job = await demo_heartbeat.begin(self._ask, self.say, self.receivers)
-        await demo_notifying.show(self._ask, self.say, self.receivers, server)
-        await demo_heartbeat.show(self.say, self.receivers, job)
+        prometheus = demo_sources.Prometheus(self._ask, self.say, self.receivers, self.folder)
+        try:
+            await prometheus.start()
+            job = await demo_heartbeat.begin(self._ask, self.say, self.receivers)
+            await demo_notifying.show(self._ask, self.say, self.receivers, server)
+            await demo_heartbeat.show(self.say, self.receivers, job)
+            await prometheus.show()
+        finally:
+            await prometheus.stop()
         self.say("all notifications arrived; stopping", "bold green")
 
     # -------------------------------------------------------------------------------------------------------- setup

@@ -119,14 +119,19 @@ def fingerprint(labels: Mapping[str, str], ignored: Collection[str] = ()) -> str
     """The identity of an alert with these labels, as Prometheus and Alertmanager compute it: FNV-1a, 64 bits
     (prometheus/common, model/signature.go), in hexadecimal. `ignored` are names of labels that do not count.
     """
-    data = bytearray()
+    value = FNV_OFFSET
     for name in sorted(labels):
         if name not in ignored:
-            data += name.encode() + _SEPARATOR + labels[name].encode() + _SEPARATOR
-    value, prime, mask = FNV_OFFSET, FNV_PRIME, _64_BITS
-    for each in data:
-        value = (value ^ each) * prime & mask
+            value = _hashed(value, name, labels[name])
     return f"{value:016x}"
+
+
+@lru_cache(maxsize=4096)  # alerts have most of their labels in common, and are told of again and again
+def _hashed(value: int, name: str, text: str) -> int:
+    prime, mask = FNV_PRIME, _64_BITS
+    for each in name.encode() + _SEPARATOR + text.encode() + _SEPARATOR:
+        value = (value ^ each) * prime & mask
+    return value
 
 
 def incident_type(name: str) -> str:

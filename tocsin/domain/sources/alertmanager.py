@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from tocsin.domain import alerts
@@ -30,7 +31,7 @@ from tocsin.domain.sources.base import (
 RESOLVE_TIMEOUT = timedelta(minutes=5)
 """How long an alert without an end lasts after it was last sent, as there."""
 VERSION = "4"
-MAX_LABELS = 200
+MAX_LABELS, MAX_NAME = 200, 255
 MAX_IGNORED = 50
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -153,8 +154,9 @@ def _labels(alert: Mapping[str, Any]) -> dict[str, str]:
     return labels
 
 
+@lru_cache(maxsize=4096)
 def _is_name(name: str) -> bool:
-    return len(name) <= 255 and _NAME.fullmatch(name) is not None
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def _alert(

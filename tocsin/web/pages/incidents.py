@@ -30,6 +30,7 @@ from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, local,
 
 ROWS = 25
 MAX_DELIVERIES = 100
+PROCESSES = "processes"
 MAX_SAID = 200
 """Lines of what an incident's reporter says."""
 FEW = 5
@@ -153,7 +154,7 @@ async def snooze(request: AnyRequest, uuid: str, viewer: Viewer, service: Servic
 
 def _processes(said: Mapping[str, Any] | None) -> dict[str, Any]:
     """Of a server's incident: the processes that used most, by what they used."""
-    most = (said or {}).get("processes")
+    most = (said or {}).get(PROCESSES)
     if not isinstance(most, Mapping):
         return {}
     return {by.upper(): most[by] for by in BY if isinstance(most.get(by), list)}
