@@ -108,6 +108,10 @@ ONCE: Mapping[str, Any] = {"may_show": True}
 """For the calls that answer with a secret by intention."""
 
 
+SHOW_ADDRESSES = ("/api/v1/sources", "/api/v1/sources/{uuid}")
+"""Of sources, with their keys: to whoever may change them."""
+
+
 @contextmanager
 def far_ends() -> Iterator[tuple[Post, Twilio, Receiver, Machine, TelegramServer]]:
     post, twilio, receiver, target, bots = Post(), Twilio(), Receiver(), machine(), TelegramServer()
@@ -180,6 +184,7 @@ async def everything(
             await slack(scene)
         await telegram(scene, client, bots)
         await heartbeats(scene, client)
+        await sources(scene, client)
         for each in (await client.get("/api/v1/integrations")).json():
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/attach_all")).status_code == 200
             assert (await client.post(f"/api/v1/integrations/{each['uuid']}/test")).status_code == 202
@@ -189,6 +194,23 @@ async def everything(
         await ended(client)
         await client.post(f"/api/v1/incidents/{opened.json()['uuid']}/resolve")
         await ended(client)
+
+
+async def sources(scene: Scene, client: httpx.AsyncClient) -> None:
+    """Alerts are sent to sources, well and badly, and one gets a new address."""
+    signing = scene.keep("what Grafana signs with", "gr4fana-s1gning-s3ntinel")
+    for wanted in ({"type": "pagerduty"}, {"type": "grafana", "signing_secret": signing}):
+        made = (await client.post("/api/v1/sources", json={"source": wanted}, extensions=dict(ONCE))).json()
+        at = f"/api/v1/sources/{made['uuid']}"
+        for name in ("old key", "key"):
+            key = scene.keep(f"{name} of a {wanted['type']} source", made["url"].rpartition("/")[2])
+            for path in (f"/in/{key}", f"/in/{key}/api/v2/alerts", "/v2/enqueue", "/v2/change/enqueue"):
+                for body in ({"routing_key": key, "event_action": "trigger"}, {"routing_key": key, "alerts": [5]}):
+                    assert (await client.post(path, json=body)).status_code in (400, 401)
+            event = {"routing_key": key, "event_action": "resolve", "dedup_key": "k"}
+            await client.post("/v2/enqueue", json=event)
+            made = (await client.post(f"{at}/rotate", extensions=dict(ONCE))).json()
+        scene.keep(f"last key of a {wanted['type']} source", made["url"].rpartition("/")[2])
 
 
 async def make(
@@ -304,8 +326,8 @@ async def read_all(scene: Scene) -> None:
     async with scene.client() as client:
         description = (await client.get("/api/v1/openapi.json")).json()
         uuids = {
-            noun: [each["uuid"] for each in rows(await client.get(f"/api/v1/{noun}"))]
-            for noun in ("integrations", "servers", "incidents", "network_monitors")
+            noun: [each["uuid"] for each in rows(await client.get(f"/api/v1/{noun}", extensions=dict(ONCE)))]
+            for noun in ("integrations", "servers", "incidents", "network_monitors", "sources")
         }
         uuids["deliveries"] = [
             each["uuid"]
@@ -315,9 +337,9 @@ async def read_all(scene: Scene) -> None:
         for path, methods in description["paths"].items():
             if "get" in methods:
                 noun = path.split("/")[3] if path.count("/") > 2 else ""
-                shown = dict(ONCE if noun in ("heartbeats", "ping_key") else {})  # addresses, to their owners
                 for uuid in uuids.get(noun, [""]) if "{" in path else [""]:
-                    await client.get(re.sub(r"\{\w+\}", uuid, path), extensions=shown)
+                    once = noun in ("heartbeats", "ping_key") or path in SHOW_ADDRESSES  # to their owners
+                    await client.get(re.sub(r"\{\w+\}", uuid, path), extensions=dict(ONCE if once else {}))
         for page in ("/metrics", "/health/live", "/health/ready", "/integrations", "/settings", "/nowhere", "/"):
             await client.get(page)
         for uuid in uuids["incidents"]:
