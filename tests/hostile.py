@@ -21,7 +21,8 @@ READ = [
 WRITE = [
     b"/api/v1/incidents", b"/api/v1/incidents/resolve", b"/api/v1/server_metrics", b"/api/v1/users",
     b"/api/v1/users/sign_in", b"/api/v1/integrations", b"/api/v1/network_monitors", b"/sign-in",
-    b"/in/" + b"x" * 32, b"/in/api/v2/alerts", b"/v2/enqueue", b"/forgot-password", b"/register", b"/slack/interactions", b"/api/v1/integrations/send_verification_code",
+    b"/in/" + b"x" * 32, b"/in/api/v2/alerts", b"/v2/enqueue",
+    b"/forgot-password", b"/register", b"/slack/interactions", b"/api/v1/integrations/send_verification_code",
 ]  # fmt: skip
 NAMES = [
     b"Accept", b"Cookie", b"Content-Type", b"Origin", b"X-Forwarded-For", b"Range", b"If-None-Match",
@@ -39,7 +40,8 @@ SPLINTERS = [
 ]  # fmt: skip
 FIELDS = [
     "user", "email", "password", "incident", "incidents", "integration", "settings", "type", "attributes",
-    "metrics", "network_monitor", "source", "routing_key", "payload", "alerts", "labels", "url", "name", "resource_uuid", "timestamp", "value", "phone_number",
+    "source", "routing_key", "payload", "alerts", "labels",
+    "metrics", "network_monitor", "url", "name", "resource_uuid", "timestamp", "value", "phone_number",
 ]  # fmt: skip
 ODD_TEXT = [
     "", "\0", "\ud800", "a" * 300, "+a" * 200 + "@example.com", "ı@example.com", "\u202e",
