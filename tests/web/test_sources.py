@@ -56,6 +56,8 @@ async def test_a_source_is_added_set_up_and_seen_to_work(
     await page.locator("#incidents").get_by_role("link", name="It is full").click()
     await page.get_by_text("What its reporter says besides").click()
     await expect(page.locator("#details")).to_contain_text("labels.instance")
+    link = page.locator("#details").get_by_role("link")
+    assert await link.get_attribute("href") == "http://prometheus.example.com/graph"
     assert not await findings(page)
 
 

@@ -6,21 +6,22 @@ import asyncio
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Status
+from tocsin.cli.demo_receivers import DemoReceivers, Status, listening
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
 
 NAME = "Prometheus"
 CONFIGURATION = """\
-global: {{evaluation_interval: 300ms}}
+global: {{evaluation_interval: 300ms, scrape_interval: 500ms, scrape_timeout: 500ms}}
 rule_files: ["{rules}"]
+scrape_configs:
+  - job_name: disks
+    static_configs: [{{targets: ["127.0.0.1:{disks}"]}}]
 alerting:
   alertmanagers:
     - path_prefix: {path}
@@ -31,11 +32,12 @@ groups:
   - name: demo
     rules:
       - alert: DiskFull
-        expr: label_replace(vector({used}), "instance", "db1", "", "") > 90
-        labels: {{severity: critical}}
-        annotations: {{summary: "98 % of the disk of db1 are used"}}
+        expr: disk_used_percent > 90
+        labels: {severity: critical}
+        annotations: {summary: "{{ $value }} % of the disk of {{ $labels.host }} are used"}
 """
 FULL, EMPTY = 98, 40
+METRICS = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
 
 Ask = Callable[..., Awaitable[Any]]
 Say = Callable[..., None]
@@ -46,8 +48,8 @@ class Prometheus:
 
     def __init__(self, ask: Ask, say: Say, receivers: DemoReceivers, folder: Path) -> None:
         self._ask, self._say, self._receivers, self._folder = ask, say, receivers, folder
-        self._rules = folder / "rules.yml"
-        self._address = f"127.0.0.1:{free_port()}"
+        self._used = EMPTY
+        self._disks = AsyncExitStack()
         self._child: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -61,13 +63,14 @@ class Prometheus:
         hook = await self._ask("POST", "/api/v1/integrations", {"integration": wanted})
         await self._ask("POST", f"/api/v1/sources/{source['uuid']}/integrations", {"integration_id": hook["uuid"]})
         host, _, path = str(source["url"]).removeprefix("http://").partition("/")
-        self._rules.write_text(RULES.format(used=EMPTY))
-        config = self._folder / "prometheus.yml"
-        config.write_text(CONFIGURATION.format(rules=self._rules, path=f"/{path}", host=host))
+        disks = await self._disks.enter_async_context(listening(self._say_how_full))
+        rules, config = self._folder / "rules.yml", self._folder / "prometheus.yml"
+        rules.write_text(RULES)
+        config.write_text(CONFIGURATION.format(rules=rules, disks=disks, path=f"/{path}", host=host))
         self._child = _start(
             [program, f"--config.file={config}", f"--storage.tsdb.path={self._folder / 'prometheus'}",
-             f"--web.listen-address={self._address}", "--web.enable-lifecycle", "--log.level=warn",
-             "--rules.alert.resend-delay=1s"], self._folder / "prometheus.log",
+             f"--web.listen-address=127.0.0.1:{free_port()}", "--rules.alert.resend-delay=1s", "--log.level=warn"],
+            self._folder / "prometheus.log",
         )  # fmt: skip
 
     async def show(self) -> None:
@@ -79,8 +82,7 @@ class Prometheus:
         self._say("a rule of the real Prometheus fires, which has Tocsin in its Alertmanager's place", "bold red")
         steps: tuple[tuple[int, Status], ...] = ((FULL, "ongoing"), (EMPTY, "resolved"))
         for used, status in steps:
-            self._rules.write_text(RULES.format(used=used))
-            await _reload(self._address)
+            self._used = used
             arrival = await self._receivers.wait_for("webhook", status, NAME)
             self._say(f"  webhook {arrival.text}", "cyan")
 
@@ -88,19 +90,13 @@ class Prometheus:
         if self._child is not None:
             self._child.terminate()
             await asyncio.to_thread(_end, self._child)
+        await self._disks.aclose()
 
-
-async def _reload(address: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    async with httpx.AsyncClient(trust_env=False) as http:
-        while True:
-            try:
-                (await http.post(f"http://{address}/-/reload", timeout=PATIENCE)).raise_for_status()
-                return
-            except httpx.HTTPError as error:
-                if time.monotonic() > deadline:
-                    raise Failed(f"Prometheus did not take its new rules: {type(error).__name__}") from None
-            await asyncio.sleep(0.2)
+    async def _say_how_full(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What Prometheus scrapes."""
+        while await reader.readuntil(b"\r\n\r\n"):
+            body = f'disk_used_percent{{host="db1"}} {self._used}\n'.encode()
+            writer.write(METRICS % len(body) + body)
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:

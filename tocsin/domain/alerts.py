@@ -109,10 +109,10 @@ def judge(alert: Alert, known: Known | None) -> Step:
 
 def merged(first: Alert, second: Alert) -> Alert:
     """Two mentions of one alert, `second` being the later: the earliest start and the latest words count."""
-    if first.starts_at is None or second.status != "firing" or first.status != "firing":
+    if second.status != "firing" or first.status != "firing":
         return second
-    starts = first.starts_at if second.starts_at is None else min(first.starts_at, second.starts_at)
-    return msgspec.structs.replace(second, starts_at=starts)
+    starts = min(filter(None, (first.starts_at, second.starts_at)), default=None)
+    return msgspec.structs.replace(second, starts_at=starts, anew=first.anew or second.anew)
 
 
 def fingerprint(labels: Mapping[str, str], ignored: Collection[str] = ()) -> str:

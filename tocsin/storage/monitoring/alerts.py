@@ -172,8 +172,8 @@ def _round(given: Sequence[Mention], results: list[Became]) -> tuple[dict[tuple[
             put_off.add(each.key)
             later.append(each)
         else:
-            results[first.body].nothing += 1
-            now[each.key] = each._replace(alert=domain.merged(first.alert, each.alert))
+            results[each.body].ongoing += 1
+            now[each.key] = first._replace(alert=domain.merged(first.alert, each.alert))
     return now, later
 
 
@@ -249,7 +249,7 @@ async def _open(
     """Open their incidents, and put their keys into `incident_of`. Returns those that were ongoing all the same."""
     were: list[Mention] = []
     for part in _parts(mentions):
-        answers = await openings.open(tx, [_request(each) for each in part], public_url=public_url)
+        [answers] = await openings.open_batches(tx, [[_request(each) for each in part]], public_url=public_url)
         for each, answer in zip(part, answers, strict=True):
             assert isinstance(answer, Opened)  # its source is locked
             incident_of[each.key] = answer.incident.id

@@ -12,7 +12,7 @@ from litestar import Response, get, post
 from litestar.params import QueryParameter
 
 from tocsin.actions import incidents as actions
-from tocsin.domain import ids
+from tocsin.domain import alerts, ids
 from tocsin.domain.deliveries import Status
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.errors import Refused, not_found
@@ -91,7 +91,7 @@ async def one(uuid: str, viewer: Viewer, service: Service, status: str = "") -> 
         left_out=total - len(found), lasted=_lasted(incident), only=only or "", statuses=get_args(Status), few=FEW,
         mine=incident.acknowledged_by in (viewer.name, viewer.email), behind=behind,
         family=family[:FEW_BEHIND], more_behind=len(family) - FEW_BEHIND, drill=incident.type == DRILL,
-        processes=_processes(said), details=_flat(said),
+        processes=_processes(said), details=_flat(said), link=_own_link(incident, said),
     )
 
 
@@ -158,6 +158,11 @@ def _processes(said: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(most, Mapping):
         return {}
     return {by.upper(): most[by] for by in BY if isinstance(most.get(by), list)}
+
+
+def _own_link(incident: Incident, said: Mapping[str, Any] | None) -> str | None:
+    """Where its reporter shows it, if that is a web address."""
+    return alerts.link(incident.resource_url) if said is not None else None
 
 
 def _flat(details: Mapping[str, Any] | None) -> list[tuple[str, str]]:
