@@ -1,7 +1,7 @@
 """Alerts of sources: each with its incident while it is firing, and one query for those that nobody mentions any more.
 
 What one body says, and what others say at the same time, is one transaction. Locks are taken in one order: sources,
-alerts by source and key, then what incidents lock.
+alerts by source and key, what is ongoing, deliveries; new incidents come last, also in the order of their keys.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tocsin.domain import alerts as domain
 from tocsin.domain.alerts import Alert, Known, Step
 from tocsin.domain.incidents import AT_ONCE, Opened, OpenRequest, ResolveRequest
 from tocsin.domain.resources.source import RESOURCE as SOURCE
-from tocsin.storage.delivery import incidents, openings, severities
+from tocsin.storage.delivery import behind, incidents, openings, severities
 from tocsin.storage.delivery.incidents import IncidentKey
 from tocsin.storage.monitoring.downtime import API_ALIVE_SINCE, BREAK
 from tocsin.storage.postgres.database import Tx, key
@@ -63,6 +63,13 @@ SET incident_id = excluded.incident_id, digest = excluded.digest, ends_at = excl
 
 FORGET = """
 DELETE FROM alerts WHERE (source_id, dedup_key) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+"""
+
+HOLD_ONGOING = """
+SELECT o.incident_id
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g(resource_id, type, dedup_key)
+JOIN ongoing o ON o.resource_id = g.resource_id AND o.type = g.type AND o.dedup_key = g.dedup_key
+ORDER BY o.resource_id, o.type, o.dedup_key FOR UPDATE OF o
 """
 
 # Rows in `ongoing` are locked before incidents, as in a resolve.
@@ -186,7 +193,9 @@ async def _take(
     for place, each in mentions.items():
         found = stored.get(place)
         steps[domain.judge(each.alert, found and found.known)].append(each)
-    await _resolve(tx, steps[Step.RESOLVE], stored, results)
+    await _hold(tx, steps, stored)
+    for part in _parts(sorted(steps[Step.RESOLVE], key=lambda each: _place(each, stored))):
+        await _resolve(tx, part, stored, results)
     incident_of = {place: each.incident_id for place, each in stored.items()}
     changed = steps[Step.CHANGE] + await _open(tx, steps[Step.OPEN], incident_of, results, public_url)
     await _retell(tx, changed, stored)
@@ -222,11 +231,24 @@ async def _known(tx: Tx, mentions: dict[tuple[UUID, str], Mention]) -> dict[tupl
     }  # fmt: skip
 
 
+async def _hold(tx: Tx, steps: dict[Step, list[Mention]], stored: dict[tuple[UUID, str], Stored]) -> None:
+    """Lock all that several statements are going to change, unless it is only one that does."""
+    ended, changed, opened = steps[Step.RESOLVE], steps[Step.CHANGE], steps[Step.OPEN]
+    if changed or (ended and opened) or len(ended) > AT_ONCE:
+        places = [_place(each, stored) for each in (*ended, *changed)]
+        rows = await tx.fetch(HOLD_ONGOING, *map(list, zip(*places, strict=True)))
+        await behind.lock_deliveries(tx, [key(row["incident_id"]) for row in rows], behind.NO_OTHERS)
+
+
+def _place(each: Mention, stored: dict[tuple[UUID, str], Stored]) -> IncidentKey:
+    """Where its incident is, or will be, in the order in which they are locked."""
+    kind = stored[each.key].known.type if each.key in stored else each.alert.type
+    return IncidentKey(each.source_id, kind, each.alert.dedup_key)
+
+
 async def _resolve(
     tx: Tx, mentions: Sequence[Mention], stored: dict[tuple[UUID, str], Stored], results: list[Became]
 ) -> None:
-    if not mentions:
-        return
     ended = await incidents.resolve(tx, [
         ResolveRequest(
             each.project_id, each.source_id, stored[each.key].known.type, SAID_SO, stored[each.key].incident_id,
@@ -248,8 +270,10 @@ async def _open(
 ) -> list[Mention]:  # fmt: skip
     """Open their incidents, and put their keys into `incident_of`. Returns those that were ongoing all the same."""
     were: list[Mention] = []
-    for part in _parts(mentions):
-        [answers] = await openings.open_batches(tx, [[_request(each) for each in part]], public_url=public_url)
+    for part in _parts(sorted(mentions, key=lambda each: (each.source_id, each.alert.type, each.alert.dedup_key))):
+        [answers] = await openings.open_batches(
+            tx, [[_request(each) for each in part]], public_url=public_url, raising=False
+        )
         for each, answer in zip(part, answers, strict=True):
             assert isinstance(answer, Opened)  # its source is locked
             incident_of[each.key] = answer.incident.id
@@ -273,11 +297,7 @@ async def _retell(tx: Tx, mentions: Sequence[Mention], stored: dict[tuple[UUID, 
     """What is told of an alert has changed: its incident says so, and is raised where it is worse."""
     if not mentions:
         return
-    places = {
-        IncidentKey(each.source_id, stored[each.key].known.type if each.key in stored else each.alert.type,
-                    each.alert.dedup_key): each.alert
-        for each in mentions
-    }  # fmt: skip
+    places = {_place(each, stored): each.alert for each in mentions}
     found = await incidents.ongoing(tx, places)
     await severities.raise_(tx, found, {place: alert.severity for place, alert in places.items()})
     await tx.execute(RETELL, *map(list, zip(*[

@@ -15,8 +15,8 @@ from tocsin.domain.dependencies import Written
 from tocsin.domain.resources.source import RESOURCE as SOURCE
 from tocsin.domain.sources.base import KEY_FIELD, KEY_LENGTH, SIGNING_FIELD
 from tocsin.storage.channels import attachments
-from tocsin.storage.delivery import incidents
-from tocsin.storage.notifying import depends_on, silences
+from tocsin.storage.monitoring import deletion
+from tocsin.storage.notifying import depends_on
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault
 
@@ -140,9 +140,7 @@ async def delete(tx: Tx, vault: Vault, project_id: UUID, source_id: UUID) -> boo
     await depends_on.lock(tx, project_id)
     if await changing(tx, vault, project_id, source_id) is None:
         return False
-    await incidents.forget_resource(tx, project_id, source_id)
-    await depends_on.forget(tx, project_id, SOURCE, source_id)
-    await silences.forget_resource(tx, project_id, source_id)
+    await deletion.forget(tx, project_id, SOURCE, source_id)
     await tx.execute(DELETE, source_id)
     return True
 
