@@ -327,7 +327,9 @@ def test_every_change_is_on_record_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_what_an_owner_or_operator_does_is_done_and_on_record(name: str, house: House, pool: asyncpg.Pool) -> None:
+async def test_what_an_owner_or_operator_does_is_done_and_on_record(
+    name: str, house: House, pool: asyncpg.Pool
+) -> None:
     role = "owner" if "owner" in ACTIONS[name].roles else "operator"
     actor = acting(house, role)
     async with transaction(pool) as tx:
@@ -339,9 +341,7 @@ async def test_what_an_owner_or_operator_does_is_done_and_on_record(name: str, h
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_role_may_do_what_the_table_says_and_nothing_else(
-    name: str, house: House, pool: asyncpg.Pool
-) -> None:
+async def test_a_role_may_do_what_the_table_says_and_nothing_else(name: str, house: House, pool: asyncpg.Pool) -> None:
     for role in COLUMNS:
         refused = None
         try:
