@@ -179,6 +179,7 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
     described["security"] = [] if public else [{"token": []}]
     if "takes" in handler.opt:  # read by the handler itself
         described["requestBody"] = {"required": True, "content": {handler.opt["takes"]: {"schema": {}}}}
+        described["tags"] = ["sources"]
     answers = described["responses"]
     answers.pop("400", None)
     for status in _errors(operation, described, public=public):

@@ -21,6 +21,7 @@ from tocsin.domain.sources.pagerduty import PagerdutySource
 from tocsin.storage.monitoring.alerts import Became
 from tocsin.storage.monitoring.sources import Source
 
+COMMITTED = "It is answered once it is committed; 503 means that it should be sent again."
 AnyRequest = Request[Any, Any, Any]
 Methods = list[Literal["POST", "PUT"]]
 
@@ -140,7 +141,9 @@ def _refused(source: Source, status: int, message: str) -> Refused:
 Take = Callable[[Service, Source, AnyRequest], Awaitable[Response[Any]]]
 
 
-def _with_key(path: str, methods: Methods, take: Take, answer: Any, status: int, name: str, text: str) -> Any:
+def _with_key(
+    path: str, methods: Methods, take: Take, answer: Any, status: int, name: str, text: str, about: str
+) -> list[HTTPRouteHandler]:
     """The address with a source's key in its path, and the same without it, for a key in the header."""
 
     async def by_path(key: str, request: AnyRequest, service: Service) -> Response[Any]:
@@ -151,15 +154,15 @@ def _with_key(path: str, methods: Methods, take: Take, answer: Any, status: int,
         return await take(service, source, request)
 
     return [
-        _route(f"/in/{{key:str}}{path}", methods, by_path, answer, status, f"{name}", text),
+        _route(f"/in/{{key:str}}{path}", methods, by_path, answer, status, name, f"{text}\n\n{about} {COMMITTED}"),
         _route(
             f"/in{path}", methods, by_header, answer, status, f"{name}_with_token",
-            f"{text}, its key in a header\n\nAs bearer token, or as the password of basic authentication.",
+            f"{text}, its key in a header\n\nAs bearer token, or as the password of basic authentication. {COMMITTED}",
         ),
     ]  # fmt: skip
 
 
-def _with_routing_key(path: str, take: Take, answer: Any, name: str, text: str) -> Any:
+def _with_routing_key(path: str, take: Take, answer: Any, name: str, text: str) -> list[HTTPRouteHandler]:
     """The address as PagerDuty has it, where the key is in the body."""
 
     async def by_body(request: AnyRequest, service: Service) -> Response[Any]:
@@ -173,7 +176,8 @@ def _with_routing_key(path: str, take: Take, answer: Any, name: str, text: str) 
             raise _no_event(400, "'routing_key' is not the key of a source here")
         return await take(service, source, request)
 
-    return [_route(path, ["POST"], by_body, answer, 202, name, text)]
+    about = f"`routing_key` is the key of a source of type `pagerduty`. {COMMITTED}"
+    return [_route(path, ["POST"], by_body, answer, 202, name, f"{text}\n\n{about}")]
 
 
 def _no_event(status: int, message: str) -> Refused:
@@ -185,7 +189,7 @@ def _route(
     path: str, methods: Methods, handle: Any, answer: Any, status: int, name: str, text: str
 ) -> HTTPRouteHandler:
     summary, _, rest = text.partition("\n\n")
-    handle.__doc__ = rest or "Answers once it is committed."
+    handle.__doc__ = rest
     handle.__annotations__["return"] = Response[answer]
     limit = pagerduty.MAX_BODY if status == 202 else BATCH_LIMIT
     return route(
@@ -196,12 +200,23 @@ def _route(
 
 
 routes: list[Any] = [
-    *_with_key("", ["POST", "PUT"], webhook, Took, 200, "send_to_source", "Send alerts to a source"),
-    *_with_key("/api/v2/alerts", ["POST"], alerts, Took, 200, "send_alerts", "Send alerts as Prometheus does"),
-    *_with_key("/v2/enqueue", ["POST"], event, EventTaken, 202, "send_event", "Send an event of PagerDuty's kind"),
+    *_with_key(
+        "", ["POST", "PUT"], webhook, Took, 200, "send_to_source", "Send alerts to a source",
+        "What its type speaks: an Alertmanager's webhook (version 4), Grafana's, Uptime Kuma's, an event of "
+        "PagerDuty's kind, or JSON as in the example or by the source's mapping.",
+    ),
+    *_with_key(
+        "/api/v2/alerts", ["POST"], alerts, Took, 200, "send_alerts", "Send alerts as Prometheus does",
+        "As to an Alertmanager (its API version 2). Of a body with bad alerts the good ones are taken, and the answer "
+        "is 400. An alert that is not sent again ends at its `endsAt`, or after 5 minutes.",
+    ),
+    *_with_key(
+        "/v2/enqueue", ["POST"], event, EventTaken, 202, "send_event", "Send an event of PagerDuty's kind",
+        "As to its Events API v2; the `routing_key` does not matter here.",
+    ),
     *_with_key(
         "/v2/change/enqueue", ["POST"], change_event, ChangeTaken, 202, "send_change",
-        "Send a change event of PagerDuty's kind",
+        "Send a change event of PagerDuty's kind", "It is kept as a note.",
     ),
     *_with_routing_key("/v2/enqueue", event, EventTaken, "enqueue", "Send an event as to PagerDuty"),
     *_with_routing_key(
