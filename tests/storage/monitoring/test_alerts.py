@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from tocsin.domain.alerts import Alert
 from tocsin.storage.delivery import incidents
 from tocsin.storage.monitoring import alerts, downtime, sources
-from tocsin.storage.monitoring.alerts import NO_LONGER, OVER, Became, Taken
+from tocsin.storage.monitoring.alerts import NO_LONGER, Became, Taken
 from tocsin.storage.monitoring.sources import Source, SourceConfig
 from tocsin.storage.postgres.secrets import Vault
 
@@ -147,11 +148,28 @@ async def test_what_one_source_says_twice_in_one_commit_is_taken_in_order(pool: 
     assert await pool.fetchval("SELECT count(*) FROM ongoing") == 0
 
 
-async def test_the_look_for_what_has_ended_reads_only_that(pool: asyncpg.Pool, source: Source) -> None:
-    plan = await pool.fetch(f"EXPLAIN {OVER.replace('$1', '100')}")
-    text = "\n".join(row[0] for row in plan)
-    assert "alerts_ending" in text
-    assert "Seq Scan" not in text
+@pytest.mark.parametrize(
+    ("statement", "arguments", "index"),
+    [
+        (alerts.OVER, "100", "alerts_ending"),
+        (alerts.HOLD, "'{}'", "sources_pkey"),
+        (alerts.KNOWN, "'{}', '{}'", "alerts_pkey"),
+        (alerts.HOLD_ONGOING, "'{}', '{}', '{}'", "ongoing_pkey"),
+        (alerts.RETELL, "'{}', '{}', '{}', '{}', '{}', '{}'", "ongoing_pkey"),
+        (alerts.FORGET, "'{}', '{}'", "alerts_pkey"),
+        (sources.OF_KEY, "'{}'", "sources_key_hash_key"),
+    ],
+    ids=["over", "hold", "known", "hold ongoing", "retell", "forget", "of key"],
+)
+async def test_what_is_asked_for_each_body_is_looked_up_by_index(
+    pool: asyncpg.Pool, statement: str, arguments: str, index: str
+) -> None:
+    async with pool.acquire() as tx:
+        await tx.execute(f"PREPARE asked AS {statement}")
+        plan = "\n".join(row[0] for row in await tx.fetch(f"EXPLAIN EXECUTE asked ({arguments})"))
+        await tx.execute("DEALLOCATE asked")
+    assert index in plan
+    assert "Seq Scan" not in plan
 
 
 def test_keys_are_thirty_two_letters_and_digits() -> None:
