@@ -32,6 +32,8 @@ groups:
         labels: {{severity: warning}}
         annotations: {{summary: "The disk {{{{ $labels.disk }}}} is full"}}
 """
+RESEND = 4
+"""Seconds. An alert lasts four times as long, and what comes later than that counts as its end."""
 ALERTMANAGER = """\
 route:
   receiver: each
@@ -89,7 +91,7 @@ class Prometheus(Daemon):
         self._write("")
         super().__init__(
             [found, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--web.enable-lifecycle",
-             f"--web.listen-address=127.0.0.1:{port}", "--rules.alert.resend-delay=1s", "--log.level=warn"],
+             f"--web.listen-address=127.0.0.1:{port}", f"--rules.alert.resend-delay={RESEND}s", "--log.level=warn"],
             folder, f"http://127.0.0.1:{port}",
         )  # fmt: skip
 
