@@ -49,7 +49,8 @@ ROOM = 4 << 30
 LONG = (
     "promises", "test_fuzz", "cli/test_demo", "web/test_pages", "test_leaks", "api/test_bad_input", "cli/test_up",
     "integrations/test_ssh_guard_rails", "integrations/test_ssh_server_restart", "integrations/test_slack",
-    "integrations/test_slack_troubles", "engine/test_deliver", "engine/test_real_senders", "test_house", "transports/test_http",
+    "integrations/test_slack_troubles", "engine/test_deliver", "engine/test_real_senders",
+    "test_house", "transports/test_http",
 )  # fmt: skip
 """Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
