@@ -17,6 +17,8 @@ from bench.parts.latency import RATE, paced, warm_up
 from bench.workshop import Workshop, per_1000, shares
 
 BATCH, CONNECTIONS = 100, 32
+RULES = ("DiskFull", "DiskSlow", "HostDown", "LoadHigh", "MemoryFull", "NetworkSlow")
+"""Whose alerts they are: in a storm, a few rules fire on many machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,10 @@ def alerts(paths: Sequence[str], names: Sequence[str]) -> list[bytes]:
     each = [
         {
             "labels": {
-                "alertname": name, "severity": "warning", "instance": f"host-{index % 500}.example.com:9100",
+                "alertname": RULES[index % len(RULES)], "severity": "warning", "instance": f"{name}.example.com:9100",
                 "job": "node", "cluster": "production", "device": "/dev/sda1", "fstype": "ext4", "mountpoint": "/",
             },
-            "annotations": {"summary": f"Disk of host-{index % 500} is full", "description": "98 % of / are used"},
+            "annotations": {"summary": f"Something is wrong with {name}", "description": "98 % of / are used"},
             "startsAt": starts, "endsAt": ends, "generatorURL": "http://prometheus.example.com/graph?g0.expr=disk_full",
         }
         for index, name in enumerate(names)
