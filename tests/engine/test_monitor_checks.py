@@ -25,12 +25,13 @@ from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
 from tocsin.storage.monitoring.monitors import Monitor
 from tocsin.transports.guard import Guard
 
+OPTIONS = ("expected_status", "keyword", "verify_tls")
 PUBLIC_URL = "https://tocsin.example.com"
 LOOPBACK = Guard([ipaddress.ip_network("127.0.0.0/8")])
 
 
 def wanted(url: str, **fields: Any) -> MonitorConfig:
-    options = {name: fields.pop(name) for name in list(fields) if name in ("expected_status", "keyword")}
+    options = {name: fields.pop(name) for name in list(fields) if name in OPTIONS}
     kind = "tcp" if url.startswith("tcp:") else "http"
     target = Target(url, kind, fields.pop("timeout", 5.0), options)
     return MonitorConfig("site", target, **{"interval": 0.1, "confirmations": 2, **fields})
@@ -327,7 +328,7 @@ async def test_claiming_and_recording_look_up_by_key_whatever_the_planner_knows(
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         claiming = await explained(connection, due_checks.CLAIM, "200")
         assert scanned(claiming) & {"monitor_states", "network_monitors"} == set()
-        recording = await explained(connection, due_checks.RECORD, *["'{}'"] * 9)
+        recording = await explained(connection, due_checks.RECORD, *["'{}'"] * 10)
         assert scanned(recording) & {"monitor_states", "network_monitors", "ongoing"} == set()
 
 

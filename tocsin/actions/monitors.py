@@ -15,7 +15,7 @@ from tocsin.actions.base import Actor, Change, action
 from tocsin.checks import base
 from tocsin.checks.base import MASK, CheckType
 from tocsin.domain import monitors as domain
-from tocsin.domain import names
+from tocsin.domain import names, urls
 from tocsin.domain.errors import Detail, invalid, invalid_field, not_found
 from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
@@ -35,10 +35,11 @@ class _Common(msgspec.Struct):
     """A monitor's configuration. Omitted or null: the default; on a change, what is omitted stays.
 
     `interval` and `timeout` are seconds. So many failed checks in a row as `confirmations` says open an incident, so
-    many good ones as `recoveries` end it. `expected_status` is a status, a class such as `2xx`, or a list of these.
-    `keyword` is searched in the first MiB of the page, in the page's own charset and with its HTML entities decoded. Up
-    to 5 redirects are followed, unless `expected_status` names theirs. While any of those that it `depends_on` is down,
-    it is unreachable and nobody is notified of it; of an inner list, all must be down.
+    many good ones as `recoveries` end it. What a type of check does not know is refused. Secret fields are answered as
+    `********`, and what is sent back like that stays as it is; when `url` leads to another host or port, they must be
+    given again. A keyword is looked for in the page's own charset and with its HTML entities decoded. While any of
+    those that it `depends_on` is down, it is unreachable and nobody is notified of it; of an inner list, all must be
+    down.
     """
 
     name: str | UnsetType | None = UNSET
@@ -98,16 +99,28 @@ def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig |
             url=url,
             check_type=kind.check_type,
             timeout=_or(given.timeout, start.target.timeout, domain.DEFAULT_TIMEOUT),
-            options=_options(given, kind, start.target.options if same_kind else {}),
+            options=_options(
+                given, kind, start.target.options if same_kind else {}, moved=_leads_elsewhere(start.target.url, url)
+            ),
         )
     )
 
 
-def _options(given: MonitorFields, kind: CheckType, stored_: Mapping[str, Any]) -> dict[str, Any]:
-    """The resulting options. Raises `Refused` (422) for those that the type does not know."""
+def _options(
+    given: MonitorFields, kind: CheckType, stored_: Mapping[str, Any], *, moved: bool
+) -> dict[str, Any]:
+    """The resulting options. Raises `Refused` (422) for those that the type does not know, and for secrets that would
+    go to another place than the one that they were given for (`moved`).
+    """
     options = dict(stored_)
     for name in base.options():
         value = getattr(given, name)
+        if name in kind.secret_options and name in stored_ and _keeps(value):
+            if moved:
+                raise invalid_field(name, "must be given again, or be null, because the address leads somewhere else")
+            if value is not UNSET and value != MASK:
+                options[name] = _unmasked(name, value, stored_[name])
+            continue
         if value is UNSET or (value == MASK and name in kind.secret_options):
             continue
         options.pop(name, None)
@@ -119,6 +132,29 @@ def _options(given: MonitorFields, kind: CheckType, stored_: Mapping[str, Any]) 
         why = f"is not for {kind.check_type} checks: this type {known}"
         raise invalid(f"{', '.join(sorted(unknown))} {why}", *(Detail(name, why) for name in sorted(unknown)))
     return options
+
+
+def _keeps(value: Any) -> bool:
+    """Whether what is given leaves a stored secret, or a part of it, as it is."""
+    return value is UNSET or value == MASK or (isinstance(value, dict) and MASK in value.values())
+
+
+def _unmasked(name: str, given: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
+    """Headers with the stored value in place of each mask."""
+    known = {each.lower(): value for each, value in before.items()}
+    unknown = [each for each, value in given.items() if value == MASK and each.lower() not in known]
+    if unknown:
+        raise invalid_field(name, f"have no stored value for {unknown[0]}: give it")
+    return {each: known[each.lower()] if value == MASK else value for each, value in given.items()}
+
+
+def _leads_elsewhere(before: str, after: str) -> bool:
+    """Whether two addresses differ in more than their path."""
+    try:
+        was, now = urls.read(before), urls.read(after)
+    except ValueError:  # refused by the type
+        return False
+    return (was.scheme, was.host, was.port) != (now.scheme, now.host, now.port)
 
 
 def secret_options(made: MonitorConfig) -> Collection[str]:

@@ -186,10 +186,17 @@ MONITOR = {
     "status": "success", "explained_by": [], "uptime": 99.95, "response_time": 125.5,
     "last_check": "2024-01-02T12:30:00Z", "open_incident_uuids": ["INC123"], "created_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
+HEALTH_MONITOR = {
+    "url": "https://api.example.com/health", "method": "GET", "token": "example-token",
+    "json_path": "$.checks[*].status", "json_value": "UP", "max_response_ms": 2000, "tls_days": 21,
+}  # fmt: skip
 MONITOR_SHOWN = {
     **MONITOR, "response_time_p50": 121.4, "response_time_p95": 180.2, "interval": 60, "timeout": 30,
-    "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None, "paused": False,
-    "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
+    "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None,
+    "method": "GET", "headers": {"X-Api-Key": "********"}, "body": None, "username": None, "password": None,
+    "token": None, "keyword_absent": None, "json_path": "$.status", "json_value": "ok", "max_response_ms": 2000,
+    "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30,
+    "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 SILENCE_REQUEST = {
     "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",

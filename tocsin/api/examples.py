@@ -74,6 +74,8 @@ REQUESTS: dict[Operation, Named] = {
         "A certificate": {"network_monitor": {"url": "tls://mx.example.com:25?starttls=smtp", "tls_days": 21}},
         "A name": {"network_monitor": {"url": "dns:example.com?type=MX", "expected": ["10 mx.example.com"]}},
         "A ping": {"network_monitor": {"url": "ping://router.example.com", "packets": 5, "max_loss": 20}},
+        "A health document behind a token": {"network_monitor": values.HEALTH_MONITOR},
+        "A mail server's greeting": {"network_monitor": {"url": "tcp://mail.example.com:25", "expect": "ESMTP"}},
     },
     ("POST", "/api/v1/heartbeats"): {
         "Once a day": {"heartbeat": {"name": "Nightly backup"}},

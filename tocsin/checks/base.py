@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar, get_type_hints
+from urllib.parse import quote
 
 import msgspec
 
@@ -32,16 +34,22 @@ OUR_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 MASK = "********"
 """What responses show of secret options, and callers may send back for "as it is"."""
 
+MIN_SECRET_LENGTH = 4
+"""Characters from which a secret is masked in what a site says: shorter ones are in everything."""
 MAX_PLACE_LENGTH = 200
 """Characters of an address in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """How a check connects, and its user agent. `redirects` are the addresses that it was redirected to so far."""
+    """How a check connects, and its user agent. `redirects` are the addresses that it was redirected to so far.
+
+    `thorough`: somebody wants to see all of it, evidence and the start of the answer, even if it is good.
+    """
 
     dialer: Dialer
     user_agent: str
+    thorough: bool = False
     redirects: list[str] = field(default_factory=list)
 
 
@@ -77,6 +85,14 @@ class CheckType(ABC):
         """The host that it connects to, as `hosts.read` writes it; None where the operator chose it."""
         return host_of(target.url)
 
+    def secrets(self, target: Target) -> Sequence[str]:
+        """What nobody may read of it, however a site repeats it."""
+        given = [target.options.get(name) for name in self.secret_options]
+        return [
+            text for each in given for text in (each.values() if isinstance(each, Mapping) else (each,))
+            if isinstance(text, str)
+        ]  # fmt: skip
+
     def evidence(self, target: Target, context: CheckContext) -> Evidence:
         """The request, for when there was no response."""
         return Evidence(request=target.url)
@@ -85,9 +101,17 @@ class CheckType(ABC):
 async def run_check(target: Target, context: CheckContext) -> Result:
     """One check, whatever its type. Ends within the target's timeout.
 
+    What is secret of the target is in nothing that it says, even if the site repeats it.
     Raises `OSError` if this machine lacks resources (open files, memory), and unexpected errors.
     """
-    kind, context = types()[target.check_type], CheckContext(context.dialer, context.user_agent)
+    kind = types()[target.check_type]
+    result = await _checked(kind, target, CheckContext(context.dialer, context.user_agent, context.thorough))
+    if result.evidence is not None and not kind.secret_options.isdisjoint(target.options):
+        return _without(kind.secrets(target), result)
+    return result
+
+
+async def _checked(kind: CheckType, target: Target, context: CheckContext) -> Result:
     if target.unreadable is not None:
         return Result("connection_error", target.unreadable, evidence=kind.evidence(target, context))
     limit = asyncio.timeout(target.timeout)
@@ -121,6 +145,29 @@ def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
         return problem_text
     rest = problem_text if problem_text[:2].isupper() else problem_text[:1].lower() + problem_text[1:]
     return f"Redirected to {names.cut(redirects[-1].partition('?')[0], MAX_PLACE_LENGTH)}: {rest}"
+
+
+def _without(secrets: Sequence[str], result: Result) -> Result:
+    """The result with secrets masked, as they are and as addresses have them."""
+    spellings = {form for each in secrets if len(each) >= MIN_SECRET_LENGTH for form in (each, quote(each, safe=""))}
+    if not spellings:
+        return result
+    pattern = re.compile("|".join(re.escape(each) for each in sorted(spellings, key=len, reverse=True)))
+
+    def masked(text: str | None) -> str | None:
+        return None if text is None else pattern.sub(MASK, text)
+
+    def masked_all(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        return headers and {name: pattern.sub(MASK, value) for name, value in headers.items()}
+
+    seen = result.evidence or Evidence()
+    return replace(
+        result, message=masked(result.message), body=masked(result.body),
+        evidence=Evidence(
+            masked(seen.request), masked_all(seen.request_headers), masked(seen.response),
+            masked_all(seen.response_headers),
+        ),
+    )  # fmt: skip
 
 
 def _seconds(value: float) -> str:
@@ -169,9 +216,14 @@ def shown_options(target: Target) -> dict[str, Any]:
     `expected_status` and `keyword` are always there, null where the type does not know them.
     """
     kind = types()[target.check_type]
-    known: dict[str, Any] = msgspec.to_builtins(msgspec.convert(target.options, kind.options))
-    shown = dict.fromkeys(("expected_status", "keyword")) | dict.fromkeys(kind.option_names) | known
-    return shown | {name: MASK for name in kind.secret_options if shown.get(name) is not None}
+    known = msgspec.convert(target.options, kind.options)
+    shown: dict[str, Any] = dict.fromkeys(("expected_status", "keyword"))
+    shown |= {name: msgspec.to_builtins(getattr(known, name)) for name in kind.option_names}
+    return shown | {name: _masked(shown[name]) for name in kind.secret_options if shown.get(name) is not None}
+
+
+def _masked(secret: Any) -> Any:
+    return dict.fromkeys(secret, MASK) if isinstance(secret, Mapping) else MASK
 
 
 def of(check_type: str | None, url: str) -> CheckType:

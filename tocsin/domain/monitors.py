@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from tocsin.domain.errors import Detail, Refused, invalid_field
-from tocsin.domain.incidents import Evidence, Severity, at_least
+from tocsin.domain.incidents import SEVERITIES, Evidence, Severity, at_least
 
 Problem = Literal[
     "timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword", "content", "slow", "packet_loss"
@@ -16,6 +16,9 @@ PROBLEMS: frozenset[Problem] = frozenset(get_args(Problem))
 """The types of incidents that checks open. They resolve no other types."""
 SEVERITIES_OF: Mapping[str, Severity] = {"packet_loss": "warning"}
 """Of the incidents that checks open; all others are critical."""
+
+FINDINGS: frozenset[str] = frozenset(("tls_expiry",))
+"""The types of incidents that are found beside the verdict: a site may be up, and its certificate end soon."""
 
 Expected = int | str | list[int | str]
 """Statuses that count as success: 204, "2xx", or a list of such."""
@@ -71,9 +74,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check found. `problem`, `message` and `evidence` are None exactly on success.
+    """What one check found. `problem` and `message` are None exactly on success, `evidence` too unless all is wanted.
 
-    `findings` are what it found besides; None if it could not look.
+    `findings` are what it found besides; None if it could not look. `body` is the start of the answer if all is wanted.
     """
 
     problem: Problem | None = None
@@ -82,6 +85,7 @@ class Result:
     status_code: int | None = None
     evidence: Evidence | None = None
     findings: Sequence[Finding] | None = None
+    body: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -123,6 +127,20 @@ def judge(
     severity = SEVERITIES_OF.get(problem, "critical")
     as_bad = any(at_least(SEVERITIES_OF.get(each, "critical"), severity) for each in ours)
     return Open(problem, severity) if in_a_row >= confirmations and not as_bad else None
+
+
+Lasting = Mapping[tuple[str, str], Severity]
+"""Types and fingerprints of findings whose incidents are ongoing, with their severities."""
+
+
+def judge_findings(findings: Sequence[Finding], ongoing: Lasting) -> tuple[list[Finding], list[tuple[str, str]]]:
+    """Those to open, or to raise because they have become worse; and those ongoing ones that are no longer found."""
+    found = {(each.type, each.fingerprint): each for each in findings}
+    opened = [
+        each for key, each in found.items()
+        if key not in ongoing or SEVERITIES.index(each.severity) < SEVERITIES.index(ongoing[key])
+    ]  # fmt: skip
+    return opened, [key for key in ongoing if key not in found]
 
 
 def status(*, paused: bool, checked: bool, incidents: bool, explained: bool = False) -> str:

@@ -46,18 +46,24 @@ class Dialer:
         self._tls = tls
 
     async def connect(
-        self, protocol: Callable[[], P], host: str, port: int, *, tls: bool = False
-    ) -> tuple[asyncio.Transport, P]:
+        self, protocol: Callable[[], P], host: str, port: int, *, tls: bool = False, verify: bool = True,
+        ip_version: int | None = None,
+    ) -> tuple[asyncio.Transport, P]:  # fmt: skip
         """A connection to the first address of `host` that answers.
 
         A trailing dot is for name servers alone: neither SNI nor the name in a certificate has one (RFC 6066, 3).
+        Without `verify`, any certificate is taken; with `ip_version`, only addresses of IPv4 or IPv6 are used.
         Raises `Unresolved`, `Blocked`, `ssl.SSLError` or another `OSError`. It has no timeout of its own.
         """
         addresses = await self._allowed(host, port)
+        if ip_version is not None:
+            addresses = _of_version(addresses, host, ip_version)
         loop = asyncio.get_running_loop()
-        if tls:
+        if tls and verify:
             await self.authorities()
-        context, name = (self._tls, host.removesuffix(".")) if tls else (None, None)
+        context, name = None, None
+        if tls:
+            context, name = self._tls if verify else no_authorities(), host.removesuffix(".")
         if len(addresses) == 1:
             address, number = addresses[0][4][:2]
             return await loop.create_connection(protocol, address, number, ssl=context, server_hostname=name)

@@ -44,12 +44,14 @@ class Response:
     """
 
     __slots__ = (
-        "_chunked", "_left", "_pending", "_place", "_room", "announced", "begun", "body", "codings", "complete",
-        "full", "headers", "limit", "measured", "reason", "reusable", "status",
+        "_bodiless", "_chunked", "_left", "_pending", "_place", "_room", "announced", "begun", "body", "codings",
+        "complete", "full", "headers", "limit", "measured", "reason", "reusable", "status",
     )  # fmt: skip
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, bodiless: bool = False) -> None:
+        """`bodiless`: to a HEAD, whose response has no body whatever it says."""
         self.limit = limit
+        self._bodiless = bodiless
         self.begun = self.status = 0
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -182,7 +184,7 @@ class Response:
         """Where the body ends (RFC 9112, 6.3)."""
         if len(lengths) + len(wrappings) > 1:
             self.reusable = False
-        if status in BODILESS:
+        if self._bodiless or status in BODILESS:
             self.announced = self.complete = True
         elif wrappings and self._wrapped(b",".join(wrappings)):
             self.announced = self._chunked

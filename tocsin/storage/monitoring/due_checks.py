@@ -13,7 +13,7 @@ import msgspec
 from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import REACHABILITY, DependsOn, read
 from tocsin.domain.flapping import Flapping, announced
-from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, truncated_message
+from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, Severity, truncated_message
 from tocsin.domain.monitors import Open, Resolve, Result, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import behind, flapping, incidents, openings
@@ -55,8 +55,8 @@ FROM due ORDER BY due_at
 RECORD = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
-                         $7::int[], $8::float8[], $9::bool[])
-        AS g (id, version, at, next_at, problem, message, status_code, response_ms, unreachable)
+                         $7::int[], $8::float8[], $9::bool[], $10::bool[])
+        AS g (id, version, at, next_at, problem, message, status_code, response_ms, unreachable, found)
 ), counted AS (
     UPDATE monitor_states s
     SET failures = CASE WHEN g.problem IS NULL THEN 0 ELSE s.failures + 1 END,
@@ -73,15 +73,21 @@ WITH given AS MATERIALIZED (
     WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
       AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
     RETURNING s.monitor_id, s.failures, s.successes, m.project_id, m.confirmations, m.recoveries,
-              old.last_problem AS problem_before, s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked
+              old.last_problem AS problem_before, s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked,
+              g.found
 ), stored AS (
     INSERT INTO checks (monitor_id, at, ok, problem, message, status_code, response_ms, unreachable)
     SELECT g.id, g.at, g.problem IS NULL, g.problem, g.message, g.status_code, g.response_ms, g.unreachable
     FROM given g WHERE EXISTS (SELECT FROM network_monitors m WHERE m.id = g.id)
 )
 SELECT * FROM counted c
-WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked
+WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked OR c.found
    OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
+"""
+
+ONGOING_FINDINGS = """
+SELECT resource_id, type, dedup_key, severity FROM ongoing
+WHERE resource_id = ANY ($1::uuid[]) AND type = ANY ($2::text[]) AND dedup_key <> ''
 """
 
 
@@ -142,6 +148,7 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
         [each.result.status_code for each in checked],
         [each.result.response_ms for each in checked],
         [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
+        [bool(each.result.findings) for each in checked],
     )
     if rows:
         followed = await families.follow(tx, [_counted(row, results) for row in rows], parents)
@@ -166,6 +173,8 @@ async def _judge(
                 why = "A check was good again" if in_a_row == 1 else f"{in_a_row} checks in a row were good"
                 closings += [ResolveRequest(project_id, monitor_id, each, why) for each in problems]
     await flapping.changed(tx, {each.resource_id for each in closings}, went_down=False)
+    worse, gone = await _findings(tx, rows, results)
+    closings += gone
     if closings:
         await incidents.resolve(tx, closings, followed.others)
     else:
@@ -173,6 +182,8 @@ async def _judge(
     await behind.well_since_now(tx, followed.well_again)
     if requests:
         await _open(tx, requests, public_url)
+    if worse:
+        await openings.open(tx, worse, public_url=public_url)
 
 
 async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> None:
@@ -195,6 +206,34 @@ async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> Non
             if id_ in began and each.since is not None
         },
     )
+
+
+async def _findings(
+    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck]
+) -> tuple[list[OpenRequest], list[ResolveRequest]]:
+    """What follows from what checks found beside their verdicts. Their rows in `ongoing` are locked already."""
+    looked = {key(row["monitor_id"]): key(row["project_id"]) for row in rows}
+    looked = {each: project for each, project in looked.items() if results[each].result.findings is not None}
+    if not looked:
+        return [], []
+    ongoing: dict[UUID, dict[tuple[str, str], Severity]] = {each: {} for each in looked}
+    for row in await tx.fetch(ONGOING_FINDINGS, list(looked), list(domain.FINDINGS)):
+        ongoing[key(row["resource_id"])][row["type"], row["dedup_key"]] = row["severity"]
+    opened: list[OpenRequest] = []
+    ended: list[ResolveRequest] = []
+    for monitor_id, project_id in looked.items():
+        found = results[monitor_id].result
+        worse, gone = domain.judge_findings(found.findings or (), ongoing[monitor_id])
+        for each in worse:
+            opened.append(OpenRequest(
+                project_id, NETWORK_MONITOR.type, monitor_id, each.type, truncated_message(each.message),
+                severity=each.severity, dedup_key=each.fingerprint, details=each.details,
+            ))  # fmt: skip
+        for type_, fingerprint in gone:
+            ended.append(ResolveRequest(
+                project_id, monitor_id, type_, "A check did not find it any more", dedup_key=fingerprint
+            ))  # fmt: skip
+    return opened, ended
 
 
 def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Counted:

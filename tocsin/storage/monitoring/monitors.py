@@ -49,6 +49,8 @@ VALUES ($1, CASE WHEN $2 THEN 'infinity' ELSE now() + make_interval(secs => 0.5 
 """
 
 # Hours that are rolled up count by their sums, later checks one by one.
+#
+# What is only found beside the verdict (a certificate that ends soon) does not make a site one that is down.
 SEEN = f"""
 CROSS JOIN LATERAL (
     SELECT 100.0 * sum(ok)::float8 / nullif(sum(total), 0)::float8 AS uptime
@@ -65,14 +67,15 @@ CROSS JOIN LATERAL (
     ) counted
 ) u
 CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(o.incident_id ORDER BY o.incident_id), '{{}}') AS open_incidents
+    SELECT coalesce(array_agg(o.incident_id ORDER BY o.incident_id), '{{}}') AS open_incidents,
+           coalesce(bool_or(NOT o.type = ANY ('{{{",".join(sorted(domain.FINDINGS))}}}')), false) AS failing
     FROM ongoing o WHERE o.resource_id = m.id
 ) o
 """
 
 MONITOR = f"""
 SELECT m.id, m.project_id, m.number, {WANTED}, m.depends_on, m.created_at, m.updated_at,
-       m.last_check_at, m.last_response_ms, u.uptime, o.open_incidents
+       m.last_check_at, m.last_response_ms, u.uptime, o.open_incidents, o.failing
 """
 
 ONE = f"""
@@ -152,12 +155,13 @@ class Monitor:
     depends_on: Written = field(default_factory=list)
     explained_by: Sequence[Parent] = ()
     percentiles: Percentiles | None = None
+    failing: bool = False
 
     @property
     def status(self) -> str:
         checked = self.last_check_at is not None and self.uptime != 0
         return domain.status(
-            paused=self.wanted.paused, checked=checked, incidents=bool(self.open_incidents),
+            paused=self.wanted.paused, checked=checked, incidents=self.failing,
             explained=bool(self.explained_by),
         )  # fmt: skip
 
@@ -277,5 +281,6 @@ def _monitor(row: Record, vault: Vault | None = None) -> Monitor:
         last_response_ms=row["last_response_ms"],
         uptime=row["uptime"],
         open_incidents=[key(incident) for incident in row["open_incidents"]],
+        failing=row["failing"],
         depends_on=row["depends_on"],
     )
