@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -266,6 +267,26 @@ async def test_what_was_found_before_a_change_decides_nothing_after_it(
     assert await incidents(pool) == []
     assert await pool.fetchval("SELECT failures FROM monitor_states") == 0
     assert await pool.fetchval("SELECT count(*) FROM checks") == 1
+
+
+async def test_a_failure_that_is_recorded_while_its_monitor_is_paused_opens_nothing(
+    pool: asyncpg.Pool, project: Any, make: Callable[..., Any]
+) -> None:
+    monitor = await make(confirmations=1)
+    await make_due(pool)
+    (due,) = await claim(pool)
+    async with pool.acquire() as tx, tx.transaction():
+        before = await monitors.changing(tx, VAULT, project.id, monitor)
+        assert before
+        await monitors.change(tx, VAULT, project.id, monitor, before, replace(before, paused=True))
+        recording = asyncio.create_task(record(pool, due, "timeout"))
+        await until(lambda: waits(pool), what="the record waits for the pause")
+    await recording
+    assert await incidents(pool) == []
+
+
+async def waits(pool: asyncpg.Pool) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_a_check_that_ends_after_a_later_one_decides_nothing(

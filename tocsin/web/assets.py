@@ -53,9 +53,14 @@ async def plan_script() -> Response[bytes]:
     return _asset("notification_plan.js", "text/javascript")
 
 
+@get("/static/monitor_form.css", include_in_schema=False)
+async def form_stylesheet() -> Response[bytes]:
+    return _asset("monitor_form.css", "text/css")
+
+
 def _asset(name: str, kind: str) -> Response[bytes]:
     headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_content(name)).hexdigest()[:16]}"'}
     return Response(_content(name), media_type=kind, headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 
-routes = [icon, stylesheet, script, plan_stylesheet, plan_script]
+routes = [icon, stylesheet, script, plan_stylesheet, plan_script, form_stylesheet]

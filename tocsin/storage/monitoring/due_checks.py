@@ -51,7 +51,8 @@ SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, ne
 FROM due ORDER BY due_at
 """
 
-# A result counts if the monitor has not changed since the check began, and no later check has been counted.
+# A result counts if the monitor has not changed since the check began, and no later check has been counted. That it was
+# paused at this moment shows only in the row that is locked: the other was read before.
 RECORD = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
@@ -71,7 +72,7 @@ WITH given AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM network_monitors WHERE id = g.id LIMIT 1) m
     CROSS JOIN LATERAL (SELECT * FROM monitor_states WHERE monitor_id = g.id LIMIT 1) old
     WHERE s.monitor_id = g.id AND s.monitor_id = ANY ($1)
-      AND m.updated_at = g.version AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
+      AND m.updated_at = g.version AND isfinite(s.due_at) AND (s.last_check_at IS NULL OR s.last_check_at < g.at)
     RETURNING s.monitor_id, s.failures, s.successes, m.project_id, m.confirmations, m.recoveries,
               old.last_problem AS problem_before, s.asked_at > coalesce(old.last_result_at, '-infinity') AS asked,
               g.found

@@ -11,6 +11,7 @@ from litestar import Response, get, post
 from tocsin.actions import monitors as actions
 from tocsin.actions.monitors import MonitorFields
 from tocsin.domain.errors import Refused, not_found
+from tocsin.domain.monitors import Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import flapping
 from tocsin.storage.monitoring import checks, monitors, resources
@@ -20,7 +21,7 @@ from tocsin.web import attachment_form, messages, monitor_form
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments, dependencies, silence
-from tocsin.web.pages.network_monitors import short_name, state
+from tocsin.web.pages.network_monitors import short_name, state, tried
 from tocsin.web.ranges import DEFAULT_RANGE, MAX_INCIDENTS, chosen
 from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
@@ -44,6 +45,7 @@ async def _page(
     over: str = DEFAULT_RANGE,
     typed: Form | None = None,
     errors: Mapping[str, str] | None = None,
+    result: Result | None = None,
 ) -> Response[str]:
     shown = chosen(over)
     now = datetime.now(UTC)
@@ -74,7 +76,8 @@ async def _page(
         bars=day_bars(f"Uptime over {UPTIME_DAYS} days", [Day(day, by_day.get(day)) for day in days]), first_day=first,
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
-        values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {},
+        values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {}, result=result,
+        form=monitor_form,
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
 
@@ -94,6 +97,21 @@ async def change(uuid: str, request: AnyRequest, viewer: Viewer, service: Servic
     except Refused as refused:
         return await _page(uuid, request, viewer, service, typed=form, errors=monitor_form.errors(refused))
     return redirect(f"/network_monitors/{uuid}", messages.SETTINGS_CHANGED, warning=warning)
+
+
+@post("/network_monitors/{uuid:str}/try", include_in_schema=False)
+async def try_(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """One check with the settings in the form; nothing is saved."""
+    form, key = await fields(request, viewer), NETWORK_MONITOR.key_of(uuid)
+    try:
+        async with service.pool.acquire() as tx:
+            before = _existing(await monitors.one(tx, service.vault, viewer.project_id, key))
+        given = monitor_form.given(form)
+        wanted = actions.wanted(given, before.wanted, production=service.settings.production)
+        result = await tried(wanted, viewer, service)
+    except Refused as refused:
+        return await _page(uuid, request, viewer, service, typed=form, errors=monitor_form.errors(refused))
+    return await _page(uuid, request, viewer, service, typed=form, result=result)
 
 
 @post("/network_monitors/{uuid:str}/pause", include_in_schema=False)
@@ -122,4 +140,4 @@ def _existing(found: Monitor | None) -> Monitor:
     return found
 
 
-routes = [show, change, pause, delete]
+routes = [show, change, try_, pause, delete]

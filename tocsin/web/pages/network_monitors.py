@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from litestar import Response, get, post
 from litestar.params import QueryParameter
 
+from tocsin.actions import monitor_tries
 from tocsin.actions import monitors as actions
 from tocsin.domain.errors import Refused
+from tocsin.domain.monitors import MonitorConfig, Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import checks, monitors
 from tocsin.storage.monitoring.monitors import TIMES_OVER, Monitor, Sort
@@ -97,6 +99,26 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
     return redirect(to, message, warning=warning)
 
 
+@post("/network_monitors/try", include_in_schema=False)
+async def try_(request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """One check, whose whole answer is shown above the form; nothing is saved."""
+    form = await fields(request, viewer)
+    try:
+        wanted = actions.wanted(monitor_form.given(form), None, production=service.settings.production)
+        result = await tried(wanted, viewer, service)
+    except Refused as refused:
+        return _form(viewer, service, form, monitor_form.errors(refused))
+    return _form(viewer, service, form, result=result)
+
+
+async def tried(wanted: MonitorConfig, viewer: Viewer, service: Service) -> Result:
+    """One check of what is wanted. Raises `Refused`, also for too many (429)."""
+    await actions.reachable(wanted, service.settings.allow_networks)
+    async with transaction(service.pool) as tx:
+        await monitor_tries.take(tx, viewer.actor)
+    return await monitor_tries.look(wanted, service.settings.allow_networks)
+
+
 def state(monitor: Monitor) -> tuple[str, str]:
     """The badge: its kind (`ok`, `warn`, `bad`) and its text."""
     return unreachable(monitor.explained_by) if monitor.status == "unreachable" else STATES[monitor.status]
@@ -111,12 +133,14 @@ def short_name(name: str) -> str:
 
 
 def _form(
-    viewer: Viewer, service: Service, values: Mapping[str, str], errors: Mapping[str, str] | None = None
-) -> Response[str]:
+    viewer: Viewer, service: Service, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
+    result: Result | None = None,
+) -> Response[str]:  # fmt: skip
     return page(
         "network_monitor_new.html", viewer, title="Add a monitor", status_code=422 if errors else 200, values=values,
-        errors=errors or {}, least=actions.least_interval(production=service.settings.production),
+        errors=errors or {}, least=actions.least_interval(production=service.settings.production), form=monitor_form,
+        result=result, milliseconds=milliseconds,
     )
 
 
-routes = [list_, new, create]
+routes = [list_, new, create, try_]
