@@ -25,7 +25,6 @@ from tocsin.actions import (
     incidents,
     integrations,
     members,
-    monitor_tries,
     monitors,
     on_call,
     projects,
@@ -219,7 +218,6 @@ CALLS: dict[str, Call] = {
     "members.remove": lambda tx, a, h: members.remove(tx, a, h.member),
     "members.leave": lambda tx, a, h: members.leave(tx, a, "Project"),
     "dependencies.change": lambda tx, a, h: dependencies.change(tx, a, MONITOR, h.monitor, [uuid_of_server(h)]),
-    "monitor_tries.take": lambda tx, a, h: monitor_tries.take(tx, a),
     "monitors.create": lambda tx, a, h: monitors.create(
         tx, a, h.vault, monitors.wanted(MonitorFields(url="https://example.com"), None, production=True)
     ),
