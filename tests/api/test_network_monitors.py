@@ -52,7 +52,10 @@ async def test_a_url_alone_makes_a_monitor_with_the_documented_defaults(app_clie
         "id": 1, "name": "http://127.0.0.1:9/", "url": "http://127.0.0.1:9/", "check_type": "http",
         "status": "pending", "uptime": None, "response_time": None, "last_check": None, "open_incident_uuids": [],
         "interval": 60, "timeout": 30, "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None,
-        "paused": False, "explained_by": [], "depends_on": [], "response_time_p50": None, "response_time_p95": None,
+        "keyword_absent": None, "json_path": None, "json_value": None, "max_response_ms": None,
+        "method": "GET", "headers": None, "body": None, "username": None, "password": None, "token": None,
+        "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30, "paused": False,
+        "explained_by": [], "depends_on": [], "response_time_p50": None, "response_time_p95": None,
     }  # fmt: skip
 
 
