@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tocsin.checks.common_options import IpVersion, MaxResponseMs, TlsDays
 from tocsin.domain import certificates, json_answers
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.json_answers import BadPath
@@ -32,15 +33,6 @@ _FRAMING = frozenset((
 """Headers that say how the message itself is sent."""
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-IpVersion = Annotated[Literal[4, 6] | None, Meta(description="4 or 6: only IPv4 or only IPv6 is used. Default: both.")]
-TlsDays = Annotated[
-    int,
-    Meta(
-        description="Days before a certificate of the served chain ends from which there is a `tls_expiry` incident, "
-        "a warning: this or a third of its lifetime, whichever is less. Critical below a sixth (and at most half of "
-        f"that). From 0 (never) to {certificates.MAX_DAYS}; default {certificates.DEFAULT_DAYS}."
-    ),
-]
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,9 +74,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
         Meta(description="What every value that `json_path` selects must be. A text also means the number, `true`, "
              "`false` or `null` that it spells."),
     ] = None  # fmt: skip
-    max_response_ms: Annotated[
-        int | None, Meta(description="Milliseconds after which a good answer is too slow (incident type `slow`).")
-    ] = None
+    max_response_ms: MaxResponseMs = None
     follow_redirects: Annotated[
         bool, Meta(description="Whether up to 5 redirects are followed that `expected_status` does not name.")
     ] = True

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Literal
 
 import msgspec
 
 from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.common_options import IpVersion, MaxResponseMs
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -38,8 +38,8 @@ class Options(msgspec.Struct, frozen=True):
 
     packets: int = 3
     max_loss: int | float | None = None
-    max_response_ms: int | float | None = None
-    ip_version: Literal[4, 6] | None = None
+    max_response_ms: MaxResponseMs = None
+    ip_version: IpVersion = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.common_options import IpVersion
 from tocsin.checks.http import check_ip_version
-from tocsin.checks.http_options import IpVersion
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence

@@ -14,6 +14,7 @@ import msgspec
 from cryptography import x509
 
 from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.common_options import TlsDays
 from tocsin.domain import certificates, hosts, names, urls
 from tocsin.domain.certificates import Certificate
 from tocsin.domain.errors import invalid_field
@@ -49,7 +50,7 @@ class Options(msgspec.Struct, frozen=True):
     for, if it is not the host's.
     """
 
-    tls_days: int = certificates.DEFAULT_DAYS
+    tls_days: TlsDays = certificates.DEFAULT_DAYS
     server_name: str | None = None
 
 

@@ -10,7 +10,17 @@ import asyncpg
 import structlog
 
 from tocsin.checks.base import CheckContext
-from tocsin.engine import alerts, connectivity, downtime, heartbeats, monitor_checks, reboot_watch, replays, sweep, turns
+from tocsin.engine import (
+    alerts,
+    connectivity,
+    downtime,
+    heartbeats,
+    monitor_checks,
+    reboot_watch,
+    replays,
+    sweep,
+    turns,
+)
 from tocsin.engine import telegram as telegram_updates
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports

@@ -17,10 +17,12 @@ FRESH: Mapping[str, str] = {
     "confirmations": str(domain.DEFAULT_CONFIRMATIONS), "recoveries": str(domain.DEFAULT_RECOVERIES),
     "expected_status": "2xx", "check_type": "http",
 }  # fmt: skip
-TYPES: Mapping[str, str] = {"http": "Web address", "tcp": "Port (TCP)"}
+TYPES: Mapping[str, str] = {
+    "http": "Web address", "tcp": "Port (TCP)", "tls": "Certificate (TLS)", "ping": "Host (ping)", "dns": "Name (DNS)",
+}  # fmt: skip
 """What people call the types; others by their name."""
 
-Kind = Literal["text", "secret", "number", "lines", "headers", "statuses", "choice"]
+Kind = Literal["text", "secret", "number", "lines", "list", "headers", "statuses", "choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ OPTIONS: Mapping[str, Field] = {each.name: each for each in (
     Field("keyword_absent", "Keyword that it must not contain"),
     Field("json_path", "JSON path", hint="Of an answer in JSON: $.status, or $.checks[*].status."),
     Field("json_value", "What it must be", hint="Every value that the path selects. Empty: anything that is there."),
+    Field("packets", "Packets", "number"),
+    Field("max_loss", "Lost packets from which it is a warning, in percent", "number", "Empty: only if all are lost."),
+    Field("expected", "Records", "list", "All that the answer must have, one a line, in any order. Empty: any."),
+    Field("server_name", "Name of the server", hint="If its certificate is for another name than the address has."),
     Field("max_response_ms", "Slow from, in milliseconds", "number", "A good answer that takes longer is an incident."),
     Field("send", "Text to send", "lines", "Sent as soon as the connection is there."),
     Field("expect", "Text that must come back", hint="A banner such as ESMTP. It is no pattern."),
@@ -122,7 +128,7 @@ def values(stored: MonitorConfig) -> dict[str, str]:
         "timeout": f"{target.timeout:g}",
         "confirmations": str(stored.confirmations),
         "recoveries": str(stored.recoveries),
-    } | {name: _written(shown[name]) for name in OPTIONS if name in shown}
+    } | {name: _written(shown[name], field.kind) for name, field in OPTIONS.items() if name in shown}
 
 
 def errors(refused: Refused) -> dict[str, str]:
@@ -141,6 +147,8 @@ def _parsed(field: Field, text: str) -> Any:
             return _headers(text)
         case "lines":
             return (text if field.name == "send" else text.replace("\r\n", "\n")) or None
+        case "list":
+            return [line.strip() for line in text.splitlines() if line.strip()] or None
         case "number":
             if text.strip() and not text.strip().lstrip("-").isdecimal():
                 raise invalid_field(field.name, "must be a whole number")
@@ -153,7 +161,7 @@ def _parsed(field: Field, text: str) -> Any:
     return text.strip() or None
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, kind: Kind) -> str:
     """As the form shows it. Of choices that are on unless they are switched off, "" is on."""
     match value:
         case None | True:
@@ -163,7 +171,7 @@ def _written(value: Any) -> str:
         case dict():
             return "\n".join(f"{name}: {each}" for name, each in value.items())
         case list():
-            return ", ".join(map(str, value))
+            return ("\n" if kind == "list" else ", ").join(map(str, value))
     return str(value)
 
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tocsin.domain import json_paths
-from tocsin.domain.json_paths import BadPath, Unselectable
+from tocsin.domain import json_answers
+from tocsin.domain.json_answers import BadPath, Unselectable
 
 # RFC 9535, figure 1 and table 2.
 STORE = json.dumps({"store": {
@@ -41,13 +41,13 @@ STORE = json.dumps({"store": {
     ],
 )
 def test_paths_of_the_standard_select_what_it_says(path: str, found: list[object]) -> None:
-    assert sorted(map(str, json_paths.select(STORE, path))) == sorted(map(str, found))
+    assert sorted(map(str, json_answers.select(STORE, path))) == sorted(map(str, found))
 
 
 @pytest.mark.parametrize("path", ["", "status", "$[", "$..", "$[?", "$.~", "$[?@" * 40, "$" + "[0]" * 40, "x" * 501])
 def test_what_is_no_path_is_refused_with_its_reason(path: str) -> None:
     with pytest.raises(BadPath, match=r"^(must|may) "):
-        json_paths.check(path)
+        json_answers.check(path)
 
 
 DOCUMENTS = {
@@ -70,7 +70,7 @@ def test_no_path_runs_for_more_than_20_ms_in_whatever_document(document: bytes) 
         for _ in range(5):
             began = time.thread_time()
             with contextlib.suppress(Unselectable):
-                json_paths.select(document, path)
+                json_answers.select(document, path)
             took.append(time.thread_time() - began)
             if took[-1] < 0.02:
                 break
