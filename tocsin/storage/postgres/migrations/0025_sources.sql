@@ -1,5 +1,5 @@
 -- sources: other systems that send their alerts, what each said last, and which of its alerts are firing
--- depends: 0023_dedup_keys
+-- depends: 0024_heartbeats
 
 -- migrate: apply
 

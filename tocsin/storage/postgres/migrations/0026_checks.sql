@@ -1,5 +1,5 @@
 -- monitors: options of each type of check, secret ones encrypted
--- depends: 0023_dedup_keys
+-- depends: 0025_sources
 
 -- migrate: apply
 
