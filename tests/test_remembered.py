@@ -39,7 +39,8 @@ FIXED = {
     "tocsin.checks.base.options",
     "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
     "tocsin.web.ready_made.all_", "tocsin.domain.templates.language._environment",
-    "tocsin.transports.dial.public_authorities",
+    "tocsin.transports.dial.public_authorities", "tocsin.transports.dial.no_authorities",
+    "tocsin.domain.sources.base.types",
 }  # fmt: skip
 """Caches without a bound of their own, of what is in the package: nothing that anybody sends is a key of them."""
 MAX_ENTRIES = 10_000

@@ -53,6 +53,7 @@ INCIDENTS, FINISHED = (
     PartitionedTable("incidents", "month", keyed=True),
     PartitionedTable("finished", "month", keyed=True),
 )
+PARTITIONED = (SAMPLES, CHECKS, PINGS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED)
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
@@ -119,7 +120,7 @@ def first_key(moment: datetime) -> UUID:
 async def ensure_partitions(tx: Tx) -> None:
     """Create the partitions that the coming weeks need, and those of the recent past."""
     now = await tx.fetchval("SELECT now()")
-    for split in (SAMPLES, CHECKS, PINGS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED):
+    for split in PARTITIONED:
         there = {row["relname"] for row in await tx.fetch(PARTITIONS, split.table)}
         start = split.start_of(now - timedelta(days=8))
         while start < now + AHEAD:
