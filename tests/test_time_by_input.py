@@ -208,6 +208,7 @@ def with_value(example: Any, place: tuple[Any, ...], value: bytes) -> bytes:
     return json.dumps(copied).encode().replace(b'"@@"', value)
 
 
+@pytest.mark.timeout(400)
 async def test_no_open_door_is_held_by_any_body(house: House) -> None:
     found = []
     doors = [door for door in house.doors() if door.method not in ("GET", "OPTIONS") and not door.known]
@@ -216,7 +217,8 @@ async def test_no_open_door_is_held_by_any_body(house: House) -> None:
         for size in (door.limit // 8, door.limit) if door.reads_json else (door.limit,):
             made = bodies(door, size) if door.reads_json else worst.forms(size)
             found += [await house.slow(door, what, content) for what, content in made]
-        assert door.limit <= 128 * 1024, "an open door takes a few KiB"
+        if not door.path.startswith(("/in", "/v2/")):  # who comes there is known by a key in the path or the body
+            assert door.limit <= 128 * 1024, "an open door takes a few KiB"
     assert not "\n".join(filter(None, found))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -15,13 +17,16 @@ from tocsin.api.service import Service
 from tocsin.domain.errors import Refused
 from tocsin.domain.sources import grafana, pagerduty
 from tocsin.domain.sources.alertmanager import AlertmanagerSource
-from tocsin.domain.sources.base import Unreadable, types
+from tocsin.domain.sources.base import KEY_LENGTH, Unreadable, types
 from tocsin.domain.sources.grafana import GrafanaSource
 from tocsin.domain.sources.pagerduty import PagerdutySource
 from tocsin.storage.monitoring.alerts import Became
 from tocsin.storage.monitoring.sources import Source
 
 COMMITTED = "It is answered once it is committed; 503 means that it should be sent again."
+ROUTING_KEY = re.compile(rb'"routing_key"\s*:\s*"([0-9A-Za-z]{%d})"' % KEY_LENGTH)
+"""Where the key of a source may be in a body that is not parsed yet."""
+MOST_NAMED = 5
 AnyRequest = Request[Any, Any, Any]
 Methods = list[Literal["POST", "PUT"]]
 
@@ -166,12 +171,14 @@ def _with_routing_key(path: str, take: Take, answer: Any, name: str, text: str) 
     """The address as PagerDuty has it, where the key is in the body."""
 
     async def by_body(request: AnyRequest, service: Service) -> Response[Any]:
+        body = await request.body()
+        named = {each[1].decode() for each in islice(ROUTING_KEY.finditer(body), MOST_NAMED)}
+        known = {key: source for key in named if (source := await source_keys.source_of(service, key))}
         try:
-            given = intake.parsed(await request.body())
+            given = intake.parsed(body) if known else None  # nothing is parsed for strangers
         except Refused as refused:
             raise _no_event(refused.status, refused.message) from None
-        key = given.get("routing_key") if isinstance(given, dict) else None
-        source = await source_keys.source_of(service, key)
+        source = known.get(str(given.get("routing_key"))) if isinstance(given, dict) else None
         if source is None:
             raise _no_event(400, "'routing_key' is not the key of a source here")
         return await take(service, source, request)
