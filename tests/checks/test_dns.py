@@ -110,8 +110,9 @@ async def test_nobody_there_and_nobody_answering_are_told_apart() -> None:
     words = f"Nothing answers DNS at 127.0.0.1 port {port}: connection refused"
     assert (result.problem, result.message) == ("dns_error", words)
     async with name_server(lambda *_: []) as port:
-        result = await question(port, "example.com", timeout=0.4)
-    assert (result.problem, result.message) == ("timeout", f"No answer from 127.0.0.1 port {port} within 0.38 s")
+        result = await question(port, "example.com", timeout=1.0)
+    assert result.problem == "timeout"
+    assert (result.message or "").startswith(f"No answer from 127.0.0.1 port {port} within 0.7")
 
 
 def _other_id(data: bytes, stream: bool) -> list[bytes]:
@@ -131,7 +132,7 @@ def _itself(data: bytes, stream: bool) -> list[bytes]:
 @pytest.mark.parametrize("answers", [_other_id, _other_name, _itself, lambda *_: [b"", b"x" * 11]])
 async def test_what_answers_another_question_is_waited_past_as_dig_does(answers: Answers) -> None:
     async with name_server(answers) as port:
-        result = await question(port, "www.example.com", timeout=0.4)
+        result = await question(port, "www.example.com", timeout=1.0)
         assert result.problem == "timeout"
         assert "that answer another question were ignored" in (result.message or "")
     async with name_server(lambda data, stream: [*answers(data, stream), *by_zone(data, stream)]) as port:
@@ -152,7 +153,7 @@ async def test_an_answer_from_elsewhere_is_none() -> None:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(Asked, local_addr=("127.0.0.1", 0))
         try:
-            result = await question(transport.get_extra_info("sockname")[1], "www.example.com", timeout=0.4)
+            result = await question(transport.get_extra_info("sockname")[1], "www.example.com", timeout=1.0)
         finally:
             transport.close()
     assert sources
@@ -192,7 +193,7 @@ async def test_a_stream_that_stops_in_the_middle_is_told() -> None:
         return by_zone(data, stream) if not stream else []
 
     async with name_server(short) as port:
-        result = await question(port, "huge.example.com", timeout=0.5)
+        result = await question(port, "huge.example.com", timeout=1.0)
     assert result.problem == "timeout"
     assert "over TCP, to which its answer over UDP referred" in (result.message or "")
 

@@ -294,7 +294,7 @@ def test_an_address_that_cannot_be_looked_at_is_refused_by_name(url: str, field:
 
 
 def test_a_type_that_nobody_knows_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(Refused, match="use one of: http, tcp"):
+    with pytest.raises(Refused, match="use one of: dns, http, ping, tcp, tls"):
         base.of("carrier_pigeon", "https://example.com")
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tocsin.actions import dependencies
-from tocsin.actions.base import OWNERS, SYSTEM, Actor, Change, action, unrecorded
+from tocsin.actions.base import SYSTEM, Actor, Change, action, unrecorded
 from tocsin.actions.batches import PingBatch
 from tocsin.domain import cron, names, zones
 from tocsin.domain import heartbeats as domain
@@ -155,7 +155,7 @@ async def delete(tx: Tx, actor: Actor, vault: Vault, key: UUID) -> tuple[Heartbe
     return found, Change(found.wanted.name, {"uuid": HEARTBEAT.public(key)})
 
 
-@action("made a new ping key", by=OWNERS)
+@action("made a new ping key")
 async def new_ping_key(tx: Tx, actor: Actor, vault: Vault) -> tuple[str, Change]:
     """Make the project's ping key, or another; the old one no longer works. Returns it."""
     return await stored.new_ping_key(tx, vault, actor.project_id), Change("ping key")

@@ -139,6 +139,11 @@ async def _checked(kind: CheckType, target: Target, context: CheckContext) -> Re
     return Result(problem, after_redirects(context.redirects, problem_text), evidence=kind.evidence(asked, context))
 
 
+def own_time(timeout: float) -> float:
+    """Seconds of a check's timeout after which a type may say itself what did not come: the rest is for saying so."""
+    return timeout - min(max(timeout / 20, 0.25), timeout / 2)
+
+
 def after_redirects(redirects: Sequence[str], problem_text: str) -> str:
     """The problem, and after redirects where it occurred. Without the query, which may contain secrets."""
     if not redirects:

@@ -17,7 +17,7 @@ import dns.reversename
 import msgspec
 from dns.rdtypes.ANY.TXT import TXT
 
-from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.base import CheckContext, CheckType, own_time
 from tocsin.domain import hosts, names, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -29,8 +29,6 @@ Type = Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TX
 MAX_EXPECTED, MAX_VALUE = 50, 2_000
 SHOWN = 300
 """Characters of an answer in a message."""
-SPARE = 0.05
-"""Part of the time-out that is left for telling what was found."""
 SHAPE = "must have the form dns://resolver/name?type=A, or dns:name?type=A to ask the system's resolver"
 _URL = re.compile(r"dns:(?://([^/?#]*)/)?([^/?#]*)(?:\?type=([A-Za-z]*))?", re.IGNORECASE)
 _WORDS = {
@@ -107,7 +105,7 @@ class Dns(CheckType):
 
     async def check(self, target: Target, context: CheckContext) -> Result:
         began = perf_counter()
-        deadline = monotonic() + target.timeout * (1 - SPARE)
+        deadline = monotonic() + own_time(target.timeout)
         options, question = msgspec.convert(target.options, Options), read(target.url)
         addresses: Sequence[str]
         if question.resolver:

@@ -13,7 +13,7 @@ from time import monotonic
 
 import msgspec
 
-from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.base import CheckContext, CheckType, own_time
 from tocsin.checks.common_options import IpVersion, MaxResponseMs
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
@@ -27,8 +27,6 @@ GAP = 0.2
 """Seconds after which the next packet is sent, answered or not; as `ping` allows everybody (`-i`)."""
 LINGER = 1.0
 """Seconds that the last packets have where others were answered; twice the longest answer if that is more."""
-SPARE = 0.05
-"""Part of the time-out that is left for telling what was found."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -97,7 +95,7 @@ class Ping(CheckType):
         return replace(target, url=f"ping://{authority}", options=msgspec.to_builtins(options))
 
     async def check(self, target: Target, context: CheckContext) -> Result:
-        deadline = monotonic() + target.timeout * (1 - SPARE)
+        deadline = monotonic() + own_time(target.timeout)
         options, host = msgspec.convert(target.options, Options), urls.read(target.url).host
         addresses = await context.dialer.addresses(host, 0, options.ip_version)
         for place, address in enumerate(addresses):  # as `ping` does: the first that there is a way to
