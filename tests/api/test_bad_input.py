@@ -118,7 +118,8 @@ async def house(app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Any) -
         )
         for path, item in described["paths"].items()
         for method, operation in item.items()
-        if operation["tags"] != ["pings"]  # refused in the words of others' protocols: api/test_pings.py
+        # Refused in the words of others' protocols: api/test_pings.py, api/test_source_intake.py.
+        if operation["tags"] != ["pings"] and not path.startswith(("/in", "/v2/"))
     )
     assert len(doors) > 40
     stranger = await new_project(pool, vault)

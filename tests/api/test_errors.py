@@ -17,7 +17,7 @@ from litestar import get, post
 
 from tests.service import running
 from tocsin.api import errors, server
-from tocsin.api.hot import hot_routes
+from tocsin.api.hot import HotRequest, hot_routes
 from tocsin.api.service import Service
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres import database as storage
@@ -73,9 +73,10 @@ async def test_a_surprise_is_500_and_its_words_stay_inside(
     assert (answer.status_code, answer.json()["error"]) == (500, "internal_error")
     assert "hunter2" not in answer.text
     [directly] = hot_routes(server.application([hot])).values()
-    status, said, _ = await directly.answer(service, project.api_token, None, b'{"phone_number": "1"}')
-    assert (status, json.loads(said)["error"]) == (500, "internal_error")
-    assert b"hunter2" not in said
+    head = [(b"authorization", f"Bearer {project.api_token}".encode())]
+    said = await directly.answer(service, HotRequest("POST", "/hot", "", head, b'{"phone_number": "1"}'))
+    assert (said.status, json.loads(said.content)["error"]) == (500, "internal_error")
+    assert b"hunter2" not in said.content
     logged = capsys.readouterr().out
     assert logged.count("RuntimeError") == 2
     assert "hunter2" not in logged
