@@ -134,4 +134,4 @@ async def test_a_nul_in_a_form_never_reaches_the_database_however_it_is_written(
     sent = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = await browse.post("/network_monitors", content=fields.encode(), headers=sent)
     assert answer.status_code == 303, answer.text
-    assert await pool.fetchval("SELECT keyword FROM network_monitors") == "all is well"
+    assert await pool.fetchval("SELECT options->>'keyword' FROM network_monitors") == "all is well"
