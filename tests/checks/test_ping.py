@@ -149,7 +149,7 @@ def test_many_at_once_each_get_their_own_answers(sockets: Namespace) -> None:
     async def all_() -> list[Result]:
         context = CheckContext(Dialer(Guard(ALLOWED)), AGENT)
         mixed = [f"127.0.{number}.7" if number % 5 else (SILENT, CUT_OFF)[number % 2] for number in range(250)]
-        return await asyncio.gather(*(look(f"ping://{host}", context, timeout=2.0) for host in mixed))
+        return await asyncio.gather(*(look(f"ping://{host}", context, timeout=4.0) for host in mixed))
 
     found = sockets.run(all_())
     assert [each.ok for each in found] == [bool(number % 5) for number in range(250)]

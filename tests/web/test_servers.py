@@ -259,7 +259,7 @@ async def test_a_full_page_is_for_everybody_and_light(
         for path in (f"/servers/{server['uuid']}", f"/servers/{server['uuid']}?over=30d", "/servers", "/servers/new"):
             answer = await member.goto(f"{service.url}{path}")
             assert answer
-            assert len(await answer.body()) < 30_000, path
+            assert len(await answer.body()) < 34_000, path
             assert await findings(member) == []
             assert not await too_wide(member), f"{path} at {width}"
             assert await member.locator("main b").count() == 0
