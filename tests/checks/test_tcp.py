@@ -56,9 +56,9 @@ async def test_another_banner_is_bad_content_that_says_what_came() -> None:
 
 async def test_silence_is_a_timeout_and_a_closed_door_bad_content() -> None:
     async with site(greets()) as port:
-        result = await look(f"tcp://127.0.0.1:{port}", timeout=0.5, expect="ESMTP")
+        result = await look(f"tcp://127.0.0.1:{port}", timeout=1.0, expect="ESMTP")
     assert (result.problem, result.message) == (
-        "timeout", "Connected, but nothing came within 0.5 s, expected 'ESMTP'",
+        "timeout", "Connected, but nothing came within 1 s, expected 'ESMTP'",
     )  # fmt: skip
     async with site(greets(stays=False)) as port:
         result = await look(f"tcp://127.0.0.1:{port}", expect="ESMTP")

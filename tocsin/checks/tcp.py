@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from tocsin.checks.base import CheckContext, CheckType
+from tocsin.checks.base import CheckContext, CheckType, own_time
 from tocsin.checks.common_options import IpVersion
 from tocsin.checks.http import check_ip_version
 from tocsin.domain import urls
@@ -21,8 +21,6 @@ from tocsin.domain.monitors import Result, Target
 MAX_SEND, MAX_EXPECT = 4_000, 500
 READ_LIMIT = 64 << 10
 """Bytes that are read at most."""
-SHARE = 0.95
-"""Of the timeout: how long an expected text is waited for, so that there is time to say what came instead."""
 MAX_SHOWN = 200
 
 
@@ -74,7 +72,7 @@ class Tcp(CheckType):
             if options.expect is None and not context.thorough:
                 return Result(response_ms=(perf_counter() - began) * 1000, findings=())
             connected = perf_counter() - began
-            patience = target.timeout * SHARE - connected if options.expect is not None else 1.0
+            patience = own_time(target.timeout) - connected if options.expect is not None else 1.0
             try:
                 async with asyncio.timeout(max(patience, 0.0)):
                     await heard.ended
