@@ -242,6 +242,20 @@ def of(check_type: str | None, url: str) -> CheckType:
     return known[check_type]
 
 
+def authority_of(address: str, form: str, *, port: bool) -> str:
+    """What follows the scheme in an address of this form, which has nothing else. Raises `Refused` (422)."""
+    shape = f"must have the form {form}"
+    try:
+        url = urls.read(address)
+    except ValueError as error:
+        raise invalid_field("url", f"{shape}: {error}") from None
+    authority = address.partition("://")[2].removesuffix("/")
+    other = url.scheme != form.partition(":")[0] or bool(url.port) is not port or url.has_login
+    if other or any(mark in authority for mark in "/?#"):
+        raise invalid_field("url", shape)
+    return authority
+
+
 def host_of(url: str) -> str:
     """The host that a validated URL names, as `hosts.read` writes it."""
     return urls.read(url).host

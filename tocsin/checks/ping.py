@@ -13,7 +13,7 @@ from time import monotonic
 
 import msgspec
 
-from tocsin.checks.base import CheckContext, CheckType, own_time
+from tocsin.checks.base import CheckContext, CheckType, authority_of, own_time
 from tocsin.checks.common_options import IpVersion, MaxResponseMs
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
@@ -75,14 +75,7 @@ class Ping(CheckType):
 
     def validate(self, target: Target) -> Target:
         """`ping://host`, nothing more."""
-        shape = "must have the form ping://host"
-        try:
-            url = urls.read(target.url)
-        except ValueError as error:
-            raise invalid_field("url", f"{shape}: {error}") from None
-        authority = target.url.partition("://")[2].removesuffix("/")
-        if url.scheme != "ping" or url.port or url.has_login or any(mark in authority for mark in "/?#"):
-            raise invalid_field("url", shape)
+        authority = authority_of(target.url, "ping://host", port=False)
         options = msgspec.convert(target.options, Options)
         if not 1 <= options.packets <= MAX_PACKETS:
             raise invalid_field("packets", f"must be from 1 to {MAX_PACKETS}")

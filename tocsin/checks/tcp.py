@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from tocsin.checks.base import CheckContext, CheckType, own_time
+from tocsin.checks.base import CheckContext, CheckType, authority_of, host_of, own_time
 from tocsin.checks.common_options import IpVersion
 from tocsin.checks.http import check_ip_version
 from tocsin.domain import urls
@@ -46,19 +46,12 @@ class Tcp(CheckType):
 
     def validate(self, target: Target) -> Target:
         """`tcp://host:port`, nothing more."""
-        shape = "must have the form tcp://host:port"
-        try:
-            url = urls.read(target.url)
-        except ValueError as error:
-            raise invalid_field("url", f"{shape}: {error}") from None
-        authority = target.url.partition("://")[2].removesuffix("/")
-        if url.scheme != "tcp" or not url.port or url.has_login or any(mark in authority for mark in "/?#"):
-            raise invalid_field("url", shape)
+        authority = authority_of(target.url, "tcp://host:port", port=True)
         options = msgspec.convert(target.options, Options)
         for name, text, most in (("send", options.send, MAX_SEND), ("expect", options.expect, MAX_EXPECT)):
             if text is not None and not (1 <= len(text) <= most and _can_be_sent(text)):
                 raise invalid_field(name, f"must have from 1 to {most} characters, or be null")
-        check_ip_version(url.host, options.ip_version)
+        check_ip_version(host_of(target.url), options.ip_version)
         return replace(target, url=f"tcp://{authority}", options=msgspec.to_builtins(options))
 
     async def check(self, target: Target, context: CheckContext) -> Result:
