@@ -76,7 +76,7 @@ class Process:
     def kill_tree(self) -> None:
         """kill -9 of this process and all its descendants, at one moment as nearly as can be."""
         if self.alive:
-            family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+            family = self.family()
             for member in family:
                 try:
                     member.kill()
@@ -96,10 +96,14 @@ class Process:
             return 0
         return self._running.wait(timeout)
 
+    def family(self) -> list[psutil.Process]:
+        """This process and its descendants at this moment; any of them may be gone at the next."""
+        own = psutil.Process(self.pid)
+        return [own, *own.children(recursive=True)]
+
     def descendants(self, name: str) -> list[psutil.Process]:
         """Its living descendants whose command line holds `name`."""
-        family = psutil.Process(self.pid).children(recursive=True)
-        return [member for member in family if _says(member, name)]
+        return [member for member in self.family()[1:] if _says(member, name)]
 
 
 def wait_ready(url: str, *, timeout: float = PATIENCE, process: Process | None = None) -> None:

@@ -38,6 +38,8 @@ UNTIE = (
 )
 COUNT = "SELECT count(*), clock_timestamp() FROM checks"
 DOWN = "SELECT count(*) FROM ongoing"
+AGE = "UPDATE incidents SET created_at = created_at - interval '2 hours'"
+"""As if the rounds were hours apart: who goes down more than five times in one flaps, and is told of no more."""
 QUIET = "SELECT NOT EXISTS (SELECT FROM ongoing) AND NOT EXISTS (SELECT FROM outstanding)"
 
 
@@ -125,6 +127,7 @@ class Scene:
         self._router.mend()
         self._site.mend()
         self._until(QUIET, bool)
+        self._ask(AGE)
 
     def _cost(self, seconds: int) -> dict[str, float]:
         """CPU seconds per 1,000 checks."""

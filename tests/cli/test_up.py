@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -23,8 +24,8 @@ from tests.waiting import poll
 from tocsin.cli.sockets import free_port
 
 MAX_END = 10.0
-IDLE_BYTES = 165_000_000
-"""In seven processes and the nine sessions of the database."""
+IDLE_BYTES = 190_000_000
+"""In seven processes and the nine sessions of the database, where no other program shares their libraries."""
 IDLE_AFTER = 40.0
 """Seconds by which the engine has closed the connections that only its start needed."""
 
@@ -126,8 +127,10 @@ def test_the_operator_sets_the_account_up_by_the_link_and_can_sign_in(shared: Up
 def test_its_keys_are_its_owners_alone_and_in_no_process_list(shared: Up) -> None:
     file = shared.data_dir / "secret_keys"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    family = [psutil.Process(shared.process.pid), *psutil.Process(shared.process.pid).children(recursive=True)]
-    assert file.read_text().strip() not in " ".join(part for each in family for part in each.cmdline())
+    key = file.read_text().strip()
+    for each in shared.process.family():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert key not in " ".join(each.cmdline())
 
 
 def test_the_start_says_its_mode(shared: Up) -> None:
@@ -203,14 +206,18 @@ def test_keys_that_are_gone_are_never_made_anew_beside_a_database(up: Up) -> Non
 
 def test_idle_it_is_small(shared: Up) -> None:
     def taken() -> int:
-        family = [psutil.Process(shared.process.pid), *psutil.Process(shared.process.pid).children(recursive=True)]
-        return sum(each.memory_full_info().pss for each in family if _lives(each))
+        """PSS of its processes; of one that ends while it is looked at (a backend of PostgreSQL), nothing."""
+        total = 0
+        for each in shared.process.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += each.memory_full_info().pss
+        return total
 
     poll(lambda: taken() <= IDLE_BYTES, timeout=IDLE_AFTER, what=lambda: f"{IDLE_BYTES} bytes, it takes {taken()}")
 
 
 def test_told_to_stop_it_ends_everything_with_exit_0(up: Up) -> None:
-    family = psutil.Process(up.process.pid).children(recursive=True)
+    family = up.process.family()[1:]
     began = time.monotonic()
     assert up.process.stop(timeout=MAX_END + 5) == 0
     assert time.monotonic() - began < MAX_END
@@ -234,7 +241,7 @@ def test_a_killed_part_comes_back(shared: Up, part: str) -> None:
 
 
 def test_when_it_is_killed_nothing_stays_and_the_next_start_works(up: Up) -> None:
-    family = psutil.Process(up.process.pid).children(recursive=True)
+    family = up.process.family()[1:]
     up.process.kill()
     poll(lambda: not [each for each in family if _lives(each)], what="its children to be gone")
     assert "database system is shut down" in (up.data_dir / "postgres.log").read_text()
