@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import (
     behind,
     deliveries,
@@ -39,7 +40,8 @@ STATEMENTS = {
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.UNBLOCK, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.RETURN_LEASES, [EMPTY, EMPTY, "'x'"]),
-    "open": (openings.OPEN, [EMPTY] * 12),
+    "open": (openings.statement(frozenset(kinds()), openings.EVERYTHING), [EMPTY] * 12),
+    "open what is only attached": (openings.statement(frozenset(kinds()), openings.NOTHING), [EMPTY] * 12),
     "ongoing": (incidents.ONGOING, [EMPTY] * 3),
     "end": (incidents.END, [EMPTY] * 6),
     "remind at": (incidents.REMIND_AT, [NOBODY, NOBODY, "now()"]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -44,13 +45,12 @@ class KeyedRequest(NamedTuple):
     opening: OpenRequest
 
 
-RESOURCES = " UNION ALL ".join(
-    f"""
-        SELECT {each.name} AS name, coalesce(a.page, {each.url or "NULL"}) AS url FROM {each.table} r
-        WHERE r.id = a.resource_id AND r.project_id = a.project_id AND a.resource_type = '{each.type}'
-    """
-    for each in resources.kinds().values()
-)
+# Found by its key, whatever the planner believes about tables that were empty when it planned.
+RESOURCE = """
+        SELECT {name} AS name, coalesce(a.page, {url}) AS url
+        FROM (SELECT * FROM {table} WHERE id = a.resource_id LIMIT 1) r
+        WHERE r.project_id = a.project_id AND a.resource_type = '{type}'
+"""
 
 # Spans of silences that include the resource of `a` and last now. The range of its project's hash makes project and
 # time one index (migration 0017).
@@ -75,18 +75,24 @@ SILENCES = f"""
       AND (s.severity IS NULL OR {severities.rank("s.severity")} <= {severities.rank("a.severity")})
 """
 
-# The silence that concerns the incident itself, not only some integrations: that of them which ends last.
-SILENCED_BY = f"SELECT id FROM ({SILENCES}) s WHERE integrations IS NULL ORDER BY upper(span) DESC LIMIT 1"
+# Whether a silence keeps the incident's deliveries waiting for a decision: what is for other integrations than those
+# attached does not. And the silence that concerns the incident itself, not only some integrations: that of them which
+# ends last. Asked only if there is any at all.
+SILENCED = f"""
+    SELECT s.* FROM (
+        SELECT (array_agg(id ORDER BY upper(span) DESC) FILTER (WHERE integrations IS NULL))[1] AS silenced_by,
+               bool_or(integrations IS NULL OR EXISTS (
+                   SELECT FROM attachments t
+                   WHERE t.resource_id = a.resource_id AND t.integration_id = ANY(integrations)
+               )) AS waits
+        FROM ({SILENCES}) s
+    ) s
+    WHERE (SELECT EXISTS (SELECT FROM silence_spans)) OFFSET 0  -- so that nothing is looked up before it is known
+"""
 
-# `decided`: more has to be known than what is attached. Asked once whether there is any silence or dependency at all.
-# What is for other integrations than those attached keeps nobody waiting; whoever may be on duty is never told at once.
+# More has to be known than what is attached. Whoever may be on duty is never told at once.
 DECIDED = f"""
-    (SELECT EXISTS (SELECT FROM silence_spans)) AND EXISTS (
-        SELECT FROM ({SILENCES}) s
-        WHERE s.integrations IS NULL OR EXISTS (
-            SELECT FROM attachments t WHERE t.resource_id = a.resource_id AND t.integration_id = ANY(s.integrations)
-        )
-    )
+    coalesce(s.waits, false)
     OR (SELECT EXISTS (SELECT FROM dependencies)) AND (
         EXISTS (SELECT FROM dependencies d WHERE d.child_id = a.resource_id)
         OR EXISTS (SELECT FROM dependencies d WHERE d.parent_id = a.resource_id)
@@ -94,7 +100,25 @@ DECIDED = f"""
     OR {flapping.SILENT}
 """
 
+
+class Known(NamedTuple):
+    """What an opening looks at to know whether its deliveries wait for a decision, and which silence concerns it."""
+
+    decided: str
+    silenced_by: str
+    joined: str
+
+
+EVERYTHING = Known(DECIDED, "s.silenced_by", f"LEFT JOIN LATERAL ({SILENCED}) s ON true")
+NOTHING = Known("false", "NULL::uuid", "")
+
+ANYTHING_TO_KNOW = """
+    SELECT EXISTS (SELECT FROM silence_spans) OR EXISTS (SELECT FROM dependencies) OR EXISTS (SELECT FROM flapping)
+"""
+
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
+# `at_once`: not held. Of those that are, it is decided later whether their integrations are disabled. If there is more
+# to know than the statement looks at (`{enough}` is false), it does nothing but say so.
 OPEN = f"""
 WITH engine AS MATERIALIZED (
     {queue.ENGINE}
@@ -105,18 +129,18 @@ WITH engine AS MATERIALIZED (
              details, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole,
-           ({DECIDED}) AS decided
+           {{known.silenced_by}} AS silenced_by, ({{known.decided}}) AS decided
     FROM requests a LEFT JOIN LATERAL (
-        {RESOURCES}
+        {{resources}}
         LIMIT 1
-    ) r ON true
+    ) r ON true {{known.joined}}
 ), opened AS (
     INSERT INTO ongoing (resource_id, type, dedup_key, incident_id, project_id, severity, recipients)
     SELECT resource_id, type, dedup_key, id, project_id, severity,
-           CASE WHEN decided THEN '{{}}' ELSE
+           CASE WHEN decided THEN ARRAY[]::uuid[] ELSE
                ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
            END
-    FROM found WHERE whole ORDER BY resource_id, type, dedup_key
+    FROM found WHERE whole AND {{enough}} ORDER BY resource_id, type, dedup_key
     ON CONFLICT (resource_id, type, dedup_key) DO NOTHING
     RETURNING incident_id, recipients
 ), stored AS (
@@ -124,17 +148,20 @@ WITH engine AS MATERIALIZED (
                            message, severity, details, silenced_by, request, request_headers, response,
                            response_headers, created_at, updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, dedup_key, message, severity, details,
-           CASE WHEN decided THEN ({SILENCED_BY}) END,
-           seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers', now(), now()
-    FROM opened JOIN found a ON id = incident_id
+           silenced_by, seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers',
+           now(), now()
+    FROM opened JOIN found ON id = incident_id
 ), recipients AS MATERIALIZED (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
-           {queue.DISABLED} AS disabled,
-           i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL AND e.number IS NOT NULL AS ready
+           t.at_once, CASE WHEN t.at_once THEN {queue.DISABLED} END AS disabled,
+           t.at_once AND i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL
+               AND e.number IS NOT NULL AS ready
     FROM opened b
     JOIN found f ON f.id = b.incident_id
-    CROSS JOIN LATERAL unnest(b.recipients) AS t(integration_id)
+    CROSS JOIN LATERAL (
+        SELECT integration_id, at_once AND NOT f.decided AS at_once FROM attachments WHERE resource_id = f.resource_id
+    ) t
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
     LEFT JOIN engine e ON true
 ), jobs AS MATERIALIZED (
@@ -148,9 +175,10 @@ WITH engine AS MATERIALIZED (
     WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-                             event, status, due_at, attempt, started_at, engine, leased_until, created_at)
+                             event, status, held, due_at, attempt, started_at, engine, leased_until, created_at)
     SELECT t.delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
-           CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END, now(), (job IS NOT NULL)::int,
+           CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END,
+           CASE WHEN NOT at_once THEN '{queue.TO_BE_DECIDED}' END, now(), (job IS NOT NULL)::int,
            CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
            CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
     FROM recipients t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
@@ -160,27 +188,19 @@ WITH engine AS MATERIALIZED (
     SELECT delivery_id, project_id, integration_id, type, incident_id, 'opened', 'suppressed',
            'integration disabled ' || disabled, 0, '[]', now(), now()
     FROM recipients WHERE disabled IS NOT NULL
-), held AS (
-    INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-                             event, status, held, due_at, created_at)
-    SELECT new_id(), i.project_id, i.id, i.type, i.for_people, i.repeatable, b.incident_id, 'opened', 'pending',
-           '{queue.TO_BE_DECIDED}', now(), now()
-    FROM opened b
-    JOIN found f ON f.id = b.incident_id
-    CROSS JOIN LATERAL (SELECT * FROM attachments WHERE resource_id = f.resource_id AND (f.decided OR NOT at_once)) a
-    CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = a.integration_id LIMIT 1) i
-    RETURNING 1
 ), handed_off AS (
     SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
     FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
     GROUP BY part
 ), woken AS (
     SELECT pg_notify('{WAKE_CHANNEL}', '')
-    WHERE EXISTS (SELECT FROM recipients WHERE disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs))
+    WHERE EXISTS (
+        SELECT FROM recipients WHERE at_once AND disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs)
+    )
 ), to_decide AS (
-    SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM held)
+    SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM recipients WHERE NOT at_once)
 )
-SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now, ({ANYTHING_TO_KNOW}) AS more,
        (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) + (SELECT count(*) FROM to_decide) AS notified
 FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
@@ -201,7 +221,7 @@ async def open_batches(
     missing: dict[int, set[UUID]] = {}
     while left:
         conflicts = []
-        for number, row in enumerate(await tx.fetch(OPEN, *_columns(left, public_url)), 1):
+        for number, row in enumerate(await _open(tx, left, public_url), 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
             requested = left[row["n"] - 1]
@@ -235,6 +255,38 @@ async def open(
         tx, [[opening] for opening in openings], public_url=public_url, raising=raising
     )
     return [answer for batch in batches for answer in batch if answer is not None]
+
+
+async def _open(tx: Tx, requested: Sequence[KeyedRequest], public_url: str) -> list[Record]:
+    """Look at no more than there was to know the last time; at everything if that was too little."""
+    types, columns = frozenset(each.opening.resource_type for each in requested), _columns(requested, public_url)
+    rows: list[Record] = await tx.fetch(statement(types, _last.known), *columns)
+    if rows[0]["more"] and _last.known is NOTHING:
+        rows = await tx.fetch(statement(types, EVERYTHING), *columns)
+    _last.known = EVERYTHING if rows[0]["more"] else NOTHING
+    return rows
+
+
+class _Last:
+    """What the last opening of this process had to look at. Only a guess, which each statement checks itself."""
+
+    known = NOTHING
+
+
+_last = _Last()
+
+
+@cache
+def statement(types: frozenset[str], known: Known) -> str:
+    """`OPEN` for resources of these types: what is not looked at costs nothing, and half of a plan is setting it up."""
+    return OPEN.format(
+        known=known,
+        enough="true" if known is EVERYTHING else f"NOT ({ANYTHING_TO_KNOW})",
+        resources=" UNION ALL ".join(
+            RESOURCE.format(name=each.name, url=each.url or "NULL", table=each.table, type=each.type)
+            for each in resources.kinds().values() if each.type in types
+        ),
+    )  # fmt: skip
 
 
 def _worst(openings: Iterable[OpenRequest]) -> dict[IncidentKey, Severity]:

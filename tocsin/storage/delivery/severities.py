@@ -13,7 +13,7 @@ from tocsin.storage.postgres.database import Tx
 
 def rank(severity: str) -> str:
     """SQL: the place of a severity, the worst being 1."""
-    return f"array_position('{{{','.join(SEVERITIES)}}}', {severity})"
+    return f"array_position(ARRAY{list(SEVERITIES)}, {severity})"
 
 
 # Rows in `ongoing` are locked before incidents, as in a resolve. Those that the old severity did not concern are to
