@@ -277,6 +277,23 @@ async def test_a_snoozed_incident_restarts_nothing(
         assert "snoozed" in done["reason"]
 
 
+async def test_a_silence_that_begins_while_a_restart_is_to_be_tried_again_forbids_it(
+    service_with: Callable[..., Service], target: Machine
+) -> None:
+    service = service_with(TOCSIN_RETRY_SCHEDULE="1,1,1,1,1")
+    async with await signed_in(service) as client:
+        here = await scene(client, target.port)
+        uuid = await waiting_delivery(here, target)
+        now = datetime.now(UTC)
+        silence = {"name": "Sunday", "starts_at": now.isoformat(), "ends_at": (now + timedelta(hours=1)).isoformat()}
+        assert (await client.post("/api/v1/silences", json={"silence": silence})).status_code == 201
+        await in_database(service, "UPDATE outstanding SET due_at = now()")
+        target.start()
+        done = await here.ended(uuid)
+        assert (done["status"], target.reboots) == ("suppressed", 0)
+        assert done["reason"].startswith('silence "Sunday" until ')
+
+
 # ------------------------------------------------------------------------------------------------- a person's order
 
 
