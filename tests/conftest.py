@@ -131,6 +131,7 @@ def environ(database: str, tmp_path: Path) -> dict[str, str]:
         "TOCSIN_DATA_DIR": str(tmp_path / "data"),
         "TOCSIN_SECRET_KEYS": KEY,
         "TOCSIN_TELEGRAM_API_URL": "http://127.0.0.1:1",
+        "TOCSIN_RDAP_BOOTSTRAP": "http://127.0.0.1:1",
         "TOCSIN_RETRY_SCHEDULE": QUICK,
     }
 

@@ -129,6 +129,7 @@ class Settings:
     retention: int
     reveal_secrets: bool
     connectivity: tuple[str, ...]
+    rdap_bootstrap: str
     limits: Limits
 
     @property
@@ -198,6 +199,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         retention=retention,
         reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         connectivity=_connectivity(text("CONNECTIVITY")),
+        rdap_bootstrap=_api_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
         limits=_limits(text),
     )
 

@@ -70,9 +70,10 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
     if stored_ is None and given.url is UNSET:
         raise invalid_field("url", "is required")
     start = stored_ or _default(str(given.url))
-    target = start.target
+    target, domain_ = start.target, start.domain
     if stored_ is None or any(getattr(given, field) is not UNSET for field in OF_TARGET):
         target = _target(given, start, stored_)
+        domain_ = base.domain_of(target)
     made = MonitorConfig(
         name=_name(given.name, target.url, start),
         target=target,
@@ -80,6 +81,7 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
         confirmations=_or(given.confirmations, start.confirmations, domain.DEFAULT_CONFIRMATIONS),
         recoveries=_or(given.recoveries, start.recoveries, domain.DEFAULT_RECOVERIES),
         paused=_or(given.paused, start.paused, False),
+        domain=domain_,
     )
     wrong = domain.check_numbers(made, least_interval(production=production))
     if stored_ is not None:  # rules may have become stricter for what stays as it is

@@ -195,7 +195,9 @@ MONITOR_SHOWN = {
     "confirmations": 2, "recoveries": 1, "expected_status": "2xx", "keyword": None,
     "method": "GET", "headers": {"X-Api-Key": "********"}, "body": None, "username": None, "password": None,
     "token": None, "keyword_absent": None, "json_path": "$.status", "json_value": "ok", "max_response_ms": 2000,
-    "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30,
+    "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30, "domain_days": 30,
+    "domain": {"name": "example.com", "expires_at": "2099-08-13T04:00:00Z", "checked_at": "2024-01-02T06:12:47Z",
+               "problem": None},
     "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 SILENCE_REQUEST = {

@@ -71,6 +71,7 @@ REQUESTS: dict[Operation, Named] = {
     ("POST", "/api/v1/network_monitors"): {
         "A site": {"network_monitor": {"name": "Website Uptime", "url": "https://example.com", "interval": 60}},
         "A port": {"network_monitor": {"url": "tcp://db.example.com:5432", "check_type": "tcp"}},
+        "A site and its domain": {"network_monitor": {"url": "https://www.example.com", "domain_days": 30}},
         "A certificate": {"network_monitor": {"url": "tls://mx.example.com:25?starttls=smtp", "tls_days": 21}},
         "A name": {"network_monitor": {"url": "dns:example.com?type=MX", "expected": ["10 mx.example.com"]}},
         "A ping": {"network_monitor": {"url": "ping://router.example.com", "packets": 5, "max_loss": 20}},

@@ -19,6 +19,7 @@ from tocsin.checks import base
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.domain.monitors import MonitorConfig
+from tocsin.domain.registrations import Registration
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Monitor
@@ -52,6 +53,17 @@ class MonitorListed(msgspec.Struct):
     created_at: str
 
 
+class DomainShown(msgspec.Struct):
+    """The domain that `domain_days` is about. `expires_at` is null until its registry has said; `problem` is why it
+    has not, or nothing newer. `checked_at` is when it was last asked.
+    """
+
+    name: str
+    expires_at: str | None
+    checked_at: str | None
+    problem: str | None
+
+
 class _Settings(MonitorListed):
     """A monitor with its settings: of the options, those that its check type knows, secret ones masked.
 
@@ -68,6 +80,7 @@ class _Settings(MonitorListed):
     recoveries: int
     paused: bool
     depends_on: list[str | list[str]]
+    domain: DomainShown | None
     updated_at: str
 
 
@@ -193,7 +206,7 @@ def _shown_wanted(monitor: Monitor | None) -> MonitorConfig:
 def _shown(monitor: Monitor | None) -> MonitorShown:
     wanted = _shown_wanted(monitor)
     assert monitor
-    times = monitor.percentiles
+    times, known = monitor.percentiles, monitor.registration
     return MonitorShown(
         **_figures(monitor),
         response_time_p50=None if times is None else round(times.p50, 1),
@@ -205,8 +218,13 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         **base.shown_options(wanted.target),
         paused=wanted.paused,
         depends_on=monitor.depends_on,
+        domain=None if known is None else _domain(known),
         updated_at=seconds(monitor.updated_at),
     )
+
+
+def _domain(known: Registration) -> DomainShown:
+    return DomainShown(known.name, seconds(known.expires_at), seconds(known.checked_at), known.problem)
 
 
 def _plain(value: float) -> Number:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tocsin.domain import discovery, names, urls
+from tocsin.domain import discovery, names, registrations, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.hosts import Unreadable
 from tocsin.domain.incidents import Evidence
@@ -83,6 +83,10 @@ class CheckType(ABC):
 
     def host(self, target: Target) -> str | None:
         """The host that it connects to, as `hosts.read` writes it; None where the operator chose it."""
+        return host_of(target.url)
+
+    def named(self, target: Target) -> str:
+        """The host that it is about."""
         return host_of(target.url)
 
     def secrets(self, target: Target) -> Sequence[str]:
@@ -240,6 +244,11 @@ def of(check_type: str | None, url: str) -> CheckType:
     if check_type not in known:
         raise invalid_field("check_type", f"{check_type!r} is not known; use one of: {', '.join(known)}")
     return known[check_type]
+
+
+def domain_of(target: Target) -> str | None:
+    """The domain whose registration its monitor watches; None if it does not. Raises `Refused` (422)."""
+    return registrations.watched(types()[target.check_type].named(target), target.options.get(registrations.OPTION))
 
 
 def authority_of(address: str, form: str, *, port: bool) -> str:

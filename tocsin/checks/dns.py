@@ -18,6 +18,7 @@ import msgspec
 from dns.rdtypes.ANY.TXT import TXT
 
 from tocsin.checks.base import CheckContext, CheckType, own_time
+from tocsin.checks.common_options import DomainDays
 from tocsin.domain import hosts, names, urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -43,6 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     """
 
     expected: list[str] | None = None
+    domain_days: DomainDays = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class Dns(CheckType):
 
     def host(self, target: Target) -> str | None:
         return read(target.url).resolver or None
+
+    def named(self, target: Target) -> str:
+        return read(target.url).name
 
     async def check(self, target: Target, context: CheckContext) -> Result:
         began = perf_counter()

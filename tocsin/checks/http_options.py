@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tocsin.checks.common_options import IpVersion, MaxResponseMs, TlsDays
+from tocsin.checks.common_options import DomainDays, IpVersion, MaxResponseMs, TlsDays
 from tocsin.domain import certificates, json_answers
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.json_answers import BadPath
@@ -81,6 +81,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     verify_tls: Annotated[bool, Meta(description="false: any certificate is accepted, as curl --insecure does.")] = True
     ip_version: IpVersion = None
     tls_days: TlsDays = certificates.DEFAULT_DAYS
+    domain_days: DomainDays = None
 
     @property
     def reads_body(self) -> bool:

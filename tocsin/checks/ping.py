@@ -14,7 +14,7 @@ from time import monotonic
 import msgspec
 
 from tocsin.checks.base import CheckContext, CheckType, authority_of, own_time
-from tocsin.checks.common_options import IpVersion, MaxResponseMs
+from tocsin.checks.common_options import DomainDays, IpVersion, MaxResponseMs
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
 from tocsin.domain.incidents import Evidence
@@ -38,6 +38,7 @@ class Options(msgspec.Struct, frozen=True):
     max_loss: int | float | None = None
     max_response_ms: MaxResponseMs = None
     ip_version: IpVersion = None
+    domain_days: DomainDays = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from tocsin.checks.base import CheckContext, CheckType, authority_of, host_of, own_time
-from tocsin.checks.common_options import IpVersion
+from tocsin.checks.common_options import DomainDays, IpVersion
 from tocsin.checks.http import check_ip_version
 from tocsin.domain import urls
 from tocsin.domain.errors import invalid_field
@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = None  # fmt: skip
     tls: Annotated[bool, Meta(description="Whether it speaks TLS, with a certificate that is valid for it.")] = False
     ip_version: IpVersion = None
+    domain_days: DomainDays = None
 
 
 class Tcp(CheckType):

@@ -14,7 +14,7 @@ import msgspec
 from cryptography import x509
 
 from tocsin.checks.base import CheckContext, CheckType
-from tocsin.checks.common_options import TlsDays
+from tocsin.checks.common_options import DomainDays, TlsDays
 from tocsin.domain import certificates, hosts, names, urls
 from tocsin.domain.certificates import Certificate
 from tocsin.domain.errors import invalid_field
@@ -52,6 +52,7 @@ class Options(msgspec.Struct, frozen=True):
 
     tls_days: TlsDays = certificates.DEFAULT_DAYS
     server_name: str | None = None
+    domain_days: DomainDays = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ SEVERITIES_OF: Mapping[str, Severity] = {"packet_loss": "warning"}
 """Of the incidents that checks open; all others are critical."""
 
 FINDINGS: frozenset[str] = frozenset(("tls_expiry",))
-"""The types of incidents that are found beside the verdict: a site may be up, and its certificate end soon."""
+"""The types of incidents that checks find beside the verdict: a site may be up, and its certificate end soon."""
+DOMAIN_EXPIRY = "domain_expiry"
+BESIDE: frozenset[str] = FINDINGS | {DOMAIN_EXPIRY}
+"""The types of incidents with which a site is up all the same, whoever finds them."""
 
 Expected = int | str | list[int | str]
 """Statuses that count as success: 204, "2xx", or a list of such."""
@@ -51,6 +54,7 @@ class MonitorConfig:
     """What an owner configured. `interval` is seconds from one check to the next.
 
     So many failed checks in a row as `confirmations` says open an incident, so many good ones as `recoveries` end it.
+    `domain` is the one whose registration is watched for its end, if that is wanted.
     """
 
     name: str
@@ -59,11 +63,15 @@ class MonitorConfig:
     confirmations: int = DEFAULT_CONFIRMATIONS
     recoveries: int = DEFAULT_RECOVERIES
     paused: bool = False
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found beside its verdict: a certificate that ends soon. `fingerprint` is what it is about."""
+    """What is found beside a verdict: a certificate, or a domain's registration, that ends soon.
+
+    `fingerprint` is what it is about.
+    """
 
     type: str
     severity: Severity

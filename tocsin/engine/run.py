@@ -13,6 +13,7 @@ from tocsin.checks.base import CheckContext
 from tocsin.engine import (
     alerts,
     connectivity,
+    domains,
     downtime,
     heartbeats,
     monitor_checks,
@@ -35,6 +36,7 @@ from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import EVERYWHERE, Guard
 from tocsin.transports.http import Http
+from tocsin.transports.rdap import Rdap
 from tocsin.transports.slack import Slack
 from tocsin.transports.sms import sms_sender
 from tocsin.transports.smtp import Mailer
@@ -69,6 +71,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     slack = Slack(settings.slack) if settings.slack else None
     telegram = Telegram(settings.telegram_api_url)
     apprise = Workers(Dialer(guard))
+    rdap = Rdap(settings.rdap_bootstrap, guard, monitor_checks.USER_AGENT)
     transports = Transports(
         http, Mailer(settings.smtp, settings.email_from, settings.outbox), public_url,
         ssh=ssh, sms=sms, slack=slack, telegram=telegram, apprise=apprise,
@@ -99,6 +102,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "replays": lambda: replays.run(housekeeping, settings.retention, stop),
         "downtime": lambda: downtime.run(housekeeping, public_url, stop, connected),
         "heartbeats": lambda: heartbeats.run(housekeeping, public_url, stop, connected),
+        "domains": lambda: domains.run(housekeeping, rdap, public_url, stop, connected),
         "alerts": lambda: alerts.run(housekeeping, stop, connected),
         "sweep": lambda: sweep.run(
             housekeeping, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
@@ -113,6 +117,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     finally:
         await http.close()
         await apprise.close()
+        await rdap.close()
         if sms is not None:
             await sms.close()
         if slack is not None:

@@ -68,11 +68,13 @@ OPTIONS: Mapping[str, Field] = {each.name: each for each in (
     Field("verify_tls", "Verify its certificate", "choice", choices=(YES, NO)),
     Field("tls_days", "Days before a certificate ends", "number",
           "A warning from then on, or from a third of its lifetime if that is later. 0 for none."),
+    Field("domain_days", "Days before the domain's registration ends", "number",
+          "A warning from then on. Its registry is asked once a day. Empty for none."),
     Field("ip_version", "Addresses", "choice", choices=(("", "IPv4 and IPv6"), ("4", "Only IPv4"), ("6", "Only IPv6"))),
 )}  # fmt: skip
 ADVANCED = frozenset((
     "method", "headers", "body", "username", "password", "token", "follow_redirects", "verify_tls", "tls_days",
-    "ip_version",
+    "domain_days", "ip_version",
 ))  # fmt: skip
 """What is asked for further down."""
 

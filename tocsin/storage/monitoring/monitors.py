@@ -14,10 +14,11 @@ from tocsin.domain.dependencies import Written
 from tocsin.domain.incidents import ResolveRequest
 from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.percentiles import Percentiles
+from tocsin.domain.registrations import Registration
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import flapping, incidents
-from tocsin.storage.monitoring import checks, deletion
+from tocsin.storage.monitoring import checks, deletion, domains
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -32,14 +33,14 @@ TIMES_OVER = timedelta(hours=24)
 
 Sort = Literal["status", "created_at"]
 
-WANTED = "name, url, check_type, interval, timeout, confirmations, recoveries, options, sealed, paused"
+WANTED = "name, url, check_type, interval, timeout, confirmations, recoveries, options, sealed, paused, domain"
 SEALED_FIELD = "options"
 
 NUMBER = "UPDATE projects SET monitors_made = monitors_made + 1 WHERE id = $1 RETURNING monitors_made"
 
 INSERT = f"""
 INSERT INTO network_monitors (id, project_id, number, {WANTED})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 
 # A fraction of a second of difference keeps monitors that were created together from always being due together.
@@ -68,7 +69,7 @@ CROSS JOIN LATERAL (
 ) u
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(o.incident_id ORDER BY o.incident_id), '{{}}') AS open_incidents,
-           coalesce(bool_or(NOT o.type = ANY ('{{{",".join(sorted(domain.FINDINGS))}}}')), false) AS failing
+           coalesce(bool_or(NOT o.type = ANY ('{{{",".join(sorted(domain.BESIDE))}}}')), false) AS failing
     FROM ongoing o WHERE o.resource_id = m.id
 ) o
 """
@@ -120,7 +121,7 @@ CHANGING = f"SELECT id, project_id, {WANTED} FROM network_monitors WHERE id = $2
 UPDATE = """
 UPDATE network_monitors
 SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, recoveries = $8,
-    options = $9, sealed = $10, paused = $11, updated_at = now()
+    options = $9, sealed = $10, paused = $11, domain = $12, updated_at = now()
 WHERE id = $1
 """
 
@@ -139,7 +140,7 @@ class Monitor:
     """A monitor and its status. `uptime` is percent over 30 days, `last_response_ms` milliseconds; None: unknown.
 
     `explained_by`: those that are down and explain its incidents. `percentiles`: of its response times over
-    `TIMES_OVER`; only in `one`.
+    `TIMES_OVER`; only in `one`, as is the `registration` of its domain, if that is watched.
     """
 
     id: UUID
@@ -156,6 +157,7 @@ class Monitor:
     explained_by: Sequence[Parent] = ()
     percentiles: Percentiles | None = None
     failing: bool = False
+    registration: Registration | None = None
 
     @property
     def status(self) -> str:
@@ -174,6 +176,8 @@ async def create(
     number = await tx.fetchval(NUMBER, project_id)
     await tx.execute(INSERT, new, project_id, number, *_columns(vault, project_id, new, wanted, secret))
     await tx.execute(INSERT_STATE, new, wanted.paused)
+    if wanted.domain is not None:
+        await domains.watch(tx, wanted.domain)
     await attachments.attach_new_resource(tx, project_id, new)
     return new
 
@@ -185,7 +189,8 @@ async def one(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> Monit
         return None
     now = datetime.now(UTC)
     times = await checks.percentiles_of(tx, [monitor_id], now - TIMES_OVER, now)
-    found = replace(_monitor(row, vault), percentiles=times.get(monitor_id))
+    registration = await domains.one(tx, row["domain"]) if row["domain"] is not None else None
+    found = replace(_monitor(row, vault), percentiles=times.get(monitor_id), registration=registration)
     return (await _explained(tx, [found]))[0]
 
 
@@ -226,6 +231,10 @@ async def change(
         before.target, before.interval, before.confirmations, before.recoveries, before.paused,
     ):  # fmt: skip
         await tx.execute(START_ANEW, monitor_id, after.paused)
+    if before.domain is not None and after.domain != before.domain:
+        await domains.unwatch(tx, project_id, monitor_id)
+    if after.domain is not None:
+        await domains.watch(tx, after.domain)
     if after.paused and not before.paused:
         await flapping.forget(tx, monitor_id)
         await incidents.resolve(tx, [ResolveRequest(project_id, monitor_id, None, "The monitor was paused")])
@@ -251,7 +260,7 @@ def _columns(
     shown, sealed = vault.split(project_id, monitor_id, SEALED_FIELD, target.options, secret)
     return (
         wanted.name, target.url, target.check_type, wanted.interval, target.timeout, wanted.confirmations,
-        wanted.recoveries, shown, sealed, wanted.paused,
+        wanted.recoveries, shown, sealed, wanted.paused, wanted.domain,
     )  # fmt: skip
 
 
@@ -265,7 +274,8 @@ def target_of(row: Record, vault: Vault | None) -> Target:
 
 def _wanted(row: Record, vault: Vault | None) -> MonitorConfig:
     return MonitorConfig(
-        row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["recoveries"], row["paused"]
+        row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["recoveries"], row["paused"],
+        row["domain"],
     )
 
 
