@@ -95,6 +95,36 @@ async def test_names_and_certificates_are_monitored_by_their_own_addresses(app_c
     assert (made["check_type"], made["tls_days"], made["server_name"]) == ("tls", 30, "mx.example.com")
 
 
+async def test_a_monitor_that_watches_its_domain_says_what_is_known_of_it(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    made = await make(app_client, url="https://www.example.co.uk/", domain_days=30, paused=True)
+    nothing = {"name": "example.co.uk", "expires_at": None, "checked_at": None, "problem": None}
+    assert (made["domain_days"], made["domain"]) == (30, nothing)
+    await pool.execute(
+        "UPDATE domains SET expires_at = '2099-08-13 04:00Z', asked_at = '2026-01-02 03:04:05Z', problem = 'Away'"
+    )
+    path = f"{PATH}/{made['uuid']}"
+    assert (await app_client.get(path)).json()["domain"] == {
+        "name": "example.co.uk", "expires_at": "2099-08-13T04:00:00Z", "checked_at": "2026-01-02T03:04:05Z",
+        "problem": "Away",
+    }  # fmt: skip
+    changed = await app_client.patch(path, json={"network_monitor": {"domain_days": None}})
+    assert (changed.json()["domain_days"], changed.json()["domain"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("tcp://db.example.com:5432", "example.com"), ("tls://mx.example.com:25", "example.com"),
+        ("ping://www.example.com", "example.com"), ("dns://192.0.2.53/mx.example.com?type=MX", "example.com"),
+        ("dns:example.com?type=A", "example.com"),
+    ],
+)  # fmt: skip
+async def test_every_type_of_check_can_watch_its_domain(app_client: httpx.AsyncClient, url: str, named: str) -> None:
+    assert (await make(app_client, url=url, domain_days=14, paused=True))["domain"]["name"] == named
+
+
 async def test_numbers_count_within_the_project(
     app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Any
 ) -> None:
@@ -133,6 +163,8 @@ async def test_numbers_count_within_the_project(
         ({"url": "dns:example.com?type=MX", "expected": ["mx.example.com"]}, "expected[0]"),
         ({"url": "tls://127.0.0.1"}, "url"),
         ({"url": "tls://127.0.0.1:443", "tls_days": 366}, "tls_days"),
+        ({"url": "http://127.0.0.1:9/", "domain_days": 30}, "domain_days"),
+        ({"url": "https://example.com/", "domain_days": 0}, "domain_days"),
         ({"name": "two\nlines"}, "name"),
         ({"name": "x" * 201}, "name"),
         ({"paused": "yes"}, "paused"),

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tocsin.domain import json_answers
-from tocsin.domain.json_answers import BadPath, Unselectable
+from tocsin.domain import json_answers, json_paths
+from tocsin.domain.json_paths import Faulty, Unselectable
 
 # RFC 9535, figure 1 and table 2.
 STORE = json.dumps({"store": {
@@ -46,8 +46,8 @@ def test_paths_of_the_standard_select_what_it_says(path: str, found: list[object
 
 @pytest.mark.parametrize("path", ["", "status", "$[", "$..", "$[?", "$.~", "$[?@" * 40, "$" + "[0]" * 40, "x" * 501])
 def test_what_is_no_path_is_refused_with_its_reason(path: str) -> None:
-    with pytest.raises(BadPath, match=r"^(must|may) "):
-        json_answers.check(path)
+    with pytest.raises(Faulty, match=r"^(must|may) "):
+        json_paths.check(path)
 
 
 DOCUMENTS = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tocsin.checks.http_options import Options
 from tocsin.domain import json_answers, page_text
-from tocsin.domain.json_answers import Unselectable
+from tocsin.domain.json_paths import Unselectable
 from tocsin.domain.monitors import Problem, is_expected, worded
 from tocsin.domain.names import cut
 from tocsin.transports.content_encoding import Undecodable, codings, decoded

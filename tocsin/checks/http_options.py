@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from tocsin.checks.common_options import DomainDays, IpVersion, MaxResponseMs, TlsDays
-from tocsin.domain import certificates, json_answers
+from tocsin.domain import certificates, json_paths
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.json_answers import BadPath
 from tocsin.domain.monitors import DEFAULT_EXPECTED, Expected, parse_expected
 
 MAX_KEYWORD_LENGTH = 500
@@ -103,8 +102,8 @@ def checked(options: Options) -> Options:
     _check_login(options)
     if options.json_path is not None:
         try:
-            json_answers.check(options.json_path)
-        except BadPath as error:
+            json_paths.check(options.json_path)
+        except json_paths.Faulty as error:
             raise invalid_field("json_path", str(error)) from None
     elif options.json_value is not None:
         raise invalid_field("json_value", "needs json_path, which says where it is looked for")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tocsin.domain import alerts, json_paths
 from tocsin.domain.alerts import MAX_KEY, Alert, Status
 from tocsin.domain.errors import invalid_field
-from tocsin.domain.json_paths import Faulty, TooSlow
+from tocsin.domain.json_paths import Faulty, Steps, Unselectable
 from tocsin.domain.sources.base import Said, Settings, Snippet, SourceType, Unreadable, Wrong, mapping
 
 FIELDS = ("dedup_key", "status", "title", "message", "severity", "url")
@@ -57,7 +57,7 @@ class GenericSource(SourceType):
                 raise invalid_field(f"settings.map.{name}", wanted_text)
             if path.startswith("$"):
                 try:
-                    json_paths.compiled(path)
+                    json_paths.check(path)
                 except Faulty as error:
                     raise invalid_field(f"settings.map.{name}", str(error)) from None
             elif name in ("dedup_key", EACH):
@@ -72,15 +72,11 @@ class GenericSource(SourceType):
             given = mapping(body, "The body")
             return iter([_alert({name: given.get(name) for name in FIELDS}, given)])
         try:
-            for path in wanted.values():
-                if path.startswith("$"):
-                    json_paths.compiled(path)
-            with json_paths.bounded():
-                members = json_paths.found(wanted[EACH], body) if EACH in wanted else [body]
-                found = [(_mapped(wanted, each), each) for each in members]
-        except TooSlow:
-            limit = f"{json_paths.SECONDS * 1000:.0f} ms"
-            raise Unreadable(f"the mapping took longer than {limit} on this body; use paths without ..") from None
+            steps = Steps()
+            members = json_paths.found(wanted[EACH], body, steps) if EACH in wanted else [body]
+            found = [(_mapped(wanted, each, steps), each) for each in members]
+        except Unselectable as error:
+            raise Unreadable(f"the mapping cannot be applied: {error}") from None
         except Faulty as error:
             raise Unreadable(f"a path of the mapping {error}") from None
         if not found:
@@ -98,12 +94,12 @@ def _several(found: list[tuple[dict[str, Any], object]]) -> Iterator[Said]:
             yield Wrong(f"alert {number}: {error}")
 
 
-def _mapped(wanted: Mapping[str, str], body: object) -> dict[str, Any]:
+def _mapped(wanted: Mapping[str, str], body: object, steps: Steps) -> dict[str, Any]:
     """The value of each field: what its path finds first, or the text itself where it is no path."""
     fields: dict[str, Any] = dict.fromkeys(FIELDS)
     for name, path in wanted.items():
         if name != EACH:
-            fields[name] = next(iter(json_paths.found(path, body, 1)), None) if path.startswith("$") else path
+            fields[name] = next(json_paths.found(path, body, steps), None) if path.startswith("$") else path
     return fields
 
 
