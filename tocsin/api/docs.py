@@ -39,7 +39,8 @@ STATUSES = {
 REQUESTS = {**examples.REQUESTS, **source_examples.REQUESTS}
 ANSWERS = {**examples.ANSWERS, **source_examples.ANSWERS}
 CODE = ("POST", "/api/v1/integrations/sms/send_verification_code")
-THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in"), CODE}
+TRY = ("POST", "/api/v1/network_monitors/try")
+THROTTLED = {("POST", "/api/v1/users"), ("POST", "/api/v1/users/sign_in"), TRY, CODE}
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 SMS_REFUSAL = {
     "anyOf": [

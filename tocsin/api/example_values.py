@@ -200,6 +200,22 @@ MONITOR_SHOWN = {
                "problem": None},
     "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
+TRIED: Named = {
+    "ok": True, "summary": "This check is good after 125.5 ms", "problem": None, "message": None, "response_ms": 125.5,
+    "status_code": 200, "evidence": {
+        "request": "GET https://example.com", "request_headers": {"User-Agent": "Tocsin/1.0", "Accept": "*/*"},
+        "response": "200 OK", "response_headers": {"Content-Type": "text/html"},
+    },
+    "body": "<!doctype html><title>Example Domain</title>", "findings": [],
+}  # fmt: skip
+TRIED_IN_VAIN: Named = {
+    "ok": False, "summary": "This check failed: Connection refused", "problem": "connection_error",
+    "message": "Connection refused", "response_ms": None, "status_code": None, "evidence": {
+        "request": "CONNECT tcp://db.example.com:5432", "request_headers": None, "response": None,
+        "response_headers": None,
+    },
+    "body": None, "findings": [],
+}  # fmt: skip
 SILENCE_REQUEST = {
     "name": "Sunday", "starts_at": "2099-01-01T00:00:00Z",
     "recurrence": {"rrule": "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=0", "duration": 7200, "timezone": "Europe/Vienna"},

@@ -78,6 +78,10 @@ REQUESTS: dict[Operation, Named] = {
         "A health document behind a token": {"network_monitor": values.HEALTH_MONITOR},
         "A mail server's greeting": {"network_monitor": {"url": "tcp://mail.example.com:25", "expect": "ESMTP"}},
     },
+    ("POST", "/api/v1/network_monitors/try"): {
+        "A site": {"network_monitor": {"url": "https://example.com", "keyword": "Example Domain"}},
+        "A port": {"network_monitor": {"url": "tcp://db.example.com:5432"}},
+    },
     ("POST", "/api/v1/heartbeats"): {
         "Once a day": {"heartbeat": {"name": "Nightly backup"}},
         "By cron": {"heartbeat": {"name": "Nightly backup", "slug": "nightly-backup", "cron": "0 3 * * *",
@@ -254,6 +258,7 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
         200: {"One page": {"data": [values.MONITOR], "meta": {**values.META, "sort": "status"}}},
     },
     ("POST", "/api/v1/network_monitors"): {201: {"Created": values.MONITOR_SHOWN}},
+    ("POST", "/api/v1/network_monitors/try"): {200: {"Good": values.TRIED, "Failed": values.TRIED_IN_VAIN}},
     ("GET", "/api/v1/network_monitors/{uuid}"): {200: {"One": values.MONITOR_SHOWN}},
     ("PATCH", "/api/v1/network_monitors/{uuid}"): {
         200: {"Paused": {**values.MONITOR_SHOWN, "status": "paused", "paused": True}},
