@@ -191,3 +191,46 @@ async def test_a_request_under_way_is_answered_before_the_service_ends(own_servi
         said = await line.answer()
         assert (said.status, said.headers["connection"]) == (201, "close")
         await ending
+
+
+async def test_sources_are_answered_alike_by_the_connection_and_by_the_framework(client: httpx.AsyncClient) -> None:
+    paths: dict[str, str] = {}
+    for kind in ("alertmanager", "generic", "pagerduty"):
+        answer = await client.post("/api/v1/sources", json={"source": {"type": kind}})
+        paths[kind] = urlsplit(answer.json()["url"]).path
+    alert = {"labels": {"alertname": "DiskFull"}, "startsAt": "2025-05-01T10:00:00Z"}
+    event = {
+        "routing_key": paths["pagerduty"].removeprefix("/in/"), "event_action": "trigger", "dedup_key": "db1",
+        "payload": {"summary": "full", "source": "db1", "severity": "critical"},
+    }  # fmt: skip
+    asked: list[tuple[str, Any]] = [
+        (f"{paths['alertmanager']}/api/v2/alerts", [alert]), (f"{paths['alertmanager']}/api/v2/alerts", [alert, {}]),
+        (f"{paths['alertmanager']}/v2/enqueue", event), (paths["generic"], {"dedup_key": "a", "title": "full"}),
+        (paths["generic"], {}), (paths["pagerduty"], event), (f"{paths['pagerduty']}/v2/enqueue", event),
+        (f"{paths['pagerduty']}/v2/change/enqueue", {"payload": {"summary": "deployed"}}), ("/v2/enqueue", event),
+        ("/v2/enqueue", {**event, "routing_key": "k" * 32}), (f"/in/{'k' * 32}", []), ("/in/short", []),
+        (f"{paths['generic']}/other", {}), ("/in/api/v2/alerts", []),
+    ]  # fmt: skip
+    statuses = []
+    for path, body in asked:
+        await client.post(path, json=body)  # from now on, nothing of it is new
+        directly, by_framework = await client.post(path, json=body), await client.post(path + "?a=b", json=body)
+        assert (directly.status_code, directly.json()) == (by_framework.status_code, by_framework.json()), path
+        assert directly.headers["content-type"] == by_framework.headers["content-type"] == "application/json"
+        statuses.append(directly.status_code)
+    assert statuses == [200, 400, 400, 200, 400, 202, 202, 202, 202, 400, 404, 404, 404, 401]
+    answer = await client.put(paths["generic"], json={"dedup_key": "a", "title": "full"})
+    assert answer.json()["ongoing"] == 1
+    assert (await client.put(f"{paths['alertmanager']}/api/v2/alerts", json=[])).status_code == 405
+
+
+async def test_a_body_of_a_source_that_is_too_long_for_the_connection_is_taken_all_the_same(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/api/v1/sources", json={"source": {"type": "alertmanager"}})
+    path = f"{urlsplit(answer.json()['url']).path}/api/v2/alerts"
+    alerts = [
+        {"labels": {"alertname": "DiskFull", "instance": str(number)}, "annotations": {"summary": "x" * 400}}
+        for number in range(300)
+    ]
+    assert (await client.post(path, json=alerts)).json()["opened"] == 300

@@ -8,11 +8,13 @@ query, `Expect`, HTTP/1.0, one that is pipelined) are left to the framework.
 
 What has its secret in its path instead of a token says where such paths begin: `opt={"hot_below": b"/ping/", "hot":
 function}`. `await function(service, HotRequest)` returns the whole `Answer`, of whatever type; it is called with any
-body (or none) and with a query, too.
+body (or none) and with a query, too. With `hot_only`, a pattern of bytes, all other addresses there are left to the
+framework.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 from typing import Protocol as Shape
@@ -97,10 +99,14 @@ Handle = Callable[[Service, HotRequest], Awaitable[Answer]]
 class SecretRoute:
     """All addresses below one, of whatever method the handlers have. What is logged of an error has no secret in it."""
 
-    def __init__(self, handle: Handle, below: bytes) -> None:
+    def __init__(self, handle: Handle, below: bytes, only: re.Pattern[bytes] | None) -> None:
         self._handle = handle
+        self._only = only
         self._scope = cast(HTTPScope, {"method": "POST", "path": below.decode()})
         self.methods: set[bytes] = set()
+
+    def takes(self, method: bytes, url: bytes) -> bool:
+        return method in self.methods and (self._only is None or self._only.fullmatch(url) is not None)
 
     async def answer(self, service: Service, request: HotRequest) -> Answer:
         try:
@@ -138,7 +144,7 @@ def secret_routes(app: Litestar) -> dict[bytes, SecretRoute]:
     found: dict[bytes, SecretRoute] = {}
     for _, handler in _hot_handlers(app):
         if below := handler.opt.get("hot_below"):
-            route = found.setdefault(below, SecretRoute(handler.opt["hot"], below))
+            route = found.setdefault(below, SecretRoute(handler.opt["hot"], below, handler.opt.get("hot_only")))
             route.methods |= {method.encode() for method in handler.http_methods}
     for route in found.values():
         route.methods |= {b"HEAD"} if b"GET" in route.methods else set()
@@ -173,7 +179,7 @@ class Protocol(Connection):
 
     def _secret_route(self, method: bytes) -> SecretRoute | None:
         found = next(route for below, route in self.secret_routes.items() if self.url.startswith(below))
-        return found if method in found.methods else None
+        return found if found.takes(method, self.url) else None
 
 
 class HotCycle:
