@@ -122,16 +122,24 @@ def fingerprint(labels: Mapping[str, str], ignored: Collection[str] = ()) -> str
     value = FNV_OFFSET
     for name in sorted(labels):
         if name not in ignored:
-            value = _hashed(value, name, labels[name])
+            low = value & 0xFF
+            hashed, power = _hashed(low, name, labels[name])
+            value = ((value - low) * power + hashed) & _64_BITS
     return f"{value:016x}"
 
 
-@lru_cache(maxsize=4096)  # alerts have most of their labels in common, and are told of again and again
-def _hashed(value: int, name: str, text: str) -> int:
+# Each byte is mixed into the lowest one of the hash: what is above it is only multiplied. So what a label does to a
+# hash is the same for all that end in the same byte, and need not be computed for each alert, of which most have most
+# labels in common.
+@lru_cache(maxsize=8192)
+def _hashed(low: int, name: str, text: str) -> tuple[int, int]:
+    """The hash of a label that begins with the lowest byte alone, and what the bytes above it are multiplied by."""
     prime, mask = FNV_PRIME, _64_BITS
-    for each in name.encode() + _SEPARATOR + text.encode() + _SEPARATOR:
+    mixed = name.encode() + _SEPARATOR + text.encode() + _SEPARATOR
+    value = low
+    for each in mixed:
         value = (value ^ each) * prime & mask
-    return value
+    return value, pow(prime, len(mixed), mask + 1)
 
 
 def incident_type(name: str) -> str:
