@@ -204,3 +204,28 @@ async def test_pages_with_much_on_them_are_for_everybody_and_hold_the_address_as
         assert not await too_wide(member), path
         assert await member.locator("main img").count() == 0
     assert console.said == []
+
+
+async def test_the_page_says_when_the_registration_of_the_domain_ends_and_the_form_from_when_it_warns(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    uuid = await make(client, url="https://www.example.com/", paused=True)
+    await page.goto(f"{service.url}/network_monitors/{uuid}")
+    await expect(page.locator("#domain")).to_have_count(0)
+    await page.get_by_text("Request and connection").click()
+    await page.get_by_label("Days before the domain's registration ends").fill("30")
+    await page.get_by_role("button", name="Save settings").click()
+    await expect(page.locator("#domain")).to_have_text(
+        "Registration of example.com."
+    )
+    database = await asyncpg.connect(service.database)
+    await database.execute("""
+        UPDATE domains SET expires_at = '2099-08-13 04:00Z', asked_at = now(), registrar = '<b>Example</b>, Inc.',
+                           problem = 'Its registry answered with status 503'
+    """)
+    await database.close()
+    await page.reload()
+    await expect(page.locator("#domain")).to_contain_text("Registration of example.com with <b>Example</b>, Inc.: ends")
+    await expect(page.locator("#domain")).to_contain_text("2099")
+    await expect(page.locator("#domain")).to_contain_text("Its registry answered with status 503.")
+    assert (await monitor(client, uuid))["domain_days"] == 30
