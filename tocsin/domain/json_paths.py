@@ -16,7 +16,7 @@ MAX_LENGTH = 500
 """Characters of one path."""
 MAX_BRACKETS = 30
 """Brackets and parentheses in a path: the parser recurses into each."""
-MAX_COST = 16_000
+MAX_COST = 12_000
 """Microseconds that looking at members of lists and objects takes at the very most, by what each costs."""
 LOOK, LOOK_BY_NAME = 8, 1
 """What a look costs at most: with the library, and where a path has only names and indices."""
