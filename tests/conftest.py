@@ -25,9 +25,9 @@ from tests.service import (
     QUICK,
     Service,
     authorized,
+    in_this_process,
     mail_by,
     new_project,
-    running,
     service_on,
     shared_service,
     started,
@@ -158,11 +158,8 @@ async def project(pool: asyncpg.Pool, vault: Vault) -> Any:
 @pytest_asyncio.fixture
 async def application(settings: Settings) -> AsyncIterator[httpx.ASGITransport]:
     """The way to the API in this very process: fast, and without an engine."""
-    from tocsin import app
-
-    application = app.api_app(settings, PUBLIC_URL)
-    async with running(application):
-        yield httpx.ASGITransport(app=application, raise_app_exceptions=False)
+    async with in_this_process(settings) as front:
+        yield httpx.ASGITransport(app=front, raise_app_exceptions=False)
 
 
 @pytest_asyncio.fixture

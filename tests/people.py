@@ -12,8 +12,7 @@ import asyncpg
 import httpx
 import pytest_asyncio
 
-from tests.service import PUBLIC_URL, new_project, running
-from tocsin import app
+from tests.service import PUBLIC_URL, in_this_process, new_project
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts, members, passwords
 from tocsin.storage.postgres.secrets import Vault
@@ -37,9 +36,8 @@ def at(site: Any, address: str) -> httpx.AsyncClient:
 
 @pytest_asyncio.fixture
 async def site(settings: Settings) -> AsyncIterator[Any]:
-    application = app.api_app(settings, "http://tocsin.test")
-    async with running(application):
-        yield application
+    async with in_this_process(settings) as front:
+        yield front
 
 
 @pytest_asyncio.fixture

@@ -17,8 +17,11 @@ from tests.postgres import Postgres
 from tests.processes import Process, wait_ready
 from tests.receivers import Mailbox
 from tests.waiting import PATIENCE
+from tocsin import app
 from tocsin import settings as configuration
+from tocsin.api.server import Front, OpenService
 from tocsin.cli.sockets import free_port
+from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres.secrets import Vault
@@ -64,6 +67,27 @@ async def running(app: Any) -> AsyncIterator[None]:
     finally:
         await say("shutdown")
         await task
+
+
+_fronts: list[Front] = []
+"""Applications that do not run. To build one takes most of a second, and it knows nothing of whom it answered."""
+_opening: dict[Front, OpenService] = {}
+
+
+@asynccontextmanager
+async def in_this_process(settings: Settings, url: str = PUBLIC_URL) -> AsyncIterator[Front]:
+    """The API and the pages in this very process, running: fast, and without an engine."""
+    app.require_keys(settings)
+    front = _fronts.pop() if _fronts else _new_front()
+    _opening[front] = lambda: app.open_service(settings, url)
+    async with running(front):
+        yield front
+    _fronts.append(front)
+
+
+def _new_front() -> Front:
+    front = app.front(lambda: _opening[front]())
+    return front
 
 
 def authorized(url: str, token: str, **options: Any) -> httpx.AsyncClient:

@@ -23,8 +23,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from tests import worst
-from tests.service import Service, running
-from tocsin import app
+from tests.service import Service, in_this_process
 from tocsin.api import body
 from tocsin.api.examples import REQUESTS
 from tocsin.domain import ids
@@ -169,8 +168,7 @@ async def house(settings: Settings, pool: asyncpg.Pool, vault: Vault, project: A
         await tx.execute(accounts.INSERT_MEMBER, project.id, user.id, "owner")
         token = await sessions.begin(tx, vault, user, "Firefox on Linux")
     known = [(b"authorization", f"Bearer {project.api_token}".encode()), (b"cookie", f"tocsin={token}".encode())]
-    application = app.api_app(settings, "http://tocsin.test")
-    async with running(application):
+    async with in_this_process(settings) as application:
         house = House(application, known)
         for door in house.doors():  # what is loaded at the first request is not what a request costs
             if door.path != "/live":

@@ -12,7 +12,7 @@ from tocsin.settings import Settings
 from tocsin.storage.postgres import embedded
 
 if TYPE_CHECKING:
-    from tocsin.api.server import Front
+    from tocsin.api.server import Front, OpenService
     from tocsin.api.service import Service
 
 API_CONNECTIONS = 8
@@ -59,31 +59,35 @@ def api_app(settings: Settings, public_url: str) -> Front:
 
     Raises `Unusable` without keys.
     """
+    require_keys(settings)
+    return front(lambda: open_service(settings, public_url))
+
+
+def front(opening: OpenService) -> Front:
+    """API and pages as one ASGI application on what `opening` opens whenever it starts."""
     from tocsin.api import server
     from tocsin.web import site
 
-    require_keys(settings)
+    return server.build(opening, extra_routes=[*site.routes()], dependencies=site.DEPENDENCIES, as_page=site.refusal)
 
-    @asynccontextmanager
-    async def open_service() -> AsyncIterator[Service]:
-        from tocsin.api.service import Service
-        from tocsin.storage.postgres import database
-        from tocsin.storage.postgres.secrets import Vault
 
-        vault = Vault(settings.secret_keys)
-        pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
+@asynccontextmanager
+async def open_service(settings: Settings, public_url: str) -> AsyncIterator[Service]:
+    """What requests are answered with."""
+    from tocsin.api.service import Service
+    from tocsin.storage.postgres import database
+    from tocsin.storage.postgres.secrets import Vault
+
+    vault = Vault(settings.secret_keys)
+    pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
+    try:
+        service = Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
         try:
-            service = Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
-            try:
-                yield service
-            finally:
-                await service.apprise.close()
+            yield service
         finally:
-            pool.terminate()
-
-    return server.build(
-        open_service, extra_routes=[*site.routes()], dependencies=site.DEPENDENCIES, as_page=site.refusal
-    )
+            await service.apprise.close()
+    finally:
+        pool.terminate()
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event) -> None:

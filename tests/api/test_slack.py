@@ -14,10 +14,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.service import PUBLIC_URL, new_project, running
+from tests.service import PUBLIC_URL, in_this_process, new_project
 from tests.slack_server import CLIENT_ID, SlackServer
 from tests.slack_workspace import Workspace
-from tocsin import app
 from tocsin.actions import slack as actions
 from tocsin.actions.base import Actor
 from tocsin.actions.slack import Consent
@@ -352,9 +351,9 @@ async def test_what_the_console_began_is_finished_by_no_other_browser_session(
 async def test_where_slack_is_not_set_up_the_way_there_says_which_settings_are_needed(
     settings: Settings, project: Any
 ) -> None:
-    application = app.api_app(replace(settings, slack=None), PUBLIC_URL)
-    transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
-    async with running(application), httpx.AsyncClient(base_url=PUBLIC_URL, transport=transport) as client:
+    async with in_this_process(replace(settings, slack=None)) as front, httpx.AsyncClient(
+        base_url=PUBLIC_URL, transport=httpx.ASGITransport(app=front, raise_app_exceptions=False)
+    ) as client:
         answer = await client.post(INITIATE, headers={"Authorization": f"Bearer {project.api_token}"})
         assert (answer.status_code, answer.json()["error"]) == (503, "slack_unavailable")
         assert "TOCSIN_SLACK_CLIENT_ID" in answer.json()["message"]

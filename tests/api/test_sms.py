@@ -11,9 +11,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.service import authorized, new_project, running
+from tests.service import authorized, in_this_process, new_project
 from tests.twilio import AUTH_TOKEN, FROM, SERVICE_SID, Twilio
-from tocsin import app
 from tocsin import settings as configuration
 from tocsin.settings import Settings
 from tocsin.storage.channels import phones
@@ -108,9 +107,8 @@ async def test_without_a_paid_plan_both_steps_are_refused_as_printed(
     settings: Settings, pool: asyncpg.Pool, vault: Vault
 ) -> None:
     free = await new_project(pool, vault, plan="free")
-    application = app.api_app(settings, "http://tocsin.test")
-    async with running(application), authorized(
-        "http://tocsin.test", free.api_token, transport=httpx.ASGITransport(app=application)
+    async with in_this_process(settings) as front, authorized(
+        "http://tocsin.test", free.api_token, transport=httpx.ASGITransport(app=front)
     ) as client:
         for answer in (await send_code(client), await create(client, verification_code="123456")):
             assert (answer.status_code, answer.json()) == (403, PAID_PLAN_REQUIRED)

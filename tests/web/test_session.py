@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.people import ANN, PASSWORD, account, browse, csrf, sign_in, site, visitor
-from tests.service import running
+from tests.service import in_this_process
 from tests.users import bearer
 from tocsin import app
 from tocsin import settings as configuration
@@ -56,8 +56,7 @@ async def test_a_form_is_taken_from_pages_of_our_own_origin_only(
     environ: dict[str, str], public_url: str, headers: dict[str, str], taken: bool
 ) -> None:
     settings = configuration.load(environ={**environ, "TOCSIN_PUBLIC_URL": public_url})
-    application = app.api_app(settings, app.public_url(settings))
-    async with running(application), visitor(application) as client:
+    async with in_this_process(settings, app.public_url(settings)) as front, visitor(front) as client:
         answer = await client.post("/sign-in", data={"email": ANN, "password": PASSWORD}, headers=headers)
     assert answer.status_code == (422 if taken else 403)
 

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from tests.people import ANN, BOB, account, browse, csrf, sign_in, site, visitor
-from tests.service import running
-from tocsin import app
+from tests.service import in_this_process
 from tocsin.settings import Settings
 from tocsin.storage.postgres.secrets import Vault
 
@@ -65,8 +64,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_secure_exactly_with_htt
 ) -> None:
     await account(pool, vault)
     for url in ("http://tocsin.test", "https://tocsin.test"):
-        application = app.api_app(settings, url)
-        async with running(application), visitor(application, url) as client:
+        async with in_this_process(settings, url) as front, visitor(front, url) as client:
             cookie = (await sign_in(client)).headers["set-cookie"].lower()
             assert "httponly" in cookie
             assert "samesite=lax" in cookie
