@@ -11,14 +11,17 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest_asyncio
+from argon2 import PasswordHasher
 
 from tests.service import PUBLIC_URL, in_this_process, new_project
 from tocsin.settings import Settings
-from tocsin.storage.accounts import accounts, members, passwords
+from tocsin.storage.accounts import accounts, members
 from tocsin.storage.postgres.secrets import Vault
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 PASSWORD = "correct horse"
+PASSWORD_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+"""With the least work that argon2id can be told to take; a hash says how much it took, and its check takes as much."""
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 HOME, OFFICE, ELSEWHERE = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 
@@ -46,11 +49,13 @@ async def browse(site: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def account(pool: asyncpg.Pool, vault: Vault, address: str = ANN, *, role: str = "owner") -> Any:
+async def account(
+    pool: asyncpg.Pool, vault: Vault, address: str = ANN, *, role: str = "owner", password_hash: str = PASSWORD_HASH
+) -> Any:
     """A user with a password, in a project of their own or, as another role, in one without an owner."""
     project = await new_project(pool, vault)
     async with pool.acquire() as tx, tx.transaction():
-        user = await accounts.create_user(tx, address, "Ann", passwords.hash_now(PASSWORD))
+        user = await accounts.create_user(tx, address, "Ann", password_hash)
         assert user
         await accounts.verify(tx, user.id, user.email)
         await tx.execute(accounts.INSERT_MEMBER, project.id, user.id, role)
