@@ -9,7 +9,6 @@ from importlib import resources
 from typing import Any, Literal
 
 import asyncpg
-import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.needed import program
@@ -71,12 +70,6 @@ async def too_wide(page: Page) -> bool:
 
 def _axe() -> str:
     return resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as running:
-        yield running
 
 
 async def signed_in(service: Service, browser: Browser, **options: Any) -> Page:

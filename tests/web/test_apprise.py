@@ -8,11 +8,9 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import WIDTHS, Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import WIDTHS, Console, demote, findings, signed_in, too_wide
 from tests.receivers import Answer, Receiver
 from tests.service import Service
-
-__all__ = ["browser"]
 
 FIRST = 60_000
 """Milliseconds for a page that may have to start Apprise first, on a machine that is busy."""

@@ -12,12 +12,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.calls import new_monitor, new_server
 from tests.service import Service
 from tocsin.web import attachment_form
-
-__all__ = ["browser"]
 
 SECONDS = 90
 PLAIN = {"after": 0, "repeat": None, "incident_types": None, "severity": None, "hours": None}

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import browser, signed_in
+from tests.browser import signed_in
 from tests.service import service_on, started
 from tests.slack_server import SlackServer
 from tests.telegram_server import TelegramServer
-
-__all__ = ["browser"]
 
 NUMBER = "+14155550100"
 

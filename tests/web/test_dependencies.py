@@ -8,11 +8,9 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, signed_in, too_wide
+from tests.browser import Console, findings, signed_in, too_wide
 from tests.service import Service
 from tests.web.test_network_monitors import PATH, make
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

@@ -8,12 +8,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.calls import integration, new_server, new_webhook
 from tests.receivers import Receiver
 from tests.service import Service
-
-__all__ = ["browser"]
 
 PATIENCE = 20_000
 """Milliseconds."""

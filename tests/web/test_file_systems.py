@@ -11,12 +11,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, signed_in, too_wide
+from tests.browser import Console, demote, signed_in, too_wide
 from tests.reports import URL, only_server, sample
 from tests.reports import report as body
 from tests.service import Service
-
-__all__ = ["browser"]
 
 GB = 10**9
 LONG = "/srv/" + "a-very-long-name-of-a-mount-point-" * 6

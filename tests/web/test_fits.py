@@ -9,14 +9,12 @@ import pytest_asyncio
 from msgspec.structs import replace
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import browser, signed_in, too_wide
+from tests.browser import signed_in, too_wide
 from tests.calls import alarm, attach_to_all, integration, new_server
 from tests.integrations.test_email import OPENED, part, written
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.waiting import until
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

@@ -13,14 +13,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.heartbeat_scene import new_heartbeat, pings_of, shown
 from tests.service import Service
 from tocsin.domain.errors import Refused
 from tocsin.storage.monitoring.pings import Ran
 from tocsin.web import heartbeat_form, run_calendar
-
-__all__ = ["browser"]
 
 MANY = """
 WITH made AS (

@@ -9,12 +9,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.calls import alarm, integration, new_server
 from tests.receivers import Answer, Receiver
 from tests.service import Service
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

@@ -8,14 +8,12 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import browser, signed_in
+from tests.browser import signed_in
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.web.test_network_monitors import PATH, UP, make, monitor
 from tocsin.actions import monitor_tries
 from tocsin.checks.base import MASK
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

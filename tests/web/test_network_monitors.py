@@ -11,12 +11,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.web.test_servers import webhook
-
-__all__ = ["browser"]
 
 PATH = "/api/v1/network_monitors"
 UP, DOWN = Answer(200, body=b"all is well"), Answer(500)

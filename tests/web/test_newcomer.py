@@ -7,15 +7,13 @@ import time
 import asyncpg
 from playwright.async_api import Browser, expect
 
-from tests.browser import Console, browser
+from tests.browser import Console
 from tests.receivers import Receiver
 from tests.service import Service
 from tocsin import settings as configuration
 from tocsin.storage.accounts import accounts, operator
 from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres.secrets import Vault
-
-__all__ = ["browser"]
 
 MINUTES = 2
 

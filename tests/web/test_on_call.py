@@ -7,11 +7,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests import calendars
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.integration_calls import EMAIL, made
 from tests.service import Service
-
-__all__ = ["browser"]
 
 
 async def make_schedule(service: Service, page: Page) -> None:

@@ -9,13 +9,11 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import SCHEMES, WIDTHS, Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import SCHEMES, WIDTHS, Console, demote, findings, signed_in, too_wide
 from tests.calls import alarm, attach_to_all, integration, new_monitor, new_server, new_webhook
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.waiting import until
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

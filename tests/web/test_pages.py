@@ -13,15 +13,13 @@ import pytest_asyncio
 from litestar.handlers import HTTPRouteHandler
 from playwright.async_api import Browser, Page
 
-from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, signed_in, too_wide
+from tests.browser import SCHEMES, WIDTHS, Console, findings, signed_in, too_wide
 from tests.service import Service
 from tocsin import settings as configuration
 from tocsin.storage.accounts import accounts, operator
 from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.web import site
-
-__all__ = ["browser"]
 
 NO_PAGES = {"/live", "/sign-out"}
 LARGEST = 100 * 1024

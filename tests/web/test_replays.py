@@ -8,13 +8,11 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.promise_scene import scene
 from tests.receivers import Answer, Receiver
 from tests.replay_scene import accepted, down
 from tests.service import Service
-
-__all__ = ["browser"]
 
 
 @pytest_asyncio.fixture

@@ -16,12 +16,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.service import Service
 from tests.waiting import until
 from tocsin.web import agent
-
-__all__ = ["browser"]
 
 GIGABYTE = 10**9
 

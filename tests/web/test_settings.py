@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.browser import SCHEMES, WIDTHS, Console, browser, findings, signed_in, too_wide
+from tests.browser import SCHEMES, WIDTHS, Console, findings, signed_in, too_wide
 from tests.receivers import Mailbox
 from tests.service import Service
 from tests.users import bearer
@@ -23,8 +23,6 @@ from tocsin.actions.base import Actor
 from tocsin.domain.errors import Refused
 from tocsin.storage import audit
 from tocsin.storage.accounts import accounts
-
-__all__ = ["browser"]
 
 WEBHOOK = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": "https://example.com/hook"}}
 

@@ -10,12 +10,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.calls import new_monitor, new_server
 from tests.service import Service
 from tocsin.web.calendar import Entry, bounds, two_weeks
-
-__all__ = ["browser"]
 
 PATH = "/api/v1/silences"
 

@@ -10,11 +10,9 @@ from playwright.async_api import Browser, Page, expect
 
 from tests import sent_alerts
 from tests.api.test_sources import incidents, made
-from tests.browser import Console, browser, demote, findings, signed_in, too_wide
+from tests.browser import Console, demote, findings, signed_in, too_wide
 from tests.service import Service
 from tocsin.domain.sources.base import types
-
-__all__ = ["browser"]
 
 PATIENCE = 20_000
 """Milliseconds."""

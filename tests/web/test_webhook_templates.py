@@ -10,13 +10,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, signed_in, too_wide
+from tests.browser import Console, findings, signed_in, too_wide
 from tests.calls import integration
 from tests.receivers import Receiver
 from tests.service import Service
 from tocsin.web import ready_made
-
-__all__ = ["browser"]
 
 NEW = "/integrations/new?kind=Integrations::WebhookIntegration"
 
