@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, Phase, settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from schemathesis.checks import CHECKS
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
+from schemathesis.python._constants.orchestrator import make_constants_value_source
 
 from tests import specification
 from tests.service import Service
@@ -139,7 +142,6 @@ TRUE = CHECKS.get_by_names(
 )  # fmt: skip
 
 
-@schema.parametrize()
 @settings(
     max_examples=12,
     deadline=None,
@@ -148,7 +150,17 @@ TRUE = CHECKS.get_by_names(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[*HealthCheck],
 )
-def test_whatever_fits_or_does_not_fit_the_description_is_answered_as_described(
-    case: schemathesis.Case, far: Far
-) -> None:
+def answered_as_described(case: schemathesis.Case, far: Far) -> None:
     case.call_and_validate(base_url=far.url, headers={"Authorization": f"Bearer {far.token}"}, checks=TRUE)
+
+
+# With schema.parametrize() every worker would make the requests of all calls when it collects, for ten seconds.
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
+def test_whatever_fits_or_does_not_fit_the_description_is_answered_as_described(
+    method: str, path: str, operation: dict[str, Any], far: Far
+) -> None:
+    requests = build_operation_test(
+        config=schema.config, operation=schema[path][method], test_func=answered_as_described, given_kwargs={},
+        feedback=FeedbackSources(constants_value_source=make_constants_value_source(schema)),
+    )  # fmt: skip
+    requests(far=far)
