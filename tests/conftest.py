@@ -54,6 +54,9 @@ LONG = (
 )  # fmt: skip
 """Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
+# What is compiled is kept: else each of the hundreds of processes that tests start compiles everything anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How long an example takes says something about the machine, and nothing about what is tested.
 hypothesis.settings.register_profile("tocsin", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tocsin")
