@@ -47,10 +47,12 @@ from tocsin.storage.postgres.secrets import Vault
 ROOM = 4 << 30
 
 LONG = (
-    "promises", "test_fuzz", "cli/test_demo", "web/test_pages", "test_leaks", "api/test_bad_input", "cli/test_up",
-    "integrations/test_ssh_guard_rails", "integrations/test_ssh_server_restart", "integrations/test_slack",
-    "integrations/test_slack_troubles", "engine/test_deliver", "engine/test_real_senders",
-    "test_house", "transports/test_http",
+    "promises", "api/test_bad_input", "web/test_pages", "engine/test_real_senders", "test_leaks", "test_fuzz",
+    "cli/test_demo", "cli/test_up", "cli/test_run", "integrations/test_ssh_guard_rails",
+    "integrations/test_slack_troubles", "integrations/test_ssh_server_restart", "api/test_connection_limits",
+    "transports/test_apprise_workers", "web/test_newcomer", "web/test_on_call", "web/test_network_monitors",
+    "web/test_apprise", "web/test_overview", "integrations/test_slack", "engine/test_deliver", "test_house",
+    "transports/test_http",
 )  # fmt: skip
 """Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
 
