@@ -17,7 +17,7 @@ from typing import Literal
 import httpx
 import psutil
 
-from tests.processes import Process, wait_ready
+from tests.processes import NO_AUTHORITIES, Process, wait_ready
 from tests.waiting import poll
 from tocsin.cli.sockets import free_port
 
@@ -68,7 +68,8 @@ class Installation:
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=20, trust_env=False
+            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=20, trust_env=False,
+            verify=NO_AUTHORITIES,
         )
 
     def parts(self) -> Running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ import psutil
 
 from tests.waiting import PATIENCE, poll
 from tocsin.storage.postgres.children import die_with_parent
+
+NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of services that speak HTTP: to load all authorities, as httpx does otherwise, takes 40 ms each time."""
 
 
 class Process:
@@ -112,7 +116,7 @@ def wait_ready(url: str, *, timeout: float = PATIENCE, process: Process | None =
 
     def look() -> bool:
         try:
-            response = httpx.get(f"{url}/health/ready", timeout=5)
+            response = httpx.get(f"{url}/health/ready", timeout=5, verify=NO_AUTHORITIES)
         except httpx.TransportError as error:
             answer[0] = repr(error)
             return False

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.needed import program
+from tests.processes import NO_AUTHORITIES
 from tests.waiting import PATIENCE, poll
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
@@ -68,7 +69,7 @@ class Daemon:
 
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == 200
+            return httpx.get(f"{self.url}/-/ready", trust_env=False, verify=NO_AUTHORITIES).status_code == 200
         except httpx.TransportError:
             return False
 

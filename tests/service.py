@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 
 from tests.postgres import Postgres
-from tests.processes import Process, wait_ready
+from tests.processes import NO_AUTHORITIES, Process, wait_ready
 from tests.receivers import Mailbox
 from tests.waiting import PATIENCE
 from tocsin import app
@@ -92,8 +92,9 @@ def _new_front() -> Front:
 
 def authorized(url: str, token: str, **options: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE, trust_env=False, **options
-    )
+        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE, trust_env=False,
+        verify=NO_AUTHORITIES, **options,
+    )  # fmt: skip
 
 
 @dataclass

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.postgres import Postgres, of_database
-from tests.processes import Process, clean_environ
+from tests.processes import NO_AUTHORITIES, Process, clean_environ
 from tests.service import KEY
 from tests.waiting import poll
 from tocsin.cli.sockets import free_port
@@ -60,7 +60,7 @@ class Up:
 
     def works(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health/ready", timeout=2, verify=NO_AUTHORITIES).status_code == 200
         except httpx.TransportError:
             return False
 
