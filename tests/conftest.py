@@ -212,6 +212,22 @@ async def own_service(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncI
 
 
 @pytest_asyncio.fixture
+async def service_with(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncIterator[Callable[..., Service]]:
+    """Starts a real service of the test's own with these settings."""
+    started: list[Service] = []
+
+    def start(**environ: str) -> Service:
+        service = service_on(database, tmp_path, **mail_by(mailbox), **environ)
+        started.append(service)
+        service.start()
+        return service
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest_asyncio.fixture
 async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shared service, signed in with the test's own project."""
     async with service.client() as client:

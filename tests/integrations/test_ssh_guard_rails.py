@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,13 +14,11 @@ import pytest_asyncio
 
 from tests.calls import new_server
 from tests.receivers import Mailbox
-from tests.service import Service, mail_by, service_on
+from tests.service import Service
 from tests.ssh_scene import Scene, scene
 from tests.sshd import Machine, Relay
 from tests.waiting import poll, until
 from tocsin.domain import ids
-
-pytestmark = pytest.mark.timeout(300)
 
 NOT_FOR_NOW = " was restarted as often as is allowed for now; nothing was restarted, try again later"
 """All that one project hears of another's restarts, after the target."""
@@ -31,24 +28,6 @@ NOT_FOR_NOW = " was restarted as often as is allowed for now; nothing was restar
 def target(target: Machine) -> Machine:
     target.behave("password", then="stay")
     return target
-
-
-@pytest_asyncio.fixture
-async def service_with(
-    database: str, tmp_path: Path, mailbox: Mailbox
-) -> AsyncIterator[Callable[..., Service]]:
-    """Starts a service of the test's own with these settings."""
-    started: list[Service] = []
-
-    def start(**environ: str) -> Service:
-        service = service_on(database, tmp_path, **mail_by(mailbox), **environ)
-        started.append(service)
-        service.start()
-        return service
-
-    yield start
-    for service in started:
-        service.stop()
 
 
 async def signed_in(service: Service) -> httpx.AsyncClient:
