@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -276,7 +276,7 @@ class _Last:
 _last = _Last()
 
 
-@cache
+@lru_cache(64)
 def statement(types: frozenset[str], known: Known) -> str:
     """`OPEN` for resources of these types: what is not looked at costs nothing, and half of a plan is setting it up."""
     return OPEN.format(
