@@ -15,12 +15,12 @@ from tocsin.domain.errors import not_found
 
 INTEGRATION, SERVER, INCIDENT, MONITOR = "INT", "SRV", "INC", "NM"
 DELIVERY, PROJECT, USER, STATUS_PAGE, SILENCE = "DLV", "PRJ", "USR", "SP", "SIL"
-REPLAY, OVERRIDE, HEARTBEAT, SOURCE = "RPL", "OVR", "HB", "SRC"
+REPLAY, OVERRIDE, HEARTBEAT, SOURCE, PROBE = "RPL", "OVR", "HB", "SRC", "PRB"
 
 _NOUNS = {
     INTEGRATION: "integration", SERVER: "server", INCIDENT: "incident", MONITOR: "network_monitor",
     DELIVERY: "delivery", PROJECT: "project", SILENCE: "silence", REPLAY: "replay",
-    OVERRIDE: "override", HEARTBEAT: "heartbeat", SOURCE: "source",
+    OVERRIDE: "override", HEARTBEAT: "heartbeat", SOURCE: "source", PROBE: "probe",
 }  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
