@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from tocsin.domain.errors import Detail, Refused, invalid_field
 from tocsin.domain.incidents import SEVERITIES, Evidence, Severity, at_least
+from tocsin.domain.places import HERE
 
 Problem = Literal[
     "timeout", "connection_error", "dns_error", "tls_error", "http_status", "keyword", "content", "slow", "packet_loss"
@@ -55,6 +56,7 @@ class MonitorConfig:
 
     So many failed checks in a row as `confirmations` says open an incident, so many good ones as `recoveries` end it.
     `domain` is the one whose registration is watched for its end, if that is wanted.
+    `locations` are the places that it is checked from; None: only here.
     """
 
     name: str
@@ -64,6 +66,12 @@ class MonitorConfig:
     recoveries: int = DEFAULT_RECOVERIES
     paused: bool = False
     domain: str | None = None
+    locations: tuple[str, ...] | None = None
+
+    @property
+    def checked_here(self) -> bool:
+        """Whether the installation's own engines check it."""
+        return self.locations is None or HERE in self.locations
 
 
 @dataclass(frozen=True, slots=True)

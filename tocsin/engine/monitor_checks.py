@@ -14,11 +14,13 @@ import structlog
 
 from tocsin import __version__
 from tocsin.checks.base import CheckContext, run_check
+from tocsin.domain import places
 from tocsin.domain.counters import Counters
 from tocsin.domain.monitors import Result
 from tocsin.engine.connectivity import Connectivity
-from tocsin.storage.monitoring import due_checks
+from tocsin.storage.monitoring import due_checks, votes
 from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
+from tocsin.storage.monitoring.votes import Ballot
 from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
@@ -71,6 +73,7 @@ class CheckRunner:
         self._counters = counters
         self._connectivity = connectivity
         self._record = GroupCommit(pool, partial(due_checks.record, public_url=public_url))
+        self._vote = GroupCommit(pool, partial(votes.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
         self._second_tries = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,7 +148,11 @@ class CheckRunner:
             result = await self._check(due)
             if not await self._connectivity.counts(due.id, result):
                 return
-            await self._record(CompletedCheck(due, result))
+            if due.placed:
+                round_ = places.round_at(due.at, due.interval)
+                await self._vote(Ballot(due.id, places.HERE, due.version, round_, due.at, result, due.next_at))
+            else:
+                await self._record(CompletedCheck(due, result))
             self._counters.count("checks", due.target.check_type, "ok" if result.ok else "failed")
         except UNAVAILABLE as error:
             # Either this machine lacks resources or the database is unavailable: this says nothing about the site.

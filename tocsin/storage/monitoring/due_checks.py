@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
-from tocsin.domain import monitors as domain
 from tocsin.domain.dependencies import REACHABILITY, DependsOn, read
-from tocsin.domain.flapping import Flapping, announced
-from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, Severity, truncated_message
-from tocsin.domain.monitors import Open, Resolve, Result, Target
-from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.delivery import behind, flapping, incidents, openings
-from tocsin.storage.monitoring import families
+from tocsin.domain.monitors import Result, Target
+from tocsin.storage.monitoring import families, verdicts
 from tocsin.storage.monitoring.monitors import target_of
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.postgres.database import Tx, key
@@ -47,7 +40,7 @@ WITH due AS MATERIALIZED (
     WHERE s.monitor_id = due.id AND s.monitor_id = ANY (ARRAY(SELECT id FROM due))
 )
 SELECT id, project_id, url, check_type, timeout, options, sealed, updated_at, next_at, now() AS at, depends_on,
-       may_decide
+       may_decide, locations IS NOT NULL AS placed, interval
 FROM due ORDER BY due_at
 """
 
@@ -86,17 +79,13 @@ WHERE c.failures > 0 OR c.problem_before IS NOT NULL OR c.asked OR c.found
    OR EXISTS (SELECT FROM ongoing o WHERE o.resource_id = c.monitor_id)
 """
 
-ONGOING_FINDINGS = """
-SELECT resource_id, type, dedup_key, severity FROM ongoing
-WHERE resource_id = ANY ($1::uuid[]) AND type = ANY ($2::text[]) AND dedup_key <> ''
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
     """A check that is due. `version` is the monitor's, `at` when it was claimed, `next_at` its next regular time.
 
-    `may_decide`: if it fails, it is one of those in a row that an incident waits for.
+    `may_decide`: if it fails, it is one of those in a row that an incident waits for. `placed`: the monitor has
+    locations, so that the result is a vote (`votes.record`).
     """
 
     id: UUID
@@ -106,6 +95,8 @@ class DueCheck:
     next_at: datetime
     depends_on: DependsOn = ()
     may_decide: bool = True
+    placed: bool = False
+    interval: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +115,8 @@ async def claim_due(tx: Tx, vault: Vault, limit: int) -> list[DueCheck]:
     return [
         DueCheck(
             key(row["id"]), target_of(row, vault), row["updated_at"], row["at"], row["next_at"],
-            read(row["depends_on"]), row["may_decide"],
+            read(row["depends_on"]), row["may_decide"], row["placed"],
+            row["interval"],
         )
         for row in await tx.fetch(CLAIM, limit)
     ]
@@ -153,91 +145,20 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
     )
     if rows:
         followed = await families.follow(tx, [_counted(row, results) for row in rows], parents)
-        await _judge(tx, rows, results, followed, public_url)
+        await verdicts.follow(tx, [_judged(row, results) for row in rows], followed, public_url=public_url)
     return [None] * len(checked)
-
-
-async def _judge(
-    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck], followed: families.Followed, public_url: str
-) -> None:
-    requests, closings = [], []
-    for row in rows:
-        monitor_id, project_id = key(row["monitor_id"]), key(row["project_id"])
-        found, ongoing = results[monitor_id].result, followed.ongoing[monitor_id].keys()
-        in_a_row = row["successes"] if found.ok else row["failures"]
-        match domain.judge(in_a_row, found.problem, row["confirmations"], ongoing, row["recoveries"]):
-            case Open(problem, severity):
-                message = truncated_message(found.message or "")
-                what = (project_id, NETWORK_MONITOR.type, monitor_id, problem, message, found.evidence, severity)
-                requests.append(OpenRequest(*what))
-            case Resolve(problems):
-                why = "A check was good again" if in_a_row == 1 else f"{in_a_row} checks in a row were good"
-                closings += [ResolveRequest(project_id, monitor_id, each, why) for each in problems]
-    await flapping.changed(tx, {each.resource_id for each in closings}, went_down=False)
-    worse, gone = await _findings(tx, rows, results)
-    closings += gone
-    if closings:
-        await incidents.resolve(tx, closings, followed.others)
-    else:
-        await behind.lock_deliveries(tx, (), followed.others)
-    await behind.well_since_now(tx, followed.well_again)
-    if requests:
-        await _open(tx, requests, public_url)
-    if worse:
-        await openings.open(tx, worse, public_url=public_url)
-
-
-async def _open(tx: Tx, requests: Sequence[OpenRequest], public_url: str) -> None:
-    """Open these. Of a monitor that goes down too often, this one says so; later ones are told when it is steady."""
-    known = await flapping.lately(tx, {each.resource_id for each in requests}, datetime.now(UTC))
-    too_often = {id_: each for id_, each in known.items() if each.too_often}
-    announcing = [
-        msgspec.structs.replace(each, message=announced(each.message, too_often[each.resource_id].times + 1))
-        if each.resource_id in too_often else each
-        for each in requests
-    ]  # fmt: skip
-    opened = await openings.open(tx, announcing, public_url=public_url, raising=False)
-    began = {each.incident.resource_id: each.incident for each in opened if isinstance(each, Opened) and each.new}
-    await flapping.changed(tx, began.keys() - too_often.keys(), went_down=True)
-    await flapping.begin(
-        tx,
-        {
-            id_: Flapping(began[id_].id, began[id_].created_at, each.since, each.times + 1, began[id_].created_at)
-            for id_, each in too_often.items()
-            if id_ in began and each.since is not None
-        },
-    )
-
-
-async def _findings(
-    tx: Tx, rows: Sequence[Record], results: Mapping[UUID, CompletedCheck]
-) -> tuple[list[OpenRequest], list[ResolveRequest]]:
-    """What follows from what checks found beside their verdicts. Their rows in `ongoing` are locked already."""
-    looked = {key(row["monitor_id"]): key(row["project_id"]) for row in rows}
-    looked = {each: project for each, project in looked.items() if results[each].result.findings is not None}
-    if not looked:
-        return [], []
-    ongoing: dict[UUID, dict[tuple[str, str], Severity]] = {each: {} for each in looked}
-    for row in await tx.fetch(ONGOING_FINDINGS, list(looked), list(domain.FINDINGS)):
-        ongoing[key(row["resource_id"])][row["type"], row["dedup_key"]] = row["severity"]
-    opened: list[OpenRequest] = []
-    ended: list[ResolveRequest] = []
-    for monitor_id, project_id in looked.items():
-        found = results[monitor_id].result
-        worse, gone = domain.judge_findings(found.findings or (), ongoing[monitor_id])
-        for each in worse:
-            opened.append(OpenRequest(
-                project_id, NETWORK_MONITOR.type, monitor_id, each.type, truncated_message(each.message),
-                severity=each.severity, dedup_key=each.fingerprint, details=each.details,
-            ))  # fmt: skip
-        for type_, fingerprint in gone:
-            ended.append(ResolveRequest(
-                project_id, monitor_id, type_, "A check did not find it any more", dedup_key=fingerprint
-            ))  # fmt: skip
-    return opened, ended
 
 
 def _counted(row: Record, results: Mapping[UUID, CompletedCheck]) -> families.Counted:
     monitor_id = key(row["monitor_id"])
     problem, to_confirm = results[monitor_id].result.problem, row["failures"] <= row["confirmations"]
     return families.Counted(monitor_id, row["problem_before"], problem, to_confirm, bool(row["asked"]))
+
+
+def _judged(row: Record, results: Mapping[UUID, CompletedCheck]) -> verdicts.Judged:
+    monitor_id = key(row["monitor_id"])
+    result = results[monitor_id].result
+    return verdicts.Judged(
+        monitor_id, key(row["project_id"]), result, row["successes"] if result.ok else row["failures"],
+        row["confirmations"], row["recoveries"],
+    )  # fmt: skip

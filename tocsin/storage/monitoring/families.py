@@ -11,6 +11,7 @@ from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.incidents import Severity
 from tocsin.storage.delivery import behind
 from tocsin.storage.delivery.behind import Others
+from tocsin.storage.monitoring import places
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import ParentState
 from tocsin.storage.postgres.database import Tx
@@ -24,9 +25,7 @@ LOOKING_BACK = 600
 
 # A parent whose row is locked is being claimed or recorded at this moment: that is the answer.
 ASK = f"""
-{behind.UP.format(children="$1::uuid[]")}
-UPDATE monitor_states SET due_at = greatest(now(), last_result_at + interval '{PACE} s'), asked_at = now()
-WHERE monitor_id = ANY (ARRAY(
+{behind.UP.format(children="$1::uuid[]")}, chosen AS MATERIALIZED (
     SELECT s.monitor_id FROM up CROSS JOIN LATERAL (
         SELECT monitor_id FROM monitor_states
         WHERE monitor_id = up.parent_id AND isfinite(due_at)
@@ -34,7 +33,13 @@ WHERE monitor_id = ANY (ARRAY(
           AND (asked_at IS NULL OR asked_at <= last_result_at OR asked_at < now() - interval '{ANSWER_BY} s')
         FOR UPDATE SKIP LOCKED
     ) s
-))
+), elsewhere AS (
+    UPDATE monitor_places SET asked_at = now() WHERE monitor_id = ANY (ARRAY(SELECT monitor_id FROM chosen))
+)
+UPDATE monitor_states SET asked_at = now(), due_at = CASE
+    WHEN due_at = {places.NOT_HERE} THEN due_at ELSE greatest(now(), last_result_at + interval '{PACE} s')
+END
+WHERE monitor_id = ANY (ARRAY(SELECT monitor_id FROM chosen))
 """
 
 EXPLAIN = f"""

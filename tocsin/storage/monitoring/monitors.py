@@ -18,7 +18,7 @@ from tocsin.domain.registrations import Registration
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import flapping, incidents
-from tocsin.storage.monitoring import checks, deletion, domains
+from tocsin.storage.monitoring import checks, deletion, domains, places
 from tocsin.storage.notifying import dependencies, depends_on
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
@@ -33,20 +33,23 @@ TIMES_OVER = timedelta(hours=24)
 
 Sort = Literal["status", "created_at"]
 
-WANTED = "name, url, check_type, interval, timeout, confirmations, recoveries, options, sealed, paused, domain"
+WANTED = (
+    "name, url, check_type, interval, timeout, confirmations, recoveries, options, sealed, paused, domain, locations"
+)
 SEALED_FIELD = "options"
 
 NUMBER = "UPDATE projects SET monitors_made = monitors_made + 1 WHERE id = $1 RETURNING monitors_made"
 
 INSERT = f"""
 INSERT INTO network_monitors (id, project_id, number, {WANTED})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 
 # A fraction of a second of difference keeps monitors that were created together from always being due together.
-INSERT_STATE = """
+INSERT_STATE = f"""
 INSERT INTO monitor_states (monitor_id, due_at)
-VALUES ($1, CASE WHEN $2 THEN 'infinity' ELSE now() + make_interval(secs => 0.5 * random()) END)
+VALUES ($1, CASE WHEN $2 THEN 'infinity' WHEN NOT $3 THEN {places.NOT_HERE}
+                 ELSE now() + make_interval(secs => 0.5 * random()) END)
 """
 
 # Hours that are rolled up count by their sums, later checks one by one.
@@ -121,13 +124,14 @@ CHANGING = f"SELECT id, project_id, {WANTED} FROM network_monitors WHERE id = $2
 UPDATE = """
 UPDATE network_monitors
 SET name = $2, url = $3, check_type = $4, interval = $5, timeout = $6, confirmations = $7, recoveries = $8,
-    options = $9, sealed = $10, paused = $11, domain = $12, updated_at = now()
+    options = $9, sealed = $10, paused = $11, domain = $12, locations = $13, updated_at = now()
 WHERE id = $1
 """
 
-START_ANEW = """
+START_ANEW = f"""
 UPDATE monitor_states
-SET failures = 0, successes = 0, last_problem = NULL, due_at = CASE WHEN $2 THEN 'infinity' ELSE now() END
+SET failures = 0, successes = 0, last_problem = NULL,
+    due_at = CASE WHEN $2 THEN 'infinity' WHEN NOT $3 THEN {places.NOT_HERE} ELSE now() END
 WHERE monitor_id = $1
 """
 
@@ -175,9 +179,11 @@ async def create(
     new = ids.new()
     number = await tx.fetchval(NUMBER, project_id)
     await tx.execute(INSERT, new, project_id, number, *_columns(vault, project_id, new, wanted, secret))
-    await tx.execute(INSERT_STATE, new, wanted.paused)
+    await tx.execute(INSERT_STATE, new, wanted.paused, wanted.checked_here)
     if wanted.domain is not None:
         await domains.watch(tx, wanted.domain)
+    if wanted.locations is not None:
+        await places.start_anew(tx, new, wanted.locations)
     await attachments.attach_new_resource(tx, project_id, new)
     return new
 
@@ -227,10 +233,10 @@ async def change(
     A change that concerns the checks restarts them, at once. Pausing resolves its incidents: no check would do so.
     """
     await tx.execute(UPDATE, monitor_id, *_columns(vault, project_id, monitor_id, after, secret))
-    if (after.target, after.interval, after.confirmations, after.recoveries, after.paused) != (
-        before.target, before.interval, before.confirmations, before.recoveries, before.paused,
-    ):  # fmt: skip
-        await tx.execute(START_ANEW, monitor_id, after.paused)
+    if replace(after, name=before.name, domain=before.domain) != before:
+        await tx.execute(START_ANEW, monitor_id, after.paused, after.checked_here)
+        if before.locations is not None or after.locations is not None:
+            await places.start_anew(tx, monitor_id, after.locations)
     if before.domain is not None and after.domain != before.domain:
         await domains.unwatch(tx, project_id, monitor_id)
     if after.domain is not None:
@@ -260,7 +266,7 @@ def _columns(
     shown, sealed = vault.split(project_id, monitor_id, SEALED_FIELD, target.options, secret)
     return (
         wanted.name, target.url, target.check_type, wanted.interval, target.timeout, wanted.confirmations,
-        wanted.recoveries, shown, sealed, wanted.paused, wanted.domain,
+        wanted.recoveries, shown, sealed, wanted.paused, wanted.domain, wanted.locations,
     )  # fmt: skip
 
 
@@ -273,10 +279,11 @@ def target_of(row: Record, vault: Vault | None) -> Target:
 
 
 def _wanted(row: Record, vault: Vault | None) -> MonitorConfig:
+    locations = row["locations"]
     return MonitorConfig(
         row["name"], target_of(row, vault), row["interval"], row["confirmations"], row["recoveries"], row["paused"],
-        row["domain"],
-    )
+        row["domain"], None if locations is None else tuple(locations),
+    )  # fmt: skip
 
 
 def _monitor(row: Record, vault: Vault | None = None) -> Monitor:

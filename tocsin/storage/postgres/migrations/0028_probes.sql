@@ -40,6 +40,7 @@ CREATE TABLE monitor_places (
     message     text,
     status_code integer,
     response_ms double precision,
+    found       jsonb NOT NULL DEFAULT '[]',                   -- beside the vote: type and fingerprint of each
     asked_at    timestamptz,                                   -- it is to check at once, unless heard since
     PRIMARY KEY (monitor_id, place)
 ) WITH (fillfactor = 70);

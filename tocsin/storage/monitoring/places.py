@@ -1,0 +1,88 @@
+"""Which places check a monitor, and what they are asked to do at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.domain.places import HERE
+from tocsin.storage.postgres.database import Tx
+
+NOT_HERE = "timestamptz '9999-12-31'"
+"""When a monitor is due here that is only checked elsewhere. It is finite, since it is not paused."""
+
+# Until the transaction ends, so that changes are numbered in the order in which they can be seen.
+LOCK = "SELECT pg_advisory_xact_lock(1668244079)"  # any number, as long as it never changes
+
+CLEAR = "DELETE FROM monitor_places WHERE monitor_id = $1 AND place <> ALL ($2::text[])"
+
+START_ANEW = """
+INSERT INTO monitor_places AS p (monitor_id, place, version, change)
+SELECT $1, name, now(), nextval('place_changes') FROM unnest($2::text[]) AS g (name)
+WHERE name = $3 OR EXISTS (SELECT FROM probes WHERE probes.name = g.name AND revoked_at IS NULL)
+ON CONFLICT (monitor_id, place) DO UPDATE
+SET version = excluded.version, change = excluded.change, round = NULL, at = NULL, heard_at = NULL, failures = 0,
+    successes = 0, problem = NULL, message = NULL, found = '[]', asked_at = NULL
+"""
+
+# Those of monitors that name a place which is a probe again.
+RESTORE = """
+INSERT INTO monitor_places (monitor_id, place, version, change)
+SELECT m.id, $1, now(), nextval('place_changes') FROM network_monitors m
+WHERE $1 = ANY (m.locations) AND ($2::uuid IS NULL OR m.project_id = $2)
+ON CONFLICT (monitor_id, place) DO NOTHING
+"""
+REMOVE = "DELETE FROM monitor_places WHERE place = $1"
+ALONE = """
+SELECT count(*) FROM monitor_places p
+WHERE place = $1 AND NOT EXISTS (SELECT FROM monitor_places o WHERE o.monitor_id = p.monitor_id AND o.place <> $1)
+"""
+USED_BY = "SELECT count(*) FROM monitor_places WHERE place = $1"
+
+KNOWN = """
+SELECT name FROM probes
+WHERE revoked_at IS NULL AND (only_project IS NULL OR only_project = $1) ORDER BY name LIMIT 1000
+"""
+
+# Whoever was asked and has not answered yet is not asked again.
+ASK = """
+UPDATE monitor_places p SET asked_at = g.at
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS g (monitor_id, place, at)
+WHERE p.monitor_id = g.monitor_id AND p.place = g.place AND p.monitor_id = ANY ($1)
+  AND (p.asked_at IS NULL OR p.asked_at <= p.heard_at)
+"""
+
+
+async def start_anew(tx: Tx, monitor_id: UUID, locations: Sequence[str] | None) -> None:
+    """These places check the monitor from now on, and what was seen before is no vote. None: it has no places."""
+    if locations:
+        await tx.execute(LOCK)
+    await tx.execute(CLEAR, monitor_id, list(locations or ()))
+    if locations:
+        await tx.execute(START_ANEW, monitor_id, list(locations), HERE)
+
+
+async def known(tx: Tx, project_id: UUID) -> list[str]:
+    """The names of the places besides `here` that the project's monitors may be checked from."""
+    return [row["name"] for row in await tx.fetch(KNOWN, project_id)]
+
+
+async def ask(tx: Tx, asked: Collection[tuple[UUID, str, datetime]]) -> None:
+    """These monitors are to be checked at once from these places, who are asked at that time."""
+    if asked:
+        await tx.execute(ASK, *map(list, zip(*asked, strict=True)))
+
+
+async def restore(tx: Tx, place: str, only_project: UUID | None) -> None:
+    """A probe of that name is there again: the monitors that name it are its again."""
+    await tx.execute(LOCK)
+    await tx.execute(RESTORE, place, only_project)
+
+
+async def remove(tx: Tx, place: str) -> tuple[int, int]:
+    """There is no such place any more. Returns how many monitors it checked, and how many of them nobody checks now."""
+    used, alone = await tx.fetchval(USED_BY, place), await tx.fetchval(ALONE, place)
+    await tx.execute(REMOVE, place)
+    return used, alone
+
