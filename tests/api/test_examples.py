@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 
 from tests.integration_calls import made, monitor, server
+from tocsin.domain import ids
 
 ON_CALL = "Integrations::OnCallIntegration"
 CALLS = [
@@ -28,7 +30,13 @@ def with_names(value: Any, names: dict[str, str]) -> Any:
     return names.get(value, value) if isinstance(value, str) else value
 
 
-async def test_every_example_of_who_is_notified_is_taken(app_client: httpx.AsyncClient) -> None:
+async def test_every_example_of_who_is_notified_is_taken(
+    app_client: httpx.AsyncClient, pool: asyncpg.Pool, project: Any
+) -> None:
+    for name in ("wien", "graz"):
+        await pool.execute(
+            "INSERT INTO probes (id, project_id, name) VALUES ($1, $2, $3)", ids.new(), project.id, name
+        )
     hook, other, one = await made(app_client), await made(app_client), await server(app_client)
     members = {"timezone": "Europe/Vienna", "rotation": "weekly", "handover": "MO 09:00", "integrations": [hook]}
     on_call = (await app_client.post(

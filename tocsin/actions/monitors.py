@@ -15,11 +15,13 @@ from tocsin.actions.base import Actor, Change, action
 from tocsin.checks import base
 from tocsin.checks.base import MASK, CheckType
 from tocsin.domain import monitors as domain
-from tocsin.domain import names, urls
+from tocsin.domain import names, places, urls
 from tocsin.domain.errors import Detail, invalid, invalid_field, not_found
 from tocsin.domain.monitors import MonitorConfig, Target
+from tocsin.domain.places import Locations
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors as stored
+from tocsin.storage.monitoring import places as stored_places
 from tocsin.storage.monitoring.monitors import Monitor
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.secrets import Vault
@@ -39,7 +41,8 @@ class _Common(msgspec.Struct):
     `********`, and what is sent back like that stays as it is; when `url` leads to another host or port, they must be
     given again. A keyword is looked for in the page's own charset and with its HTML entities decoded. While any of
     those that it `depends_on` is down, it is unreachable and nobody is notified of it; of an inner list, all must be
-    down.
+    down. `locations` are the places that it is checked from: `here`, and names of probes; most of those that live must
+    agree before an incident opens or ends. Null: only here, without a vote.
     """
 
     name: str | UnsetType | None = UNSET
@@ -51,6 +54,7 @@ class _Common(msgspec.Struct):
     recoveries: int | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
     depends_on: list[str | list[str]] | UnsetType | None = UNSET
+    locations: list[str] | UnsetType | None = UNSET
 
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
         recoveries=_or(given.recoveries, start.recoveries, domain.DEFAULT_RECOVERIES),
         paused=_or(given.paused, start.paused, False),
         domain=domain_,
+        locations=_locations(given.locations, start.locations),
     )
     wrong = domain.check_numbers(made, least_interval(production=production))
     if stored_ is not None:  # rules may have become stricter for what stays as it is
@@ -89,6 +94,13 @@ def wanted(given: MonitorFields, stored_: MonitorConfig | None, *, production: b
     if wrong:
         raise invalid("; ".join(f"{detail.field} {detail.message}" for detail in wrong), *wrong)
     return made
+
+
+def _locations(given: list[str] | UnsetType | None, before: Locations | None) -> Locations | None:
+    """As they were given: whether there are such places is for the database to say."""
+    if isinstance(given, UnsetType):
+        return before
+    return None if given is None else tuple(given)
 
 
 def _target(given: MonitorFields, start: MonitorConfig, stored_: MonitorConfig | None) -> Target:
@@ -172,8 +184,10 @@ def least_interval(*, production: bool) -> float:
 async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
     """Refuse a host that may never be checked; if it cannot be reached at present, return why.
 
-    It queries name servers: call it outside a transaction.
+    It queries name servers: call it outside a transaction. What is only checked elsewhere is for the guards there.
     """
+    if not made.checked_here:
+        return None
     guard, host = Guard(networks), base.types()[made.target.check_type].host(made.target)
     if host is None:
         return None
@@ -185,7 +199,8 @@ async def reachable(made: MonitorConfig, networks: Sequence[IPv4Network | IPv6Ne
 async def create(
     tx: Tx, actor: Actor, vault: Vault, made: MonitorConfig, depends_on: object = None
 ) -> tuple[Monitor, Change]:
-    """Create a monitor; the first check follows at once."""
+    """Create a monitor; the first check follows at once. Raises `Refused` (422) for places that there are not."""
+    await _check_places(tx, actor, made.locations)
     key = await stored.create(tx, vault, actor.project_id, made, secret_options(made))
     if depends_on:
         await dependencies.change(tx, actor, NETWORK_MONITOR, key, depends_on)
@@ -205,6 +220,8 @@ async def change(
     if before is None:
         raise not_found("network_monitor")
     after = wanted(given, before, production=production)
+    if after.locations != before.locations:
+        await _check_places(tx, actor, after.locations)
     differing = _differing(before, after)
     if differing:
         await stored.change(tx, vault, actor.project_id, key, before, after, secret_options(after))
@@ -212,6 +229,11 @@ async def change(
     assert found is not None
     change_ = Change(before.name, {"uuid": NETWORK_MONITOR.public(key), "fields": differing})
     return found, change_ if differing else None
+
+
+async def _check_places(tx: Tx, actor: Actor, locations: Locations | None) -> None:
+    if locations is not None:
+        places.checked(locations, await stored_places.known(tx, actor.project_id))
 
 
 @action("deleted network monitor")
@@ -234,7 +256,7 @@ def _fields(each: MonitorConfig) -> dict[str, Any]:
     return {
         "name": each.name, "url": target.url, "check_type": target.check_type, "interval": each.interval,
         "timeout": target.timeout, "confirmations": each.confirmations,
-        "recoveries": each.recoveries, "paused": each.paused,
+        "recoveries": each.recoveries, "paused": each.paused, "locations": each.locations,
         **{name: target.options.get(name) for name in base.options()},
     }  # fmt: skip
 

@@ -198,7 +198,7 @@ MONITOR_SHOWN = {
     "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30, "domain_days": 30,
     "domain": {"name": "example.com", "expires_at": "2099-08-13T04:00:00Z", "checked_at": "2024-01-02T06:12:47Z",
                "problem": None},
-    "paused": False, "depends_on": [], "updated_at": "2024-01-01T00:00:00Z",
+    "paused": False, "depends_on": [], "locations": None, "updated_at": "2024-01-01T00:00:00Z",
 }  # fmt: skip
 TRIED: Named = {
     "ok": True, "summary": "This check is good after 125.5 ms", "problem": None, "message": None, "response_ms": 125.5,

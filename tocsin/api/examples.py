@@ -76,6 +76,9 @@ REQUESTS: dict[Operation, Named] = {
         "A name": {"network_monitor": {"url": "dns:example.com?type=MX", "expected": ["10 mx.example.com"]}},
         "A ping": {"network_monitor": {"url": "ping://router.example.com", "packets": 5, "max_loss": 20}},
         "A health document behind a token": {"network_monitor": values.HEALTH_MONITOR},
+        "From several places": {
+            "network_monitor": {"url": "https://example.com", "locations": ["wien", "graz", "here"]},
+        },
         "A mail server's greeting": {"network_monitor": {"url": "tcp://mail.example.com:25", "expect": "ESMTP"}},
     },
     ("POST", "/api/v1/network_monitors/try"): {

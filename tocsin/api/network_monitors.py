@@ -81,6 +81,7 @@ class _Settings(MonitorListed):
     paused: bool
     depends_on: list[str | list[str]]
     domain: DomainShown | None
+    locations: list[str] | None
     updated_at: str
 
 
@@ -219,6 +220,7 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         paused=wanted.paused,
         depends_on=monitor.depends_on,
         domain=None if known is None else _domain(known),
+        locations=None if wanted.locations is None else list(wanted.locations),
         updated_at=seconds(monitor.updated_at),
     )
 
