@@ -1,5 +1,5 @@
 """Group commits for what machines do by the thousand per second: opening and resolving incidents, reporting metrics,
-pings, alerts."""
+pings, alerts, what probes saw."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from tocsin.domain.incidents import Incident, Opened, OpenRequest, ResolveReques
 from tocsin.domain.pings import Ping
 from tocsin.domain.reports import Recorded, Report
 from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import alerts, pings, servers
+from tocsin.storage.monitoring import alerts, pings, probe_results, servers
 from tocsin.storage.monitoring.alerts import Became, Taken
 from tocsin.storage.monitoring.pings import Result
+from tocsin.storage.monitoring.probe_results import Sent
+from tocsin.storage.monitoring.probe_results import Taken as ResultsTaken
 from tocsin.storage.postgres.database import GroupCommit, Tx
 from tocsin.storage.postgres.secrets import Vault
 
@@ -32,6 +34,8 @@ ReportBatch: TypeAlias = GroupCommit[Report, Recorded]
 PingBatch: TypeAlias = GroupCommit[Ping, Result]
 AlertBatch: TypeAlias = GroupCommit[Taken, Became]
 """What one body of a source says of alerts."""
+ResultBatch: TypeAlias = GroupCommit[Sent, ResultsTaken | None]
+"""What one request of a probe brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Batches:
     report: ReportBatch
     ping: PingBatch
     alerts: AlertBatch
+    results: ResultBatch
 
 
 def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
@@ -62,12 +67,16 @@ def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
     async def take_alerts(tx: Tx, bodies: Sequence[Taken]) -> Sequence[Became]:
         return await alerts.take(tx, bodies, public_url=public_url)
 
+    async def take_results(tx: Tx, sent: Sequence[Sent]) -> Sequence[ResultsTaken | None]:
+        return await probe_results.take(tx, sent, public_url=public_url)
+
     return Batches(
         GroupCommit(pool, open_batches, begin=False, weigh=len),
         GroupCommit(pool, _resolve_batches, weigh=len),
         GroupCommit(pool, record, limit=REPORTS),
         GroupCommit(pool, take_pings, weigh=pings.weight),
         GroupCommit(pool, take_alerts, limit=ALERTS, weigh=lambda body: max(1, len(body.alerts))),
+        GroupCommit(pool, take_results, weigh=lambda sent: max(1, len(sent.results))),
     )
 
 

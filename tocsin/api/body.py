@@ -27,7 +27,7 @@ LONG_LIMIT = 1024 * 1024
 BATCH_LIMIT = 9 * 256 * 1024
 """Of a batch: 1,000 incidents, each with the longest message, and the rest of their fields."""
 
-KNOWN = frozenset({"caller", "user_id", "viewer", "person"})
+KNOWN = frozenset({"caller", "user_id", "viewer", "person", "probe"})
 """Parameters of handlers that need authentication. They are resolved before the body is read."""
 
 Reader = Callable[[bytes], Any]

@@ -23,7 +23,8 @@ from tocsin.integrations import base
 ABOUT = """Tocsin monitors servers and websites, and never loses a notification.
 
 Send a project's token as `Authorization: Bearer TOKEN` (the word `Bearer` may be left out). Calls about users and their
-projects need a user's token instead, which also acts on the user's current project. Errors have one shape: `error` is a
+projects need a user's token instead, which also acts on the user's current project; probes have tokens of their own,
+which open nothing else. Errors have one shape: `error` is a
 code, `message` says what is wrong and what to do, `details` names the fields."""
 
 STATUSES = {
@@ -176,7 +177,7 @@ def _complete(described: dict[str, Any], operation: Operation, handler: HTTPRout
     described.pop("deprecated", None)
     for parameter in described.get("parameters", ()):
         parameter.pop("deprecated", None)
-    public = handler.security == [] or not path.startswith("/api/v1/")
+    public = handler.security == [] or not path.startswith(("/api/v1/", "/probe/v1/"))
     described["security"] = [] if public else [{"token": []}]
     if "takes" in handler.opt:  # read by the handler itself
         described["requestBody"] = {"required": True, "content": {handler.opt["takes"]: {"schema": {}}}}

@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 
-from tocsin.api import authentication, body, docs, errors, schemas, server_metrics
+from tocsin.api import authentication, body, docs, errors, probe, schemas, server_metrics
 from tocsin.api.service import Service
 from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
@@ -69,6 +69,7 @@ def application(
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
             "user_id": Provide(_user_id, sync_to_thread=False),
+            "probe": Provide(_probe, sync_to_thread=False),
             "asked": Provide(schemas.asked_page, sync_to_thread=False),
             **(dependencies or {}),
         },
@@ -118,6 +119,8 @@ async def identify(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     if "caller" in wanted:
         reading = connection.scope.get("method") in authentication.READING
         connection.state.caller = await authentication.caller_of(authorization, service, reading=reading)
+    if "probe" in wanted:
+        connection.state.probe = await probe.probe_of(authorization, service)
     if "user_id" in wanted:
         connection.state.user_id = await authentication.user_of(authorization, service)
 
@@ -132,6 +135,10 @@ def _caller(request: Request[Any, Any, Any]) -> Any:
 
 def _user_id(request: Request[Any, Any, Any]) -> Any:
     return request.state.user_id
+
+
+def _probe(request: Request[Any, Any, Any]) -> Any:
+    return request.state.probe
 
 
 MAX_PATH_LENGTH, MAX_QUERY_LENGTH = 16 * 1024, 8 * 1024

@@ -81,7 +81,7 @@ async def _answer(
     """Serve until `stop`; returns False if the application could not start."""
     import uvicorn
 
-    from tocsin.api import hot
+    from tocsin.api import hot, probe
     from tocsin.web import live
 
     class Server(uvicorn.Server):
@@ -109,6 +109,7 @@ async def _answer(
         )
     )
     stop.add_done_callback(lambda _: live.close())
+    stop.add_done_callback(lambda _: probe.close())
     stop.add_done_callback(lambda _: setattr(server, "should_exit", True))
     await server.serve([listening])
     return bool(server.started)
