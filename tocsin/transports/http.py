@@ -63,17 +63,18 @@ class Http:
     """Connections to many hosts, for one event loop. No cookies, no redirects, no proxy variables.
 
     `keep` is how many bytes of a response's body are read, `patience` how many seconds it may take after the status,
-    and `most_idle` how many idle connections are kept.
+    `within` how many the whole may take, and `most_idle` how many idle connections are kept.
     """
 
     def __init__(
         self, guard: Guard, *, tls: ssl.SSLContext | None = None, resolve: Resolve | None = None,
         keep: int = RESPONSE_LIMIT, patience: float = BODY_PATIENCE, most_idle: int = MAX_IDLE,
+        within: float = ATTEMPT_TIMEOUT,
     ) -> None:
         self._connection = partial(Connection, keep, patience)
         self._dialer = Dialer(guard, tls, resolve)
         self._idle: dict[Endpoint, list[Connection]] = {}
-        self._idle_count, self._most_idle = 0, most_idle
+        self._idle_count, self._most_idle, self._within = 0, most_idle, within
         self._asked: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -82,7 +83,7 @@ class Http:
         return self.request("POST", url, body, headers)
 
     async def request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send `body` with exactly `headers` (and what HTTP needs). Returns within 10 s, whatever the status.
+        """Send `body` with exactly `headers` (and what HTTP needs). Returns in time, whatever the status.
 
         Raises `Unreachable`. A GET has no body.
         """
@@ -98,7 +99,7 @@ class Http:
         else:
             request = b"%b%bContent-Length: %d\r\n\r\n%b" % (there.start, lines.encode("latin-1"), len(body), body)
         try:
-            return await self._exchange(there, request, time.monotonic() + ATTEMPT_TIMEOUT)
+            return await self._exchange(there, request, time.monotonic() + self._within)
         except (OSError, Unresolved, Unreadable) as error:
             raise _unreachable(there, error) from error
 
