@@ -16,6 +16,7 @@ import pytest
 from tests.actions import source_calls
 from tests.actions.heartbeat_calls import HEARTBEATS
 from tests.actions.house import Call, House
+from tests.actions.probe_calls import PROBES
 from tests.service import new_project
 from tocsin.actions import (
     attachments,
@@ -182,6 +183,7 @@ def acting(house: House, role: Any) -> Actor:
 
 CALLS: dict[str, Call] = {
     **HEARTBEATS,
+    **PROBES,
     "attachments.attach": lambda tx, a, h: attachments.attach(
         tx, a, h.vault, SERVER, uuid_of_server(h), uuid_of(h.disabled)
     ),

@@ -17,6 +17,7 @@ from tocsin.engine import (
     downtime,
     heartbeats,
     monitor_checks,
+    probes,
     reboot_watch,
     replays,
     sweep,
@@ -103,6 +104,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "downtime": lambda: downtime.run(housekeeping, public_url, stop, connected),
         "heartbeats": lambda: heartbeats.run(housekeeping, public_url, stop, connected),
         "domains": lambda: domains.run(housekeeping, rdap, public_url, stop, connected),
+        "probes": lambda: probes.run(housekeeping, public_url, stop, connected),
         "alerts": lambda: alerts.run(housekeeping, stop, connected),
         "sweep": lambda: sweep.run(
             housekeeping, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
