@@ -56,12 +56,19 @@ class Spoken:
         return said
 
 
+async def made_probe(
+    pool: asyncpg.Pool, vault: Vault, project_id: UUID, name: str, only: UUID | None = None
+) -> tuple[UUID, str]:
+    """The key and the token of a new probe."""
+    async with pool.acquire() as tx, tx.transaction():
+        made = await probes.create(tx, vault, project_id, name, only)
+    assert made is not None
+    return made
+
+
 async def new_probe(
     pool: asyncpg.Pool, vault: Vault, client: httpx.AsyncClient, project_id: UUID, name: str,
     only: UUID | None = None,
 ) -> Spoken:  # fmt: skip
     """A probe of that name, with a token of its own."""
-    async with pool.acquire() as tx, tx.transaction():
-        made = await probes.create(tx, vault, project_id, name, only)
-    assert made is not None
-    return Spoken(name, made[0], made[1], client)
+    return Spoken(name, *await made_probe(pool, vault, project_id, name, only), client)
