@@ -56,7 +56,8 @@ async def test_a_url_alone_makes_a_monitor_with_the_documented_defaults(app_clie
         "method": "GET", "headers": None, "body": None, "username": None, "password": None, "token": None,
         "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30, "paused": False,
         "domain_days": None, "domain": None,
-        "explained_by": [], "depends_on": [], "locations": None, "response_time_p50": None, "response_time_p95": None,
+        "explained_by": [], "depends_on": [], "locations": None, "places": [],
+        "response_time_p50": None, "response_time_p95": None,
     }  # fmt: skip
 
 

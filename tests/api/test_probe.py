@@ -115,6 +115,10 @@ async def test_places_that_disagree_open_nothing_and_a_majority_does(make: Make,
     assert (await graz.work(wait=5))["ask"] == [uuid]
     assert (await graz.work())["ask"] == [], "asked once"
     assert (await wien.work())["ask"] == []
+    seen = (await app_client.get(f"{PATH}/{uuid}")).json()["places"]
+    assert [(each["place"], each["problem"], each["votes"]) for each in seen] == [
+        ("wien", "timeout", True), ("graz", None, True), ("linz", None, True)
+    ]
     await graz.send(graz.result(uuid, "timeout"))
     [incident] = (await app_client.get(f"{PATH}/{uuid}")).json()["open_incident_uuids"]
     found = (await app_client.get(f"/api/v1/incidents/{incident}")).json()

@@ -198,7 +198,29 @@ MONITOR_SHOWN = {
     "follow_redirects": True, "verify_tls": True, "ip_version": None, "tls_days": 30, "domain_days": 30,
     "domain": {"name": "example.com", "expires_at": "2099-08-13T04:00:00Z", "checked_at": "2024-01-02T06:12:47Z",
                "problem": None},
-    "paused": False, "depends_on": [], "locations": None, "updated_at": "2024-01-01T00:00:00Z",
+    "paused": False, "depends_on": [], "locations": None, "places": [],
+    "updated_at": "2024-01-01T00:00:00Z",
+}  # fmt: skip
+PLACED_MONITOR = {
+    **MONITOR_SHOWN, "locations": ["wien", "here"],
+    "places": [
+        {"place": "wien", "problem": "timeout", "message": "Request timeout after 30 seconds", "response_time": None,
+         "last_check": "2024-01-01T00:00:00Z", "votes": True},
+        {"place": "here", "problem": None, "message": None, "response_time": 120.5,
+         "last_check": "2024-01-01T00:00:00Z", "votes": True},
+    ],
+}  # fmt: skip
+PROBE_CHECK = {
+    "uuid": "NM123", "version": "2024-01-01T00:00:00+00:00", "interval": 60,
+    "target": {"url": "https://example.com", "check_type": "http", "timeout": 30, "options": {}, "unreadable": None},
+}  # fmt: skip
+PROBE_WORK = {
+    "now": "2024-01-01T00:00:00.123456+00:00", "cursor": "17.0", "next_seq": 42, "more": False,
+    "checks": [PROBE_CHECK], "gone": [], "ask": [],
+}  # fmt: skip
+PROBE_RESULT = {
+    "seq": 42, "uuid": "NM123", "version": "2024-01-01T00:00:00+00:00", "round": 28401120,
+    "at": "2024-01-01T00:00:01+00:00", "problem": "timeout", "message": "Request timeout after 30 seconds",
 }  # fmt: skip
 TRIED: Named = {
     "ok": True, "summary": "This check is good after 125.5 ms", "problem": None, "message": None, "response_ms": 125.5,

@@ -85,6 +85,10 @@ REQUESTS: dict[Operation, Named] = {
         "A site": {"network_monitor": {"url": "https://example.com", "keyword": "Example Domain"}},
         "A port": {"network_monitor": {"url": "tcp://db.example.com:5432"}},
     },
+    ("POST", "/probe/v1/work"): {
+        "Everything": {"cursor": None}, "What is new": {"cursor": "17.0", "wait": 25, "version": "1.0.0"},
+    },
+    ("POST", "/probe/v1/results"): {"One": {"results": [values.PROBE_RESULT]}},
     ("POST", "/api/v1/heartbeats"): {
         "Once a day": {"heartbeat": {"name": "Nightly backup"}},
         "By cron": {"heartbeat": {"name": "Nightly backup", "slug": "nightly-backup", "cron": "0 3 * * *",
@@ -262,7 +266,11 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     },
     ("POST", "/api/v1/network_monitors"): {201: {"Created": values.MONITOR_SHOWN}},
     ("POST", "/api/v1/network_monitors/try"): {200: {"Good": values.TRIED, "Failed": values.TRIED_IN_VAIN}},
-    ("GET", "/api/v1/network_monitors/{uuid}"): {200: {"One": values.MONITOR_SHOWN}},
+    ("GET", "/api/v1/network_monitors/{uuid}"): {
+        200: {"One": values.MONITOR_SHOWN, "From several places": values.PLACED_MONITOR},
+    },
+    ("POST", "/probe/v1/work"): {200: {"A monitor": values.PROBE_WORK}},
+    ("POST", "/probe/v1/results"): {200: {"Stored": {"accepted": 42, "gone": []}}},
     ("PATCH", "/api/v1/network_monitors/{uuid}"): {
         200: {"Paused": {**values.MONITOR_SHOWN, "status": "paused", "paused": True}},
     },

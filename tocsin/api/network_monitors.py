@@ -23,6 +23,7 @@ from tocsin.domain.registrations import Registration
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.monitoring.monitors import Monitor
+from tocsin.storage.monitoring.places import Seen
 from tocsin.storage.postgres.database import transaction
 
 MAX_SEARCH_LENGTH = 200
@@ -64,11 +65,22 @@ class DomainShown(msgspec.Struct):
     problem: str | None
 
 
+class PlaceShown(msgspec.Struct):
+    """What a place saw last, and whether it has a vote at present; `last_check` is null while it has seen nothing."""
+
+    place: str
+    problem: str | None
+    message: str | None
+    response_time: float | None
+    last_check: str | None
+    votes: bool
+
+
 class _Settings(MonitorListed):
     """A monitor with its settings: of the options, those that its check type knows, secret ones masked.
 
     Half of the response times of the last 24 hours were within `response_time_p50` milliseconds, 95 of 100 within
-    `response_time_p95`; within 4 %.
+    `response_time_p95`; within 4 %. `places`: what each of its `locations` saw last.
     """
 
     response_time_p50: float | None
@@ -82,6 +94,7 @@ class _Settings(MonitorListed):
     depends_on: list[str | list[str]]
     domain: DomainShown | None
     locations: list[str] | None
+    places: list[PlaceShown]
     updated_at: str
 
 
@@ -221,12 +234,18 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         depends_on=monitor.depends_on,
         domain=None if known is None else _domain(known),
         locations=None if wanted.locations is None else list(wanted.locations),
+        places=[_place(each) for each in monitor.seen_from],
         updated_at=seconds(monitor.updated_at),
     )
 
 
 def _domain(known: Registration) -> DomainShown:
     return DomainShown(known.name, seconds(known.expires_at), seconds(known.checked_at), known.problem)
+
+
+def _place(seen: Seen) -> PlaceShown:
+    time = None if seen.response_ms is None else round(seen.response_ms, 1)
+    return PlaceShown(seen.place, seen.problem, seen.message, time, seconds(seen.at), seen.lives)
 
 
 def _plain(value: float) -> Number:

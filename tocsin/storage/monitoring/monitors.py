@@ -145,6 +145,7 @@ class Monitor:
 
     `explained_by`: those that are down and explain its incidents. `percentiles`: of its response times over
     `TIMES_OVER`; only in `one`, as is the `registration` of its domain, if that is watched.
+    `seen_from`: what each of its places saw last.
     """
 
     id: UUID
@@ -160,6 +161,7 @@ class Monitor:
     depends_on: Written = field(default_factory=list)
     explained_by: Sequence[Parent] = ()
     percentiles: Percentiles | None = None
+    seen_from: Sequence[places.Seen] = ()
     failing: bool = False
     registration: Registration | None = None
 
@@ -197,6 +199,8 @@ async def one(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> Monit
     times = await checks.percentiles_of(tx, [monitor_id], now - TIMES_OVER, now)
     registration = await domains.one(tx, row["domain"]) if row["domain"] is not None else None
     found = replace(_monitor(row, vault), percentiles=times.get(monitor_id), registration=registration)
+    if found.wanted.locations is not None:
+        found = replace(found, seen_from=await places.seen(tx, monitor_id, found.wanted.locations))
     return (await _explained(tx, [found]))[0]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tocsin.domain.places import HERE
+from tocsin.domain.places import HERE, LIVING
 from tocsin.storage.postgres.database import Tx
 
 NOT_HERE = "timestamptz '9999-12-31'"
@@ -54,6 +55,26 @@ WHERE p.monitor_id = g.monitor_id AND p.place = g.place AND p.monitor_id = ANY (
 """
 
 
+SEEN = """
+SELECT p.place, p.problem, p.message, p.response_ms, p.at, p.heard_at, p.failures,
+       p.heard_at >= now() - make_interval(secs => $3 * m.interval + m.timeout) AS lives
+FROM monitor_places p JOIN network_monitors m ON m.id = p.monitor_id
+WHERE p.monitor_id = $1 ORDER BY array_position($2::text[], p.place)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a place saw last; `lives` if that counts. All None while it has seen nothing."""
+
+    place: str
+    problem: str | None
+    message: str | None
+    response_ms: float | None
+    at: datetime | None
+    lives: bool
+
+
 async def start_anew(tx: Tx, monitor_id: UUID, locations: Sequence[str] | None) -> None:
     """These places check the monitor from now on, and what was seen before is no vote. None: it has no places."""
     if locations:
@@ -86,3 +107,10 @@ async def remove(tx: Tx, place: str) -> tuple[int, int]:
     await tx.execute(REMOVE, place)
     return used, alone
 
+
+async def seen(tx: Tx, monitor_id: UUID, locations: Sequence[str]) -> list[Seen]:
+    """What each of these places of a monitor saw last, in their order, as far as they are places."""
+    return [
+        Seen(row["place"], row["problem"], row["message"], row["response_ms"], row["at"], bool(row["lives"]))
+        for row in await tx.fetch(SEEN, monitor_id, list(locations), LIVING)
+    ]
