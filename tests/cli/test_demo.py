@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, seen: CommandLines) -> Proce
 def test_no_token_is_on_a_command_line_while_the_demo_runs(whole: Process, seen: CommandLines) -> None:
     ours = [line for line in list(seen.seen) if "-m tocsin" in line]
     assert any(" agent " in line for line in ours)
-    assert not [line for line in list(seen.seen) if re.search(r"\btc[puo]_[\w-]{20,}", line)]
+    assert not [line for line in list(seen.seen) if re.search(r"\bt(?:c[puo]|pr)_[\w-]{20,}", line)]
 
 
 def test_the_demo_shows_the_main_job_and_ends_by_itself(whole: Process) -> None:
@@ -75,3 +75,9 @@ def test_the_demo_stops_everything_when_it_is_interrupted(demo: Process, tmp_pat
 def test_the_demo_shows_a_dry_run_of_a_restart_where_openssh_is_installed(whole: Process) -> None:
     needed.program("sshd")
     assert "Dry run: logged in to 127.0.0.1" in whole.said()
+
+
+def test_the_demo_shows_that_one_place_of_three_is_no_majority(whole: Process) -> None:
+    said = whole.said()
+    assert "one of three is no majority: nobody is told" in said, said
+    assert re.search(r"webhook ongoing: .*From \d of 3 places \(", said), said

@@ -25,7 +25,7 @@ import httpx
 import psutil
 from rich.console import Console
 
-from tocsin.cli import demo_heartbeat, demo_notifying, demo_sources, ssh_host
+from tocsin.cli import demo_heartbeat, demo_notifying, demo_probes, demo_sources, ssh_host
 from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres.children import die_with_parent
@@ -92,13 +92,17 @@ class Demo:
         await self._site_goes_down_and_comes_back()
         await self._server_strains_and_recovers(server, threshold, strain)
         prometheus = demo_sources.Prometheus(self._ask, self.say, self.receivers, self.folder)
+        probes = demo_probes.Probes(self._ask, self.say, self.receivers, self.folder, self.url, self.environ)
         try:
             await prometheus.start()
+            await probes.start()
             job = await demo_heartbeat.begin(self._ask, self.say, self.receivers)
             await demo_notifying.show(self._ask, self.say, self.receivers, server)
             await demo_heartbeat.show(self.say, self.receivers, job)
             await prometheus.show()
+            await probes.show()
         finally:
+            await probes.stop()
             await prometheus.stop()
         self.say("all notifications arrived; stopping", "bold green")
 

@@ -23,6 +23,7 @@ from tocsin.engine import connectivity
 from tocsin.engine.monitor_checks import USER_AGENT
 from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
+from tocsin.storage.monitoring import probes
 from tocsin.storage.postgres import database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import icmp, sms
@@ -38,6 +39,11 @@ CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 
 ENGINES = "SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s'"
 A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
+PROBES = """
+SELECT count(*) AS probes, array_agg(name ORDER BY name) FILTER (
+    WHERE seen_at IS NULL OR seen_at < now() - make_interval(secs => $1)
+) AS silent FROM probes WHERE revoked_at IS NULL
+"""
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
@@ -125,6 +131,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield await _sealed(connection, settings)
         yield await _engines(connection)
         yield await _clock(connection)
+        yield await _probes(connection)
     finally:
         await connection.close()
 
@@ -156,6 +163,15 @@ async def _clock(connection: asyncpg.Connection) -> Finding:
     if away > CLOCK_FAIL:
         return Finding("fail", "clock", f"{words}; synchronize both with a time server")
     return Finding("warn" if away > CLOCK_WARN else "ok", "clock", words)
+
+
+async def _probes(connection: asyncpg.Connection) -> Finding:
+    row = await connection.fetchrow(PROBES, float(probes.SILENT_AFTER))
+    if not row["probes"]:
+        return Finding("ok", "probes", "none; tocsin probe add NAME makes one, to check from several places")
+    if row["silent"]:
+        return Finding("warn", "probes", f"not heard of: {', '.join(row['silent'])}; see tocsin probe list")
+    return Finding("ok", "probes", f"{row['probes']} heard of")
 
 
 async def _mail(settings: Settings) -> Finding:
