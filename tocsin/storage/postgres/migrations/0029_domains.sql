@@ -1,5 +1,5 @@
 -- monitors: when the registration of their domain ends (RDAP)
--- depends: 0027_agents
+-- depends: 0028_probes
 
 -- migrate: apply
 
