@@ -58,9 +58,14 @@ async def form_stylesheet() -> Response[bytes]:
     return _asset("monitor_form.css", "text/css")
 
 
+@get("/static/places.css", include_in_schema=False)
+async def places_stylesheet() -> Response[bytes]:
+    return _asset("places.css", "text/css")
+
+
 def _asset(name: str, kind: str) -> Response[bytes]:
     headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_content(name)).hexdigest()[:16]}"'}
     return Response(_content(name), media_type=kind, headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 
-routes = [icon, stylesheet, script, plan_stylesheet, plan_script, form_stylesheet]
+routes = [icon, stylesheet, script, plan_stylesheet, plan_script, form_stylesheet, places_stylesheet]

@@ -21,12 +21,15 @@ TITLES = {
 }
 NO_PAGE = "It may have been deleted, or it may belong to another of your projects."
 
+MONITORS_PATH = "/network_monitors"
+"""What the map and the pages of probes belong to."""
+
 NAVIGATION = (
     ("/overview", "Overview"),
     ("/incidents", "Incidents"),
     ("/integrations", "Integrations"),
     ("/servers", "Servers"),
-    ("/network_monitors", "Monitors"),
+    (MONITORS_PATH, "Monitors"),
     ("/heartbeats", "Heartbeats"),
     ("/sources", "Sources"),
     ("/silences", "Silences"),
@@ -106,6 +109,7 @@ INTEGRATION_MADE = "{name} created. Attach it, then test it."
 INTEGRATION_DELETED = "{name} deleted. Its pending deliveries were cancelled."
 SOURCE_MADE = "{name} created. Paste its address where the alerts are."
 SOURCE_MOVED = "It has a new address; the old one is known no more."
+PROBE_REVOKED = "{name} is revoked: its token opens nothing any more."
 SETTINGS_CHANGED = "Settings saved."
 ATTACHED_TO_ALL = "It is now notified about all servers and monitors, including future ones."
 STOPPED_ATTACH_ALL = "It is no longer attached to new servers and monitors."

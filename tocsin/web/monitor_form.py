@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from tocsin.actions.monitors import MonitorFields
 from tocsin.checks import base
 from tocsin.domain import monitors as domain
 from tocsin.domain.errors import Refused, invalid_field
 from tocsin.domain.monitors import MonitorConfig
+from tocsin.domain.places import HERE
+from tocsin.web.places import called
+from tocsin.web.session import Form
 
 FRESH: Mapping[str, str] = {
     "interval": f"{domain.DEFAULT_INTERVAL:g}", "timeout": f"{domain.DEFAULT_TIMEOUT:g}",
@@ -72,6 +77,11 @@ OPTIONS: Mapping[str, Field] = {each.name: each for each in (
           "A warning from then on. Its registry is asked once a day. Empty for none."),
     Field("ip_version", "Addresses", "choice", choices=(("", "IPv4 and IPv6"), ("4", "Only IPv4"), ("6", "Only IPv6"))),
 )}  # fmt: skip
+PLACES_SHOWN = "places"
+"""The field that says that places could be chosen: no tick at all then means here."""
+MAX_PLACE, MAX_PLACES = 60, 40
+"""Characters of a place, and places, that are read: more than are accepted."""
+
 ADVANCED = frozenset((
     "method", "headers", "body", "username", "password", "token", "follow_redirects", "verify_tls", "tls_days",
     "domain_days", "ip_version",
@@ -86,8 +96,26 @@ def types() -> list[tuple[str, str]]:
 
 def opened(part: Literal["how", "sent"], errors: Mapping[str, str]) -> bool:
     """Whether a folded part of the form holds a mistake."""
-    folded = errors.keys() - {"url", "name", "check_type"}
+    folded = errors.keys() - {"url", "name", "check_type", "locations"}
     return bool(folded & ADVANCED if part == "sent" else folded - ADVANCED)
+
+
+def chosen(values: Mapping[str, str]) -> list[str]:
+    """The places that are ticked, in order; here where none is."""
+    named = values.getall("locations") if isinstance(values, Form) else values.get("locations", "").split(",")
+    return [each[:MAX_PLACE] for each in dict.fromkeys(named) if each][:MAX_PLACES] or [HERE]
+
+
+def places(values: Mapping[str, str], known: Sequence[str]) -> list[tuple[str, str]]:
+    """Choices of places: those that are chosen, in their order, then here and the other `known` ones.
+
+    One that is chosen and is no longer known says so.
+    """
+    taken = chosen(values)
+    return [
+        (each, called(each) if each == HERE or each in known else f"{called(each)} (no longer there)")
+        for each in dict.fromkeys([*taken, HERE, *known])
+    ]
 
 
 def given(form: Mapping[str, str]) -> MonitorFields:
@@ -114,6 +142,7 @@ def given(form: Mapping[str, str]) -> MonitorFields:
         timeout=_number(form, "timeout"),
         confirmations=_whole(form, "confirmations"),
         recoveries=_whole(form, "recoveries"),
+        locations=_locations(form),
         **options,
     )
 
@@ -130,6 +159,7 @@ def values(stored: MonitorConfig) -> dict[str, str]:
         "timeout": f"{target.timeout:g}",
         "confirmations": str(stored.confirmations),
         "recoveries": str(stored.recoveries),
+        "locations": ",".join(stored.locations or ()),
     } | {name: _written(shown[name], field.kind) for name, field in OPTIONS.items() if name in shown}
 
 
@@ -138,6 +168,13 @@ def errors(refused: Refused) -> dict[str, str]:
     if refused.status != 422 or not refused.details:
         raise refused
     return {each.field: each.message for each in refused.details}
+
+
+def _locations(form: Mapping[str, str]) -> list[str] | UnsetType | None:
+    if PLACES_SHOWN not in form:
+        return UNSET
+    taken = chosen(form)
+    return None if taken == [HERE] else taken
 
 
 def _parsed(field: Field, text: str) -> Any:

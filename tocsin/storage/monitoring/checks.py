@@ -18,7 +18,7 @@ from tocsin.storage.postgres.retention import BUCKET
 LATEST = """
 SELECT c.* FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (
-    SELECT monitor_id, at, ok, problem, message, status_code, response_ms, unreachable FROM checks
+    SELECT monitor_id, at, ok, problem, message, status_code, response_ms, unreachable, place FROM checks
     WHERE monitor_id = wanted.id AND at >= now() - make_interval(days => $3) AND at <= now()
     ORDER BY at DESC LIMIT $2
 ) c
@@ -81,7 +81,8 @@ GROUP BY day ORDER BY day
 class Check:
     """One check. `problem` is the type of incident that it indicates, `message` says what happened; None: success.
 
-    `unreachable`: it failed because something that the monitor depends on was down.
+    `unreachable`: it failed because something that the monitor depends on was down. `place`: the probe that made it;
+    None: here.
     """
 
     at: datetime
@@ -91,6 +92,7 @@ class Check:
     status_code: int | None
     response_ms: float | None
     unreachable: bool = False
+    place: str | None = None
 
 
 async def latest(
@@ -102,7 +104,7 @@ async def latest(
         found[key(row["monitor_id"])].append(
             Check(
                 row["at"], row["ok"], row["problem"], row["message"], row["status_code"], row["response_ms"],
-                row["unreachable"],
+                row["unreachable"], row["place"],
             )
         )
     return found

@@ -56,6 +56,12 @@ SOURCES = """
 SELECT concat_ws('/', count(*), max(last_body_at), max(updated_at)) FROM sources WHERE project_id = $1
 """
 
+# Those that any project may use are known to all.
+PROBES = """
+SELECT concat_ws('/', count(*), max(seen_at), count(revoked_at))
+FROM probes WHERE only_project IS NULL OR $1 IN (only_project, project_id)
+"""
+
 # After a switch of projects, a user's pages no longer show the old one.
 ON_SHOW = """
 SELECT o.session_id, o.project_id
@@ -69,7 +75,7 @@ WHERE u.current_project_id IS NULL OR u.current_project_id = o.project_id
 
 TOPICS = {
     "incidents": INCIDENTS, "deliveries": DELIVERIES, "health": HEALTH, "servers": SERVERS, "monitors": MONITORS,
-    "heartbeats": HEARTBEATS, "sources": SOURCES,
+    "heartbeats": HEARTBEATS, "sources": SOURCES, "probes": PROBES,
 }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ TYPES = {
     ),
     "Heartbeat": ("missed", "failed", "overrun"),
     "Source": ("alert",),
+    "Probe": ("silent",),
 }
 """Types of incident that are suggested, by kind of resource; the first is asked for where none is."""
 

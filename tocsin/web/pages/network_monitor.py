@@ -14,10 +14,11 @@ from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.monitors import Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import flapping
-from tocsin.storage.monitoring import checks, monitors, resources
+from tocsin.storage.monitoring import checks, monitors, places_list, probe_list, resources
+from tocsin.storage.monitoring import places as stored_places
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
-from tocsin.web import attachment_form, messages, monitor_form
+from tocsin.web import attachment_form, messages, monitor_form, places
 from tocsin.web.charts import Line, line_chart
 from tocsin.web.formatting import milliseconds, percent
 from tocsin.web.pages import attachments, dependencies, silence
@@ -27,7 +28,8 @@ from tocsin.web.render import page
 from tocsin.web.session import AnyRequest, Form, Service, Viewer, fields, redirect
 from tocsin.web.sparklines import Day, day_bars
 
-MAX_CHECKS = 10
+MAX_CHECKS, MAX_WITH_PLACES = 10, 20
+"""Latest checks that are shown; more where several places check."""
 
 
 @get("/network_monitors/{uuid:str}", include_in_schema=False)
@@ -59,7 +61,10 @@ async def _page(
         percentiles = (await checks.percentiles_of(tx, [found.id], start, now)).get(found.id)
         how = (await flapping.of(tx, [found.id])).get(found.id)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
-        latest = (await checks.latest(tx, [found.id], each=MAX_CHECKS))[found.id]
+        saw = await places_list.of_locations(tx, found.id, found.wanted.locations or ())
+        offered = await stored_places.known(tx, viewer.project_id)
+        known = await probe_list.ids_of(tx, [each.place for each in saw])
+        latest = (await checks.latest(tx, [found.id], each=MAX_WITH_PLACES if saw else MAX_CHECKS))[found.id]
         plan = await attachments.plan(tx, service, viewer, NETWORK_MONITOR, found.id, request)
         silences = await silence.of_resource(tx, viewer.project_id, found.id)
         family = await dependencies.family(tx, viewer.project_id, found.id, found.depends_on)
@@ -77,7 +82,8 @@ async def _page(
         uptime=None if found.uptime is None else percent(found.uptime), milliseconds=milliseconds, latest=latest,
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {}, result=result,
-        form=monitor_form,
+        form=monitor_form, known=offered, state=places.state, called=places.called,
+        saw=[(each, places.called(each.place), known.get(each.place)) for each in saw],
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
 

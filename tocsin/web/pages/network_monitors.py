@@ -15,7 +15,7 @@ from tocsin.actions import monitors as actions
 from tocsin.domain.errors import Refused
 from tocsin.domain.monitors import MonitorConfig, Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.monitoring import checks, monitors
+from tocsin.storage.monitoring import checks, monitors, places
 from tocsin.storage.monitoring.monitors import TIMES_OVER, Monitor, Sort
 from tocsin.storage.postgres.database import transaction
 from tocsin.web import monitor_form
@@ -80,7 +80,7 @@ async def list_(
 
 @get("/network_monitors/new", include_in_schema=False)
 async def new(viewer: Viewer, service: Service) -> Response[str]:
-    return _form(viewer, service, monitor_form.FRESH)
+    return await _form(viewer, service, monitor_form.FRESH)
 
 
 @post("/network_monitors", include_in_schema=False)
@@ -93,7 +93,7 @@ async def create(request: AnyRequest, viewer: Viewer, service: Service) -> Respo
         async with transaction(service.pool) as tx:
             made = await actions.create(tx, viewer.actor, service.vault, wanted)
     except Refused as refused:
-        return _form(viewer, service, form, monitor_form.errors(refused))
+        return await _form(viewer, service, form, monitor_form.errors(refused))
     message = f"{short_name(wanted.name)} is now monitored."
     to = f"/network_monitors/{NETWORK_MONITOR.public(made.id)}"
     return redirect(to, message, warning=warning)
@@ -107,8 +107,8 @@ async def try_(request: AnyRequest, viewer: Viewer, service: Service) -> Respons
         wanted = actions.wanted(monitor_form.given(form), None, production=service.settings.production)
         result = await tried(wanted, viewer, service)
     except Refused as refused:
-        return _form(viewer, service, form, monitor_form.errors(refused))
-    return _form(viewer, service, form, result=result)
+        return await _form(viewer, service, form, monitor_form.errors(refused))
+    return await _form(viewer, service, form, result=result)
 
 
 async def tried(wanted: MonitorConfig, viewer: Viewer, service: Service) -> Result:
@@ -132,14 +132,16 @@ def short_name(name: str) -> str:
         return name
 
 
-def _form(
+async def _form(
     viewer: Viewer, service: Service, values: Mapping[str, str], errors: Mapping[str, str] | None = None,
     result: Result | None = None,
 ) -> Response[str]:  # fmt: skip
+    async with service.pool.acquire() as tx:
+        known = await places.known(tx, viewer.project_id)
     return page(
         "network_monitor_new.html", viewer, title="Add a monitor", status_code=422 if errors else 200, values=values,
         errors=errors or {}, least=actions.least_interval(production=service.settings.production), form=monitor_form,
-        result=result, milliseconds=milliseconds,
+        known=known, result=result, milliseconds=milliseconds,
     )
 
 

@@ -1,0 +1,59 @@
+"""One probe: whether it lives, what it checks, how it is run, who is told when it is silent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from litestar import Response, get
+
+from tocsin.domain.errors import not_found
+from tocsin.domain.resources.probe import RESOURCE as PROBE
+from tocsin.storage.monitoring import places_list, probe_list, resources
+from tocsin.storage.monitoring.probe_list import ShownProbe
+from tocsin.storage.postgres.database import Tx
+from tocsin.web import attachment_form, places
+from tocsin.web.formatting import milliseconds
+from tocsin.web.messages import MONITORS_PATH
+from tocsin.web.pages import attachments, dependencies, silence
+from tocsin.web.ranges import MAX_INCIDENTS
+from tocsin.web.render import page
+from tocsin.web.session import AnyRequest, Service, Viewer
+
+PAST = timedelta(days=30)
+MAX_MONITORS = 20
+"""Of those that it checks, on its page; the map has all."""
+
+
+@get("/probes/{uuid:str}", include_in_schema=False)
+async def show(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    now = datetime.now(UTC)
+    async with service.pool.acquire() as tx:
+        found = await _existing(tx, viewer, uuid)
+        checked = await probe_list.monitors(tx, viewer.project_id, found.name, limit=MAX_MONITORS)
+        seen = await places_list.of_monitors(tx, [each.id for each in checked])
+        own: dict[str, Any] = {}
+        if found.project_id == viewer.project_id:
+            past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - PAST)
+            own = {
+                "incidents": past[:MAX_INCIDENTS], "plan_form": attachment_form,
+                "plan": await attachments.plan(tx, service, viewer, PROBE, found.id, request),
+                "silences": await silence.of_resource(tx, viewer.project_id, found.id),
+                "family": await dependencies.family(tx, viewer.project_id, found.id, found.depends_on),
+            }  # fmt: skip
+    what = [(each, one) for each in checked for one in seen.get(each.id, ()) if one.place == found.name]
+    return page(
+        "probe.html", viewer, title=found.name, section=MONITORS_PATH, uuid=uuid, probe=found, checked=what,
+        current_status=places.probe_state(found, now), state=places.state, own=bool(own),
+        lines=places.lines(service.public_url), milliseconds=milliseconds, **own,
+    )  # fmt: skip
+
+
+async def _existing(tx: Tx, viewer: Viewer, uuid: str) -> ShownProbe:
+    found = await probe_list.one(tx, viewer.project_id, PROBE.key_of(uuid), everyones=viewer.operator)
+    if found is None:
+        raise not_found("probe")
+    return found
+
+
+routes = [show]

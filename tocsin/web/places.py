@@ -1,0 +1,55 @@
+"""What places saw, in words: for the map, a monitor's page, and the pages of probes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tocsin.domain.places import HERE
+from tocsin.storage.monitoring.places_list import Seen
+from tocsin.storage.monitoring.probe_list import ShownProbe
+
+QUIET = timedelta(seconds=90)
+"""A probe that was not heard of for so long is shown as silent: one that lives asks for work every half minute."""
+
+PROBLEMS = {
+    "timeout": "timeout", "connection_error": "no connection", "dns_error": "name not found", "tls_error": "TLS error",
+    "http_status": "wrong status", "keyword": "keyword", "content": "wrong content", "slow": "slow",
+    "packet_loss": "lost packets",
+}  # fmt: skip
+"""Types of incident, as short as a cell of a table."""
+
+
+def called(place: str) -> str:
+    """A place's name for people."""
+    return "Here" if place == HERE else place
+
+
+def state(seen: Seen, *, paused: bool) -> tuple[str, str]:
+    """The badge of what a place saw: its kind (`ok`, `warn`, `bad`) and its text, which says it without the colour."""
+    if seen.gone:
+        return "warn", "no longer there"
+    if paused:
+        return "", "paused"
+    if seen.heard_at is None:
+        return "", "not heard yet"
+    if not seen.lives:
+        return "warn", "silent"
+    if seen.problem is None:
+        return "ok", "good"
+    return "bad", PROBLEMS.get(seen.problem, seen.problem.replace("_", " "))
+
+
+def lines(url: str) -> str:
+    """What to paste at another place. The token is no argument: everybody on a machine can read command lines."""
+    return f"TOCSIN_PROBE_TOKEN=TOKEN tocsin probe --url {url}"
+
+
+def probe_state(probe: ShownProbe, now: datetime) -> tuple[str, str]:
+    """The badge of a probe."""
+    if probe.revoked_at is not None:
+        return "", "revoked"
+    if probe.seen_at is None:
+        return "warn", "not heard yet"
+    if probe.silent or now - probe.seen_at > QUIET:
+        return "bad", "silent"
+    return "ok", "lives"
