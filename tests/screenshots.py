@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 from playwright.async_api import Browser, Page
 
+from tests import screenshots_watching
 from tests.browser import chromium
 from tests.postgres import of_database
 from tests.receivers import Answer, Mailbox, Receiver
@@ -135,6 +136,9 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
         await until(given_up, what="a delivery that is given up", timeout=30)
         listed = (await client.get(f"/api/v1/integrations/{made[0]}/deliveries")).json()
         delivery = (listed["data"] if isinstance(listed, dict) else listed)[0]["uuid"]
+        watching = await screenshots_watching.fill(service, receiver, client)
+        listed = (await client.get("/api/v1/network_monitors")).json()["data"]
+        monitors += [each["uuid"] for each in listed if each["uuid"] not in monitors]
     await _history(service, monitors)
     return {
         "overview": "/overview", "incidents": "/incidents", "incident": f"/incidents/{opened[0]}",
@@ -142,7 +146,7 @@ async def fill(service: Service, receiver: Receiver, browser: Page, slack: Slack
         "integration": f"/integrations/{made[0]}", "delivery": f"/deliveries/{delivery}", "servers": "/servers",
         "server": f"/servers/{servers['web-1']}", "monitors": "/network_monitors",
         "monitor": f"/network_monitors/{monitors[0]}", "settings": "/settings",
-        "notified": f"/servers/{servers['web-1']}#notified",
+        "notified": f"/servers/{servers['web-1']}#notified", **watching,
     }  # fmt: skip
 
 
@@ -240,7 +244,7 @@ async def main() -> None:
         phone = await _page(service, browser, token, 360, 780)
         for name, place in places.items():
             await _shoot(wide, f"{service.url}{place}", TO / f"{name}.png")
-        for name in ("incident", "overview", "server"):
+        for name in ("incident", "overview", "server", "map"):
             await _shoot(phone, f"{service.url}{places[name]}", TO / f"{name}-phone.png")
 
 

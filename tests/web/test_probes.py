@@ -9,10 +9,11 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, signed_in, too_wide
+from tests.browser import Console, browser, demote, findings, signed_in, too_wide
 from tests.probe_scene import checked_from, connected, new_probe, saw
 from tests.service import Service
 from tests.web.test_network_monitors import make, monitor
+from tocsin.domain import ids
 
 __all__ = ["browser"]
 
@@ -231,6 +232,35 @@ async def test_another_projects_own_probe_is_not_found_and_a_common_one_shows_on
     assert "Their secret shop" not in await page.content()
     for part in ("#incidents", "#revoke", "#silences"):
         await expect(page.locator(part)).to_have_count(0)
+
+
+async def test_only_the_operator_revokes_a_probe_and_confirms_it(
+    service: Service, page: Page, client: httpx.AsyncClient
+) -> None:
+    (wien,) = named(service, "wien")
+    (probe,) = await probes(service, wien)
+    uuid = await make(client, **QUIET)
+    await checked_from(service.database, uuid, ["here", wien])
+    await page.goto(f"{service.url}/probes/{probe}")
+    await expect(page.locator("#revoke")).to_have_count(0)
+    token = await page.locator("main input[name=csrf]").first.input_value()
+    answer = await page.request.post(f"{service.url}/probes/{probe}/revoke", form={"csrf": token})
+    assert answer.status == 403
+    await operator(service, to=True)
+    await demote(service)
+    await page.reload()
+    await page.get_by_role("button", name="Revoke probe").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("1 monitor is no longer checked from there")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name="Revoke probe").click()
+    await dialog.get_by_role("button", name="Revoke probe").click()
+    await expect(page.get_by_role("status")).to_contain_text(f"{wien} is revoked")
+    await expect(page.locator("#now .badge")).to_have_text("revoked")
+    await expect(page.locator("#revoke")).to_have_count(0)
+    own = ids.public(ids.PROJECT, service.project.id)
+    await expect(page.locator("#add-line")).to_have_text(f"tocsin probe add {wien} --only {own}")
+    await operator(service, to=False)
 
 
 async def test_pages_of_probes_are_for_everybody_on_a_phone_too(

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from tocsin.domain.places import HERE
 from tocsin.storage.monitoring.places_list import Seen
 from tocsin.storage.monitoring.probe_list import ShownProbe
+from tocsin.storage.monitoring.probes import SILENT_AFTER
 
-QUIET = timedelta(seconds=90)
-"""A probe that was not heard of for so long is shown as silent: one that lives asks for work every half minute."""
+QUIET = timedelta(seconds=SILENT_AFTER)
+"""A probe that was not heard of for so long is shown as silent."""
 
 PROBLEMS = {
     "timeout": "timeout", "connection_error": "no connection", "dns_error": "name not found", "tls_error": "TLS error",

@@ -1,24 +1,25 @@
-"""One probe: whether it lives, what it checks, how it is run, who is told when it is silent."""
+"""One probe: whether it lives, what it checks, how it is run, who is told when it is silent, and revoking it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from litestar import Response, get
+from litestar import Response, get, post
 
+from tocsin.actions import probes as actions
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.probe import RESOURCE as PROBE
 from tocsin.storage.monitoring import places_list, probe_list, resources
 from tocsin.storage.monitoring.probe_list import ShownProbe
-from tocsin.storage.postgres.database import Tx
-from tocsin.web import attachment_form, places
+from tocsin.storage.postgres.database import Tx, transaction
+from tocsin.web import attachment_form, messages, places
 from tocsin.web.formatting import milliseconds
 from tocsin.web.messages import MONITORS_PATH
 from tocsin.web.pages import attachments, dependencies, silence
 from tocsin.web.ranges import MAX_INCIDENTS
 from tocsin.web.render import page
-from tocsin.web.session import AnyRequest, Service, Viewer
+from tocsin.web.session import AnyRequest, Service, Viewer, fields, redirect
 
 PAST = timedelta(days=30)
 MAX_MONITORS = 20
@@ -32,6 +33,7 @@ async def show(uuid: str, request: AnyRequest, viewer: Viewer, service: Service)
         found = await _existing(tx, viewer, uuid)
         checked = await probe_list.monitors(tx, viewer.project_id, found.name, limit=MAX_MONITORS)
         seen = await places_list.of_monitors(tx, [each.id for each in checked])
+        in_use = await probe_list.in_use(tx, found.name) if viewer.operator else found.monitors
         own: dict[str, Any] = {}
         if found.project_id == viewer.project_id:
             past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - PAST)
@@ -44,9 +46,21 @@ async def show(uuid: str, request: AnyRequest, viewer: Viewer, service: Service)
     what = [(each, one) for each in checked for one in seen.get(each.id, ()) if one.place == found.name]
     return page(
         "probe.html", viewer, title=found.name, section=MONITORS_PATH, uuid=uuid, probe=found, checked=what,
-        current_status=places.probe_state(found, now), state=places.state, own=bool(own),
+        current_status=places.probe_state(found, now), state=places.state, in_use=in_use, own=bool(own),
         lines=places.lines(service.public_url), milliseconds=milliseconds, **own,
     )  # fmt: skip
+
+
+@post("/probes/{uuid:str}/revoke", include_in_schema=False)
+async def revoke(uuid: str, request: AnyRequest, viewer: Viewer, service: Service) -> Response[str]:
+    """Its token opens nothing any more. For the operator alone, whatever project they look at."""
+    await fields(request, viewer, readers=True)
+    async with transaction(service.pool) as tx:
+        found = await _existing(tx, viewer, uuid)
+        done = await actions.revoke(tx, viewer.person, found.name)
+    many = f"{done.unchecked:,} monitors are" if done.unchecked > 1 else "a monitor is"
+    warning = f"{many} checked by nobody now" if done.unchecked else None
+    return redirect(f"/probes/{uuid}", messages.PROBE_REVOKED.format(name=found.name), warning=warning)
 
 
 async def _existing(tx: Tx, viewer: Viewer, uuid: str) -> ShownProbe:
@@ -56,4 +70,4 @@ async def _existing(tx: Tx, viewer: Viewer, uuid: str) -> ShownProbe:
     return found
 
 
-routes = [show]
+routes = [show, revoke]
