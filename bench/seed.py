@@ -139,6 +139,19 @@ CROSS JOIN (SELECT date_trunc('hour', now()) - hours * interval '1 hour' AS at
 ON CONFLICT DO NOTHING
 """
 
+# What the map of places and monitors shows: so many monitors from five places, one in ten of which disagree.
+LOCATIONS = """
+UPDATE network_monitors SET locations = '{here,graz,oslo,porto,wien}'
+WHERE project_id = $1 AND number <= $2
+"""
+PLACES = """
+INSERT INTO monitor_places (monitor_id, place, version, change, round, at, heard_at, successes, problem, response_ms)
+SELECT m.id, place, m.updated_at, nextval('place_changes'), 1, now(), now() + interval '1 hour', 1,
+       CASE WHEN m.number % 10 = 0 AND place = 'graz' THEN 'timeout' END, 87
+FROM network_monitors m CROSS JOIN unnest(m.locations) AS place WHERE m.project_id = $1 AND m.number <= $2
+"""
+WATCHED_FROM_PLACES = 1_000
+
 # What the first page has to say much about.
 TROUBLE = """
 WITH troubled AS (
@@ -250,6 +263,8 @@ async def _readings(folder: Path, project: UUID, monitors: int) -> None:
             await connection.execute(MONITOR_STATES)
             for statement in (SAMPLES, CHECKS, HOURS_OF_CHECKS):
                 await connection.execute(statement, project, timeout=600)
+            for statement in (LOCATIONS, PLACES):
+                await connection.execute(statement, project, WATCHED_FROM_PLACES)
         await _settle(connection)
     finally:
         await connection.close()

@@ -30,6 +30,23 @@ ON CONFLICT (monitor_id, place) DO UPDATE SET
     problem = excluded.problem, message = excluded.message, response_ms = excluded.response_ms
 """
 
+MANY = """
+WITH made AS (
+    INSERT INTO network_monitors (id, project_id, number, name, url, check_type, interval, timeout, confirmations,
+                                  recoveries, paused, locations)
+    SELECT new_id(), $1, n, 'Monitor number ' || n, 'https://shop-' || n || '.example.com/', 'http', 3600, 30, 2, 1,
+           false, $2 FROM generate_series(1001, 2000) n RETURNING id, updated_at, number
+), states AS (
+    INSERT INTO monitor_states (monitor_id, due_at) SELECT id, now() + interval '1 h' FROM made
+)
+INSERT INTO monitor_places (monitor_id, place, version, change, round, at, heard_at, failures, successes, problem,
+                            message, response_ms)
+SELECT id, place, updated_at, nextval('place_changes'), 1, now(), now(), (number % 10 = 0 AND place = 'graz')::int, 1,
+       CASE WHEN number % 10 = 0 AND place = 'graz' THEN 'connection_error' END, NULL, 1234.5
+FROM made, unnest($2::text[]) place
+"""
+"""A thousand monitors from the same places; one in ten is seen down from graz."""
+
 
 @asynccontextmanager
 async def connected(database: str) -> AsyncIterator[Any]:

@@ -11,28 +11,13 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser import Console, browser, findings, signed_in, too_wide
-from tests.probe_scene import checked_from, connected, new_probe, saw
+from tests.probe_scene import MANY, checked_from, connected, new_probe, saw
 from tests.service import Service
 from tests.web.test_network_monitors import make
 
 __all__ = ["browser"]
 
 PLACES = ("here", "graz", "oslo", "porto", "wien")
-MANY = """
-WITH made AS (
-    INSERT INTO network_monitors (id, project_id, number, name, url, check_type, interval, timeout, confirmations,
-                                  recoveries, paused, locations)
-    SELECT new_id(), $1, n, 'Monitor number ' || n, 'https://shop-' || n || '.example.com/', 'http', 3600, 30, 2, 1,
-           false, $2 FROM generate_series(1001, 2000) n RETURNING id, updated_at, number
-), states AS (
-    INSERT INTO monitor_states (monitor_id, due_at) SELECT id, now() + interval '1 h' FROM made
-)
-INSERT INTO monitor_places (monitor_id, place, version, change, round, at, heard_at, failures, successes, problem,
-                            message, response_ms)
-SELECT id, place, updated_at, nextval('place_changes'), 1, now(), now(), (number % 10 = 0 AND place = 'graz')::int, 1,
-       CASE WHEN number % 10 = 0 AND place = 'graz' THEN 'connection_error' END, NULL, 1234.5
-FROM made, unnest($2::text[]) place
-"""
 
 
 @pytest_asyncio.fixture

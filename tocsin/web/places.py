@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from tocsin.domain.places import HERE
 from tocsin.storage.monitoring.places_list import Seen
@@ -40,9 +41,14 @@ def state(seen: Seen, *, paused: bool) -> tuple[str, str]:
     return "bad", PROBLEMS.get(seen.problem, seen.problem.replace("_", " "))
 
 
-def lines(url: str) -> str:
-    """What to paste at another place. The token is no argument: everybody on a machine can read command lines."""
-    return f"TOCSIN_PROBE_TOKEN=TOKEN tocsin probe --url {url}"
+def line(url: str) -> str:
+    """What runs a probe at another place. The token is in a file: everybody on a machine can read command lines."""
+    return f"tocsin probe --url {url} --token-file /etc/tocsin-probe.token"
+
+
+def only_here(url: str) -> bool:
+    """Whether that address leads only the machine itself here."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def probe_state(probe: ShownProbe, now: datetime) -> tuple[str, str]:

@@ -20,38 +20,31 @@ SINCE = f"now() - make_interval(secs => {LIVING} * m.interval + m.timeout)"
 """A place lives for a monitor if it was heard of since then."""
 
 # A monitor without locations is checked from here alone, and has no rows of places. The look-ups by key are forced,
-# whatever the planner believes about tables that were empty when it last looked.
+# whatever the planner believes about tables that were empty when it last looked. Without locations there is none.
 PAGE = f"""
 WITH m AS MATERIALIZED (
-    SELECT m.id, m.name, m.url, m.paused, m.locations, m.depends_on, {SINCE} AS since FROM network_monitors m
+    SELECT m.id, m.name, m.url, m.paused, m.locations IS NOT NULL AS voted, m.depends_on, {SINCE} AS since
+    FROM network_monitors m
     WHERE m.project_id = $1
       AND ($2 = '' OR position(lower($2) IN lower(m.name)) > 0 OR position(lower($2) IN lower(m.url)) > 0)
+), failing AS MATERIALIZED (
+    SELECT resource_id FROM incidents WHERE project_id = $1 AND closed_at IS NULL AND NOT type = ANY ($6::text[])
 ), ranked AS (
-    SELECT m.id, m.name, m.url, m.paused, m.depends_on,
-           CASE WHEN m.paused THEN 4
-                WHEN c.bad > 0 AND c.good > 0 THEN 0
-                WHEN c.bad > 0 OR s.last_result_at >= m.since AND s.last_problem IS NOT NULL THEN 1
-                WHEN c.silent > 0 OR s.last_result_at < m.since THEN 2
-                ELSE 3
+    SELECT m.id, m.name, m.url, m.paused, m.depends_on, m.id IN (SELECT resource_id FROM failing) AS failing,
+           CASE WHEN m.paused THEN 4 WHEN c.bad > 0 AND c.good > 0 THEN 0
+                WHEN c.bad > 0 OR m.id IN (SELECT resource_id FROM failing) THEN 1
+                WHEN c.silent > 0 THEN 2 ELSE 3
            END AS rank
     FROM m
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE p.heard_at >= m.since AND p.problem IS NOT NULL) AS bad,
                count(*) FILTER (WHERE p.heard_at >= m.since AND p.problem IS NULL) AS good,
                count(*) FILTER (WHERE p.heard_at < m.since) AS silent
-        FROM monitor_places p WHERE p.monitor_id = m.id
+        FROM monitor_places p WHERE p.monitor_id = m.id AND m.voted
     ) c
-    LEFT JOIN LATERAL (
-        SELECT * FROM monitor_states WHERE monitor_id = m.id AND m.locations IS NULL LIMIT 1
-    ) s ON true
 )
-SELECT r.*, (SELECT coalesce(bool_or(NOT o.type = ANY ($6::text[])), false)
-             FROM ongoing o WHERE o.resource_id = r.id) AS failing
-FROM (
-    SELECT *, count(*) FILTER (WHERE rank = 0) OVER () AS disagreed, count(*) OVER () AS total
-    FROM ranked WHERE rank = 0 OR NOT $3 ORDER BY rank, lower(name), id LIMIT $4 OFFSET $5
-) r
-ORDER BY r.rank, lower(r.name), r.id
+SELECT *, count(*) FILTER (WHERE rank = 0) OVER () AS disagreed, count(*) OVER () AS total
+FROM ranked WHERE rank = 0 OR NOT $3 ORDER BY rank, lower(name), id LIMIT $4 OFFSET $5
 """
 
 OF_MONITORS = f"""

@@ -47,7 +47,8 @@ async def show(uuid: str, request: AnyRequest, viewer: Viewer, service: Service)
     return page(
         "probe.html", viewer, title=found.name, section=MONITORS_PATH, uuid=uuid, probe=found, checked=what,
         current_status=places.probe_state(found, now), state=places.state, in_use=in_use, own=bool(own),
-        lines=places.lines(service.public_url), milliseconds=milliseconds, **own,
+        line=places.line(service.public_url),
+        only_here=places.only_here(service.public_url), milliseconds=milliseconds, **own,
     )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ async def list_(
     rows = [(PROBE.public(each.id), each, places.probe_state(each, now)) for each in found[:ROWS]]
     return page(
         "probes.html", viewer, title="Probes", section=MONITORS_PATH, rows=rows, number=number, more=len(found) > ROWS,
-        lines=places.lines(service.public_url),
+        line=places.line(service.public_url),
+        only_here=places.only_here(service.public_url),
     )  # fmt: skip
 
 
