@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest_asyncio
@@ -11,12 +12,16 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser import Console, browser, demote, findings, signed_in, too_wide
 from tests.probe_scene import checked_from, connected, new_probe, saw
+from tests.processes import Process, tocsin
+from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.web.test_network_monitors import make, monitor
 from tocsin.domain import ids
 
 __all__ = ["browser"]
 
+PATIENCE = 40_000
+"""Milliseconds."""
 QUIET = {"url": "http://127.0.0.1:9/", "interval": 3600, "paused": True}
 
 
@@ -261,6 +266,40 @@ async def test_only_the_operator_revokes_a_probe_and_confirms_it(
     own = ids.public(ids.PROJECT, service.project.id)
     await expect(page.locator("#add-line")).to_have_text(f"tocsin probe add {wien} --only {own}")
     await operator(service, to=False)
+
+
+async def test_the_lines_on_the_page_make_and_run_a_probe_whose_page_then_follows_it(
+    service: Service, page: Page, client: httpx.AsyncClient, receiver: Receiver, tmp_path: Path
+) -> None:
+    (wien,) = named(service, "wien")
+    await page.goto(f"{service.url}/probes")
+    add = (await page.locator("#add-line").inner_text()).replace("NAME", wien).split()
+    run = (await page.locator("#run-line").inner_text()).split()
+    assert (add[0], run[0]) == ("tocsin", "tocsin")
+    own = ids.public(ids.PROJECT, service.project.id)
+    made = await tocsin(*add[1:], "--project", own, "--only", own, environ=service.environ)
+    assert made.code == 0, made.err
+    file = tmp_path / "token"
+    file.write_text(made.out)
+    await page.get_by_role("link", name=wien).click()
+    await expect(page.locator("#now .badge")).to_have_text("not heard yet")
+    await expect(page.locator("#add-line")).to_have_text(f"tocsin probe add {wien} --only {own}")
+    await page.evaluate("window.sameLoad = true")
+    receiver.otherwise = Answer(500)
+    words = [str(file) if word.endswith(".token") else word for word in run[1:]]
+    settings = {"TOCSIN_ENV": "development", "TOCSIN_DATA_DIR": str(tmp_path / "nothing")}
+    probe = Process(*words, environ=settings, log=tmp_path / "probe.log").start()
+    try:
+        await expect(page.locator("#now .badge")).to_have_text("lives", timeout=PATIENCE)
+        uuid = await make(client, url=receiver.url("/"), locations=[wien, "here"])
+        await expect(page.locator("#monitors li")).to_have_text(re.compile("wrong status"), timeout=PATIENCE)
+        assert await page.evaluate("window.sameLoad"), "without loading the page again"
+        await page.goto(f"{service.url}/network_monitors/{uuid}")
+        await expect(page.locator("#now .badge")).to_have_text("down", timeout=PATIENCE)
+        await expect(page.locator("#incidents")).to_contain_text(f"From 2 of 2 places ({wien}, here)")
+        await expect(page.locator("#checks")).to_contain_text(wien)
+    finally:
+        assert probe.stop() == 0, probe.said()
 
 
 async def test_pages_of_probes_are_for_everybody_on_a_phone_too(

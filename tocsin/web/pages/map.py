@@ -19,7 +19,7 @@ from tocsin.web.session import Service, Viewer
 
 ROWS = 20
 LAST_PAGE = 100_000
-MAX_PLACES = 24
+MAX_PLACES = 20
 """Columns; what others saw is on each monitor's page."""
 SHOWN = {"": "All monitors", "disagree": "Where places disagree"}
 
