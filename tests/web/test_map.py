@@ -42,9 +42,10 @@ async def resume(service: Service) -> None:
 
 async def scene(service: Service, client: httpx.AsyncClient) -> dict[str, str]:
     """Three monitors from three places: one that all see up, one that one sees down, one that one is silent about."""
-    for name in ("graz", "wien"):
-        await new_probe(service.database, service.project.id, f"{name}-{service.project.id.hex[-8:]}")
-    graz, wien = (f"{name}-{service.project.id.hex[-8:]}" for name in ("graz", "wien"))
+    own = service.project.id
+    graz, wien = (f"{name}-{own.hex[-8:]}" for name in ("graz", "wien"))
+    for name in (graz, wien):
+        await new_probe(service.database, own, name, only=own)
     made = {name: await quiet_monitor(client, name) for name in ("Agreed", "Disputed", "Unheard", "Alone")}
     for name, uuid in made.items():
         if name != "Alone":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
@@ -17,9 +20,12 @@ from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.web.test_network_monitors import make, monitor
 from tocsin.domain import ids
+from tocsin.storage.monitoring.places_list import Seen
+from tocsin.web import places
 
 __all__ = ["browser"]
 
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 PATIENCE = 40_000
 """Milliseconds."""
 QUIET = {"url": "http://127.0.0.1:9/", "interval": 3600, "paused": True}
@@ -42,9 +48,16 @@ async def probes(service: Service, *names: str) -> list[str]:
     return [await new_probe(service.database, service.project.id, name, only=service.project.id) for name in names]
 
 
-async def operator(service: Service, *, to: bool) -> None:
+@asynccontextmanager
+async def as_operator(service: Service) -> AsyncIterator[None]:
+    """Whoever is signed in runs the installation for as long as this lasts."""
+    change = "UPDATE users SET operator = $1 WHERE email = 'ann@example.com'"
     async with connected(service.database) as connection:
-        await connection.execute("UPDATE users SET operator = $1 WHERE email = 'ann@example.com'", to)
+        await connection.execute(change, True)
+        try:
+            yield
+        finally:
+            await connection.execute(change, False)
 
 
 async def test_places_are_chosen_in_the_form_of_a_monitor_and_none_means_here(
@@ -53,18 +66,18 @@ async def test_places_are_chosen_in_the_form_of_a_monitor_and_none_means_here(
     graz, wien = named(service, "graz", "wien")
     await probes(service, graz, wien)
     await page.goto(f"{service.url}/network_monitors/new")
-    places = page.get_by_role("group", name="Places")
-    await expect(places.get_by_role("checkbox").first).to_be_checked()
-    await expect(places).to_contain_text("Here")
+    boxes = page.get_by_role("group", name="Places")
+    await expect(boxes.get_by_role("checkbox").first).to_be_checked()
+    await expect(boxes).to_contain_text("Here")
     await page.get_by_label("What to monitor").fill("http://127.0.0.1:9/")
     await page.get_by_text("Check settings").click()
     await page.get_by_label("Interval in seconds").fill("often")
-    await places.get_by_label(wien).check()
-    await places.get_by_label("Here").uncheck()
+    await boxes.get_by_label(wien).check()
+    await boxes.get_by_label("Here").uncheck()
     await page.get_by_role("button", name="Create monitor").click()
     await expect(page.locator("#interval-error")).to_be_visible()
-    await expect(places.get_by_label(wien)).to_be_checked()
-    await expect(places.get_by_label("Here")).not_to_be_checked()
+    await expect(boxes.get_by_label(wien)).to_be_checked()
+    await expect(boxes.get_by_label("Here")).not_to_be_checked()
     await page.get_by_label("Interval in seconds").fill("3600")
     await page.get_by_role("button", name="Create monitor").click()
     await expect(page.get_by_role("status")).to_contain_text("is now monitored.")
@@ -72,16 +85,16 @@ async def test_places_are_chosen_in_the_form_of_a_monitor_and_none_means_here(
     assert (await monitor(client, made["uuid"]))["locations"] == [wien]
     await expect(page.locator("#places li")).to_have_text([re.compile(rf"^{wien}\s+not heard yet\s*$")])
     for name in ("Here", graz):
-        await places.get_by_label(name).check()
+        await boxes.get_by_label(name).check()
     await page.get_by_role("button", name="Save settings").click()
     await expect(page.get_by_role("status")).to_have_text("Settings saved.")
     assert (await monitor(client, made["uuid"]))["locations"] == [wien, "here", graz], "in the order that they had"
     for name in ("Here", graz, wien):
-        await places.get_by_label(name).uncheck()
+        await boxes.get_by_label(name).uncheck()
     await page.get_by_role("button", name="Save settings").click()
     await expect(page.get_by_role("status")).to_have_text("Settings saved.")
     assert (await monitor(client, made["uuid"]))["locations"] is None
-    await expect(places.get_by_label("Here")).to_be_checked()
+    await expect(boxes.get_by_label("Here")).to_be_checked()
     await expect(page.locator("#places")).to_have_count(0)
 
 
@@ -181,10 +194,9 @@ async def test_probes_are_listed_with_how_they_are_and_how_to_add_one(
     await expect(page.locator("#probes li", has_text=old)).to_contain_text(f"only for {service.project.name}")
     assert theirs not in await page.content()
     await expect(page.locator("#add-line")).to_have_text("tocsin probe add NAME")
-    await operator(service, to=True)
-    await page.reload()
-    await expect(page.locator("#probes li", has_text=theirs)).to_be_visible()
-    await operator(service, to=False)
+    async with as_operator(service):
+        await page.reload()
+        await expect(page.locator("#probes li", has_text=theirs)).to_be_visible()
 
 
 async def test_a_probes_page_shows_what_it_checks_and_who_is_told_when_it_is_silent(
@@ -251,21 +263,20 @@ async def test_only_the_operator_revokes_a_probe_and_confirms_it(
     token = await page.locator("main input[name=csrf]").first.input_value()
     answer = await page.request.post(f"{service.url}/probes/{probe}/revoke", form={"csrf": token})
     assert answer.status == 403
-    await operator(service, to=True)
-    await demote(service)
-    await page.reload()
-    await page.get_by_role("button", name="Revoke probe").click()
-    dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("1 monitor is no longer checked from there")
-    await dialog.get_by_role("button", name="Cancel").click()
-    await page.get_by_role("button", name="Revoke probe").click()
-    await dialog.get_by_role("button", name="Revoke probe").click()
-    await expect(page.get_by_role("status")).to_contain_text(f"{wien} is revoked")
-    await expect(page.locator("#now .badge")).to_have_text("revoked")
-    await expect(page.locator("#revoke")).to_have_count(0)
-    own = ids.public(ids.PROJECT, service.project.id)
-    await expect(page.locator("#add-line")).to_have_text(f"tocsin probe add {wien} --only {own}")
-    await operator(service, to=False)
+    async with as_operator(service):
+        await demote(service)
+        await page.reload()
+        await page.get_by_role("button", name="Revoke probe").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("1 monitor is no longer checked from there")
+        await dialog.get_by_role("button", name="Cancel").click()
+        await page.get_by_role("button", name="Revoke probe").click()
+        await dialog.get_by_role("button", name="Revoke probe").click()
+        await expect(page.get_by_role("status")).to_contain_text(f"{wien} is revoked")
+        await expect(page.locator("#now .badge")).to_have_text("revoked")
+        await expect(page.locator("#revoke")).to_have_count(0)
+        own = ids.public(ids.PROJECT, service.project.id)
+        await expect(page.locator("#add-line")).to_have_text(f"tocsin probe add {wien} --only {own}")
 
 
 async def test_the_lines_on_the_page_make_and_run_a_probe_whose_page_then_follows_it(
@@ -319,3 +330,19 @@ async def test_pages_of_probes_are_for_everybody_on_a_phone_too(
         await phone.goto(service.url + path)
         assert not await too_wide(phone), path
         assert await findings(phone) == [], path
+
+
+@pytest.mark.parametrize(("saw", "said"), [
+    ([], ""),
+    ([Seen("here"), Seen("wien")], ""),
+    ([Seen("here", heard_at=NOW, lives=True), Seen("wien")], ""),
+    ([Seen("here", heard_at=NOW, lives=True), Seen("wien", heard_at=NOW, lives=True), Seen("graz", heard_at=NOW)], ""),
+    ([Seen("here", heard_at=NOW, lives=True), Seen("wien", gone=True)], ""),
+    ([Seen("here", heard_at=NOW, lives=True), Seen("wien", heard_at=NOW)], "only Here lives"),
+    ([Seen("here", heard_at=NOW), Seen("wien", heard_at=NOW)], "none lives"),
+    ([Seen("wien", gone=True)], "Nobody checks it"),
+])  # fmt: skip
+def test_it_is_said_when_nothing_can_be_decided(saw: list[Seen], said: str) -> None:
+    found = places.undecided(saw)
+    assert bool(found) == bool(said)
+    assert said in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -39,6 +40,18 @@ def state(seen: Seen, *, paused: bool) -> tuple[str, str]:
     if seen.problem is None:
         return "ok", "good"
     return "bad", PROBLEMS.get(seen.problem, seen.problem.replace("_", " "))
+
+
+def undecided(saw: Sequence[Seen]) -> str:
+    """Why no incident begins or ends by what the places of a monitor see; empty where one may."""
+    places = [each for each in saw if not each.gone]
+    living = [each for each in places if each.lives]
+    if saw and not places:
+        return "Nobody checks it: its places are no longer there. Choose others in its settings."
+    if len(living) >= min(2, len(places)) or not any(each.heard_at and not each.lives for each in places):
+        return ""
+    alive, more = (f"only {called(living[0].place)} lives", "another") if living else ("none lives", "some")
+    return f"Of its places {alive}: no incident begins or ends until {more} can be heard again."
 
 
 def line(url: str) -> str:

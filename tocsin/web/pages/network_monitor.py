@@ -83,7 +83,7 @@ async def _page(
         incidents=past[:MAX_INCIDENTS], plan=plan, plan_form=attachment_form, silences=silences, family=family,
         values=typed if typed is not None else monitor_form.values(found.wanted), errors=errors or {}, result=result,
         form=monitor_form, known=offered, state=places.state, called=places.called,
-        saw=[(each, places.called(each.place), known.get(each.place)) for each in saw],
+        undecided=places.undecided(saw), saw=[(each, places.called(each.place), known.get(each.place)) for each in saw],
         least=actions.least_interval(production=service.settings.production),
     )  # fmt: skip
 
