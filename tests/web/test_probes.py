@@ -156,9 +156,11 @@ async def test_a_monitors_page_says_what_each_place_saw_and_which_place_made_eac
     async with connected(service.database) as connection:
         await connection.execute("UPDATE network_monitors SET paused = false, interval = 60 WHERE name = url")
         await connection.executemany(
-            "INSERT INTO checks (monitor_id, at, ok, message, response_ms, place)"
-            " SELECT id, now() - make_interval(secs => $1), $2, $3, 85, $4 FROM network_monitors WHERE project_id = $5",
-            [(9, False, "No answer", wien, service.project.id), (10, True, None, None, service.project.id)],
+            "INSERT INTO checks (monitor_id, at, ok, message, response_ms, unreachable, place)"
+            " SELECT id, now() - make_interval(secs => $1), $2, $3, 85, $1 = 20, $4 FROM network_monitors"
+            " WHERE project_id = $5",
+            [(9, False, "No answer", wien, service.project.id), (10, True, None, None, service.project.id),
+             (20, False, "No answer", wien, service.project.id)],
         )
     await page.reload()
     await expect(page.locator("#places li")).to_have_text([
@@ -166,7 +168,8 @@ async def test_a_monitors_page_says_what_each_place_saw_and_which_place_made_eac
         re.compile(r"^Here\s+good 7 in a row · 85 ms · \d+ s ago\s*$"), re.compile(rf"^{graz}\s+not heard yet\s*$"),
     ])  # fmt: skip
     await expect(page.locator("#checks li")).to_have_text(
-        [re.compile(rf"^No answer\s+{wien} · 85 ms"), re.compile(r"^OK\s+Here · 85 ms")]
+        [re.compile(rf"^No answer\s+{wien} · 85 ms"), re.compile(r"^OK\s+Here · 85 ms"),
+         re.compile(rf"^No downtime: No answer\s+{wien}")]
     )
     async with connected(service.database) as connection:
         await connection.execute("DELETE FROM monitor_places WHERE place <> 'here'")

@@ -81,8 +81,8 @@ GROUP BY day ORDER BY day
 class Check:
     """One check. `problem` is the type of incident that it indicates, `message` says what happened; None: success.
 
-    `unreachable`: it failed because something that the monitor depends on was down. `place`: the probe that made it;
-    None: here.
+    `unreachable`: it failed because something that the monitor depends on was down, or most places did not see it
+    fail; it is no downtime. `place`: the probe that made it; None: here.
     """
 
     at: datetime
