@@ -23,6 +23,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from tests import worst
+from tests.probes import made_probe
 from tests.service import Service, in_this_process
 from tocsin.api import body
 from tocsin.api.examples import REQUESTS
@@ -88,9 +89,10 @@ class Held:
 class House:
     """The application, its doors, and how to knock."""
 
-    def __init__(self, application: Any, known: Head) -> None:
+    def __init__(self, application: Any, known: Head, of_probe: Head) -> None:
         self.application = application
         self._known = known
+        self._of_probe = of_probe
         self._callers = 0
 
     def doors(self) -> Iterator[Door]:
@@ -98,7 +100,8 @@ class House:
             for handler in getattr(route, "route_handlers", ()):
                 asked = body.KNOWN & signature(handler.fn).parameters.keys()
                 for method in sorted(handler.http_methods):
-                    yield Door(method, filled(route.path), handler, self._known if asked else [])
+                    known = self._of_probe if "probe" in asked else self._known if asked else []
+                    yield Door(method, filled(route.path), handler, known)
 
     async def knock(
         self, door: Door, content: bytes = b"", *, query: str = "", head: Head | None = None
@@ -169,7 +172,8 @@ async def house(settings: Settings, pool: asyncpg.Pool, vault: Vault, project: A
         token = await sessions.begin(tx, vault, user, "Firefox on Linux")
     known = [(b"authorization", f"Bearer {project.api_token}".encode()), (b"cookie", f"tocsin={token}".encode())]
     async with in_this_process(settings) as application:
-        house = House(application, known)
+        _, of_probe = await made_probe(pool, vault, project.id, "wien")
+        house = House(application, known, [(b"authorization", f"Bearer {of_probe}".encode())])
         for door in house.doors():  # what is loaded at the first request is not what a request costs
             if door.path != "/live":
                 await house.knock(door)

@@ -41,8 +41,8 @@ async def test_most_of_the_places_that_live_decide_whatever_becomes_of_one_of_th
         await incidents(pool, (False,))
 
         cut.cut()
-        await is_silent(pool, cut)
         since = await pool.fetchval("SELECT now()")
+        await is_silent(pool, cut)
         assert len(await messages(pool)) == 1, "one that sees nothing is no majority"
         there.well.unlink()
         await incidents(pool, (False, True))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,13 +28,25 @@ class Running:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tocsin", "run", *options, "--", *command], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**clean_environ(), "TOCSIN_HEARTBEAT": url},
-            start_new_session=True, preexec_fn=die_with_parent(signal.SIGKILL),
+            start_new_session=True, preexec_fn=_as_from_a_terminal(),
         )  # fmt: skip
 
     def ended(self) -> tuple[int, str, str]:
         """Exit status, and what was said on both outputs."""
         out, error = self.process.communicate(timeout=60)
         return self.process.returncode, out.decode(), error.decode()
+
+
+def _as_from_a_terminal() -> Callable[[], None]:
+    """Whoever started the tests may ignore signals, as `nohup` does: what they start would ignore them, too."""
+    ends_with_us = die_with_parent(signal.SIGKILL)
+
+    def arrange() -> None:
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(each, signal.SIG_DFL)
+        ends_with_us()
+
+    return arrange
 
 
 def run(url: str, *command: str, options: tuple[str, ...] = ()) -> tuple[int, str, str]:

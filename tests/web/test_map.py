@@ -10,12 +10,10 @@ import httpx
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Console, browser, findings, signed_in, too_wide
+from tests.browser import Console, findings, signed_in, too_wide
 from tests.probe_scene import MANY, checked_from, connected, new_probe, saw
 from tests.service import Service
 from tests.web.test_network_monitors import make
-
-__all__ = ["browser"]
 
 PLACES = ("here", "graz", "oslo", "porto", "wien")
 

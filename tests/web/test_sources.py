@@ -66,7 +66,7 @@ async def test_a_mapping_is_tried_on_a_pasted_body_and_then_saved(
     await page.goto(f"{service.url}/sources/{source['uuid']}")
     await page.get_by_label("Mapping").fill("dedup_key: $.job.id\nstatus: $.state\ntitle: $.job.[")
     await page.get_by_role("button", name="Save settings").click()
-    await expect(page.locator("#map-error")).to_contain_text("title is not a JSON path")
+    await expect(page.locator("#map-error")).to_contain_text("title must be a JSON path")
     await page.get_by_label("Mapping").fill("dedup_key: $.job.id\nstatus: $.state\ntitle: $.job.name")
     await page.get_by_text("Try it on a body").click()
     await page.get_by_label("A body that is sent").fill('{"job": {"name": "nightly"}, "state": "failed"}')
