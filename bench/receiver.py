@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import re
 import time
 from collections import Counter
@@ -166,4 +167,5 @@ async def _serve(pipe: Connection) -> None:
     dead = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=4096)
     pipe.send(tuple(server.sockets[0].getsockname()[1] for server in (answering, dead)))
     loop.add_reader(pipe.fileno(), state.command)
+    os.set_blocking(pipe.fileno(), True)  # which the loop has changed: a long answer goes out whole
     await asyncio.gather(answering.serve_forever(), dead.serve_forever())
