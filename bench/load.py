@@ -81,12 +81,12 @@ class _Run:
         self.answered = [0.0] * len(requests)
         self.statuses = [0] * len(requests)
         self.due: deque[int] = deque()
-        self.idle: list[_Connection] = []
+        self.idle: deque[_Connection] = deque()  # in turns, so that none is idle for so long that it is closed
         self.left = len(requests)
 
     def put(self, index: int) -> None:
         if self.idle:
-            self.idle.pop().send(index)
+            self.idle.popleft().send(index)
         else:
             self.due.append(index)
 
