@@ -109,8 +109,8 @@ async def test_places_that_disagree_open_nothing_and_a_majority_does(make: Make,
     uuid = await monitor(app_client, "wien", "graz", "linz")
     for each in (wien, graz, linz):
         await each.work()
-        await each.send(each.result(uuid))
-    await wien.send(wien.result(uuid, "timeout", round=int(time.time() // 60) + 1))
+        await each.send(each.result(uuid, round=int(time.time() // 60) - 1))
+    await wien.send(wien.result(uuid, "timeout"))
     assert (await app_client.get(f"{PATH}/{uuid}")).json()["open_incident_uuids"] == []
     assert (await graz.work(wait=5))["ask"] == [uuid]
     assert (await graz.work())["ask"] == [], "asked once"
@@ -123,6 +123,52 @@ async def test_places_that_disagree_open_nothing_and_a_majority_does(make: Make,
     [incident] = (await app_client.get(f"{PATH}/{uuid}")).json()["open_incident_uuids"]
     found = (await app_client.get(f"/api/v1/incidents/{incident}")).json()
     assert found["error_message"] == "From 2 of 3 places (wien, graz): It saw timeout"
+
+
+async def test_a_round_that_is_yet_to_come_is_no_vote(make: Make, app_client: httpx.AsyncClient) -> None:
+    wien = await make("wien")
+    uuid = await monitor(app_client, "wien")
+    await wien.work()
+    await wien.send(wien.result(uuid, "timeout", round=int(time.time() // 60) + 2))
+    assert (await app_client.get(f"{PATH}/{uuid}")).json()["places"][0]["problem"] is None
+
+
+async def test_what_was_seen_before_our_clock_was_put_back_does_not_stand_in_the_way(
+    make: Make, app_client: httpx.AsyncClient, pool: asyncpg.Pool
+) -> None:
+    wien = await make("wien")
+    uuid = await monitor(app_client, "wien")
+    await wien.work()
+    await wien.send(wien.result(uuid))
+    await pool.execute("""
+        UPDATE monitor_places
+        SET round = round + 60, at = at + interval '1 hour', heard_at = heard_at + interval '1 hour'
+    """)
+    await wien.send(wien.result(uuid, "timeout"))
+    assert (await app_client.get(f"{PATH}/{uuid}")).json()["places"][0]["problem"] == "timeout"
+
+
+async def test_a_probe_that_is_made_again_for_one_project_alone_is_no_place_of_others(
+    make: Make, app_client: httpx.AsyncClient, pool: asyncpg.Pool, vault: Vault, project: Any
+) -> None:
+    await make("wien")
+    uuid = await monitor(app_client, "wien", "here")
+    async with pool.acquire() as tx, tx.transaction():
+        await probes.revoke(tx, "wien")
+        assert await probes.create(tx, vault, project.id, "wien", (await new_project(pool, vault)).id)
+    body = {"network_monitor": {"interval": 120}}
+    assert (await app_client.patch(f"{PATH}/{uuid}", json=body)).status_code == 200
+    places = (await app_client.get(f"{PATH}/{uuid}")).json()["places"]
+    assert [each["place"] for each in places] == ["here"]
+
+
+async def test_a_cursor_that_a_restored_backup_does_not_know_begins_anew(
+    make: Make, app_client: httpx.AsyncClient
+) -> None:
+    wien = await make("wien")
+    uuid = await monitor(app_client, "wien")
+    answer = (await wien.post("work", {"cursor": "999999999.999999999"})).json()
+    assert [each["uuid"] for each in answer["checks"]] == [uuid]
 
 
 async def test_a_result_is_taken_once_however_often_it_is_sent(

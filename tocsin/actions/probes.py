@@ -49,7 +49,8 @@ async def create(
         raise forbidden_state("There is no project whose incident it would be if the probe is silent: name one")
     made = await stored.create(tx, vault, project_id, lower, only_project)
     if made is None:
-        raise invalid_field("name", f"{lower} is a probe already; revoke it first to give it a new token")
+        why = f"{lower} is a probe already, or was another project's"
+        raise invalid_field("name", f"{why}; revoke it first to give it a new token, or take another name")
     return Made(made[0], lower, made[1]), Change(lower, {"uuid": PROBE.public(made[0])}, project_id)
 
 

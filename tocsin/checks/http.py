@@ -97,7 +97,8 @@ class Http(CheckType):
             return Result(response_ms=took * 1000, status_code=status, findings=course.findings)
         url = context.redirects[-1] if context.redirects else target.url
         evidence = Evidence(
-            f"{course.method} {url}", _headers_sent(context, options), visit.status_line, visit.headers_kept
+            f"{course.method} {url}", _headers_sent(context, Options() if course.withheld else options),
+            visit.status_line, visit.headers_kept,
         )
         problem, message = found or (None, None)
         return Result(

@@ -82,7 +82,7 @@ class Results:
 
     def accepted(self, seq: int) -> None:
         """All up to that number are stored."""
-        self._most = BATCH
+        self._most = min(BATCH, 2 * self._most)
         while self._kept and self._kept[0].seq <= seq:
             self._drop()
         if self._dropped:

@@ -41,7 +41,8 @@ OFFSETS = 10
 ANEW = 3_600.0
 """Seconds after which a probe asks for all that it is to check, whatever it knows."""
 UNAUTHORIZED = 401
-TRY_LATER = frozenset((408, 425, 429))
+REFUSALS = frozenset((400, 413, 422))
+"""What the service says of results that it will never take as they are."""
 
 
 Said = TypeVar("Said")
@@ -91,6 +92,11 @@ class WorkSaid(msgspec.Struct):
     gone: list[str]
     ask: list[str]
     more: bool = False
+
+
+class ErrorSaid(msgspec.Struct):
+    error: str
+    message: str
 
 
 class Accepted(msgspec.Struct):
@@ -315,10 +321,10 @@ class Prober:
             answer = await self._http.post(f"{self._url}/probe/v1/{path}", msgspec.json.encode(body), self._headers)
         except Unreachable as error:
             raise _NoAnswer(str(error)) from None
-        if answer.status == UNAUTHORIZED:
+        if answer.status == UNAUTHORIZED and _is_an_error_of_ours(answer.text):
             raise Revoked
         if answer.status != 200:
-            refused = 400 <= answer.status < 500 and answer.status not in TRY_LATER
+            refused = answer.status in REFUSALS and _is_an_error_of_ours(answer.text)
             raise _NoAnswer(f"HTTP status {answer.status}: {answer.text[:300]}", refused=refused)
         if not answer.complete:
             raise _NoAnswer("Its answer is not complete")
@@ -326,6 +332,15 @@ class Prober:
             return msgspec.json.decode(answer.text, type=shape)
         except msgspec.DecodeError as error:
             raise _NoAnswer(f"Its answer is not that of a Tocsin: {error}") from None
+
+
+def _is_an_error_of_ours(text: str) -> bool:
+    """Not of a proxy that does not reach the service."""
+    try:
+        msgspec.json.decode(text, type=ErrorSaid)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 async def _rest(stop: asyncio.Event, seconds: float) -> None:

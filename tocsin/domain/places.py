@@ -120,8 +120,9 @@ def enough(found: Down | Up, rules: Rules) -> int:
 
 
 def living(votes: Sequence[Vote], rules: Rules, now: datetime) -> list[Vote]:
+    """Whose votes are of now: neither too old, nor of before the clock was put back."""
     oldest = now - timedelta(seconds=LIVING * rules.interval + rules.timeout)
-    return [each for each in votes if each.heard_at >= oldest]
+    return [each for each in votes if oldest <= each.heard_at <= now]
 
 
 def is_late(at: datetime, interval: float, now: datetime) -> bool:

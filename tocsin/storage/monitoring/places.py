@@ -20,8 +20,12 @@ CLEAR = "DELETE FROM monitor_places WHERE monitor_id = $1 AND place <> ALL ($2::
 
 START_ANEW = """
 INSERT INTO monitor_places AS p (monitor_id, place, version, change)
-SELECT $1, name, now(), nextval('place_changes') FROM unnest($2::text[]) AS g (name)
-WHERE name = $3 OR EXISTS (SELECT FROM probes WHERE probes.name = g.name AND revoked_at IS NULL)
+SELECT m.id, g.name, now(), nextval('place_changes')
+FROM (SELECT * FROM network_monitors WHERE id = $1 LIMIT 1) m CROSS JOIN unnest($2::text[]) AS g (name)
+WHERE g.name = $3 OR EXISTS (
+    SELECT FROM probes p WHERE p.name = g.name AND p.revoked_at IS NULL
+      AND (p.only_project IS NULL OR p.only_project = m.project_id)
+)
 ON CONFLICT (monitor_id, place) DO UPDATE
 SET version = excluded.version, change = excluded.change, round = NULL, at = NULL, heard_at = NULL, failures = 0,
     successes = 0, problem = NULL, message = NULL, found = '[]', asked_at = NULL

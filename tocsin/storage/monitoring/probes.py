@@ -40,7 +40,7 @@ ON CONFLICT (name) DO NOTHING RETURNING id
 """
 REVIVE = """
 UPDATE probes SET token_hash = $2, only_project = $3, revoked_at = NULL, seen_at = NULL, updated_at = now()
-WHERE name = $1 AND revoked_at IS NOT NULL RETURNING id
+WHERE name = $1 AND revoked_at IS NOT NULL AND project_id = $4 RETURNING id
 """
 REVOKE = """
 UPDATE probes SET token_hash = NULL, revoked_at = now(), updated_at = now()
@@ -55,7 +55,10 @@ HEARD = f"""
 UPDATE probes SET seen_at = now(), version = $2 WHERE id = $1 AND revoked_at IS NULL
   AND (version <> $2 OR seen_at IS NULL OR seen_at < now() - interval '{NOTED_EVERY} s')
 """
-STATE = "SELECT last_seq, clock_timestamp() AS now FROM probes WHERE id = $1 AND revoked_at IS NULL"
+STATE = """
+SELECT last_seq, clock_timestamp() AS now, (SELECT last_value FROM place_changes) AS last_change
+FROM probes WHERE id = $1 AND revoked_at IS NULL
+"""
 
 WORK = """
 SELECT p.change, p.version, m.id, m.project_id, m.url, m.check_type, m.timeout, m.options, m.sealed, m.interval,
@@ -156,10 +159,10 @@ async def operators_project(tx: Tx) -> UUID | None:
 async def create(
     tx: Tx, vault: Vault, project_id: UUID, name: str, only_project: UUID | None = None
 ) -> tuple[UUID, str] | None:
-    """A probe of that name, or the revoked one of that name again. Returns its key and token; None if there is one."""
+    """A probe of that name, or the project's revoked one again: its key and token. None if the name is taken."""
     token = new_token(TOKEN)
     hashed = vault.token_hash(token)
-    again = await tx.fetchval(REVIVE, name, hashed, only_project)
+    again = await tx.fetchval(REVIVE, name, hashed, only_project, project_id)
     if again is not None:
         await places.restore(tx, name, only_project)
         return key(again), token
@@ -209,6 +212,9 @@ async def work(
     state = await tx.fetchrow(STATE, probe.id)
     if state is None:
         return None
+    if change > state["last_change"]:  # of a time that a restored backup does not know
+        change = 0
+    asked_after = min(asked_after, state["now"])
     rows = await tx.fetch(WORK, probe.name, change, limit, probe.only_project)
     asked = await tx.fetch(ASKED, probe.name, asked_after)
     return Work(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Became = Literal["vote", "history", "gone"]
 """`history`: it is stored, and decides nothing; `gone`: that place does not check this monitor, or not in this version.
 """
+
+AHEAD = timedelta(seconds=5)
+"""How far a probe's idea of our time may be ahead of it, so that its check counts for the next round."""
 
 LOCK = "SELECT monitor_id FROM monitor_states WHERE monitor_id = ANY ($1) ORDER BY monitor_id FOR UPDATE"
 
@@ -112,6 +115,9 @@ class _Place:
     found: list[list[str]]
     result: Result
 
+    def vote_is_ahead(self, now: datetime) -> bool:
+        return self.heard_at is not None and self.heard_at > now
+
     @property
     def vote(self) -> Vote | None:
         if self.heard_at is None:
@@ -165,9 +171,15 @@ class _Monitor:
         return "vote"
 
     def _is_newer(self, place: _Place, ballot: Ballot) -> bool:
-        """Of a later round; or a later check of this one, where we make it ourselves, or have asked for it."""
-        if place.round is None or place.at is None or ballot.round > place.round:
-            return ballot.round <= domain.round_at(self.row["now"], self.row["interval"]) + 1
+        """Of a later round; or a later check of this one, where we make it ourselves, or have asked for it.
+
+        What came at a time that is yet to come was seen before our clock was put back.
+        """
+        now, interval = self.row["now"], self.row["interval"]
+        if ballot.round > domain.round_at(now + AHEAD, interval):
+            return False
+        if place.round is None or place.at is None or ballot.round > place.round or place.vote_is_ahead(now):
+            return True
         asked = place.row["asked_at"]
         again = place.heard_at is None or (asked is not None and asked > place.heard_at)
         return ballot.at > place.at and (ballot.place == HERE or again)
