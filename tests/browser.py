@@ -65,6 +65,7 @@ async def findings(page: Page) -> list[str]:
 
 async def too_wide(page: Page) -> bool:
     """Whether the page must be scrolled sideways."""
+    await page.wait_for_load_state()
     return bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 

@@ -212,10 +212,13 @@ def test_no_mapping_runs_for_longer_than_its_bound(path: str) -> None:
     body = {"a": [[{"b": [number] * 5} for number in range(100)] for _ in range(50)]}
     kind = types()["generic"]
     kind.checked({"map": {"dedup_key": path}})
-    began = time.thread_time()
-    with pytest.raises(Unreadable, match="needs too many steps"):
-        read("generic", body, map={"dedup_key": path, "title": path})
-    assert time.thread_time() - began < 0.2
+    took = []
+    for _ in range(5):  # the least of a few: a machine that is busy elsewhere makes each of them longer
+        began = time.thread_time()
+        with pytest.raises(Unreadable, match="needs too many steps"):
+            read("generic", body, map={"dedup_key": path, "title": path})
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.2
 
 
 def test_a_mapping_of_names_finds_hundreds_of_alerts_in_one_body() -> None:

@@ -99,6 +99,7 @@ async def test_settings_are_shown_as_they_are_and_changed(
     assert (changed["grace"], changed["slug"], changed["timezone"]) == (5_400, "backup", "Europe/Vienna")
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator("#now .badge")).to_have_text("paused")
+    await page.wait_for_load_state()
     await page.get_by_role("button", name="Change the address").click()
     await page.get_by_role("dialog").get_by_role("button", name="Change the address").click()
     await expect(page.get_by_role("status")).to_contain_text("It has a new address")

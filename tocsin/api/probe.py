@@ -14,7 +14,7 @@ from litestar import post
 
 from tocsin.actions import probes as actions
 from tocsin.actions.base import Actor, system
-from tocsin.api import authentication, body
+from tocsin.api import authentication
 from tocsin.api.authentication import unauthorized
 from tocsin.api.service import Service
 from tocsin.domain import ids, names
@@ -32,6 +32,8 @@ from tocsin.storage.postgres.database import transaction
 CHECKS = 100
 """Checks in one answer: each may have 30 KB of options."""
 RESULTS = 500
+RESULTS_LIMIT = 5 * 256 * 1024
+"""Bytes of so many; a probe sends at most 1 MiB at once."""
 MAX_WAIT = 30
 LOOK = 0.5
 """Seconds between two looks while a request is held."""
@@ -170,7 +172,7 @@ async def work(data: WorkAsked, probe: Caller, service: Service) -> WorkShown:
             del _held[service.pool, probe.id]
 
 
-@post("/probe/v1/results", summary="Send results, as a probe", status_code=200, request_max_body_size=body.BATCH_LIMIT)
+@post("/probe/v1/results", summary="Send results, as a probe", status_code=200, request_max_body_size=RESULTS_LIMIT)
 async def results(data: ResultsGiven, probe: Caller, service: Service) -> ResultsTaken:
     """Takes up to 500 results. What has a number up to the last that came is known already, so all can be sent again.
 
