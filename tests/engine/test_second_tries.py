@@ -11,7 +11,7 @@ import asyncpg
 from tests.engine.test_monitor_checks import is_now, make, read, watching
 from tests.receivers import Answer, Receiver
 from tests.waiting import until
-from tocsin.engine import monitor_checks
+from tocsin.checks.second_tries import MAX_SECOND_TRIES
 
 __all__ = ["make", "read"]
 
@@ -71,7 +71,7 @@ async def test_each_try_has_the_whole_timeout(
 async def test_of_many_that_fail_at_once_only_so_many_are_tried_again(
     pool: asyncpg.Pool, receiver: Receiver, make: Callable[..., Any], read: Callable[..., Any]
 ) -> None:
-    most = monitor_checks.MAX_SECOND_TRIES
+    most = MAX_SECOND_TRIES
     receiver.otherwise = Answer(how="hang")
     for number in range(3 * most):
         await make(receiver.url(f"/{number}"), interval=3600.0, timeout=3.0, confirmations=1)

@@ -20,10 +20,10 @@ from tocsin.domain.deliveries import Delivered, Failed, Suppressed
 from tocsin.domain.errors import Refused
 from tocsin.domain.incidents import Notification
 from tocsin.integrations.base import Transports
-from tocsin.integrations.webhook import ROTATION_SECONDS, WebhookIntegration, body, headers, outcome, retry_after
+from tocsin.integrations.webhook import ROTATION_SECONDS, WebhookIntegration, body, headers, outcome
 from tocsin.transports import http as wire
 from tocsin.transports.guard import Guard
-from tocsin.transports.http import Http
+from tocsin.transports.http import Http, retry_after
 from tocsin.transports.smtp import Mailer
 
 WEBHOOK = WebhookIntegration()

@@ -20,7 +20,7 @@ from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.web.test_network_monitors import make, monitor
 from tocsin.domain import ids
-from tocsin.storage.monitoring.places_list import Seen
+from tocsin.storage.monitoring.places import Seen
 from tocsin.web import places
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

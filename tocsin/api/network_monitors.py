@@ -234,7 +234,7 @@ def _shown(monitor: Monitor | None) -> MonitorShown:
         depends_on=monitor.depends_on,
         domain=None if known is None else _domain(known),
         locations=None if wanted.locations is None else list(wanted.locations),
-        places=[_place(each) for each in monitor.seen_from],
+        places=[_place(each) for each in monitor.seen_from if not each.gone],
         updated_at=seconds(monitor.updated_at),
     )
 

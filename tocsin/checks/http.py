@@ -24,11 +24,11 @@ from tocsin.domain.incidents import Evidence
 from tocsin.domain.monitors import Finding, Result, Target, is_expected
 from tocsin.transports.cookies import Cookies
 from tocsin.transports.endpoint import Endpoint, endpoint
+from tocsin.transports.http import REDIRECTS
 from tocsin.transports.served_chain import served_chain
 from tocsin.transports.visit import Reading, Visit
 
 MAX_REDIRECTS = 5
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
 HEADERS = b"Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
 MAX_URL_LENGTH = 2_000
 DEFAULTS = Options()

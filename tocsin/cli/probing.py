@@ -20,9 +20,10 @@ import msgspec
 import structlog
 
 from tocsin import __version__
-from tocsin.checks.base import CheckContext, run_check, types
+from tocsin.checks.base import CheckContext, types
+from tocsin.checks.second_tries import SecondTries
 from tocsin.cli.probe_results import Kept, Results
-from tocsin.domain.monitors import Result, Target
+from tocsin.domain.monitors import Target
 from tocsin.domain.places import round_at
 from tocsin.transports.http import Http, Unreachable
 
@@ -34,7 +35,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds until the service is asked again that did not answer."""
 GATHER = 0.2
 """Seconds in which results gather before they are sent."""
-MAX_CONCURRENT, SLOW, MAX_RUNNING, MAX_SECOND_TRIES = 200, 1.0, 2_000, 50
+MAX_CONCURRENT, SLOW, MAX_RUNNING = 200, 1.0, 2_000
 """As in an engine."""
 LOOK = 1.0
 OFFSETS = 10
@@ -148,7 +149,7 @@ class Prober:
         self._watched: dict[str, Watched] = {}
         self._unsaid: set[str] = set()  # of those, what was not said again yet when all are
         self._running: dict[str, float] = {}
-        self._second_tries = 0
+        self._second_tries = SecondTries()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._results = Results()
@@ -262,7 +263,7 @@ class Prober:
     async def _run_check(self, each: Watched, at: datetime) -> None:
         round_ = each.round
         try:
-            result = await self._twice(each)
+            result = await self._second_tries.check(each.target, self._context, lambda: not each.failed)
             each.failed = not result.ok
             if self._watched.get(each.uuid) is each:
                 self._results.add(each.uuid, each.version, round_, at, result)
@@ -273,17 +274,6 @@ class Prober:
         finally:
             del self._running[each.uuid]
             self._changed.set()
-
-    async def _twice(self, each: Watched) -> Result:
-        """What the check found. One that begins to fail is tried again at once before it counts, as in an engine."""
-        result = await run_check(each.target, self._context)
-        if result.ok or each.failed or self._second_tries >= MAX_SECOND_TRIES:
-            return result
-        self._second_tries += 1
-        try:
-            return await run_check(each.target, self._context)
-        finally:
-            self._second_tries -= 1
 
     # What was seen.
 

@@ -9,6 +9,7 @@ import asyncpg
 from tocsin.engine import looks
 from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import downtime
+from tocsin.storage.postgres.database import Tx
 
 
 async def run(
@@ -20,11 +21,7 @@ async def run(
     server.
     """
 
-    async def look(limit: int) -> int:
-        if connectivity is not None and connectivity.away:
-            return 0
-        back_for = connectivity.back_for if connectivity else None
-        async with pool.acquire() as tx, tx.transaction():
-            return (await downtime.check_servers(tx, limit, public_url=public_url, back_for=back_for)).due
+    async def look(tx: Tx, limit: int, back_for: float | None) -> int:
+        return (await downtime.check_servers(tx, limit, public_url=public_url, back_for=back_for)).due
 
-    await looks.repeat(look, stop, what="servers that have stopped reporting")
+    await looks.while_reachable(pool, look, stop, connectivity, what="servers that have stopped reporting")

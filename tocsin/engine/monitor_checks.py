@@ -13,7 +13,8 @@ import asyncpg
 import structlog
 
 from tocsin import __version__
-from tocsin.checks.base import CheckContext, run_check
+from tocsin.checks.base import CheckContext
+from tocsin.checks.second_tries import SecondTries
 from tocsin.domain import places
 from tocsin.domain.counters import Counters
 from tocsin.domain.monitors import Result
@@ -33,8 +34,6 @@ MAX_CONCURRENT = 200
 SLOW = 1.0
 MAX_RUNNING = 5_000
 """Maximum running checks, slow ones included. They cost a socket and little else."""
-MAX_SECOND_TRIES = 50
-"""Maximum second tries at once. Where more fail together, it is no hiccup of one connection: they count as they are."""
 USER_AGENT = f"Tocsin/{__version__}"
 PAUSE = 0.25
 """Seconds between two polls for due checks, and so the maximum delay of a check."""
@@ -75,7 +74,7 @@ class CheckRunner:
         self._record = GroupCommit(pool, partial(due_checks.record, public_url=public_url))
         self._vote = GroupCommit(pool, partial(votes.record, public_url=public_url))
         self._under_way: dict[UUID, float] = {}
-        self._second_tries = 0
+        self._second_tries = SecondTries()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._more = False
@@ -134,14 +133,9 @@ class CheckRunner:
 
         Not where nothing follows from it, nor where many fail together or there is no way out: see `connectivity`.
         """
-        result = await run_check(due.target, self._context)
-        if result.ok or not due.may_decide or self._connectivity.away or self._second_tries >= MAX_SECOND_TRIES:
-            return result
-        self._second_tries += 1
-        try:
-            return await run_check(due.target, self._context)
-        finally:
-            self._second_tries -= 1
+        return await self._second_tries.check(
+            due.target, self._context, lambda: due.may_decide and not self._connectivity.away
+        )
 
     async def _run_check(self, due: DueCheck) -> None:
         try:

@@ -9,6 +9,7 @@ import asyncpg
 from tocsin.engine import looks
 from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import probes
+from tocsin.storage.postgres.database import Tx
 
 
 async def run(
@@ -20,12 +21,8 @@ async def run(
     probe.
     """
 
-    async def look(limit: int) -> int:
-        if connectivity is not None and connectivity.away:
-            return 0
-        async with pool.acquire() as tx, tx.transaction():
-            back_for = connectivity.back_for if connectivity else None
-            await probes.judge(tx, public_url=public_url, back_for=back_for)
+    async def look(tx: Tx, limit: int, back_for: float | None) -> int:
+        await probes.judge(tx, public_url=public_url, back_for=back_for)
         return 0
 
-    await looks.repeat(look, stop, what="silent probes")
+    await looks.while_reachable(pool, look, stop, connectivity, what="silent probes")

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -35,7 +34,7 @@ from tocsin.domain.templates.request import (
     template,
 )
 from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Preview, Transports
-from tocsin.transports.http import Answer, Unreachable
+from tocsin.transports.http import Answer, Unreachable, retry_after
 
 MAX_URL_LENGTH = 2048
 ROTATION_SECONDS = 86_400
@@ -243,17 +242,6 @@ def outcome(answer: Answer, now: float | None = None) -> Outcome:
         return Failed(f"Answered {status}", "twice", status, text)
     wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
     return Failed(f"Answered {status}", "scheduled", status, text, wait)
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a `Retry-After` header, which holds seconds or a date (RFC 9110, 10.2.3), or None."""
-    value = (value or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:12])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
 
 
 def new_secret() -> str:

@@ -12,6 +12,7 @@ import errno
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,8 @@ PATIENCE = 1.0
 """Seconds that any server keeps an idle connection: one that breaks sooner was not closed for idleness."""
 LOOK = 0.1
 """Seconds between two scans of waiting and idle connections. One scan of all costs less than a timer for each."""
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+"""Statuses that lead to the address in `Location`. This client does not follow them."""
 BODY_PATIENCE = 1.0
 """Seconds to wait for the rest of a response once its status is known."""
 
@@ -57,6 +60,17 @@ class Unreachable(Exception):
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
         self.refused = refused
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait by a `Retry-After` header, which holds seconds or a date (RFC 9110, 10.2.3), or None."""
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 class Http:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+import time
+from datetime import timedelta
 
 from tocsin.domain import rdap, urls
 from tocsin.domain.deliveries import ATTEMPT_TIMEOUT
 from tocsin.transports.guard import EVERYWHERE, Guard
-from tocsin.transports.http import Answer, Http, Unreachable
+from tocsin.transports.http import REDIRECTS, Answer, Http, Unreachable, retry_after
 
 ANSWER_LIMIT = 256 << 10
 """Bytes of an answer; the list of services had some 50,000 in 2025."""
 MAX_REDIRECTS = 3
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MOST_IDLE = 8
 PAUSE, MIN_PAUSE, MAX_PAUSE = timedelta(hours=1), timedelta(minutes=1), timedelta(days=7)
 """How long a service is left alone that says 429 without saying for how long, and the bounds of what it says."""
@@ -104,13 +103,5 @@ def _http(guard: Guard) -> Http:
 
 
 def _pause(answer: Answer) -> timedelta:
-    """What `Retry-After` says, in seconds or as a date (RFC 9110, 10.2.3)."""
-    given = answer.headers.get("retry-after", "").strip()
-    try:
-        if given.isascii() and given.isdecimal():
-            wanted = timedelta(seconds=int(given[:9]))
-        else:
-            wanted = parsedate_to_datetime(given).astimezone(UTC) - datetime.now(UTC)
-    except (ValueError, OverflowError):
-        return PAUSE
-    return min(max(wanted, MIN_PAUSE), MAX_PAUSE)
+    wait = retry_after(answer.headers.get("retry-after"), time.time())
+    return PAUSE if wait is None else min(max(timedelta(seconds=wait), MIN_PAUSE), MAX_PAUSE)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from tocsin.domain.places import HERE
-from tocsin.storage.monitoring.places_list import Seen
+from tocsin.storage.monitoring.places import Seen
 from tocsin.storage.monitoring.probe_list import ShownProbe
 from tocsin.storage.monitoring.probes import SILENT_AFTER
 

@@ -16,7 +16,7 @@ from tocsin.domain.incidents import OpenRequest
 from tocsin.domain.monitors import MonitorConfig, Target
 from tocsin.domain.resources.network_monitor import RESOURCE as MONITOR
 from tocsin.storage.delivery import openings
-from tocsin.storage.monitoring import monitors, places_list
+from tocsin.storage.monitoring import monitors, places, places_list
 
 URL = "https://tocsin.example.com"
 
@@ -79,9 +79,9 @@ async def test_each_location_is_shown_in_its_order_and_one_that_is_no_place_any_
     await pool.execute(SAW, made, "here", 5.0, None, None, 12.0)
     await pool.execute(SAW, made, "graz", 500.0, "timeout", "No answer", None)
     async with pool.acquire() as tx:
-        wien, here, graz = await places_list.of_locations(tx, made, ["wien", "here", "graz"])
+        wien, here, graz = await places.of_locations(tx, made, ["wien", "here", "graz"])
         assert await places_list.in_use(tx, project.id) == ["here", "graz"]
-        assert await places_list.of_locations(tx, made, ()) == []
+        assert await places.of_locations(tx, made, ()) == []
     assert (wien.place, wien.gone, wien.lives) == ("wien", True, False)
     assert (here.lives, here.problem, here.in_a_row, here.response_ms) == (True, None, 7, 12.0)
     assert (graz.lives, graz.gone, graz.problem, graz.message, graz.in_a_row) == (

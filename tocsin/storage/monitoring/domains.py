@@ -9,11 +9,11 @@ from uuid import UUID
 
 from tocsin.domain import monitors as rules
 from tocsin.domain import registrations
-from tocsin.domain.incidents import OpenRequest, ResolveRequest, Severity, truncated_message
+from tocsin.domain.incidents import ResolveRequest
 from tocsin.domain.monitors import DOMAIN_EXPIRY
 from tocsin.domain.registrations import Registration
-from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import behind, incidents, openings
+from tocsin.storage.monitoring import findings
 from tocsin.storage.postgres.database import Tx, key
 
 LEASE = timedelta(minutes=5)
@@ -73,9 +73,6 @@ MONITORS = """
 SELECT id, project_id, (options->>'domain_days')::int AS days FROM network_monitors
 WHERE domain = $1 AND NOT paused AND id > $2 ORDER BY id LIMIT $3
 """
-ONGOING = """
-SELECT resource_id, dedup_key, severity FROM ongoing WHERE resource_id = ANY ($1) AND type = $2 AND dedup_key <> ''
-"""
 JUDGED = f"""
 UPDATE domains SET judge_at = greatest(
     now() + interval '{JUDGED_EVERY.seconds} s',
@@ -123,10 +120,10 @@ async def watch(tx: Tx, name: str) -> None:
 
 async def unwatch(tx: Tx, project_id: UUID, monitor_id: UUID) -> None:
     """A monitor does not watch its domain any more: what was opened for it ends."""
-    rows = await tx.fetch(ONGOING, [monitor_id], DOMAIN_EXPIRY)
+    lasting = (await findings.ongoing(tx, [monitor_id], [DOMAIN_EXPIRY]))[monitor_id]
     why = "The domain is not watched any more"
     await incidents.resolve(
-        tx, [ResolveRequest(project_id, monitor_id, DOMAIN_EXPIRY, why, dedup_key=row["dedup_key"]) for row in rows]
+        tx, [ResolveRequest(project_id, monitor_id, type_, why, dedup_key=which) for type_, which in lasting]
     )
 
 
@@ -184,22 +181,14 @@ async def judge(tx: Tx, known: Registration, after: UUID, now: datetime, *, publ
     if not ids:
         return None
     await behind.hold(tx, ids)
-    ongoing: dict[UUID, dict[tuple[str, str], Severity]] = {each: {} for each in ids}
-    for row in await tx.fetch(ONGOING, ids, DOMAIN_EXPIRY):
-        ongoing[key(row["resource_id"])][DOMAIN_EXPIRY, row["dedup_key"]] = row["severity"]
+    ongoing = await findings.ongoing(tx, ids, [DOMAIN_EXPIRY])
     opened, ended = [], []
     until = f"{known.expires_at:%Y-%m-%d}" if known.expires_at else "at a time that its registry does not say"
     for row in watching:
         monitor_id, project_id = key(row["id"]), key(row["project_id"])
         finding = registrations.judge(known, now, row["days"] or 0)
         worse, gone = rules.judge_findings([finding] if finding else [], ongoing[monitor_id])
-        opened += [
-            OpenRequest(
-                project_id, NETWORK_MONITOR.type, monitor_id, each.type, truncated_message(each.message),
-                severity=each.severity, dedup_key=each.fingerprint, details=each.details,
-            )
-            for each in worse
-        ]  # fmt: skip
+        opened += [findings.opening(project_id, monitor_id, each) for each in worse]
         why = f"The registration of {known.name} ends {until}"
         ended += [ResolveRequest(project_id, monitor_id, type_, why, dedup_key=which) for type_, which in gone]
     if ended:

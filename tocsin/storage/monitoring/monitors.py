@@ -200,7 +200,7 @@ async def one(tx: Tx, vault: Vault, project_id: UUID, monitor_id: UUID) -> Monit
     registration = await domains.one(tx, row["domain"]) if row["domain"] is not None else None
     found = replace(_monitor(row, vault), percentiles=times.get(monitor_id), registration=registration)
     if found.wanted.locations is not None:
-        found = replace(found, seen_from=await places.seen(tx, monitor_id, found.wanted.locations))
+        found = replace(found, seen_from=await places.of_locations(tx, monitor_id, found.wanted.locations))
     return (await _explained(tx, [found]))[0]
 
 

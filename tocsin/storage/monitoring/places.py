@@ -1,4 +1,4 @@
-"""Which places check a monitor, and what they are asked to do at once."""
+"""Which places check a monitor, what they are asked to do at once, and what each saw last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tocsin.domain.places import HERE, LIVING
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.database import Tx, key
 
 NOT_HERE = "timestamptz '9999-12-31'"
 """When a monitor is due here that is only checked elsewhere. It is finite, since it is not paused."""
@@ -59,24 +59,37 @@ WHERE p.monitor_id = g.monitor_id AND p.place = g.place AND p.monitor_id = ANY (
 """
 
 
-SEEN = """
-SELECT p.place, p.problem, p.message, p.response_ms, p.at, p.heard_at, p.failures,
-       p.heard_at >= now() - make_interval(secs => $3 * m.interval + m.timeout) AS lives
-FROM monitor_places p JOIN network_monitors m ON m.id = p.monitor_id
-WHERE p.monitor_id = $1 ORDER BY array_position($2::text[], p.place)
+SINCE = f"now() - make_interval(secs => {LIVING} * m.interval + m.timeout)"
+"""A place lives for a monitor if it was heard of since then."""
+
+OF_MONITORS = f"""
+SELECT m.id, p.place, p.at, p.heard_at, p.problem, p.message, p.response_ms, p.failures, p.successes,
+       coalesce(p.heard_at >= {SINCE}, false) AS lives
+FROM network_monitors m JOIN monitor_places p ON p.monitor_id = m.id WHERE m.id = ANY ($1)
+UNION ALL
+SELECT m.id, '{HERE}', s.last_check_at, s.last_result_at, s.last_problem, NULL, s.last_response_ms, s.failures,
+       s.successes, coalesce(s.last_result_at >= {SINCE}, false)
+FROM network_monitors m JOIN monitor_states s ON s.monitor_id = m.id WHERE m.id = ANY ($1) AND m.locations IS NULL
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a place saw last; `lives` if that counts. All None while it has seen nothing."""
+    """What one place saw last of a monitor. `at` is when it checked, `heard_at` when it was heard of here.
+
+    `lives`: it was heard within three intervals, and has a vote. `problem` is the type of incident that it saw, None
+    if its check was good; `in_a_row` counts the checks with the same end.
+    """
 
     place: str
-    problem: str | None
-    message: str | None
-    response_ms: float | None
-    at: datetime | None
-    lives: bool
+    at: datetime | None = None
+    heard_at: datetime | None = None
+    lives: bool = False
+    problem: str | None = None
+    message: str | None = None
+    response_ms: float | None = None
+    in_a_row: int = 0
+    gone: bool = False
 
 
 async def start_anew(tx: Tx, monitor_id: UUID, locations: Sequence[str] | None) -> None:
@@ -107,14 +120,33 @@ async def restore(tx: Tx, place: str, only_project: UUID | None) -> None:
 
 async def remove(tx: Tx, place: str) -> tuple[int, int]:
     """There is no such place any more. Returns how many monitors it checked, and how many of them nobody checks now."""
-    used, alone = await tx.fetchval(USED_BY, place), await tx.fetchval(ALONE, place)
+    used, alone = await used_by(tx, place), await tx.fetchval(ALONE, place)
     await tx.execute(REMOVE, place)
     return used, alone
 
 
-async def seen(tx: Tx, monitor_id: UUID, locations: Sequence[str]) -> list[Seen]:
-    """What each of these places of a monitor saw last, in their order, as far as they are places."""
-    return [
-        Seen(row["place"], row["problem"], row["message"], row["response_ms"], row["at"], bool(row["lives"]))
-        for row in await tx.fetch(SEEN, monitor_id, list(locations), LIVING)
-    ]
+async def used_by(tx: Tx, place: str) -> int:
+    """How many monitors of all projects it checks."""
+    return int(await tx.fetchval(USED_BY, place))
+
+
+async def of_monitors(tx: Tx, monitors: Sequence[UUID]) -> dict[UUID, list[Seen]]:
+    """What each place saw of these, here first, then by name."""
+    found: dict[UUID, list[Seen]] = {}
+    rows = await tx.fetch(OF_MONITORS, list(monitors)) if monitors else []
+    for row in sorted(rows, key=lambda row: (row["place"] != HERE, row["place"])):
+        found.setdefault(key(row["id"]), []).append(
+            Seen(
+                row["place"], row["at"], row["heard_at"], row["lives"], row["problem"], row["message"],
+                row["response_ms"], row["failures"] if row["problem"] else row["successes"],
+            )
+        )
+    return found
+
+
+async def of_locations(tx: Tx, monitor: UUID, locations: Sequence[str]) -> list[Seen]:
+    """What each of a monitor's locations saw, in their order; one that is `gone`, because there is none any more."""
+    if not locations:
+        return []
+    found = {each.place: each for each in (await of_monitors(tx, [monitor])).get(monitor, ())}
+    return [found.get(name, Seen(name, gone=True)) for name in locations]

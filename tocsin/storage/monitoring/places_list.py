@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from tocsin.domain import monitors as domain
-from tocsin.domain.places import HERE, LIVING
+from tocsin.domain.places import HERE
+from tocsin.storage.monitoring import places
 from tocsin.storage.notifying import dependencies
 from tocsin.storage.notifying.dependencies import Parent
 from tocsin.storage.postgres.database import Tx, key
-
-SINCE = f"now() - make_interval(secs => {LIVING} * m.interval + m.timeout)"
-"""A place lives for a monitor if it was heard of since then."""
 
 # A monitor without locations is checked from here alone, and has no rows of places. The look-ups by key are forced,
 # whatever the planner believes about tables that were empty when it last looked. Without locations there is none.
 PAGE = f"""
 WITH m AS MATERIALIZED (
-    SELECT m.id, m.name, m.url, m.paused, m.locations IS NOT NULL AS voted, m.depends_on, {SINCE} AS since
+    SELECT m.id, m.name, m.url, m.paused, m.locations IS NOT NULL AS voted, m.depends_on, {places.SINCE} AS since
     FROM network_monitors m
     WHERE m.project_id = $1
       AND ($2 = '' OR position(lower($2) IN lower(m.name)) > 0 OR position(lower($2) IN lower(m.url)) > 0)
@@ -47,38 +44,9 @@ SELECT *, count(*) FILTER (WHERE rank = 0) OVER () AS disagreed, count(*) OVER (
 FROM ranked WHERE rank = 0 OR NOT $3 ORDER BY rank, lower(name), id LIMIT $4 OFFSET $5
 """
 
-OF_MONITORS = f"""
-SELECT m.id, p.place, p.at, p.heard_at, p.problem, p.message, p.response_ms, p.failures, p.successes,
-       coalesce(p.heard_at >= {SINCE}, false) AS lives
-FROM network_monitors m JOIN monitor_places p ON p.monitor_id = m.id WHERE m.id = ANY ($1)
-UNION ALL
-SELECT m.id, '{HERE}', s.last_check_at, s.last_result_at, s.last_problem, NULL, s.last_response_ms, s.failures,
-       s.successes, coalesce(s.last_result_at >= {SINCE}, false)
-FROM network_monitors m JOIN monitor_states s ON s.monitor_id = m.id WHERE m.id = ANY ($1) AND m.locations IS NULL
-"""
-
 IN_USE = """
 SELECT DISTINCT p.place FROM monitor_places p JOIN network_monitors m ON m.id = p.monitor_id WHERE m.project_id = $1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one place saw last of a monitor. `at` is when it checked, `heard_at` when it was heard of here.
-
-    `lives`: it was heard within three intervals, and has a vote. `problem` is the type of incident that it saw, None
-    if its check was good; `in_a_row` counts the checks with the same end.
-    """
-
-    place: str
-    at: datetime | None = None
-    heard_at: datetime | None = None
-    lives: bool = False
-    problem: str | None = None
-    message: str | None = None
-    response_ms: float | None = None
-    in_a_row: int = 0
-    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +62,7 @@ class Mapped:
     paused: bool
     failing: bool
     disagreed: bool
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, places.Seen]
     explained_by: Sequence[Parent] = ()
 
 
@@ -107,7 +75,7 @@ async def page(
     about, each by name. `search` is a part of name or URL in whatever case. Past the end, nothing is counted.
     """
     rows = await tx.fetch(PAGE, project_id, search, disagreed, limit, offset, sorted(domain.FINDINGS))
-    seen = await of_monitors(tx, [key(row["id"]) for row in rows])
+    seen = await places.of_monitors(tx, [key(row["id"]) for row in rows])
     failing = [key(row["id"]) for row in rows if row["failing"] and row["depends_on"]]
     why = await dependencies.explanations(tx, failing)
     found = [
@@ -118,28 +86,6 @@ async def page(
         for row in rows
     ]  # fmt: skip
     return found, rows[0]["total"] if rows else 0, rows[0]["disagreed"] if rows else 0
-
-
-async def of_monitors(tx: Tx, monitors: Sequence[UUID]) -> dict[UUID, list[Seen]]:
-    """What each place saw of these, here first, then by name."""
-    found: dict[UUID, list[Seen]] = {}
-    rows = await tx.fetch(OF_MONITORS, list(monitors)) if monitors else []
-    for row in sorted(rows, key=lambda row: (row["place"] != HERE, row["place"])):
-        found.setdefault(key(row["id"]), []).append(
-            Seen(
-                row["place"], row["at"], row["heard_at"], row["lives"], row["problem"], row["message"],
-                row["response_ms"], row["failures"] if row["problem"] else row["successes"],
-            )
-        )
-    return found
-
-
-async def of_locations(tx: Tx, monitor: UUID, locations: Sequence[str]) -> list[Seen]:
-    """What each of a monitor's locations saw, in their order; one that is `gone`, because there is none any more."""
-    if not locations:
-        return []
-    found = {each.place: each for each in (await of_monitors(tx, [monitor])).get(monitor, ())}
-    return [found.get(name, Seen(name, gone=True)) for name in locations]
 
 
 async def in_use(tx: Tx, project_id: UUID) -> list[str]:

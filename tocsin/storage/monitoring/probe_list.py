@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tocsin.domain.dependencies import Written
+from tocsin.storage.monitoring.probes import SILENT
 from tocsin.storage.postgres.database import Tx, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-SHOWN = """
+SHOWN = f"""
 SELECT p.id, p.project_id, p.name, p.only_project, p.version, p.seen_at, p.revoked_at, p.depends_on, p.created_at,
        (SELECT name FROM projects WHERE id = p.only_project) AS only_project_name,
        coalesce(u.monitors, 0) AS monitors,
-       EXISTS (SELECT FROM ongoing o WHERE o.resource_id = p.id AND o.type = 'silent') AS silent
+       EXISTS (SELECT FROM ongoing o WHERE o.resource_id = p.id AND o.type = '{SILENT}') AS silent
 FROM probes p
 LEFT JOIN (
     SELECT c.place, count(*) AS monitors
@@ -32,8 +33,6 @@ ORDER BY p.revoked_at IS NOT NULL, p.name LIMIT $3 OFFSET $4
 """
 
 ONE = f"{SHOWN} WHERE p.id = $3 AND (p.only_project IS NULL OR p.only_project = $1 OR p.project_id = $1 OR $2)"
-
-IN_USE = "SELECT count(*) FROM monitor_places WHERE place = $1"
 
 IDS = "SELECT id, name FROM probes WHERE name = ANY ($1)"
 
@@ -85,11 +84,6 @@ async def one(tx: Tx, project_id: UUID, probe_id: UUID, *, everyones: bool) -> S
     """The probe with that key, if the project may use it or is told when it is silent, or `everyones` are shown."""
     row = await tx.fetchrow(ONE, project_id, everyones, probe_id)
     return row and _shown(row)
-
-
-async def in_use(tx: Tx, name: str) -> int:
-    """How many monitors of all projects it checks."""
-    return int(await tx.fetchval(IN_USE, name))
 
 
 async def ids_of(tx: Tx, places: Sequence[str]) -> dict[str, UUID]:

@@ -11,17 +11,12 @@ import msgspec
 
 from tocsin.domain import monitors as domain
 from tocsin.domain.flapping import Flapping, announced
-from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, Severity, truncated_message
+from tocsin.domain.incidents import Opened, OpenRequest, ResolveRequest, truncated_message
 from tocsin.domain.monitors import Open, Resolve, Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import behind, flapping, incidents, openings
-from tocsin.storage.monitoring import families
-from tocsin.storage.postgres.database import Tx, key
-
-ONGOING_FINDINGS = """
-SELECT resource_id, type, dedup_key, severity FROM ongoing
-WHERE resource_id = ANY ($1::uuid[]) AND type = ANY ($2::text[]) AND dedup_key <> ''
-"""
+from tocsin.storage.monitoring import families, findings
+from tocsin.storage.postgres.database import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +97,12 @@ async def _findings(tx: Tx, known: Sequence[Judged]) -> tuple[list[OpenRequest],
     looked = [each for each in known if each.result.findings is not None]
     if not looked:
         return [], []
-    ongoing: dict[UUID, dict[tuple[str, str], Severity]] = {each.monitor_id: {} for each in looked}
-    for row in await tx.fetch(ONGOING_FINDINGS, list(ongoing), list(domain.FINDINGS)):
-        ongoing[key(row["resource_id"])][row["type"], row["dedup_key"]] = row["severity"]
+    ongoing = await findings.ongoing(tx, {each.monitor_id for each in looked}, domain.FINDINGS)
     opened: list[OpenRequest] = []
     ended: list[ResolveRequest] = []
     for each in looked:
         worse, gone = domain.judge_findings(each.result.findings or (), ongoing[each.monitor_id])
-        for found in worse:
-            opened.append(OpenRequest(
-                each.project_id, NETWORK_MONITOR.type, each.monitor_id, found.type, truncated_message(found.message),
-                severity=found.severity, dedup_key=found.fingerprint, details=found.details,
-            ))  # fmt: skip
+        opened += [findings.opening(each.project_id, each.monitor_id, found) for found in worse]
         for type_, fingerprint in gone:
             if (type_, fingerprint) not in each.found_elsewhere:
                 ended.append(ResolveRequest(

@@ -14,7 +14,7 @@ from tocsin.domain.errors import Refused, not_found
 from tocsin.domain.monitors import Result
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
 from tocsin.storage.delivery import flapping
-from tocsin.storage.monitoring import checks, monitors, places_list, probe_list, resources
+from tocsin.storage.monitoring import checks, monitors, probe_list, resources
 from tocsin.storage.monitoring import places as stored_places
 from tocsin.storage.monitoring.monitors import UPTIME_DAYS, Monitor
 from tocsin.storage.postgres.database import transaction
@@ -61,7 +61,7 @@ async def _page(
         percentiles = (await checks.percentiles_of(tx, [found.id], start, now)).get(found.id)
         how = (await flapping.of(tx, [found.id])).get(found.id)
         by_day = await checks.days(tx, found.id, [datetime.combine(day, time(), ZoneInfo(viewer.zone)) for day in days])
-        saw = await places_list.of_locations(tx, found.id, found.wanted.locations or ())
+        saw = found.seen_from
         offered = await stored_places.known(tx, viewer.project_id)
         known = await probe_list.ids_of(tx, [each.place for each in saw])
         latest = (await checks.latest(tx, [found.id], each=MAX_WITH_PLACES if saw else MAX_CHECKS))[found.id]

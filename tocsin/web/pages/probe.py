@@ -10,7 +10,8 @@ from litestar import Response, get, post
 from tocsin.actions import probes as actions
 from tocsin.domain.errors import not_found
 from tocsin.domain.resources.probe import RESOURCE as PROBE
-from tocsin.storage.monitoring import places_list, probe_list, resources
+from tocsin.storage.monitoring import places as stored_places
+from tocsin.storage.monitoring import probe_list, resources
 from tocsin.storage.monitoring.probe_list import ShownProbe
 from tocsin.storage.postgres.database import Tx, transaction
 from tocsin.web import attachment_form, messages, places
@@ -32,8 +33,8 @@ async def show(uuid: str, request: AnyRequest, viewer: Viewer, service: Service)
     async with service.pool.acquire() as tx:
         found = await _existing(tx, viewer, uuid)
         checked = await probe_list.monitors(tx, viewer.project_id, found.name, limit=MAX_MONITORS)
-        seen = await places_list.of_monitors(tx, [each.id for each in checked])
-        in_use = await probe_list.in_use(tx, found.name) if viewer.operator else found.monitors
+        seen = await stored_places.of_monitors(tx, [each.id for each in checked])
+        in_use = await stored_places.used_by(tx, found.name) if viewer.operator else found.monitors
         own: dict[str, Any] = {}
         if found.project_id == viewer.project_id:
             past = await resources.incidents_of(tx, viewer.project_id, found.id, since=now - PAST)
