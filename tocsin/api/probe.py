@@ -32,8 +32,8 @@ from tocsin.storage.postgres.database import transaction
 CHECKS = 100
 """Checks in one answer: each may have 30 KB of options."""
 RESULTS = 500
-RESULTS_LIMIT = 5 * 256 * 1024
-"""Bytes of so many; a probe sends at most 1 MiB at once."""
+RESULTS_LIMIT = 3 * 256 * 1024
+"""Bytes of so many; a probe sends at most 512 KiB at once."""
 MAX_WAIT = 30
 LOOK = 0.5
 """Seconds between two looks while a request is held."""

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 KEEP = 3_600.0
 """Seconds."""
 MAX_KEPT, MAX_BYTES = 100_000, 64 << 20
-BATCH, BATCH_BYTES = 500, 1 << 20
+BATCH, BATCH_BYTES = 500, 512 << 10
 MAX_EVIDENCE = 8_000
 MAX_HEADERS = 100
 
