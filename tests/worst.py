@@ -37,6 +37,7 @@ def values(size: int) -> Iterator[Made]:
     yield "numbers of 4,000 digits", _filled(b"[", b"9" * 4_000 + b",", b"1]", size)
     yield "numbers of 400 digits", _filled(b"[", b"9" * 399 + b",", b"1]", size)
     yield "numbers of 100 digits", _filled(b"[", b"9" * 99 + b",", b"1]", size)
+    yield "numbers of 49 digits", _filled(b"[", b"9" * 49 + b",", b"1]", size)
     yield "numbers of 19 digits", _filled(b"[", b"9" * 19 + b",", b"1]", size)
     for fraction in (b"9e295", b"1e-320", b"1.2345678901234567e-300", b"9007199254740993.0", b"1e999", b"1.5",
                      b"1.7976931348623157e308", b"17976931348623157e292", b"0.30000000000000004440892098"):  # fmt: skip

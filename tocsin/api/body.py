@@ -15,7 +15,7 @@ from litestar.types import Empty
 from litestar.typing import FieldDefinition
 from msgspec import inspect
 
-from tocsin.api.bounded_json import check_extent, fault, is_json, parse, says_nul
+from tocsin.api.bounded_json import check_extent, fault, is_json, may_fault, parse, says_nul
 from tocsin.api.validation_messages import body_needed, field, refusal, wrong
 
 OPEN_LIMIT = 8 * 1024
@@ -66,7 +66,7 @@ def reader(shape: Any) -> Reader:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
         plain = parse(body, loose=bool(loose))
-        if found := fault(_without(plain, loose)):
+        if may_fault(body) and (found := fault(_without(plain, loose))):
             raise wrong(field(f"${found[0]}", roots), found[1])
         try:
             return msgspec.convert(plain, struct)

@@ -21,8 +21,8 @@ MAX_VALUES, MAX_CONTAINERS = 65_536, 16_384
 MAX_STRINGS, MAX_ESCAPES = 2 * MAX_VALUES, 3 * MAX_VALUES
 LONG = 65_536
 """Size from which a body is checked for expensive numbers and strings."""
-MAX_LONG_RUNS, MAX_FRACTIONS, MAX_POWERS = 500, 16_384, 8_192
-"""Limits for a long body: runs of 100 digits, dots and exponents, and negative exponents. An integer takes time by the
+MAX_LONG_RUNS, MAX_FRACTIONS, MAX_POWERS = 8_192, 16_384, 8_192
+"""Limits for a long body: runs of 20 digits, dots and exponents, and negative exponents. An integer takes time by the
 square of its length, a fraction up to a microsecond.
 """
 MAX_NAMED = 8_192
@@ -36,7 +36,8 @@ NUL, BEYOND = "must not contain a NUL character", "is a number beyond 64 bits"
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """How gzip, zstd and deflate begin (RFC 1952, RFC 8878, RFC 1950); no JSON does."""
 _TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
-_LONG_RUN, _TOO_LONG_RUN = b"0" * 100, b"0" * 4_301
+_LONG_RUN, _TOO_LONG_RUN = b"0" * 20, b"0" * 4_301
+_LONG_INTEGER = b"0" * 19
 _TOO_LONG = re.compile(rb"(?<![0-9])[0-9]{4301,}+")
 """Integers that the interpreter does not parse (`sys.get_int_max_str_digits`)."""
 _HALF = re.compile(
@@ -97,17 +98,29 @@ def says_nul(body: bytes) -> bool:
     return b"\\" in body and rb"\u0000" in body
 
 
+def may_fault(body: bytes) -> bool:
+    """Whether a value in it may be one that `fault`, which takes as long as decoding, finds."""
+    if says_nul(body):
+        return True
+    shape = body.translate(_TO_ZERO)
+    return _LONG_INTEGER in shape or b"0e" in shape
+
+
 def fault(value: object) -> tuple[str, str] | None:
     """Path and problem of the first leaf that the database cannot store: NUL in text, numbers beyond 64 bits."""
     pile, problem = [value], None
     for each in pile:  # which grows meanwhile
         kind = type(each)
-        if kind is dict:
+        if kind is str:
+            if "\0" in each:  # type: ignore[operator]
+                problem = NUL
+                break
+        elif kind is dict:
             pile += each  # type: ignore[arg-type]
             pile += each.values()  # type: ignore[attr-defined]
         elif kind is list:
             pile += each  # type: ignore[arg-type]
-        elif problem := _problem(each) if kind is not bool and each is not None else None:
+        elif problem := _problem(each):
             break
     if problem is None:
         return None

@@ -21,7 +21,7 @@ from tocsin.storage.monitoring import source_bodies, sources
 from tocsin.storage.monitoring.sources import Source
 from tocsin.storage.postgres.database import transaction
 
-MAX_PREVIEW = 256 * 1024
+MAX_PREVIEW = 192 * 1024
 SHOWN = 100
 """Alerts that a preview shows."""
 
