@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 from typing import Protocol as Shape
 
 import msgspec
@@ -44,7 +44,7 @@ LONGEST_ADDRESS = 4_096
 """Bytes of a path with a secret, and its query; longer ones are for the framework, which has more to say to them."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Status, body, headers besides those of every response, and the body's type."""
 
     status: int
@@ -53,7 +53,7 @@ class Answer(NamedTuple):
     media_type: bytes = JSON
 
 
-class HotRequest(NamedTuple):
+class HotRequest(msgspec.Struct, frozen=True, gc=False):
     """A request whose secret is in its path. Names of headers are in lower case."""
 
     method: str
@@ -64,7 +64,10 @@ class HotRequest(NamedTuple):
 
     def header(self, name: bytes) -> str | None:
         """The first of that name."""
-        return next((value.decode("latin-1") for known, value in self.headers if known == name), None)
+        for known, value in self.headers:
+            if known == name:
+                return value.decode("latin-1")
+        return None
 
 
 class Route(Shape):

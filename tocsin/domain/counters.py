@@ -57,6 +57,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._values: Counter[CounterKey] = Counter()
+        self._observed: dict[tuple[str, tuple[str, ...]], list[float]] = {}
 
     def count(self, name: str, *labels: str) -> None:
         """Add one to `COUNTERS[name]`."""
@@ -64,14 +65,22 @@ class Counters:
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
         """Add a duration to `HISTOGRAMS[name]`."""
-        histogram = HISTOGRAMS[name]
-        self._values[name, (*labels, histogram.buckets[bisect_left(histogram.bounds, seconds)])] += 1
-        self._values[name, (*labels, SUM)] += seconds  # type: ignore[assignment]
+        bounds = HISTOGRAMS[name].bounds
+        observed = self._observed.get((name, labels))
+        if observed is None:
+            observed = self._observed[name, labels] = [0.0] * (len(bounds) + 2)  # its buckets, and the sum
+        observed[bisect_left(bounds, seconds)] += 1
+        observed[-1] += seconds
 
     def flush(self) -> dict[CounterKey, float]:
         """Everything counted so far; resets the counters."""
-        taken, self._values = self._values, Counter()
-        return dict(taken)
+        taken: dict[CounterKey, float] = dict(self._values)
+        for (name, labels), observed in self._observed.items():
+            for bucket, counted in zip((*HISTOGRAMS[name].buckets, SUM), observed, strict=True):
+                if counted:
+                    taken[name, (*labels, bucket)] = taken.get((name, (*labels, bucket)), 0.0) + counted
+        self._values, self._observed = Counter(), {}
+        return taken
 
     def restore(self, counts: dict[CounterKey, float]) -> None:
         """Add back what was flushed and could not be stored."""

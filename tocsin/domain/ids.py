@@ -7,6 +7,7 @@ reversed so that neighbours in time do not look alike, in Crockford's base 32. N
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -52,7 +53,11 @@ def parse(prefix: str, text: str) -> UUID | None:
     """The key behind a public identifier, or None where `text` cannot be one (then no object has it)."""
     if len(text) != len(prefix) + _LENGTH or not text.startswith(prefix):
         return None
-    digits = text[len(prefix) :]
+    return _key(text[len(prefix) :])
+
+
+@lru_cache(4_096)  # most requests are about the same few resources
+def _key(digits: str) -> UUID | None:
     if digits.strip(_ALPHABET):  # something is left between the first and the last letter of another kind
         return None
     number = int(digits.translate(_DIGITS), 32)

@@ -9,7 +9,7 @@ import binascii
 import hmac
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -114,12 +114,10 @@ class WebhookIntegration(IntegrationType):
 
     def hears_acknowledgements(self, settings: Mapping[str, Any]) -> bool:
         """Only where its templates speak of it: the usual seven fields cannot say it."""
-        spoken = [settings.get(name) for name in ("webhook_url", "body", "text")]
-        return is_shaped(settings) and b"acknowledged" in msgspec.json.encode(spoken)
+        return _says(settings, "acknowledged", ("webhook_url", "body", "text"))
 
     def wants_details(self, settings: Mapping[str, Any]) -> bool:
-        spoken = [settings.get(name) for name in ("webhook_url", *SHAPING)]
-        return is_shaped(settings) and DETAILS.encode() in msgspec.json.encode(spoken)
+        return _says(settings, DETAILS, ("webhook_url", *SHAPING))
 
     def host(self, settings: Mapping[str, Any]) -> str | None:
         return urls.read(_constant(settings["webhook_url"])).host
@@ -242,6 +240,11 @@ def outcome(answer: Answer, now: float | None = None) -> Outcome:
         return Failed(f"Answered {status}", "twice", status, text)
     wait = retry_after(answer.headers.get("retry-after"), time.time() if now is None else now)
     return Failed(f"Answered {status}", "scheduled", status, text, wait)
+
+
+def _says(settings: Mapping[str, Any], word: str, names: Iterable[str]) -> bool:
+    """Whether a template in one of these settings has that word."""
+    return is_shaped(settings) and word.encode() in msgspec.json.encode([settings.get(name) for name in names])
 
 
 def new_secret() -> str:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from tocsin.domain import ids
 from tocsin.domain.incidents import (
     AT_ONCE,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 NO_EVIDENCE = Evidence()
 
 
-class KeyedRequest(NamedTuple):
+class KeyedRequest(msgspec.Struct, frozen=True, gc=False):
     """One open request, the number of its caller's batch, and the key that the incident gets if it is new."""
 
     id: UUID
@@ -303,16 +305,18 @@ def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Op
     return answer
 
 
-def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[Any]]:
+def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[Any] | None]:
     kinds, rows = resources.kinds(), []
-    for new, number, opening in requested:
+    for each in requested:
+        opening = each.opening
         kind = kinds[opening.resource_type]
         page = opening.url or (public_url + kind.page(opening.resource_id) if kind.url is None else None)
         rows.append((
-            new, number, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
+            each.id, each.batch, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
             opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details,
         ))  # fmt: skip
-    return [*map(list, zip(*rows, strict=True))]
+    # A column of nothing but NULL need not be sent: `unnest` fills it up.
+    return [None if column.count(None) == len(rows) else list(column) for column in zip(*rows, strict=True)]
 
 
 def _begun(requested: KeyedRequest, row: Record) -> Incident:
