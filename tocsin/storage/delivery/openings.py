@@ -115,7 +115,8 @@ EVERYTHING = Known(DECIDED, "s.silenced_by", f"LEFT JOIN LATERAL ({SILENCED}) s 
 NOTHING = Known("false", "NULL::uuid", "")
 
 ANYTHING_TO_KNOW = """
-    SELECT EXISTS (SELECT FROM silence_spans) OR EXISTS (SELECT FROM dependencies) OR EXISTS (SELECT FROM flapping)
+    SELECT EXISTS (SELECT FROM silence_spans) OR EXISTS (SELECT FROM dependencies)
+           OR EXISTS (SELECT FROM flapping) AS more
 """
 
 # Field by field: `job` is `queue.Job` with its `queue.Content`. As many of them in one NOTIFY as the largest lets fit.
@@ -124,6 +125,8 @@ ANYTHING_TO_KNOW = """
 OPEN = f"""
 WITH engine AS MATERIALIZED (
     {queue.ENGINE}
+), circumstances AS MATERIALIZED (
+    {ANYTHING_TO_KNOW}
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                          $9::jsonb[], $10::text[], $11::text[], $12::jsonb[]) WITH ORDINALITY
@@ -202,7 +205,7 @@ WITH engine AS MATERIALIZED (
 ), to_decide AS (
     SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM recipients WHERE NOT at_once)
 )
-SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now, ({ANYTHING_TO_KNOW}) AS more,
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now, (SELECT more FROM circumstances) AS more,
        (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) + (SELECT count(*) FROM to_decide) AS notified
 FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
@@ -283,7 +286,7 @@ def statement(types: frozenset[str], known: Known) -> str:
     """`OPEN` for resources of these types: what is not looked at costs nothing, and half of a plan is setting it up."""
     return OPEN.format(
         known=known,
-        enough="true" if known is EVERYTHING else f"NOT ({ANYTHING_TO_KNOW})",
+        enough="true" if known is EVERYTHING else "NOT (SELECT more FROM circumstances)",
         resources=" UNION ALL ".join(
             RESOURCE.format(name=each.name, url=each.url or "NULL", table=each.table, type=each.type)
             for each in resources.kinds().values() if each.type in types
