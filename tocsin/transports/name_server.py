@@ -7,7 +7,6 @@ with another id or about another question are no answer, and are waited past.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import secrets
 import socket
@@ -39,6 +38,7 @@ SYSTEM_FOR = 10.0
 """Seconds for which the system's configuration is cached."""
 
 _HEADER, _QUESTION, _RECORD = struct.Struct("!6H"), struct.Struct("!HH"), struct.Struct("!HHIH")
+_TO_QUESTION = struct.pack("!H", 0xC000 + _HEADER.size)
 _OPT = struct.pack("!BHHIH", 0, 41, PAYLOAD, 0, 0)
 
 
@@ -132,6 +132,10 @@ class _Answers:
             return bool(flags & 15)
         return data[_HEADER.size : _HEADER.size + len(self._question)].lower() == self._question
 
+    def fail(self, error: OSError) -> None:
+        if not self.first.done():
+            self.first.set_exception(error)
+
     def read(self, asked: socket.socket) -> None:
         """Take the next datagram."""
         try:
@@ -139,8 +143,7 @@ class _Answers:
         except BlockingIOError:
             return
         except OSError as error:  # such as ICMP's word that nobody listens there
-            if not self.first.done():
-                self.first.set_exception(error)
+            self.fail(error)
             return
         if self.first.done():
             return
@@ -157,15 +160,25 @@ async def _by_datagram(address: str, port: int, message: bytes, answers: _Answer
         asked.setblocking(False)
         asked.connect((address, port))
         loop.add_reader(asked, answers.read, asked)
+        again: asyncio.TimerHandle | None = None
+
+        def send() -> None:
+            nonlocal again
+            again = loop.call_later(AGAIN_AFTER, send)
+            try:
+                asked.send(message)
+            except BlockingIOError:  # a full buffer: as good as lost on the way
+                pass
+            except OSError as error:
+                answers.fail(error)
+
         try:
-            while not answers.first.done():
-                with contextlib.suppress(BlockingIOError):  # a full buffer: as good as lost on the way
-                    asked.send(message)
-                await asyncio.wait((answers.first,), timeout=AGAIN_AFTER)
-            return answers.first.result()
+            send()
+            return await answers.first
         finally:
             loop.remove_reader(asked)
-            answers.first.cancel()
+            if again is not None:
+                again.cancel()
 
 
 async def _by_stream(address: str, port: int, message: bytes, answers: _Answers) -> bytes:
@@ -181,11 +194,24 @@ async def _by_stream(address: str, port: int, message: bytes, answers: _Answers)
         writer.transport.abort()
 
 
+@lru_cache(256)
+def _words(flags: int) -> tuple[str, str]:
+    """The code and the flags of an answer."""
+    return dns.rcode.to_text(dns.rcode.Rcode(flags & 15)), dns.flags.to_text(flags & 0x87B0).lower()
+
+
+def _owner(parser: dns.wire.Parser, name: dns.name.Name) -> dns.name.Name:
+    """Whose the next record is: mostly, a pointer (RFC 1035, 4.1.4) to the name in the question."""
+    if parser.wire[parser.current : parser.current + 2] == _TO_QUESTION:
+        parser.get_bytes(2)
+        return name
+    return dns.name.from_wire_parser(parser)
+
+
 def _read(data: bytes, name: dns.name.Name, number: int) -> Answer:
     """Its header and answer section; nobody asks for the rest. Raises what dnspython raises for what is none."""
     _, flags, questions, count, *_ = _HEADER.unpack_from(data)
-    rcode = dns.rcode.to_text(dns.rcode.Rcode(flags & 15))
-    shown = dns.flags.to_text(flags & 0x87B0).lower()
+    rcode, shown = _words(flags & 0x87BF)
     if count > MAX_RECORDS:
         raise ValueError(f"it has {count:,} records, more than {MAX_RECORDS:,}")
     parser = dns.wire.Parser(data, _HEADER.size)
@@ -195,7 +221,7 @@ def _read(data: bytes, name: dns.name.Name, number: int) -> Answer:
     records: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
     aliases: dict[dns.name.Name, dns.name.Name] = {}
     for _ in range(count):
-        owner = dns.name.from_wire_parser(parser)
+        owner = _owner(parser, name) if questions else dns.name.from_wire_parser(parser)
         type_, class_, _, length = parser.get_struct(_RECORD.format)
         with parser.restrict_to(length):
             if class_ != dns.rdataclass.IN or type_ not in (number, dns.rdatatype.CNAME):

@@ -205,7 +205,8 @@ WITH engine AS MATERIALIZED (
 ), to_decide AS (
     SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM recipients WHERE NOT at_once)
 )
-SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now, (SELECT more FROM circumstances) AS more,
+SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
+       (SELECT more FROM circumstances) AS more,
        (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) + (SELECT count(*) FROM to_decide) AS notified
 FROM found f LEFT JOIN opened b ON b.incident_id = f.id
 """
