@@ -15,7 +15,7 @@ import msgspec
 from tocsin.domain.deliveries import Finish, Retry
 from tocsin.storage.delivery import health, outstanding
 from tocsin.storage.delivery.queue import LASTING, LEASE, WAKE_CHANNEL, Content, Job, test_content
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -239,11 +239,9 @@ async def record(tx: Tx, results: Sequence[AttemptResult]) -> list[Recorded]:
     if finished:
         rows = await tx.fetch(
             FINISH,
-            [each.id for _, each, _ in finished],
-            [each.attempt for _, each, _ in finished],
-            [then.status for _, _, then in finished],
-            [then.reason for _, _, then in finished],
-            [each.attempt_record for _, each, _ in finished],
+            *columns([
+                (each.id, each.attempt, then.status, then.reason, each.attempt_record) for _, each, then in finished
+            ]),
         )
         for number, has_followers, ended_at in rows:
             at, each, then = finished[number - 1]

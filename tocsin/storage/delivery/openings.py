@@ -31,7 +31,7 @@ from tocsin.domain.resources import base as resources
 from tocsin.storage.delivery import flapping, incidents, queue, severities
 from tocsin.storage.delivery.incidents import IncidentKey
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, LEASE, NOTIFY_LIMIT, TURNS_CHANNEL, WAKE_CHANNEL
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.database import Tx, columns
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -319,8 +319,7 @@ def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[An
             each.id, each.batch, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
             opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details,
         ))  # fmt: skip
-    # A column of nothing but NULL need not be sent: `unnest` fills it up.
-    return [None if column.count(None) == len(rows) else list(column) for column in zip(*rows, strict=True)]
+    return columns(rows)
 
 
 def _begun(requested: KeyedRequest, row: Record) -> Incident:

@@ -18,7 +18,7 @@ from tocsin.domain import ids
 from tocsin.domain.deliveries import ONGOING_EVENTS, Event
 from tocsin.domain.incidents import Incident, Notification
 from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -266,7 +266,7 @@ CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = g.integration_id LIMIT
 async def hold(tx: Tx, entries: Sequence[HeldEntry]) -> None:
     """Queue deliveries that wait for their turn. Those of integrations that no longer exist are left out."""
     if entries:
-        await tx.execute(HOLD, *map(list, zip(*map(msgspec.structs.astuple, entries), strict=True)))
+        await tx.execute(HOLD, *columns([*map(msgspec.structs.astuple, entries)]))
         await tx.execute("SELECT pg_notify($1, '')", TURNS_CHANNEL)
 
 
@@ -297,7 +297,7 @@ async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
             entry.content.message if entry.event == "notice" else None, entry.redelivery_of,
             entry.first_notice_failed, entry.blocked_by, bool(job), suppressed,
         ))  # fmt: skip
-    await tx.execute(PUT, *map(list, zip(*rows, strict=True)), _payloads(jobs), wake)
+    await tx.execute(PUT, *columns(rows), _payloads(jobs), wake)
     return [row[0] for row in rows]
 
 

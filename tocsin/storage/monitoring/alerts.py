@@ -21,7 +21,7 @@ from tocsin.domain.resources.source import RESOURCE as SOURCE
 from tocsin.storage.delivery import behind, incidents, openings, severities
 from tocsin.storage.delivery.incidents import IncidentKey
 from tocsin.storage.monitoring.downtime import API_ALIVE_SINCE, BREAK
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 
 LISTENING = timedelta(minutes=4)
 """How long we must have been listening before silence means anything: as long as Prometheus lets an alert last."""
@@ -201,13 +201,13 @@ async def _take(
     await _retell(tx, changed, stored)
     firing = steps[Step.OPEN] + steps[Step.CHANGE] + steps[Step.PUSH_ON]
     for part in _parts(firing):
-        await tx.execute(STORE, *map(list, zip(*[
+        await tx.execute(STORE, *columns([
             (
                 *each.key, incident_of[each.key], each.alert.type, each.alert.digest, each.alert.starts_at or now,
                 _ends(each.alert, stale[each.source_id], now),
             )
             for each in part
-        ], strict=True)))  # fmt: skip
+        ]))  # fmt: skip
         await asyncio.sleep(0)
     for each in steps[Step.CHANGE]:
         results[each.body].changed += 1
@@ -300,9 +300,9 @@ async def _retell(tx: Tx, mentions: Sequence[Mention], stored: dict[tuple[UUID, 
     places = {_place(each, stored): each.alert for each in mentions}
     found = await incidents.ongoing(tx, places)
     await severities.raise_(tx, found, {place: alert.severity for place, alert in places.items()})
-    await tx.execute(RETELL, *map(list, zip(*[
+    await tx.execute(RETELL, *columns([
         (*place, alert.message, alert.url, alert.details) for place, alert in places.items()
-    ], strict=True)))  # fmt: skip
+    ]))  # fmt: skip
 
 
 def _ends(alert: Alert, stale_after: int | None, now: datetime) -> datetime | None:

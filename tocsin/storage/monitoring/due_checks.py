@@ -13,7 +13,7 @@ from tocsin.domain.monitors import Result, Target
 from tocsin.storage.monitoring import families, verdicts
 from tocsin.storage.monitoring.monitors import target_of
 from tocsin.storage.notifying import dependencies
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 from tocsin.storage.postgres.secrets import Vault
 
 if TYPE_CHECKING:
@@ -132,17 +132,14 @@ async def record(tx: Tx, checked: Sequence[CompletedCheck], *, public_url: str) 
     parents = await dependencies.states_of_failed(tx, {id_: above for id_, above in failed.items() if above})
     rows = await tx.fetch(
         RECORD,
-        [each.due.id for each in checked],
-        [each.due.version for each in checked],
-        [each.due.at for each in checked],
-        [each.due.next_at for each in checked],
-        [each.result.problem for each in checked],
-        [each.result.message for each in checked],
-        [each.result.status_code for each in checked],
-        [each.result.response_ms for each in checked],
-        [each.due.id in parents and bool(parents[each.due.id].explained_by) for each in checked],
-        [bool(each.result.findings) for each in checked],
-    )
+        *columns([
+            (
+                due.id, due.version, due.at, due.next_at, result.problem, result.message, result.status_code,
+                result.response_ms, due.id in parents and bool(parents[due.id].explained_by), bool(result.findings),
+            )
+            for due, result in ((each.due, each.result) for each in checked)
+        ]),
+    )  # fmt: skip
     if rows:
         followed = await families.follow(tx, [_counted(row, results) for row in rows], parents)
         await verdicts.follow(tx, [_judged(row, results) for row in rows], followed, public_url=public_url)

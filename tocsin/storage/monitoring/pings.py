@@ -20,7 +20,7 @@ from tocsin.domain.incidents import OpenRequest, ResolveRequest, truncated_messa
 from tocsin.domain.pings import IncidentId, Opens, Ping, State, Step, Taken
 from tocsin.domain.resources.heartbeat import RESOURCE as HEARTBEAT
 from tocsin.storage.delivery import behind, incidents, openings
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 from tocsin.storage.postgres.secrets import Vault
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ def _last_of_each_place(bodies: Sequence[tuple[UUID, int, int, str]]) -> list[tu
 
 
 async def _store(tx: Tx, rows: Sequence[tuple[Any, ...]], states: Iterable[Locked]) -> None:
-    columns: list[list[Any]] = [*map(list, zip(*rows, strict=True))] if rows else [[] for _ in range(8)]
+    recorded = columns(rows) if rows else [None] * 8
     kept = [
         (
             at.id, at.look_at, at.state.due_at, at.state.missed_at, at.state.last_ping_at, at.state.last_success_at,
@@ -362,7 +362,7 @@ async def _store(tx: Tx, rows: Sequence[tuple[Any, ...]], states: Iterable[Locke
         for at in map(_with_look, states)
     ]  # fmt: skip
     if kept:
-        await tx.execute(STORE, *columns, *map(list, zip(*kept, strict=True)))
+        await tx.execute(STORE, *recorded, *columns(kept))
 
 
 def _with_look(at: Locked) -> Locked:

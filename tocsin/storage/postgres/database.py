@@ -112,6 +112,14 @@ def _away(error: Exception) -> bool:
     return isinstance(error, UNAVAILABLE) and not isinstance(error, asyncpg.TransactionRollbackError)
 
 
+def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any] | None]:
+    """Rows as the arrays of an `unnest`, which fills up with NULL: what is nothing else need not be sent."""
+    return [
+        None if column[0] is None and column.count(None) == len(rows) else list(column)
+        for column in zip(*rows, strict=True)
+    ]
+
+
 def key(value: uuid.UUID) -> uuid.UUID:
     """A key as the standard library's type; the driver's own does not compare everywhere."""
     return value if type(value) is uuid.UUID else uuid.UUID(bytes=value.bytes)
