@@ -8,6 +8,7 @@ from tests.turns import flood, further_servers, mail, on_call, open_each, resolv
 from tests.world import World, world
 from tocsin.domain import ids
 from tocsin.domain.attachments import Attachment
+from tocsin.storage.delivery import incidents
 
 __all__ = ["world"]
 
@@ -82,6 +83,21 @@ async def test_what_ends_before_its_summary_is_in_none(world: World) -> None:
     assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0
 
 
+async def test_what_was_over_before_anybody_decided_is_told_in_a_summary_where_it_is_too_much(world: World) -> None:
+    """As after a night without an engine."""
+    mail = await world.attach_mail("ann@example.com")
+    await flood(world, mail, incidents=2)
+    servers = await further_servers(world, 5)
+    await open_each(world, servers)
+    await resolve_each(world, servers)
+    await world.decide()
+    ends = [each for each in await world.log(mail) if each.event == "resolved"]
+    assert sorted(str(each.reason) for each in ends) == ["None", "None", *[incidents.IN_NEXT_SUMMARY] * 3]
+    await send_summaries(world)
+    said = await world.pool.fetchval("SELECT notice FROM outstanding WHERE event = 'notice'")
+    assert said.startswith("3 incidents are over: cpu on web-")
+    assert await world.pool.fetchval("SELECT count(*) FROM outstanding WHERE held IS NOT NULL") == 0
+
 
 async def test_what_is_too_much_for_whoever_is_on_duty_goes_to_them_in_one_message(world: World) -> None:
     ann = await mail(world, "ann@example.com")
@@ -98,7 +114,6 @@ async def test_what_is_too_much_for_whoever_is_on_duty_goes_to_them_in_one_messa
     assert await world.pool.fetchval(reminders) == 4
     await resolve_each(world, servers)
     assert await world.pool.fetchval(reminders) == 0
-
 
 
 

@@ -1,13 +1,14 @@
 """Deliveries of incidents that were over before anybody decided about them, as when no engine was running.
 
 Whoever would have been told at once when it opened is told all the same: a machine of the beginning and the end, people
-of both in one message. What waited for its turn is never told. The end of what was told is held only while its monitor
-is flapping.
+of both in one message, or in their next summary where they are told too much. What waited for its turn is never told.
+The end of what was told is held only while its monitor is flapping.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,9 +18,11 @@ from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import Never, Tell, Wait
 from tocsin.storage.delivery import flapping, incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
-from tocsin.storage.delivery.queue import TO_BE_DECIDED, WAKE_CHANNEL, QueueEntry, Recipient, content
-from tocsin.storage.notifying import circumstances
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.delivery.queue import TO_BE_DECIDED, WAKE_CHANNEL, HeldEntry, QueueEntry, Recipient, content
+from tocsin.storage.notifying import circumstances, floods
+from tocsin.storage.notifying.circumstances import Circumstances
+from tocsin.storage.notifying.floods import Floods
+from tocsin.storage.postgres.database import Tx, columns, key
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -34,7 +37,12 @@ WHERE q.held IS NOT NULL AND NOT q.summary AND q.due_at <= coalesce($2, now()) A
          AND o.incident_id = i.id
     WHERE i.id = q.incident_id LIMIT 1
 ) IS NULL
-ORDER BY q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED
+ORDER BY q.due_at, q.id LIMIT $1
+"""
+
+# After integrations: whoever changes one locks it first, and then what waits for it.
+LOCK_THESE = """
+SELECT id FROM outstanding WHERE id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary ORDER BY id FOR UPDATE
 """
 
 THESE = f"""
@@ -95,14 +103,21 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
         return 0
     found = await tx.fetch(THESE, list({row["incident_id"] for row in rows}))
     over = {key(row["id"]): incidents.of_row(row) for row in found}
+    began = min((each.created_at for each in over.values()), default=datetime.now(UTC))
+    attached = {key(row["attached"]) for row in rows if row["event"] != "resolved"}
+    known = await circumstances.of_incidents(tx, over.values(), attached, began)
+    limits = await floods.of(tx, list(known.everybody))
+    locked = {row["id"] for row in await tx.fetch(LOCK_THESE, [row["id"] for row in rows])}
+    rows = [row for row in rows if row["id"] in locked]
     await _decide_ends(tx, [row for row in rows if row["event"] == "resolved"], over)
-    rest = [row for row in rows if row["event"] != "resolved"]
-    ends, releases, entries = await _decide(tx, rest, over) if rest else ([], [], [])
-    if ends:
-        await outstanding.suppress_each(tx, ends)
-    if releases:
-        await tx.execute(RELEASE, *map(list, zip(*releases, strict=True)))
-    await queue.put(tx, entries)
+    decided = await _decide(tx, [row for row in rows if row["event"] != "resolved"], over, known, limits)
+    if decided.ends:
+        await outstanding.suppress_each(tx, decided.ends)
+    if decided.releases:
+        await tx.execute(RELEASE, *columns(decided.releases))
+    await floods.store(tx, limits.changed)
+    await queue.hold(tx, decided.summed_up)
+    await queue.put(tx, decided.entries)
     return len(rows)
 
 
@@ -131,49 +146,60 @@ async def _decide_ends(tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident
         await tx.execute(RELEASE_ENDS, *map(list, zip(*releases, strict=True)))
 
 
+@dataclass(slots=True)
+class _Decided:
+    """What ends and why, what is released to whom, and the ends that are told, at once or in the next summary."""
+
+    ends: list[tuple[UUID, str]] = field(default_factory=list)
+    releases: list[tuple[UUID, UUID]] = field(default_factory=list)
+    entries: list[QueueEntry] = field(default_factory=list)
+    summed_up: list[HeldEntry] = field(default_factory=list)
+
+
 async def _decide(
-    tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident]
-) -> tuple[list[tuple[UUID, str]], list[tuple[UUID, UUID]], list[QueueEntry]]:
-    """What ends and why, what is released to whom, and the ends that are told."""
-    ends: list[tuple[UUID, str]] = []
-    releases: list[tuple[UUID, UUID]] = []
-    entries: list[QueueEntry] = []
+    tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident], known: Circumstances, limits: Floods
+) -> _Decided:
+    decided = _Decided()
     told: dict[UUID, set[UUID]] = {id_: set() for id_ in over}
     for row in await tx.fetch(TOLD, list(over), [row["id"] for row in rows]):
         told[key(row["incident_id"])].add(key(row["integration_id"]))
-    began = min((each.created_at for each in over.values()), default=datetime.now(UTC))
-    known = await circumstances.of_incidents(tx, over.values(), {key(row["attached"]) for row in rows}, began)
     recipients = await queue.recipients(tx, known.everybody)
     for row in rows:
         delivery, incident = key(row["id"]), over.get(key(row["incident_id"]))
         undecided = row["held"] == TO_BE_DECIDED and row["event"] == "opened"
         candidate = known.candidate(key(row["attached"]), incident.resource_id) if incident else None
         if incident is None or candidate is None or not undecided:
-            ends.append((delivery, TOO_LATE))
+            decided.ends.append((delivery, TOO_LATE))
             continue
         known.now = incident.created_at
         spans = await known.silences(tx, incident, candidate)
         occasion = known.occasion(incident, told[incident.id])
         match notifying.decide("opened", candidate, occasion, known.everybody, spans, incident.created_at):
             case Never(reason):
-                ends.append((delivery, reason))
+                decided.ends.append((delivery, reason))
             case Wait():
-                ends.append((delivery, TOO_LATE))
+                decided.ends.append((delivery, TOO_LATE))
             case Tell(to):
                 told[incident.id].add(to)
-                _tell(recipients[to], incident, delivery, ends, releases, entries)
-    return ends, releases, entries
+                _tell(decided, limits, recipients[to], incident, delivery, row["now"])
+    return decided
 
 
 def _tell(
-    to: Recipient, incident: Incident, delivery: UUID, ends: list[tuple[UUID, str]], releases: list[tuple[UUID, UUID]],
-    entries: list[QueueEntry],
-) -> None:  # fmt: skip
+    decided: _Decided, limits: Floods, to: Recipient, incident: Incident, delivery: UUID, now: datetime
+) -> None:
     if not to.repeatable:
-        ends.append((delivery, TOO_LATE))
-    elif to.for_people:
-        ends.append((delivery, outstanding.RESOLVED_FIRST))
-        entries.append(QueueEntry(to, "resolved", content(incident), first_notice_failed=True))
+        decided.ends.append((delivery, TOO_LATE))
+    elif not to.for_people:
+        decided.releases.append((delivery, to.id))
+        decided.entries.append(QueueEntry(to, "resolved", content(incident), blocked_by=delivery))
     else:
-        releases.append((delivery, to.id))
-        entries.append(QueueEntry(to, "resolved", content(incident), blocked_by=delivery))
+        decided.ends.append((delivery, outstanding.RESOLVED_FIRST))
+        summary_at = limits.until(to.id, incident.resource_id, now)
+        if summary_at is not None:
+            decided.summed_up.append(
+                HeldEntry(to.id, incident.id, "resolved", incidents.IN_NEXT_SUMMARY, summary_at, summary=True)
+            )
+        else:
+            limits.count(to.id, incident.resource_id, now)
+            decided.entries.append(QueueEntry(to, "resolved", content(incident), first_notice_failed=True))

@@ -13,12 +13,12 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from tocsin.domain import floods, ids, notifying
+from tocsin.domain import ids, notifying
 from tocsin.domain.attachments import Attachment
 from tocsin.domain.incidents import Incident, Severity
 from tocsin.domain.notifying import Candidate, Never, Tell, Wait
 from tocsin.domain.resources.base import Resource
-from tocsin.storage.notifying import circumstances, turns
+from tocsin.storage.notifying import circumstances, floods
 from tocsin.storage.notifying.circumstances import Circumstances
 from tocsin.storage.postgres.database import Tx, key
 
@@ -73,9 +73,9 @@ async def plan(
         resource_url="", type=incident_type, message="", created_at=at, updated_at=at, severity=severity,
     )  # fmt: skip
     known = await circumstances.of_incidents(tx, [incident], types, at)
-    limits = await turns.floods_of(tx, list(known.everybody), lock=False)
+    limits = await floods.of(tx, list(known.everybody), lock=False)
     flooded = {
-        id_: floods.flooded_until(limits.limits.get(id_), limits.counts.get(id_), str(resource_id), at)
+        id_: limits.until(id_, resource_id, at)
         for id_ in known.everybody
     }
     found = []

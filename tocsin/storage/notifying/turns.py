@@ -6,7 +6,7 @@ are locked first, as in a resolve and an acknowledgement: what these have called
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -14,14 +14,14 @@ from uuid import UUID
 
 import msgspec
 
-from tocsin.domain import floods, notifying
-from tocsin.domain.floods import Count, Flood
+from tocsin.domain import notifying
+from tocsin.domain.floods import Count
 from tocsin.domain.incidents import Incident
 from tocsin.domain.notifying import Decision, Never, Occasion, Tell, Telling, Wait
 from tocsin.storage.delivery import incidents, outstanding, queue
 from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
-from tocsin.storage.notifying import circumstances, closed
+from tocsin.storage.notifying import circumstances, closed, floods
 from tocsin.storage.notifying.circumstances import Circumstances
 from tocsin.storage.postgres.database import Tx, key
 
@@ -31,7 +31,7 @@ SELECT o.incident_id, coalesce($2, now()) AS now
 FROM (
     SELECT DISTINCT incident_id FROM (
         SELECT incident_id FROM outstanding WHERE held IS NOT NULL AND NOT summary AND due_at <= coalesce($2, now())
-        ORDER BY due_at LIMIT $1
+        ORDER BY due_at, id LIMIT $1
     ) first
 ) due
 CROSS JOIN LATERAL (SELECT resource_id, type, dedup_key FROM incidents WHERE id = due.incident_id LIMIT 1) i
@@ -48,15 +48,10 @@ FROM unnest($1::uuid[]) AS g(incident_id)
 CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = g.incident_id LIMIT 1) i
 JOIN ongoing o ON o.resource_id = i.resource_id AND o.type = i.type AND o.dedup_key = i.dedup_key
 CROSS JOIN LATERAL (
-    SELECT array_agg((id, coalesce(on_behalf_of, integration_id), event, held)) AS due
+    SELECT array_agg((id, coalesce(on_behalf_of, integration_id), event, held) ORDER BY due_at, id) AS due
     FROM (SELECT * FROM outstanding WHERE incident_id = g.incident_id OFFSET 0) q
     WHERE held IS NOT NULL AND NOT summary AND due_at <= $2
 ) q
-"""
-
-# After integrations: whoever changes one locks it first, and then what waits for it.
-LOCK_THESE = """
-SELECT id FROM outstanding WHERE id = ANY($1::uuid[]) AND held IS NOT NULL AND NOT summary ORDER BY id FOR UPDATE
 """
 
 RELEASE = f"""
@@ -84,7 +79,7 @@ WHERE o.id = g.id
 PUT_OFF = """
 UPDATE outstanding SET due_at = now() + make_interval(secs => $1)
 WHERE id = (SELECT id FROM outstanding WHERE held IS NOT NULL AND NOT summary AND due_at <= now()
-            ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+            ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 """
 
 TOLD = """
@@ -96,18 +91,6 @@ FROM (
     GROUP BY i.resource_id, i.type, i.dedup_key
 ) g
 WHERE o.resource_id = g.resource_id AND o.type = g.type AND o.dedup_key = g.dedup_key
-"""
-
-FLOODS = """
-SELECT i.id, i.flood, f.ends_at, f.told
-FROM integrations i LEFT JOIN floods f ON f.integration_id = i.id
-WHERE i.id = ANY($1::uuid[]) AND i.flood IS NOT NULL ORDER BY i.id
-"""
-LOCK_FLOODS = f"{FLOODS} FOR NO KEY UPDATE OF i"
-
-COUNT = """
-INSERT INTO floods (integration_id, ends_at, told) SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[])
-ON CONFLICT (integration_id) DO UPDATE SET ends_at = excluded.ends_at, told = excluded.told
 """
 
 
@@ -137,7 +120,8 @@ class _Told:
 async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     """Decide about at most `limit` deliveries whose turn has come, of what is over only when nothing that lasts is due.
 
-    Returns how many were decided about. `now` is the database's time unless it is given.
+    Returns how many were decided about; with a limit of 1, that is the one that has been due the longest. `now` is the
+    database's time unless it is given.
     """
     locked = await tx.fetch(LOCK_DUE, limit, now)
     if not locked:
@@ -146,7 +130,8 @@ async def decide_due(tx: Tx, limit: int, now: datetime | None = None) -> int:
     rows = await tx.fetch(LOCKED, [row["incident_id"] for row in locked], now)
     lasting = {key(row["id"]): incidents.of_row(row) for row in rows}
     told = {key(row["id"]): {key(each) for each in (*row["recipients"], *row["summarised"])} for row in rows}
-    due = sorted((_due(key(row["id"]), *each) for row in rows for each in row["due"] or ()), key=attrgetter("id"))
+    due = [_due(key(row["id"]), *each) for row in rows for each in row["due"] or ()]
+    due = due[:1] if limit == 1 else sorted(due, key=attrgetter("id"))
     known = await circumstances.of_incidents(tx, lasting.values(), {each.integration_id for each in due}, now)
     result = await _decide(tx, due, lasting, told, known, now)
     await _apply(tx, result)
@@ -162,8 +147,8 @@ async def _decide(
     tx: Tx, due: Sequence[Due], lasting: Mapping[UUID, Incident], told: Mapping[UUID, set[UUID]], known: Circumstances,
     now: datetime,
 ) -> _Told:  # fmt: skip
-    limits = await floods_of(tx, list(known.everybody))
-    locked = {key(row["id"]) for row in await tx.fetch(LOCK_THESE, [each.id for each in due])}
+    limits = await floods.of(tx, list(known.everybody))
+    locked = {key(row["id"]) for row in await tx.fetch(closed.LOCK_THESE, [each.id for each in due])}
     result = _Told()
     for each in (one for one in due if one.id in locked):
         incident = lasting[each.incident_id]
@@ -172,7 +157,7 @@ async def _decide(
             result.ends.append((each.id, "integration deleted"))
             continue
         concerned = (candidate.id, *notifying.members(candidate.schedule))
-        flooded = {id_: limits.until(id_, incident, now) for id_ in concerned}
+        flooded = {id_: limits.until(id_, incident.resource_id, now) for id_ in concerned}
         everybody = known.flooded(flooded)
         occasion = known.occasion(incident, told[incident.id])
         candidate = msgspec.structs.replace(candidate, flooded_until=flooded[candidate.id])
@@ -183,7 +168,7 @@ async def _decide(
         if isinstance(decision, Tell):
             event = _event(each, decision, occasion)
             if event == "opened":
-                limits.count(decision.to, incident, now)
+                limits.count(decision.to, incident.resource_id, now)
             told[incident.id].add(decision.to)
             for telling, wait in notifying.follow_up(each.telling, candidate, now, each.held):
                 assert wait.until is not None
@@ -219,9 +204,7 @@ async def _apply(tx: Tx, result: _Told) -> None:
         await tx.execute(HOLD_ON, *_columns(result.holds))
     if result.told:
         await tx.execute(TOLD, *_columns(result.told))
-    if result.counts:
-        counts = [(id_, count.ends_at, count.told) for id_, count in result.counts.items()]
-        await tx.execute(COUNT, *_columns(counts))
+    await floods.store(tx, result.counts)
     await queue.hold(tx, result.follow_ups)
     if result.releases:
         await tx.execute(RELEASE, *_columns(result.releases))
@@ -233,31 +216,3 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
 
 def _due(incident_id: UUID, id_: UUID, attached: UUID, event: str, held: str) -> Due:
     return Due(key(id_), incident_id, key(attached), "reminder" if event == "reminder" else "opened", held)
-
-
-@dataclass(slots=True)
-class Floods:
-    """How much each integration for people was sent in its present span, what is decided now included."""
-
-    limits: Mapping[UUID, Flood]
-    counts: dict[UUID, Count]
-    changed: dict[UUID, Count] = field(default_factory=dict)
-
-    def until(self, integration: UUID, incident: Incident, now: datetime) -> datetime | None:
-        limit = self.limits.get(integration)
-        return floods.flooded_until(limit, self.counts.get(integration), str(incident.resource_id), now)
-
-    def count(self, integration: UUID, incident: Incident, now: datetime) -> None:
-        limit = self.limits.get(integration)
-        if limit is not None:
-            counted = floods.counted(limit, self.counts.get(integration), str(incident.resource_id), now)
-            self.counts[integration] = self.changed[integration] = counted
-
-
-async def floods_of(tx: Tx, integrations: Collection[UUID], *, lock: bool = True) -> Floods:
-    """How much these were sent; no other transaction counts until this one ends, if it is to `lock`."""
-    rows = await tx.fetch(LOCK_FLOODS if lock else FLOODS, list(integrations))
-    limits = {key(row["id"]): msgspec.convert(row["flood"], Flood) for row in rows}
-    counts = {key(row["id"]): Count(row["ends_at"], row["told"]) for row in rows if row["ends_at"] is not None}
-    return Floods(limits, counts)
-
