@@ -22,7 +22,6 @@ from tocsin.api.bounded_json import check_extent, fault, may_fault, parse
 from tocsin.api.service import Service
 from tocsin.domain.alerts import Alert
 from tocsin.domain.errors import Refused
-from tocsin.domain.incidents import AT_ONCE
 from tocsin.domain.resources.source import RESOURCE as SOURCE
 from tocsin.domain.sources.base import Left, Note, Said, Unreadable, Wrong
 from tocsin.domain.ttl_cache import TTLCache
@@ -37,6 +36,8 @@ MAX_ALERTS = 5_000
 """In one body."""
 NAMED = 5
 """Bad alerts of a body that the answer names."""
+A_TURN = 50
+"""Alerts that are read before others get a turn: under two milliseconds."""
 KEPT_SECONDS, KEPT = 10.0, {"taken": 3, "refused": 20, "note": 20}
 """Bodies of a source that a process keeps in so many seconds: those that are understood, like as they are, cost more to
 keep than to take.
@@ -73,8 +74,13 @@ def _storable(value: object) -> object:
     return value if fault(value) is None else str(value)
 
 
-async def read(said: Iterator[Said]) -> Reading:
+async def read(service: Service, said: Iterator[Said]) -> Reading:
     """All that a body says, with turns for others in between. Raises `Unreadable` if it is too much."""
+    async with service.reading:
+        return await _read(said)
+
+
+async def _read(said: Iterator[Said]) -> Reading:
     found = Reading()
     for number, each in enumerate(said, 1):
         match each:
@@ -88,7 +94,7 @@ async def read(said: Iterator[Said]) -> Reading:
                 found.notes.append(text)
         if number > MAX_ALERTS:
             raise Unreadable(f"it has more than {MAX_ALERTS:,} alerts; send fewer at once")
-        if number % AT_ONCE == 0:
+        if number % A_TURN == 0:
             await asyncio.sleep(0)
     return found
 

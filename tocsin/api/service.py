@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 
 from tocsin.actions import batches
@@ -24,3 +26,5 @@ class Service:
         self.apprise = Workers(None)
         self.apprise_catalog = Catalog(self.apprise)
         self.batches = batches.of(pool, vault, public_url)
+        self.reading = asyncio.Lock()
+        """Held by whoever reads a long body: so others wait for one piece of one body at a turn, not of each."""

@@ -110,7 +110,7 @@ async def _take(service: Service, source: Source, request: HotRequest, read: Cal
     try:
         _check_signature(source, request)
         now = intake.now()
-        reading = await intake.read(read(intake.parsed(body), source.wanted.settings, now))
+        reading = await intake.read(service, read(intake.parsed(body), source.wanted.settings, now))
     except Unreadable as error:
         await intake.keep(service, source, "refused", str(error), body)
         raise _refused(source, 400, str(error)) from None

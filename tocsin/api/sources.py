@@ -148,7 +148,7 @@ async def preview(data: ToPreview, caller: Actor, service: Service) -> Previewed
     wanted = actions.wanted(data.source, None)
     try:
         value = intake.parsed(data.body.encode())
-        found = await intake.read(types()[wanted.type].read(value, wanted.settings, intake.now()))
+        found = await intake.read(service, types()[wanted.type].read(value, wanted.settings, intake.now()))
     except Unreadable as error:
         return Previewed([], [str(error)], [])
     return Previewed([_previewed(each) for each in found.alerts[:SHOWN]], found.wrong[:SHOWN], found.notes[:SHOWN])
