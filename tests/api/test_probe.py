@@ -201,6 +201,11 @@ async def test_what_is_not_a_probes_any_more_is_said_to_be_gone(
     assert await pool.fetchval("SELECT count(*) FROM checks") == 2, "of those that are its own"
 
 
+async def test_what_can_be_no_monitor_is_gone_by_its_own_name(make: Make) -> None:
+    wien = await make("wien")
+    assert await wien.send(wien.result("NM-of-nobody")) == {"accepted": 1, "gone": ["NM-of-nobody"]}
+
+
 async def test_a_monitor_of_another_probe_is_not_touched(
     make: Make, app_client: httpx.AsyncClient, pool: asyncpg.Pool
 ) -> None:

@@ -42,6 +42,8 @@ TWO_WITH_ONE_TOKEN = 1.0
 MAX_EVIDENCE = 8_000
 """Characters of each part of what a check saw; longer ones are cut."""
 MAX_HEADERS = 100
+NO_MONITOR = UUID(int=0)
+"""The monitor of a result whose uuid cannot be one."""
 EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 _held: dict[tuple[asyncpg.Pool, UUID], asyncio.Event] = {}
@@ -182,7 +184,9 @@ async def results(data: ResultsGiven, probe: Caller, service: Service) -> Result
     taken = await actions.report(service.batches.results, _actor(probe), sent)
     if taken is None:
         raise unauthorized("This probe was revoked")
-    return ResultsTaken(taken.accepted, [NETWORK_MONITOR.public(each) for each in taken.gone])
+    gone = [NETWORK_MONITOR.public(each) for each in taken.gone if each != NO_MONITOR]
+    unreadable = dict.fromkeys(each.uuid for each in data.results if ids.parse(ids.MONITOR, each.uuid) is None)
+    return ResultsTaken(taken.accepted, [*gone, *unreadable])
 
 
 def close() -> None:
@@ -242,7 +246,7 @@ def _check(each: Check) -> CheckShown:
 
 
 def _ballot(probe: Caller, given: ResultGiven) -> Ballot:
-    monitor_id = ids.parse(ids.MONITOR, given.uuid) or UUID(int=0)  # which is nobody's
+    monitor_id = ids.parse(ids.MONITOR, given.uuid) or NO_MONITOR
     message = names.cut(given.message or "", MAX_MESSAGE_LENGTH) if given.problem else None
     findings = None if given.findings is None else [
         Finding(each.type, each.severity, each.message, each.fingerprint, each.details) for each in given.findings
