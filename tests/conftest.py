@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 import tempfile
@@ -69,7 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    path = item.path.relative_to(Path(__file__).parent).with_suffix("")
+    return _place_of(item.path)
+
+
+@functools.cache
+def _place_of(file: Path) -> int:
+    path = file.relative_to(Path(__file__).parent).with_suffix("")
     return next((place for place, name in enumerate(LONG) if path.is_relative_to(name)), len(LONG))
 
 
@@ -92,9 +98,12 @@ def postgres() -> Iterator[Postgres]:
             )
         )
         asyncio.run(migrate(of_database(server.dsn, TEMPLATE)))
+        server.close()
         running.stop()
         running = embedded.start(folder)
+        asyncio.run(server.warm())
         yield server
+        server.close()
     finally:
         running.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,12 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, cast
 
-from litestar import Litestar, Request, Response, route
+from litestar import Litestar, Request, Response, Router, route
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
+from litestar.types.internal_types import RouteHandlerMapItem
 
 from tocsin.api import authentication, body, docs, errors, probe, schemas, server_metrics
 from tocsin.api.service import Service
@@ -64,7 +65,7 @@ def application(
     **options: Any,
 ) -> Litestar:
     return Litestar(
-        route_handlers=[*_options(routes), *map(_bounded, routes)],
+        route_handlers=[_Together([*_options(routes), *map(_bounded, routes)])],
         dependencies={
             "service": Provide(_service, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -81,6 +82,27 @@ def application(
         logging_config=None,
         **{"openapi_config": None, **options},
     )
+
+
+class _Together(Router):
+    """All routes as one. After each that it is given alone, the framework makes its index of all of them anew, and what it
+    knows of the other methods of the same address: with all of ours, that is a fifth of a second of every start.
+    """
+
+    def __init__(self, handlers: Sequence[ControllerRouterHandler]) -> None:
+        super().__init__(path="/", route_handlers=[])
+        self._handlers = [self._validate_registration_value(handler) for handler in handlers]
+
+    def __deepcopy__(self, memo: object) -> _Together:
+        return self  # it is given to one application
+
+    @property
+    def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
+        found: dict[str, RouteHandlerMapItem] = {}
+        for handler in self._handlers:
+            for path, methods in self.get_route_handler_map(handler).items():
+                found.setdefault(path, {}).update(methods)
+        return found
 
 
 def _bounded(handler: ControllerRouterHandler) -> ControllerRouterHandler:

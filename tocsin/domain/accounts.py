@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from email_validator import EmailNotValidError, validate_email
-
 from tocsin.domain.errors import invalid_field
 
 MIN_PASSWORD_LENGTH = 6
@@ -32,7 +30,7 @@ def address(field: str, text: str) -> str:
         raise invalid_field(field, f"is not a mail address: it has more than {MAX_ADDRESS_LENGTH} characters")
     try:
         usual, _ = _forms(text)
-    except (EmailNotValidError, UnicodeError) as error:
+    except ValueError as error:
         raise invalid_field(field, f"is not a mail address such as alerts@example.com ({error})") from None
     return usual
 
@@ -43,13 +41,15 @@ def in_ascii(address: str) -> str:
         return address
     try:
         _, found = _forms(address)
-    except (EmailNotValidError, UnicodeError):
+    except ValueError:
         return address
     return found
 
 
 def _forms(text: str) -> tuple[str, str]:
-    """The usual form of an address, and the one with its domain in ASCII."""
+    """The usual form of an address, and the one with its domain in ASCII. Raises `ValueError` for what is none."""
+    from email_validator import validate_email  # loaded by those who need it: it takes as long as all else here
+
     text, local = _is_local.subn(_STAND_IN, text)
     found = validate_email(text, check_deliverability=False, test_environment=True, strict=True)
     forms = found.normalized, found.ascii_email or f"{found.local_part}@{found.ascii_domain}"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonpath import JSONPathEnvironment
-from jsonpath.exceptions import JSONPathError
+if TYPE_CHECKING:
+    from jsonpath import JSONPathEnvironment
 
 MAX_LENGTH = 500
 """Characters of one path."""
@@ -66,6 +66,8 @@ def _compiled(path: str) -> Any:
         raise Faulty(f"must have from 1 to {MAX_LENGTH} characters")
     if sum(each in _BRACKETS for each in path) > MAX_BRACKETS:
         raise Faulty(f"may have at most {MAX_BRACKETS} brackets")
+    from jsonpath.exceptions import JSONPathError
+
     try:
         return _environment().compile(path)
     except (JSONPathError, RecursionError, ValueError) as error:
@@ -74,6 +76,8 @@ def _compiled(path: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _environment() -> JSONPathEnvironment:
+    from jsonpath import JSONPathEnvironment  # loaded by those who need it: it takes a while
+
     made = JSONPathEnvironment(strict=True)
     for name in ("match", "search"):
         made.function_extensions.pop(name, None)
@@ -103,6 +107,8 @@ def _followed(segments: Sequence[Any], value: Any, steps: Steps) -> Iterator[Any
 
 
 def _selected(compiled: Any, value: object, steps: Steps) -> Iterator[Any]:
+    from jsonpath.exceptions import JSONPathError
+
     try:
         for match in compiled.finditer(_wrapped(value, steps)):
             steps.take()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from publicsuffixlist import PublicSuffixList
 
@@ -17,9 +18,6 @@ from tocsin.domain.monitors import DOMAIN_EXPIRY, Finding
 
 MAX_DAYS = 365
 OPTION = "domain_days"
-
-_suffixes = PublicSuffixList(only_icann=True)  # with private ones, owners of example.github.io would be its registrants
-
 
 @dataclass(frozen=True, slots=True)
 class Registration:
@@ -42,7 +40,13 @@ def registrable(host: str) -> str | None:
     """
     if ":" in host or host[-1:].isdecimal():
         return None
-    return _suffixes.privatesuffix(host.removesuffix("."))
+    return _suffixes().privatesuffix(host.removesuffix("."))
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    """Read at the first use: it takes longer than most commands."""
+    return PublicSuffixList(only_icann=True)  # with private ones, owners of example.github.io would be its registrants
 
 
 def watched(host: str | None, days: int | None) -> str | None:
