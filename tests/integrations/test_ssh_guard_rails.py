@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 
 from tests.calls import new_server
+from tests.postgres import Postgres
 from tests.receivers import Mailbox
-from tests.service import Service
+from tests.service import Service, shared_service
 from tests.ssh_scene import Scene, scene
 from tests.sshd import Machine, Relay
 from tests.waiting import poll, until
@@ -41,6 +42,20 @@ async def in_database(service: Service, statement: str, *values: Any) -> None:
         await connection.execute(statement, *values)
     finally:
         await connection.close()
+
+
+async def of_its_project(service: Service, statement: str) -> None:
+    await in_database(service, f"{statement} WHERE project_id = $1", service.project.id)
+
+
+@pytest.fixture(scope="module")
+def restless(
+    postgres: Postgres, _mail_server: Mailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service that tries again after a second, and may restart a machine as often as it is told to."""
+    settings = {"TOCSIN_SSH_COOLDOWN": "0", "TOCSIN_SSH_DAILY_LIMIT": "100", "TOCSIN_RETRY_SCHEDULE": "1" + ",1" * 30}
+    with shared_service(postgres, tmp_path_factory.mktemp("restless"), _mail_server, **settings) as service:
+        yield service
 
 
 # -------------------------------------------------------------------------------------------------- how often, in all
@@ -75,10 +90,9 @@ async def test_the_daily_limit_names_itself_and_its_end(
 
 
 async def test_one_restart_of_a_target_at_a_time(
-    service_with: Callable[..., Service], target: Machine, relay: Relay
+    restless: Service, target: Machine, relay: Relay
 ) -> None:
-    service = service_with(TOCSIN_SSH_COOLDOWN="0", TOCSIN_SSH_DAILY_LIMIT="100", TOCSIN_RETRY_SCHEDULE="1" + ",1" * 30)
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, relay.port)
         relay.hold()
         both = [await here.open("a"), await here.open("b")]
@@ -141,12 +155,11 @@ async def test_projects_that_can_log_in_share_the_guard_rails_without_hearing_of
 
 
 async def test_of_two_projects_behind_their_logins_one_restarts_and_the_other_does_not_hear_why(
-    service_with: Callable[..., Service], target: Machine, relay: Relay
+    restless: Service, target: Machine, relay: Relay
 ) -> None:
-    service = service_with(TOCSIN_SSH_COOLDOWN="0", TOCSIN_SSH_DAILY_LIMIT="100")
-    async with await signed_in(service) as client:
-        other = await service.new_project()
-        async with service.client(other.api_token) as stranger:
+    async with await signed_in(restless) as client:
+        other = await restless.new_project()
+        async with restless.client(other.api_token) as stranger:
             scenes = [await scene(each, relay.port) for each in (client, stranger)]
             target.behave("hesitant", then="stay")
             both = [await each.open() for each in scenes]
@@ -197,10 +210,9 @@ async def waiting_delivery(here: Scene, target: Machine) -> str:
 
 
 async def test_an_incident_that_was_resolved_meanwhile_restarts_nothing(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_RETRY_SCHEDULE="2,2,2,2,2")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         uuid = await waiting_delivery(here, target)
         await here.resolve()
@@ -212,13 +224,12 @@ async def test_an_incident_that_was_resolved_meanwhile_restarts_nothing(
 
 
 async def test_an_incident_that_is_older_than_half_an_hour_restarts_nothing(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_RETRY_SCHEDULE="2,2,2,2,2")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         uuid = await waiting_delivery(here, target)
-        await in_database(service, "UPDATE incidents SET created_at = created_at - interval '31 min'")
+        await of_its_project(restless, "UPDATE incidents SET created_at = created_at - interval '31 min'")
         target.start()
         done = await here.ended(uuid)
         assert (done["status"], target.reboots) == ("suppressed", 0)
@@ -240,16 +251,15 @@ async def test_an_incident_that_is_resolved_while_the_command_is_prepared_restar
 
 
 async def test_a_snoozed_incident_restarts_nothing(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_RETRY_SCHEDULE="1,1,1,1,1")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         uuid = await waiting_delivery(here, target)
         incident = (await here.delivery(uuid))["incident_uuid"]
         later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         assert (await client.post(f"/api/v1/incidents/{incident}/snooze", json={"until": later})).status_code == 200
-        await in_database(service, "UPDATE outstanding SET due_at = now()")
+        await of_its_project(restless, "UPDATE outstanding SET due_at = now()")
         target.start()
         done = await here.ended(uuid)
         assert (done["status"], target.reboots) == ("suppressed", 0)
@@ -257,16 +267,15 @@ async def test_a_snoozed_incident_restarts_nothing(
 
 
 async def test_a_silence_that_begins_while_a_restart_is_to_be_tried_again_forbids_it(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_RETRY_SCHEDULE="1,1,1,1,1")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         uuid = await waiting_delivery(here, target)
         now = datetime.now(UTC)
         silence = {"name": "Sunday", "starts_at": now.isoformat(), "ends_at": (now + timedelta(hours=1)).isoformat()}
         assert (await client.post("/api/v1/silences", json={"silence": silence})).status_code == 201
-        await in_database(service, "UPDATE outstanding SET due_at = now()")
+        await of_its_project(restless, "UPDATE outstanding SET due_at = now()")
         target.start()
         done = await here.ended(uuid)
         assert (done["status"], target.reboots) == ("suppressed", 0)
@@ -277,10 +286,9 @@ async def test_a_silence_that_begins_while_a_restart_is_to_be_tried_again_forbid
 
 
 async def test_a_redelivery_is_an_order_that_must_be_confirmed_while_the_incident_lasts(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_SSH_COOLDOWN="0")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         done = await here.restart()
         path = f"/api/v1/deliveries/{done['uuid']}/redeliver"
@@ -308,29 +316,27 @@ async def test_an_order_obeys_the_guard_rails(client: httpx.AsyncClient, target:
 
 
 async def test_an_order_for_an_old_incident_counts_from_the_order(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_SSH_COOLDOWN="0")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         done = await here.restart()
-        await in_database(service, "UPDATE incidents SET created_at = created_at - interval '3 h'")
+        await of_its_project(restless, "UPDATE incidents SET created_at = created_at - interval '3 h'")
         ordered = await client.post(f"/api/v1/deliveries/{done['uuid']}/redeliver", json={"confirm": True})
         assert (await here.ended(ordered.json()["uuid"]))["status"] == "delivered"
 
 
 async def test_a_reminder_of_an_incident_does_not_restart_a_second_time(
-    service_with: Callable[..., Service], target: Machine
+    restless: Service, target: Machine
 ) -> None:
-    service = service_with(TOCSIN_SSH_COOLDOWN="0")
-    async with await signed_in(service) as client:
+    async with await signed_in(restless) as client:
         here = await scene(client, target.port)
         done = await here.restart()
         later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         path = f"/api/v1/incidents/{done['incident_uuid']}"
         assert (await client.post(f"{path}/snooze", json={"until": later})).status_code == 200
-        await in_database(service, "UPDATE incidents SET snooze_until = now()")
-        await in_database(service, "UPDATE ongoing SET remind_at = now()")
+        await of_its_project(restless, "UPDATE incidents SET snooze_until = now()")
+        await of_its_project(restless, "UPDATE ongoing SET remind_at = now()")
 
         async def reminded() -> dict[str, Any] | None:
             found = (await client.get(f"{path}/deliveries")).json()["data"]
@@ -345,49 +351,46 @@ async def test_a_reminder_of_an_incident_does_not_restart_a_second_time(
 
 
 async def test_people_are_told_when_a_machine_does_not_come_back(
-    service_with: Callable[..., Service], target: Machine, mailbox: Mailbox
+    service: Service, client: httpx.AsyncClient, target: Machine, mailbox: Mailbox
 ) -> None:
-    service = service_with()
-    async with await signed_in(service) as client:
-        here = await scene(client, target.port)
-        mail = {"type": "Integrations::EmailIntegration", "settings": {"email": "oncall@example.com"}}
-        await client.post("/api/v1/integrations", json={"integration": mail})
-        uuid = await here.open()
-        await here.ended(uuid)
-        target.stop()
-        later = "UPDATE restarts SET sent_at = sent_at - interval '11 min', look_at = now() WHERE delivery_id = $1"
-        await in_database(service, later, ids.parse(ids.DELIVERY, uuid))
-        [told] = await mailbox.arrivals(1, to="oncall@example.com")
-        said = " ".join(told.text.split())
-        assert f"127.0.0.1:{target.port} was told to restart and is not back after 10 min" in said
+    here = await scene(client, target.port)
+    mail = {"type": "Integrations::EmailIntegration", "settings": {"email": "oncall@example.com"}}
+    await client.post("/api/v1/integrations", json={"integration": mail})
+    uuid = await here.open()
+    await here.ended(uuid)
+    target.stop()
+    later = "UPDATE restarts SET sent_at = sent_at - interval '11 min', look_at = now() WHERE delivery_id = $1"
+    await in_database(service, later, ids.parse(ids.DELIVERY, uuid))
+    [told] = await mailbox.arrivals(1, to="oncall@example.com")
+    said = " ".join(told.text.split())
+    assert f"127.0.0.1:{target.port} was told to restart and is not back after 10 min" in said
 
-        async def on_record() -> bool:
-            return (await here.delivery(uuid))["reason"] == "not back after 10 min"
+    async def on_record() -> bool:
+        return (await here.delivery(uuid))["reason"] == "not back after 10 min"
 
-        await until(on_record, what="the record")
+    await until(on_record, what="the record")
 
 
 async def test_a_machine_is_back_when_its_agent_reports_again(
-    service_with: Callable[..., Service], target: Machine
+    service: Service, client: httpx.AsyncClient, target: Machine
 ) -> None:
-    service = service_with()
-    async with await signed_in(service) as client:
-        here = await scene(client, target.port)
-        uuid = await here.open()
-        await here.ended(uuid)
-        target.stop()
+    here = await scene(client, target.port)
+    uuid = await here.open()
+    await here.ended(uuid)
+    target.stop()
 
-        async def silent() -> bool:
-            connection = await asyncpg.connect(service.database)
-            try:
-                return bool(await connection.fetchval("SELECT silent_at IS NOT NULL FROM restarts"))
-            finally:
-                await connection.close()
+    async def silent() -> bool:
+        connection = await asyncpg.connect(service.database)
+        try:
+            asked = "SELECT silent_at IS NOT NULL FROM restarts WHERE project_id = $1"
+            return bool(await connection.fetchval(asked, service.project.id))
+        finally:
+            await connection.close()
 
-        await until(silent, what="it to be seen silent")
-        await new_server(client)  # the same server's next report
+    await until(silent, what="it to be seen silent")
+    await new_server(client)  # the same server's next report
 
-        async def back() -> bool:
-            return ((await here.delivery(uuid))["reason"] or "").startswith("back after ")
+    async def back() -> bool:
+        return ((await here.delivery(uuid))["reason"] or "").startswith("back after ")
 
-        await until(back, what="its return on record")
+    await until(back, what="its return on record")

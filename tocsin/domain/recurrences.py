@@ -112,6 +112,8 @@ def _checked(parts: dict[str, str]) -> Recurrence:
         else:
             raise Unusable(f"must not have {name[:20] or 'a part without name'}: RFC 5545 knows no such part")
     _check_together(frequency, by)
+    if frequency == "HOURLY" and interval == 1 and "BYHOUR" in by:
+        frequency = "DAILY"  # the same times, without a look at all other hours
     return Recurrence(FREQUENCIES[frequency], interval, count, until, WEEKDAYS[start], tuple(by.items()))
 
 
