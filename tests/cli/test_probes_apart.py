@@ -74,7 +74,9 @@ async def test_most_of_the_places_that_live_decide_whatever_becomes_of_one_of_th
 
 
 def watch(there: Network) -> str:
-    wanted = {"url": f"http://{HUB}:{SITE_PORT}/", "interval": 1, "timeout": TIMEOUT, "confirmations": 2, "locations": PLACES}
+    wanted = {
+        "url": f"http://{HUB}:{SITE_PORT}/", "interval": 1, "timeout": TIMEOUT, "confirmations": 2, "locations": PLACES,
+    }  # fmt: skip
     return str(there.call("POST", "/network_monitors", {"network_monitor": wanted})["uuid"])
 
 
