@@ -5,7 +5,7 @@ PYTHON ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 3
+WORKERS ?= 4
 # What Python has compiled is kept, whatever the environment says: a start takes half as long.
 unexport PYTHONDONTWRITEBYTECODE
 
