@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import os
 import shutil
 import tempfile
@@ -49,13 +50,18 @@ ROOM = 4 << 30
 
 LONG = (
     "promises", "api/test_bad_input", "web/test_pages", "engine/test_real_senders", "test_leaks", "test_fuzz",
-    "cli/test_demo", "cli/test_up", "cli/test_run", "integrations/test_ssh_guard_rails",
-    "integrations/test_slack_troubles", "integrations/test_ssh_server_restart", "api/test_connection_limits",
-    "transports/test_apprise_workers", "web/test_newcomer", "web/test_on_call", "web/test_network_monitors",
-    "web/test_apprise", "web/test_overview", "integrations/test_slack", "engine/test_deliver", "test_house",
-    "transports/test_http",
+    "cli/test_demo", "cli/test_up", "api/test_docs", "test_time_by_input", "cli/test_run", "cli/test_probe",
+    "cli/test_probes_apart", "cli/test_project", "integrations/test_ssh_guard_rails", "api/test_connection",
+    "integrations/test_slack_troubles", "integrations/test_telegram_troubles", "integrations/test_ssh_server_restart",
+    "api/test_connection_limits", "storage/postgres/test_embedded", "storage/accounts/test_rotation",
+    "storage/accounts/test_passwords", "transports/test_apprise_workers", "web/test_newcomer", "web/test_on_call",
+    "web/test_network_monitors", "web/test_webhook_templates", "web/test_apprise", "web/test_overview",
+    "web/test_servers", "integrations/test_slack", "engine/test_deliver", "test_house", "transports/test_http",
+    "transports/test_smtp", "transports/test_received", "domain/test_boots",
 )  # fmt: skip
-"""Files and folders whose tests take seconds. They come first, so that no worker is alone with one at the end."""
+"""Files and folders whose tests take seconds, most of which they wait. Every worker begins with some of these files, so
+that none is alone with one at the end, and while one waits others work.
+"""
 
 # What is compiled is kept: else each of the hundreds of processes that tests start compiles everything anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,6 +73,20 @@ hypothesis.settings.load_profile("tocsin")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
+    items[:] = _dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The list of which each worker is given an equal part, in order, so that each part begins with long files."""
+    count = sum(_place(item) < len(LONG) for item in items)
+    files = [[*tests] for _, tests in itertools.groupby(items[:count], key=lambda item: item.path)]
+    hands = [[*itertools.chain(*files[worker::workers])] for worker in range(workers)]
+    others = iter(items[count:])
+    left = len(items)
+    for worker, hand in enumerate(hands):
+        hand += itertools.islice(others, max(0, left // (workers - worker) - len(hand)))
+        left -= len(hand)
+    return [*itertools.chain(*hands), *others]
 
 
 def _place(item: pytest.Item) -> int:
