@@ -85,8 +85,8 @@ def application(
 
 
 class _Together(Router):
-    """All routes as one. After each that it is given alone, the framework makes its index of all of them anew, and what it
-    knows of the other methods of the same address: with all of ours, that is a fifth of a second of every start.
+    """All routes as one. After each that it is given alone, the framework makes its index of all of them anew, and what
+    it knows of the other methods of the same address: with all of ours, that is a fifth of a second of every start.
     """
 
     def __init__(self, handlers: Sequence[ControllerRouterHandler]) -> None:

@@ -23,7 +23,6 @@ from typing import Any
 import click
 import httpx
 import psutil
-from rich.console import Console
 
 from tocsin.cli import demo_heartbeat, demo_notifying, demo_probes, demo_sources, ssh_host
 from tocsin.cli.demo_receivers import PATIENCE, DemoReceivers, Failed, Site, Status, Where
@@ -53,9 +52,11 @@ KINDS: dict[Where, str] = {
 class Demo:
     """One run: `run` does everything and prints what happens; raises `Failed` if something fails."""
 
-    def __init__(self, folder: Path, console: Console) -> None:
+    def __init__(self, folder: Path) -> None:
+        from rich.console import Console  # which no other command needs
+
         self.folder = folder
-        self.console = console
+        self.console = Console()
         self.began = time.monotonic()
         self.receivers = DemoReceivers()
         self.site = Site()
@@ -380,9 +381,8 @@ async def _ready(http: httpx.AsyncClient, url: str) -> bool:
 @click.option("--data-dir", hidden=True, help="Accepted by every command; the demo uses its own folder.")
 def demo(data_dir: str | None) -> None:
     """Demonstrate Tocsin in under 30 s: a site goes down, a CPU is overloaded, and every integration is notified."""
-    console = Console()
     with tempfile.TemporaryDirectory(prefix="tocsin-demo-") as folder:
-        show = Demo(Path(folder), console)
+        show = Demo(Path(folder))
         asyncio.run(_interruptible(show.run()))
     show.say("done")
 

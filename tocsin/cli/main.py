@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from tocsin import __version__
+from tocsin.cli import memory
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import debugging
@@ -34,7 +35,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if not cmd_name.isidentifier() or importlib.util.find_spec(f"{PACKAGE}.{cmd_name}") is None:
             return None
-        module = importlib.import_module(f"{PACKAGE}.{cmd_name}")
+        with memory.without_rich():
+            module = importlib.import_module(f"{PACKAGE}.{cmd_name}")
         command = getattr(module, "command", None) or getattr(module, cmd_name, None)
         return command if isinstance(command, click.Command) and command is not self else None
 

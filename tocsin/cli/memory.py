@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 UNWANTED = ("rich", "pydantic", "attr", "greenlet")
 """Packages that structlog and Litestar import only because they are installed: 3, 6, 1 and 1 MB per process."""
@@ -14,6 +16,21 @@ def block_imports() -> None:
     for name in UNWANTED:
         if name not in sys.modules:
             sys.modules[name] = None  # type: ignore[assignment] # makes the import fail
+
+
+@contextmanager
+def without_rich() -> Iterator[None]:
+    """What is imported in here does not find it. `structlog` would only colour tracebacks with it, and to load it takes
+    longer than most of a short command.
+    """
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # makes the import fail
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
 
 
 def freeze_gc() -> None:
