@@ -99,18 +99,18 @@ async def incidents(pool: asyncpg.Pool, lasting: tuple[bool, ...]) -> None:
 
 
 async def all_vote(pool: asyncpg.Pool, wanted: list[str]) -> None:
-    """Until all of them see it well."""
+    """Until all of them see it well, and have a vote."""
 
     async def look() -> bool:
-        good = "SELECT count(*) FROM monitor_places WHERE successes > 0 AND heard_at > now() - interval '3 s'"
-        return bool(await pool.fetchval(good) == len(wanted))
+        good = "SELECT count(*) FROM monitor_places WHERE successes > 0 AND heard_at > now() - make_interval(secs => $1)"
+        return bool(await pool.fetchval(good, SILENT) == len(wanted))
 
     await until(look, what="all places to see it well")
 
 
 async def is_silent(pool: asyncpg.Pool, machine: Machine) -> None:
     async def look() -> bool:
-        old = "SELECT heard_at < now() - make_interval(secs => $2::int) FROM monitor_places WHERE place = $1"
+        old = "SELECT heard_at < now() - make_interval(secs => $2) FROM monitor_places WHERE place = $1"
         return bool(await pool.fetchval(old, machine.name, SILENT))
 
     await until(look, what=f"silence of {machine.name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 
 from publicsuffixlist import PublicSuffixList
 
@@ -43,7 +43,7 @@ def registrable(host: str) -> str | None:
     return _suffixes().privatesuffix(host.removesuffix("."))
 
 
-@cache
+@lru_cache(maxsize=1)
 def _suffixes() -> PublicSuffixList:
     """Read at the first use: it takes longer than most commands."""
     return PublicSuffixList(only_icann=True)  # with private ones, owners of example.github.io would be its registrants
