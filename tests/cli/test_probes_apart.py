@@ -102,7 +102,7 @@ async def all_vote(pool: asyncpg.Pool, wanted: list[str]) -> None:
     """Until all of them see it well, and have a vote."""
 
     async def look() -> bool:
-        good = "SELECT count(*) FROM monitor_places WHERE successes > 0 AND heard_at > now() - make_interval(secs => $1)"
+        good = "SELECT count(*) FROM monitor_places WHERE successes > 0 AND heard_at > now() - $1 * interval '1 s'"
         return bool(await pool.fetchval(good, SILENT) == len(wanted))
 
     await until(look, what="all places to see it well")
