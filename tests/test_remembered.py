@@ -35,8 +35,8 @@ from tocsin.transports.smtp import Mailer
 
 FIXED = {
     "tocsin.api.docs.describe", "tocsin.web.assets._content", "tocsin.web.render._environment",
-    "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types", "tocsin.checks.base.types",
-    "tocsin.checks.base.options",
+    "tocsin.web.agent.text_for", "tocsin.api.docs._file", "tocsin.integrations.base.types",
+    "tocsin.integrations.base.every", "tocsin.checks.base.types", "tocsin.checks.base.options",
     "tocsin.domain.resources.base.kinds", "tocsin.api.server.build.<locals>.<lambda>",
     "tocsin.web.ready_made.all_", "tocsin.domain.templates.language._environment",
     "tocsin.transports.dial.public_authorities", "tocsin.transports.dial.no_authorities",

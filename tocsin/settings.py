@@ -28,6 +28,7 @@ from tocsin.domain.settings import (
     schedule,
     seconds,
     switch,
+    targets,
 )
 
 Plan = Literal["free", "paid"]
@@ -129,6 +130,8 @@ class Settings:
     retention: int
     reveal_secrets: bool
     connectivity: tuple[str, ...]
+    heartbeat_url: str | None = field(repr=False)
+    heartbeat_every: float
     rdap_bootstrap: str
     limits: Limits
 
@@ -198,7 +201,9 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         retention_raw=retention_raw,
         retention=retention,
         reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
-        connectivity=_connectivity(text("CONNECTIVITY")),
+        connectivity=targets("CONNECTIVITY", text("CONNECTIVITY")),
+        heartbeat_url=_heartbeat_url(text("HEARTBEAT_URL")),
+        heartbeat_every=seconds("HEARTBEAT_EVERY", text("HEARTBEAT_EVERY", "30")),
         rdap_bootstrap=_api_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
         limits=_limits(text),
     )
@@ -231,6 +236,16 @@ def _database_url(value: str) -> str | None:
         raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
     if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
         raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
+    return value
+
+
+def _heartbeat_url(value: str) -> str | None:
+    if not value:
+        return None
+    try:
+        _api_url("HEARTBEAT_URL", value)
+    except Unusable:  # what it names may be a secret
+        raise Unusable("TOCSIN_HEARTBEAT_URL", "must be an address such as https://tocsin.example.com/ping/…") from None
     return value
 
 
@@ -318,20 +333,6 @@ def _slack(text: Text) -> Slack | None:
     _all_or_none(text, needed, "another of Slack's settings is set")
     client_id, client_secret, signing_secret = map(text, needed)
     return Slack(client_id, client_secret, signing_secret, api_url, authorize_url)
-
-
-def _connectivity(value: str) -> tuple[str, ...]:
-    name, found = "TOCSIN_CONNECTIVITY", tuple(part.strip() for part in value.split(",") if part.strip())
-    if found and not 2 <= len(set(found)) == len(found) <= 3:
-        raise Unusable(name, f"is {value!r}, but must be two or three targets with commas, each once")
-    for each in found:
-        try:
-            url = urls.read(each)
-        except ValueError as error:
-            raise Unusable(name, f"has {each!r} in it, which cannot be used: {error}") from None
-        if url.has_login or not (url.scheme in urls.PORTS or (url.scheme == "tcp" and url.port and url.target == "/")):
-            raise Unusable(name, f"has {each!r} in it, but must be of targets such as tcp://192.0.2.1:443")
-    return found
 
 
 def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:

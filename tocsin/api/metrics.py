@@ -18,19 +18,20 @@ from prometheus_client.registry import Collector
 from tocsin import __version__
 from tocsin.api.service import Service
 from tocsin.checks import base as checks
+from tocsin.domain import inner_loop as inner
 from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, HistogramSpec
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import counters
+from tocsin.storage.delivery import counters, inner_loop
 from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
 SELECT integration_type AS type, CASE WHEN held IS NULL THEN status ELSE 'held' END AS status, count(*) AS depth,
        coalesce(extract(epoch FROM now() - min(coalesce(released_at, created_at))), 0)::float8 AS oldest
-FROM outstanding GROUP BY 1, 2
+FROM outstanding WHERE integration_type <> $1 GROUP BY 1, 2
 """
 
 STANDING = """
-SELECT (SELECT count(*) FROM ongoing) AS incidents,
+SELECT (SELECT count(*) FROM ongoing WHERE project_id <> $1) AS incidents,
        (SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s') AS engines
 """
 
@@ -67,15 +68,23 @@ async def _families(tx: Tx) -> list[Metric]:
         "tocsin_queue_oldest_age_seconds", "Age of the oldest unfinished delivery", labels=["type", "status"]
     )
     empty = {(each, status): (0, 0.0) for each in types() for status in ("pending", "sending")}
-    waiting = {(row["type"], row["status"]): (row["depth"], row["oldest"]) for row in await tx.fetch(QUEUE)}
+    rows = await tx.fetch(QUEUE, inner.INTEGRATION_TYPE)
+    waiting = {(row["type"], row["status"]): (row["depth"], row["oldest"]) for row in rows}
     for labels, (count, age) in (empty | waiting).items():
         depth.add_metric(labels, count)
         oldest.add_metric(labels, age)
-    standing = await tx.fetchrow(STANDING)
+    standing = await tx.fetchrow(STANDING, inner.PROJECT)
     ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=standing["incidents"])
     engines = GaugeMetricFamily("tocsin_engines", "Running engines", value=standing["engines"])
-    totals = await counters.all_(tx)
-    return [build, depth, oldest, ongoing, engines, *_counts(totals), *_histograms(totals)]
+    loop = await inner_loop.state(tx)
+    worked = GaugeMetricFamily(
+        "tocsin_inner_loop_last_success_timestamp_seconds", "When an incident last went through from end to end",
+        value=loop.worked_at.timestamp() if loop.worked_at else 0.0,
+    )  # fmt: skip
+    took = GaugeMetricFamily("tocsin_inner_loop_seconds", "How long that took", value=loop.took or 0.0)
+    counted = await counters.all_(tx)
+    totals = {what: value for what, value in counted.items() if inner.INTEGRATION_TYPE not in what[1]}
+    return [build, depth, oldest, ongoing, engines, worked, took, *_counts(totals), *_histograms(totals)]
 
 
 def _counts(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:

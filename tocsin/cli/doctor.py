@@ -18,11 +18,13 @@ from tocsin.checks.base import CheckContext, run_check
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
 from tocsin.cli.options import data_dir_option
 from tocsin.domain.errors import Refused
+from tocsin.domain.inner_loop import ROUNDS
 from tocsin.domain.settings import Unusable
 from tocsin.engine import connectivity
 from tocsin.engine.monitor_checks import USER_AGENT
 from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
+from tocsin.storage.delivery import inner_loop
 from tocsin.storage.monitoring import probes
 from tocsin.storage.postgres import database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -130,6 +132,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("ok", "migrations", "up to date")
         yield await _sealed(connection, settings)
         yield await _engines(connection)
+        yield await _inner_loop(connection, settings)
         yield await _clock(connection)
         yield await _probes(connection)
     finally:
@@ -152,6 +155,21 @@ async def _engines(connection: asyncpg.Connection) -> Finding:
     if count:
         return Finding("ok", "engine", f"{count} running")
     return Finding("warn", "engine", "none is running, so nothing is delivered; start one with: tocsin engine")
+
+
+async def _inner_loop(connection: asyncpg.Connection, settings: Settings) -> Finding:
+    loop, late = await inner_loop.state(connection), settings.heartbeat_every * ROUNDS
+    if loop.ago is None or loop.took is None:
+        return Finding("ok", "inner loop", "has not gone through yet; it does once an engine has run for a minute")
+    words = f"an incident was opened, delivered and resolved {loop.ago:.0f} s ago, in {loop.took * 1000:.0f} ms"
+    rhythm = f"every {settings.heartbeat_every:g} s"
+    if loop.ago > late:
+        return Finding("warn", "inner loop", f"{words}, and not since; it is tried {rhythm}")
+    if settings.heartbeat_url is None:
+        return Finding("ok", "inner loop", f"{words}; set TOCSIN_HEARTBEAT_URL to have others see that it stops")
+    if loop.call_problem is not None:
+        return Finding("warn", "inner loop", f"{words}; TOCSIN_HEARTBEAT_URL cannot be called: {loop.call_problem}")
+    return Finding("ok", "inner loop", f"{words}; TOCSIN_HEARTBEAT_URL is called")
 
 
 async def _clock(connection: asyncpg.Connection) -> Finding:

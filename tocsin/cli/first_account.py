@@ -13,12 +13,12 @@ from tocsin.actions import people, projects
 from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
+from tocsin.storage.accounts import accounts
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.secrets import Vault
 
 PROJECT = "First project"
 
-ALREADY = "SELECT EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM projects)"
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('tocsin first account'))"
 
 WORDS = """\
@@ -41,7 +41,7 @@ async def make(settings: Settings, dsn: str, url: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await database.prepare(connection)
-        if await connection.fetchval(ALREADY):
+        if await connection.fetchval(accounts.ANYBODY):
             return
         vault = Vault(settings.secret_keys)
         async with connection.transaction():

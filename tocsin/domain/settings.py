@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from tocsin.domain import urls
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 DAY = 86_400
@@ -69,3 +71,18 @@ def networks(name: str, value: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError as error:
         raise Unusable(f"TOCSIN_{name}", f"{error}; give networks with commas, such as 10.0.0.0/8") from error
+
+
+def targets(name: str, value: str) -> tuple[str, ...]:
+    """Two or three addresses that answer whenever there is a way to them; or none."""
+    name, found = f"TOCSIN_{name}", tuple(part.strip() for part in value.split(",") if part.strip())
+    if found and not 2 <= len(set(found)) == len(found) <= 3:
+        raise Unusable(name, f"is {value!r}, but must be two or three targets with commas, each once")
+    for each in found:
+        try:
+            url = urls.read(each)
+        except ValueError as error:
+            raise Unusable(name, f"has {each!r} in it, which cannot be used: {error}") from None
+        if url.has_login or not (url.scheme in urls.PORTS or (url.scheme == "tcp" and url.port and url.target == "/")):
+            raise Unusable(name, f"has {each!r} in it, but must be of targets such as tcp://192.0.2.1:443")
+    return found

@@ -35,7 +35,7 @@ from tocsin.domain.deliveries import (
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
 from tocsin.engine.permits import PermittedAttempt
 from tocsin.engine.record import FinishedAttempt, Recorder
-from tocsin.integrations.base import Transports, types
+from tocsin.integrations.base import Transports, every
 from tocsin.storage.accounts import links
 from tocsin.storage.channels.integrations import Sendable, sendable
 from tocsin.storage.delivery import details, health, leases
@@ -274,7 +274,7 @@ class Deliverer:
         if to.failure is not None:
             return Failed(to.failure)
         try:
-            kind, notification = types()[to.type], job.notification
+            kind, notification = every()[to.type], job.notification
             if kind.for_people:
                 stop = links.unsubscribe(self._vault, self._transports.public_url, to.id)
                 take, incident = None, job.content.incident_id
@@ -301,7 +301,7 @@ class Deliverer:
         if kept is not None and kept.version >= job.version:
             return kept
         loaded = await self._load(job.integration_id)
-        if loaded and not (loaded.failure or loaded.blocked or types()[loaded.type].for_people):
+        if loaded and not (loaded.failure or loaded.blocked or every()[loaded.type].for_people):
             self._settings_cache[job.integration_id] = loaded
             if len(self._settings_cache) > CACHE_SIZE:
                 del self._settings_cache[next(iter(self._settings_cache))]

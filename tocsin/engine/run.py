@@ -16,6 +16,7 @@ from tocsin.engine import (
     domains,
     downtime,
     heartbeats,
+    inner_loop,
     monitor_checks,
     probes,
     reboot_watch,
@@ -106,6 +107,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "domains": lambda: domains.run(housekeeping, rdap, public_url, stop, connected),
         "probes": lambda: probes.run(housekeeping, public_url, stop, connected),
         "alerts": lambda: alerts.run(housekeeping, stop, connected),
+        "inner_loop": lambda: inner_loop.run(
+            housekeeping, vault, settings.heartbeat_url, settings.heartbeat_every, public_url, stop
+        ),
         "sweep": lambda: sweep.run(
             housekeeping, deliverer, public_url=public_url, retention_raw=settings.retention_raw,
             retention_days=settings.retention, stop=stop,

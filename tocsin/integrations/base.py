@@ -149,6 +149,8 @@ class IntegrationType(ABC):
     """Names of settings that are the service's own, and never part of a response."""
     host_setting: ClassVar[str] = ""
     """The setting that names a host to call, if the type has one."""
+    inner: ClassVar[bool] = False
+    """It is the service's own: nobody can create one, or sees one."""
     signing_setting: ClassVar[str | None] = None
     """The setting that holds the secret that signs notifications, if the type has one."""
 
@@ -258,10 +260,16 @@ class IntegrationType(ABC):
 
 
 @cache
-def types() -> Mapping[str, IntegrationType]:
+def every() -> Mapping[str, IntegrationType]:
     """Every type next to this file, by the specification's name: a new file is a new type, nothing else to edit."""
     found = discovery.kinds(__name__.rpartition(".")[0], IntegrationType)  # type: ignore[type-abstract]
     return {each.type: each for each in sorted(found, key=lambda each: each.type)}
+
+
+@cache
+def types() -> Mapping[str, IntegrationType]:
+    """Those of them that anybody can create."""
+    return {name: each for name, each in every().items() if not each.inner}
 
 
 def of(type_name: str) -> IntegrationType:

@@ -14,6 +14,7 @@ from tocsin.storage.delivery import (
     deliveries,
     flapping,
     incidents,
+    inner_loop,
     leases,
     openings,
     outstanding,
@@ -76,6 +77,9 @@ STATEMENTS = {
     "wrong now": (overview.WORST, [NOBODY, "10", EMPTY]),
     "how much is wrong now": (overview.COUNTS, [NOBODY, "'drill'"]),
     "what may be unreachable now": (overview.DEPENDENT, [NOBODY, EMPTY]),
+    "the inner loop's deliveries": (inner_loop.DELIVERED, [NOBODY, NOBODY]),
+    "forget the inner loop's deliveries": (inner_loop.FORGET_DELIVERIES, [NOBODY, NOBODY]),
+    "forget the inner loop's incidents": (inner_loop.FORGET_INCIDENTS, [NOBODY, NOBODY]),
     "suppress": (outstanding.SUPPRESS_INCIDENTS, [EMPTY, "'x'", "true"]),
 }
 

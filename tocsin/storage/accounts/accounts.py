@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.domain import ids
+from tocsin.domain import ids, inner_loop
 from tocsin.storage.channels import attachments
 from tocsin.storage.postgres.database import Tx, folded, key
 from tocsin.storage.postgres.secrets import Vault, new_token
@@ -85,8 +85,9 @@ INSERT_MEMBER = """
 INSERT INTO members (project_id, user_id, role) VALUES ($1, $2, $3)
 """
 
-PROJECTS = """
-SELECT p.id, p.name, p.plan, u.email, p.created_at FROM projects p LEFT JOIN users u ON u.id = p.owner_id ORDER BY p.id
+PROJECTS = f"""
+SELECT p.id, p.name, p.plan, u.email, p.created_at FROM projects p LEFT JOIN users u ON u.id = p.owner_id
+WHERE p.id <> '{inner_loop.PROJECT}' ORDER BY p.id
 """
 
 SET_PLAN = """
@@ -294,9 +295,11 @@ UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1
 
 SET_NAME = "UPDATE users SET name = $2, updated_at = now() WHERE id = $1"
 
+ANY_PROJECT = f"SELECT FROM projects WHERE id <> '{inner_loop.PROJECT}'"
+ANYBODY = f"SELECT EXISTS (SELECT FROM users) OR EXISTS ({ANY_PROJECT})"
 FIRST_OPERATOR = f"""
 INSERT INTO users (id, email, name, password_hash, operator)
-SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM projects)
+SELECT $1, $2, 'Operator', $3, true WHERE NOT EXISTS (SELECT FROM users) AND NOT EXISTS ({ANY_PROJECT})
 ON CONFLICT ({folded("email")}) DO NOTHING
 RETURNING id
 """
