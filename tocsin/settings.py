@@ -17,10 +17,12 @@ from dotenv import dotenv_values
 
 from tocsin.domain import hosts, urls
 from tocsin.domain.helo import is_helo_name
+from tocsin.domain.punctuality import Objective, objective
 from tocsin.domain.settings import (
     DAY,
     Network,
     Unusable,
+    address,
     between,
     choice,
     days,
@@ -132,6 +134,7 @@ class Settings:
     connectivity: tuple[str, ...]
     heartbeat_url: str | None = field(repr=False)
     heartbeat_every: float
+    slo: Objective | None
     rdap_bootstrap: str
     limits: Limits
 
@@ -191,7 +194,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
             "REGISTRATION", text("REGISTRATION", "invited" if production else "open"), "invited", "open"
         ),
         smtp=smtp,
-        email_from=_address("EMAIL_FROM", text("EMAIL_FROM", "tocsin@localhost")),
+        email_from=address("EMAIL_FROM", text("EMAIL_FROM", "tocsin@localhost")),
         sms=_sms(text),
         sms_countries=_countries(text("SMS_COUNTRIES")),
         slack=_slack(text),
@@ -204,6 +207,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         connectivity=targets("CONNECTIVITY", text("CONNECTIVITY")),
         heartbeat_url=_heartbeat_url(text("HEARTBEAT_URL")),
         heartbeat_every=seconds("HEARTBEAT_EVERY", text("HEARTBEAT_EVERY", "30")),
+        slo=objective(text("SLO", "99% 5s 30m")),
         rdap_bootstrap=_api_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
         limits=_limits(text),
     )
@@ -348,12 +352,6 @@ def _api_url(name: str, value: str) -> str:
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, which cannot be used: {error}") from None
     if url.scheme not in urls.PORTS:
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be an address that starts with https://")
-    return value
-
-
-def _address(name: str, value: str) -> str:
-    if value.count("@") != 1 or not value.isprintable() or any(character in ' <>,;:()"\\' for character in value):
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one bare mail address")
     return value
 
 

@@ -20,8 +20,10 @@ from tocsin.api.service import Service
 from tocsin.checks import base as checks
 from tocsin.domain import inner_loop as inner
 from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, HistogramSpec
+from tocsin.domain.punctuality import Objective
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import counters, inner_loop
+from tocsin.storage.delivery import counters, first_tries, inner_loop
+from tocsin.storage.delivery.first_tries import Counted
 from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
@@ -46,7 +48,7 @@ async def metrics(service: Service) -> Response[bytes]:
     In the text format of Prometheus: totals of all engines, and the state of the queue.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        families = await _families(tx)
+        families = await _families(tx, service.settings.slo)
     registry = CollectorRegistry()
     registry.register(_StaticCollector(families))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE)
@@ -60,7 +62,7 @@ class _StaticCollector(Collector):
         return iter(self._families)
 
 
-async def _families(tx: Tx) -> list[Metric]:
+async def _families(tx: Tx, objective: Objective | None) -> list[Metric]:
     build = GaugeMetricFamily("tocsin_build_info", "Version", labels=["version"])
     build.add_metric([__version__], 1)
     depth = GaugeMetricFamily("tocsin_queue_depth", "Unfinished deliveries", labels=["type", "status"])
@@ -82,9 +84,15 @@ async def _families(tx: Tx) -> list[Metric]:
         value=loop.worked_at.timestamp() if loop.worked_at else 0.0,
     )  # fmt: skip
     took = GaugeMetricFamily("tocsin_inner_loop_seconds", "How long that took", value=loop.took or 0.0)
+    slo = Counted(0, 0) if objective is None else await first_tries.of_window(tx, objective)
+    tries = GaugeMetricFamily("tocsin_slo_first_tries", "First tries of deliveries in its window", value=slo.tries)
+    late = GaugeMetricFamily("tocsin_slo_late_first_tries", "Those of them that were late", value=slo.late)
+    breach = objective is not None and objective.breached(slo.tries, slo.late)
+    breached = GaugeMetricFamily("tocsin_slo_breached", "Whether the objective is not met", value=float(breach))
     counted = await counters.all_(tx)
     totals = {what: value for what, value in counted.items() if inner.INTEGRATION_TYPE not in what[1]}
-    return [build, depth, oldest, ongoing, engines, worked, took, *_counts(totals), *_histograms(totals)]
+    gauges = [build, depth, oldest, ongoing, engines, worked, took, tries, late, breached]
+    return [*gauges, *_counts(totals), *_histograms(totals)]
 
 
 def _counts(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:

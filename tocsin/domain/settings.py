@@ -86,3 +86,9 @@ def targets(name: str, value: str) -> tuple[str, ...]:
         if url.has_login or not (url.scheme in urls.PORTS or (url.scheme == "tcp" and url.port and url.target == "/")):
             raise Unusable(name, f"has {each!r} in it, but must be of targets such as tcp://192.0.2.1:443")
     return found
+
+
+def address(name: str, value: str) -> str:
+    if value.count("@") != 1 or not value.isprintable() or any(character in ' <>,;:()"\\' for character in value):
+        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one bare mail address")
+    return value

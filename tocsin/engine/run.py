@@ -15,6 +15,7 @@ from tocsin.engine import (
     connectivity,
     domains,
     downtime,
+    first_tries,
     heartbeats,
     inner_loop,
     monitor_checks,
@@ -107,6 +108,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         "domains": lambda: domains.run(housekeeping, rdap, public_url, stop, connected),
         "probes": lambda: probes.run(housekeeping, public_url, stop, connected),
         "alerts": lambda: alerts.run(housekeeping, stop, connected),
+        "first_tries": lambda: first_tries.run(housekeeping, vault, settings.slo, public_url, stop),
         "inner_loop": lambda: inner_loop.run(
             housekeeping, vault, settings.heartbeat_url, settings.heartbeat_every, public_url, stop
         ),

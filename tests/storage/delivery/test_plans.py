@@ -12,6 +12,7 @@ from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import (
     behind,
     deliveries,
+    first_tries,
     flapping,
     incidents,
     inner_loop,
@@ -77,6 +78,8 @@ STATEMENTS = {
     "wrong now": (overview.WORST, [NOBODY, "10", EMPTY]),
     "how much is wrong now": (overview.COUNTS, [NOBODY, "'drill'"]),
     "what may be unreachable now": (overview.DEPENDENT, [NOBODY, EMPTY]),
+    "the last part of first tries": (first_tries.NEXT, ["60", "1800", "17"]),
+    "first tries of a window": (first_tries.WINDOW, ["1817"]),
     "the inner loop's deliveries": (inner_loop.DELIVERED, [NOBODY, NOBODY]),
     "forget the inner loop's deliveries": (inner_loop.FORGET_DELIVERIES, [NOBODY, NOBODY]),
     "forget the inner loop's incidents": (inner_loop.FORGET_INCIDENTS, [NOBODY, NOBODY]),

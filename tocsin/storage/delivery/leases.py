@@ -123,9 +123,9 @@ WITH given AS (
     RETURNING o.*, g.n, g.final, g.reason, o.attempts || g.try AS tries, clock_timestamp() AS ended_at
 ), recorded AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                          redelivery_of, status, reason, attempt, attempts, created_at, finished_at)
+                          redelivery_of, status, reason, attempt, attempts, created_at, released_at, finished_at)
     SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-           redelivery_of, final, reason, attempt, tries, created_at, ended_at
+           redelivery_of, final, reason, attempt, tries, created_at, released_at, ended_at
     FROM ended
 )
 SELECT n, blocks_another, ended_at FROM ended
