@@ -96,8 +96,8 @@ def record(pool: asyncpg.Pool, project: Any) -> Record:
 async def test_a_first_try_is_late_if_it_began_later_than_the_objective(record: Record) -> None:
     await record.finished(1, ago=60)
     assert await record.counted() == (1, 0)
-    await record.finished(4.9, ago=61)
-    await record.finished(5.2, ago=62)
+    await record.finished(3, ago=61)
+    await record.finished(9, ago=62)
     await record.finished(300, ago=400)
     assert await record.counted() == (4, 2)
     await record.finished(None, ago=60)
@@ -120,14 +120,14 @@ async def test_what_follows_another_is_due_when_that_is_over_and_what_is_snoozed
     await record.finished(0, ago=300, incident_id=incident_id)
     await record.finished(100, ago=200, incident_id=incident_id, event="resolved")
     assert await record.counted() == (2, 1)
-    await pool.execute("UPDATE finished SET finished_at = now() - interval '101 s' WHERE event = 'opened'")
+    await pool.execute("UPDATE finished SET finished_at = now() - interval '104.5 s' WHERE event = 'opened'")
     assert await record.counted() == (2, 0)
     await pool.execute("UPDATE finished SET finished_at = now() - interval '120 s' WHERE event = 'opened'")
     assert await record.counted() == (2, 1)
     await pool.execute(
         """INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type,
                                   message, created_at, updated_at, snooze_until)
-           VALUES ($1, $2, 'Server', $1, '', '', 't', '', now(), now(), now() - interval '102 s')""",
+           VALUES ($1, $2, 'Server', $1, '', '', 't', '', now(), now(), now() - interval '104.5 s')""",
         incident_id, record.project_id,
     )  # fmt: skip
     assert await record.counted() == (2, 0)
