@@ -26,18 +26,20 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 class Commands(click.Group):
-    """The commands in this folder: in each module, `command` or the function named like the module."""
+    """The commands in this folder: in each module, `command` or the function named like the module (`_` is `-`)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        found = (each.name for each in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__))
+        modules = pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__)
+        found = (each.name.replace("_", "-") for each in modules)
         return sorted(name for name in found if self.get_command(ctx, name))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if not cmd_name.isidentifier() or importlib.util.find_spec(f"{PACKAGE}.{cmd_name}") is None:
+        name = cmd_name.replace("-", "_")
+        if "_" in cmd_name or not name.isidentifier() or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
             return None
         with memory.without_rich():
-            module = importlib.import_module(f"{PACKAGE}.{cmd_name}")
-        command = getattr(module, "command", None) or getattr(module, cmd_name, None)
+            module = importlib.import_module(f"{PACKAGE}.{name}")
+        command = getattr(module, "command", None) or getattr(module, name, None)
         return command if isinstance(command, click.Command) and command is not self else None
 
     def resolve_command(
