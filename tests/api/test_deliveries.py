@@ -44,7 +44,7 @@ async def test_a_delivery_waits_until_an_engine_takes_it(app_client: httpx.Async
     assert (delivery["finished_at"], delivery["latency_ms"], delivery["reason"]) == (None, None, None)
     assert len(delivery["created_at"]) == len("2024-01-01T00:00:00.123Z")
     one = (await app_client.get(f"/api/v1/deliveries/{delivery['uuid']}")).json()
-    assert one == {**delivery, "attempts": []}
+    assert one == {**delivery, "attempts": [], "late": None}
     assert (await of(app_client, f"/api/v1/integrations/{webhook}"))[0] == [delivery]
 
 
@@ -95,7 +95,7 @@ async def test_a_delivery_that_arrived_shows_its_attempt_and_how_long_it_took(
     incident = (await opened(client, alarm(server))).json()
     [delivery], _ = await of(client, f"/api/v1/incidents/{incident['uuid']}")
     done = await finished(client, delivery["uuid"])
-    assert done.keys() == FIELDS | {"attempts"}
+    assert done.keys() == FIELDS | {"attempts", "late"}
     assert (done["status"], done["attempts_count"]) == ("delivered", 1)
     assert 0 < done["latency_ms"] < 10_000
     [attempt] = done["attempts"]

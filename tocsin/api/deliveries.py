@@ -17,9 +17,10 @@ from tocsin.domain import deliveries as rules
 from tocsin.domain import ids
 from tocsin.domain.errors import not_found
 from tocsin.storage.channels import integrations
-from tocsin.storage.delivery import deliveries, incidents
+from tocsin.storage.delivery import deliveries, incidents, waits
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
+from tocsin.storage.delivery.waits import Wait
 from tocsin.storage.postgres.database import transaction
 
 Only = Annotated[rules.Status | None, Parameter(description="Only those with this status.")]
@@ -78,9 +79,14 @@ class AttemptShown(msgspec.Struct):
 
 
 class DeliveryWithAttempts(DeliveryShown):
-    """A delivery with all its attempts, newest last."""
+    """A delivery with all its attempts, newest last.
+
+    `late`: what it waited for, if its first attempt began later after it was due than the installation's objective
+    allows, as far as that is known. To be held for its turn is not late.
+    """
 
     attempts: list[AttemptShown]
+    late: str | None = None
 
 
 def shown(delivery: Delivery) -> DeliveryShown:
@@ -106,7 +112,7 @@ def shown(delivery: Delivery) -> DeliveryShown:
     )
 
 
-def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
+def shown_with_attempts(delivery: Delivery, wait: Wait | None = None) -> DeliveryWithAttempts:
     """A delivery with its attempts, the one in progress included."""
     attempts = [
         AttemptShown(
@@ -117,7 +123,8 @@ def shown_with_attempts(delivery: Delivery) -> DeliveryWithAttempts:
     if delivery.status == "sending" and delivery.started_at is not None:
         started_at = millis(delivery.started_at)
         attempts.append(AttemptShown(len(attempts) + 1, started_at, None, "sending", None, None, None))
-    return DeliveryWithAttempts(**msgspec.structs.asdict(shown(delivery)), attempts=attempts)
+    late = None if wait is None else wait.words
+    return DeliveryWithAttempts(**msgspec.structs.asdict(shown(delivery)), attempts=attempts, late=late)
 
 
 @get("/api/v1/integrations/{uuid:str}/deliveries")
@@ -161,9 +168,11 @@ async def read(uuid: str, caller: Actor, service: Service) -> DeliveryWithAttemp
     """Read one delivery with every attempt"""
     async with service.pool.acquire() as tx:
         delivery = await deliveries.one(tx, caller.project_id, ids.key_of(ids.DELIVERY, uuid))
-    if delivery is None:
-        raise not_found("delivery")
-    return shown_with_attempts(delivery)
+        if delivery is None:
+            raise not_found("delivery")
+        slo = service.settings.slo
+        wait = await waits.late(tx, delivery, slo.within) if slo else None
+    return shown_with_attempts(delivery, wait)
 
 
 @post("/api/v1/deliveries/{uuid:str}/redeliver", status_code=202)

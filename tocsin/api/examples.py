@@ -235,7 +235,9 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("GET", "/api/v1/incidents/{uuid}/deliveries"): {
         200: {"One page": {"data": [values.DELIVERY], "meta": values.META}},
     },
-    ("GET", "/api/v1/deliveries/{uuid}"): {200: {"Delivered": {**values.DELIVERY, "attempts": [values.ATTEMPT]}}},
+    ("GET", "/api/v1/deliveries/{uuid}"): {
+        200: {"Delivered": {**values.DELIVERY, "attempts": [values.ATTEMPT], "late": None}}
+    },
     ("POST", "/api/v1/deliveries/{uuid}/redeliver"): {
         202: {"Queued again": {**values.WAITING, "redelivery_of": "DLV122"}},
     },

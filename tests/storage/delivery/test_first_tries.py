@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
 
+from tests.delivery_record import Record
 from tocsin.domain import ids, inner_loop
 from tocsin.domain.punctuality import Objective
 from tocsin.storage.accounts import accounts, operator
@@ -20,72 +19,19 @@ from tocsin.storage.postgres.secrets import Vault
 
 OBJECTIVE = Objective(0.9, 5, 600)
 PART = OBJECTIVE.part
-AGO = 25.0
-"""Seconds ago of a delivery that the next part includes."""
-
-PUT = """
-INSERT INTO {table} (id, project_id, integration_id, integration_type, incident_id, event, status, attempt, attempts,
-                     created_at, released_at{more})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10::timestamptz + make_interval(secs => $11){values})
-"""
-FINISHED = PUT.format(table="finished", more=", finished_at", values=", now()")
-OUTSTANDING = PUT.format(
-    table="outstanding", more=", due_at, for_people, repeatable, blocked_by, held",
-    values=", now() - make_interval(secs => $12), false, true, $13, $14",
-)  # fmt: skip
 
 
-class Record:
-    """Deliveries on record. Times are seconds before now."""
-
-    def __init__(self, pool: asyncpg.Pool, project_id: UUID) -> None:
-        self.pool, self.project_id = pool, project_id
-        self.integration_id = ids.new()
-
-    async def key(self, ago: float) -> tuple[UUID, datetime]:
-        """Of a delivery that was created then."""
-        at = await self.pool.fetchval("SELECT now() - make_interval(secs => $1)", ago)
-        return UUID(int=first_key(at).int | ids.new().int % (1 << 76)), at
-
-    async def attempts(self, ago: float, waited: float) -> list[dict[str, Any]]:
-        at = await self.pool.fetchval("SELECT now() - make_interval(secs => $1)", ago - waited)
-        return [{"started_at": at, "duration_ms": 1.0, "outcome": "delivered"}]
-
-    async def finished(
-        self, waited: float | None = 0, *, ago: float = AGO, held: float | None = None, event: str = "opened",
-        incident_id: UUID | None = None, kind: str = "x",
-    ) -> None:
-        """It was first tried so long after it was due; None: it never was."""
-        tries = [] if waited is None else await self.attempts(ago - (held or 0), waited)
-        status = "delivered" if tries else "suppressed"
-        new, at = await self.key(ago)
-        await self.pool.execute(
-            FINISHED, new, self.project_id, self.integration_id, kind, incident_id, event, status, len(tries), tries,
-            at, held,
-        )  # fmt: skip
-
-    async def outstanding(
-        self, *, ago: float = AGO, attempt: int = 0, due: float | None = None, blocked_by: UUID | None = None,
-        held: str | None = None, released: float | None = None, waited: float | None = None,
-    ) -> None:
-        tries = [] if waited is None else await self.attempts(ago, waited)
-        new, at = await self.key(ago)
-        await self.pool.execute(
-            OUTSTANDING, new, self.project_id, self.integration_id, "x", None, "opened", "pending", attempt, tries, at,
-            released, ago if due is None else due, blocked_by, held,
-        )  # fmt: skip
-
-    async def counted(self) -> tuple[int, int]:
-        """What the parts up to now have of first tries, and of late ones."""
-        async with self.pool.acquire() as tx:
-            await tx.execute("DELETE FROM first_tries")
-            await tx.execute("INSERT INTO first_tries VALUES (now() - interval '500 s', 0, 0)")
-            while True:
-                async with tx.transaction():
-                    if not await first_tries.count(tx, OBJECTIVE):
-                        break
-            found = await first_tries.of_window(tx, OBJECTIVE)
-        return found.tries, found.late
+async def counted(record: Record) -> tuple[int, int]:
+    """What the parts up to now have of first tries, and of late ones."""
+    async with record.pool.acquire() as tx:
+        await tx.execute("DELETE FROM first_tries")
+        await tx.execute("INSERT INTO first_tries VALUES (now() - interval '500 s', 0, 0)")
+        while True:
+            async with tx.transaction():
+                if not await first_tries.count(tx, OBJECTIVE):
+                    break
+        found = await first_tries.of_window(tx, OBJECTIVE)
+    return found.tries, found.late
 
 
 @pytest.fixture
@@ -95,22 +41,22 @@ def record(pool: asyncpg.Pool, project: Any) -> Record:
 
 async def test_a_first_try_is_late_if_it_began_later_than_the_objective(record: Record) -> None:
     await record.finished(1, ago=60)
-    assert await record.counted() == (1, 0)
+    assert await counted(record) == (1, 0)
     await record.finished(3, ago=61)
     await record.finished(9, ago=62)
     await record.finished(300, ago=400)
-    assert await record.counted() == (4, 2)
+    assert await counted(record) == (4, 2)
     await record.finished(None, ago=60)
     await record.finished(300, ago=360, kind=inner_loop.INTEGRATION_TYPE)
-    assert await record.counted() == (4, 2), "neither what was never tried nor what is nobody's"
+    assert await counted(record) == (4, 2), "neither what was never tried nor what is nobody's"
 
 
 async def test_what_is_held_for_its_turn_is_due_when_that_comes(record: Record) -> None:
     await record.finished(1, ago=7200, held=7140)
-    assert await record.counted() == (1, 0)
+    assert await counted(record) == (1, 0)
     await record.finished(20, ago=7200, held=7140)
     await record.outstanding(ago=90, held="its turn is at 12:00")
-    assert await record.counted() == (2, 1)
+    assert await counted(record) == (2, 1)
 
 
 async def test_what_follows_another_is_due_when_that_is_over_and_what_is_snoozed_after_the_snooze(
@@ -119,18 +65,18 @@ async def test_what_follows_another_is_due_when_that_is_over_and_what_is_snoozed
     incident_id = ids.new()
     await record.finished(0, ago=300, incident_id=incident_id)
     await record.finished(100, ago=200, incident_id=incident_id, event="resolved")
-    assert await record.counted() == (2, 1)
+    assert await counted(record) == (2, 1)
     await pool.execute("UPDATE finished SET finished_at = now() - interval '104.5 s' WHERE event = 'opened'")
-    assert await record.counted() == (2, 0)
+    assert await counted(record) == (2, 0)
     await pool.execute("UPDATE finished SET finished_at = now() - interval '120 s' WHERE event = 'opened'")
-    assert await record.counted() == (2, 1)
+    assert await counted(record) == (2, 1)
     await pool.execute(
         """INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type,
                                   message, created_at, updated_at, snooze_until)
            VALUES ($1, $2, 'Server', $1, '', '', 't', '', now(), now(), now() - interval '104.5 s')""",
         incident_id, record.project_id,
     )  # fmt: skip
-    assert await record.counted() == (2, 0)
+    assert await counted(record) == (2, 0)
 
 
 async def test_what_has_not_been_tried_at_all_is_late_too(record: Record) -> None:
@@ -138,21 +84,21 @@ async def test_what_has_not_been_tried_at_all_is_late_too(record: Record) -> Non
     await record.outstanding(ago=101, waited=1, attempt=1)
     await record.outstanding(ago=102, waited=50, attempt=1)
     await record.outstanding(ago=103, attempt=2, due=0)
-    assert await record.counted() == (4, 3), "what was returned is due as long as before"
+    assert await counted(record) == (4, 3), "what was returned is due as long as before"
     await record.outstanding(ago=104, due=-60)
     await record.outstanding(ago=105, due=1)
     await record.outstanding(ago=106, blocked_by=ids.new())
-    assert await record.counted() == (4, 3), "snoozed, just released, and blocked"
+    assert await counted(record) == (4, 3), "snoozed, just released, and blocked"
 
 
 async def test_each_is_counted_once_and_only_when_it_can_be_judged(record: Record, pool: asyncpg.Pool) -> None:
     await record.outstanding(ago=2)
-    assert await record.counted() == (0, 0)
+    assert await counted(record) == (0, 0)
     async with pool.acquire() as tx, tx.transaction():
         assert not await first_tries.count(tx, OBJECTIVE)
     for ago in range(40, 440):
         await record.finished(0, ago=ago)
-    tries, late = await record.counted()
+    tries, late = await counted(record)
     assert 370 <= tries <= 400
     assert late == 0
     ends = [row["ended"] for row in await pool.fetch("SELECT ended FROM first_tries ORDER BY ended")]
@@ -163,7 +109,7 @@ async def test_a_breach_is_an_incident_of_the_operators_project_until_the_object
     record: Record, pool: asyncpg.Pool, vault: Vault
 ) -> None:
     async def judged() -> list[tuple[str, bool]]:
-        await record.counted()
+        await counted(record)
         async with pool.acquire() as tx, tx.transaction():
             await punctuality.judge(tx, vault, OBJECTIVE, public_url="https://tocsin.example.com")
         rows = await pool.fetch("SELECT type, closed_at FROM incidents ORDER BY id")

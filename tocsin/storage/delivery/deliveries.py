@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One notification to one integration, and all its attempts (oldest first, as `leases.Attempt` stores them)."""
+    """One notification to one integration, and all its attempts (oldest first, as `leases.Attempt` stores them).
+
+    `released_at` is when its turn came, if it was held for it.
+    """
 
     id: UUID
     project_id: UUID
@@ -47,6 +50,7 @@ class Delivery:
     due_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    released_at: datetime | None
 
 
 FIELDS = tuple(Delivery.__dataclass_fields__)

@@ -16,7 +16,7 @@ from tocsin.domain.incidents import Incident
 from tocsin.integrations import base
 from tocsin.storage.channels import integrations
 from tocsin.storage.channels.integrations import Integration
-from tocsin.storage.delivery import deliveries, incidents, queue, replays
+from tocsin.storage.delivery import deliveries, incidents, queue, replays, waits
 from tocsin.storage.delivery.deliveries import Delivery
 from tocsin.storage.delivery.leases import Attempt
 from tocsin.storage.postgres.database import Tx, transaction
@@ -76,6 +76,8 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         told_of = delivery.incident_id
         incident = await incidents.one(tx, viewer.project_id, told_of) if told_of else None
         sent = await _sent(tx, service, delivery, incident, integration)
+        slo = service.settings.slo
+        wait = await waits.late(tx, delivery, slo.within) if slo else None
     name = base.display_name(integration) if integration else ""
     return page(
         "delivery.html", viewer, title="Delivery", delivery=delivery, uuid=uuid, name=name, latency=latency(delivery),
@@ -83,6 +85,7 @@ async def one(uuid: str, viewer: Viewer, service: Service) -> Response[str]:
         can_redeliver=_can_redeliver(viewer, delivery, integration),
         restarts=delivery.event in ONGOING_EVENTS and not base.of(delivery.integration_type).repeatable,
         attempts=msgspec.convert(delivery.attempts, list[Attempt]), sent=sent,
+        wait=wait,
     )
 
 
