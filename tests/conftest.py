@@ -166,6 +166,7 @@ def environ(database: str, tmp_path: Path) -> dict[str, str]:
         "TOCSIN_SECRET_KEYS": KEY,
         "TOCSIN_TELEGRAM_API_URL": "http://127.0.0.1:1",
         "TOCSIN_RDAP_BOOTSTRAP": "http://127.0.0.1:1",
+        "TOCSIN_HEARTBEAT_EVERY": "3600",  # what is counted is the test's own
         "TOCSIN_RETRY_SCHEDULE": QUICK,
     }
 

@@ -166,6 +166,7 @@ def service_on(database: str, folder: Path, **environ: str) -> Service:
         "TOCSIN_RETRY_SCHEDULE": QUICK,
         "TOCSIN_TELEGRAM_API_URL": "http://127.0.0.1:1",
         "TOCSIN_RDAP_BOOTSTRAP": "http://127.0.0.1:1",
+        "TOCSIN_HEARTBEAT_EVERY": "3600",  # what is counted is the test's own
         **environ,
     }
     return Service(
