@@ -76,10 +76,12 @@ async def open_service(settings: Settings, public_url: str) -> AsyncIterator[Ser
     """What requests are answered with."""
     from tocsin.api.service import Service
     from tocsin.storage.postgres import database
+    from tocsin.storage.postgres.primary import Primary
     from tocsin.storage.postgres.secrets import Vault
 
     vault = Vault(settings.secret_keys)
-    pool = await database.pool(dsn(settings), size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
+    primary = Primary(dsn(settings), callers=True)
+    pool = await database.pool(primary, size=API_CONNECTIONS, name=f"api, key {vault.key_id}")
     try:
         service = Service(pool=pool, settings=settings, vault=vault, public_url=public_url)
         try:

@@ -16,7 +16,7 @@ from tocsin.domain import ids, server_alerts
 from tocsin.domain.reports import Report
 from tocsin.storage.monitoring import servers
 from tocsin.storage.postgres import retention
-from tocsin.storage.postgres.database import GroupCommit
+from tocsin.storage.postgres.group_commit import GroupCommit
 
 # ---------------------------------------------------------------------------------------------------- the agent's form
 

@@ -18,7 +18,8 @@ from tocsin.storage.monitoring.alerts import Became, Taken
 from tocsin.storage.monitoring.pings import Result
 from tocsin.storage.monitoring.probe_results import Sent
 from tocsin.storage.monitoring.probe_results import Taken as ResultsTaken
-from tocsin.storage.postgres.database import GroupCommit, Tx
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.group_commit import GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 
 REPORTS = 100
@@ -26,6 +27,9 @@ REPORTS = 100
 
 ALERTS = 250
 """Alerts that share a commit: a storm of them leaves room for others in between."""
+
+PATIENCE = 1.6
+"""Seconds that a caller waits while no commit ends."""
 
 OpenBatch: TypeAlias = GroupCommit[Sequence[OpenRequest], list[Opened | ResourceNotFound | None]]
 """Incidents that one request opens, all or none."""
@@ -71,12 +75,12 @@ def of(pool: asyncpg.Pool, vault: Vault, public_url: str) -> Batches:
         return await probe_results.take(tx, sent, public_url=public_url)
 
     return Batches(
-        GroupCommit(pool, open_batches, begin=False, weigh=len),
-        GroupCommit(pool, _resolve_batches, weigh=len),
-        GroupCommit(pool, record, limit=REPORTS),
-        GroupCommit(pool, take_pings, weigh=pings.weight),
-        GroupCommit(pool, take_alerts, limit=ALERTS, weigh=lambda body: max(1, len(body.alerts))),
-        GroupCommit(pool, take_results, weigh=lambda sent: max(1, len(sent.results))),
+        GroupCommit(pool, open_batches, begin=False, weigh=len, patience=PATIENCE),
+        GroupCommit(pool, _resolve_batches, weigh=len, patience=PATIENCE),
+        GroupCommit(pool, record, limit=REPORTS, patience=PATIENCE),
+        GroupCommit(pool, take_pings, weigh=pings.weight, patience=PATIENCE),
+        GroupCommit(pool, take_alerts, limit=ALERTS, weigh=lambda body: max(1, len(body.alerts)), patience=PATIENCE),
+        GroupCommit(pool, take_results, weigh=lambda sent: max(1, len(sent.results)), patience=PATIENCE),
     )
 
 

@@ -19,6 +19,8 @@ from litestar.typing import FieldDefinition
 from tocsin.api.validation_messages import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid, too_large
 from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.primary import WAITS, WaitsForStandby
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 log = structlog.get_logger()
 
@@ -47,6 +49,10 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return _unavailable("The disk of the database is full")
         case asyncpg.TransactionRollbackError():
             return _unavailable("Somebody else changed the same at this moment")
+        case OutcomeUnknown():
+            return _unknown(error)
+        case WaitsForStandby():
+            return _unavailable(f"The database {WAITS}")
         case _ if isinstance(error, UNAVAILABLE):
             return _unavailable("The database cannot be reached at present")
         case ValidationException():
@@ -103,6 +109,11 @@ def _unavailable(message: str) -> Refused:
     return Refused(
         503, "unavailable", f"{message}; try again in a moment", headers={"Retry-After": str(RETRY_AFTER)}
     )
+
+
+def _unknown(error: OutcomeUnknown) -> Refused:
+    message = f"Nobody knows whether this was done: {error}. Look before you repeat what must not happen twice"
+    return Refused(503, "unavailable", message, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _with_head(headers: Mapping[str, str] | None) -> dict[str, str]:

@@ -26,7 +26,7 @@ from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
 from tocsin.storage.delivery import inner_loop
 from tocsin.storage.monitoring import probes
-from tocsin.storage.postgres import database, migrate
+from tocsin.storage.postgres import connecting, database, migrate
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import icmp, sms
 from tocsin.transports.apprise.catalog import Catalog
@@ -111,7 +111,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         dsn = app.dsn(settings)
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+        connection = await connecting.connect(dsn)
     except (*database.UNAVAILABLE, asyncpg.PostgresError, ValueError) as error:
         yield Finding("fail", "database", unreachable(settings, error))
         return
@@ -123,8 +123,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor} answers")
         try:
             current = await migrate.is_current(dsn)
-        except Refused as refusal:
-            yield Finding("fail", "migrations", refusal.message)
+        except (Refused, Unusable) as error:
+            yield Finding("fail", "migrations", str(error))
             return
         if not current:
             yield Finding("fail", "migrations", "migrations are pending; run: tocsin migrate")

@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-import asyncpg
 import click
 
 from tocsin.actions import people, projects
@@ -14,7 +13,7 @@ from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
-from tocsin.storage.postgres import database
+from tocsin.storage.postgres import connecting, database
 from tocsin.storage.postgres.secrets import Vault
 
 PROJECT = "First project"
@@ -38,7 +37,7 @@ END
 
 async def make(settings: Settings, dsn: str, url: str) -> None:
     """Create both if the installation has neither. Secrets go to a terminal, else to a file with mode 0600."""
-    connection = await asyncpg.connect(dsn)
+    connection = await connecting.connect(dsn)
     try:
         await database.prepare(connection)
         if await connection.fetchval(accounts.ANYBODY):

@@ -16,7 +16,7 @@ from tocsin import app
 from tocsin.cli import logs
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage.postgres import database
+from tocsin.storage.postgres import connecting, database, migrate
 from tocsin.storage.postgres.secrets import Vault
 
 Arguments = ParamSpec("Arguments")
@@ -39,7 +39,7 @@ def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Cal
 async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the installation's database, whoever started it. Raises `click.ClickException`."""
     try:
-        connection = await asyncpg.connect(app.dsn(settings), timeout=CONNECT_TIMEOUT)
+        connection = await connecting.connect(app.dsn(settings))
     except (*database.UNAVAILABLE, asyncpg.PostgresError, ValueError) as error:
         raise click.ClickException(unreachable(settings, error)) from error
     try:
@@ -55,8 +55,7 @@ def unreachable(settings: Settings, error: BaseException) -> str:
     """Why the database cannot be reached, and what to do, in one line."""
     if settings.database_url is None:
         return f"The database in {settings.data_dir} is not running; start it with: tocsin up"
-    words = " ".join(str(error).split()) or type(error).__name__
-    return f"The database of TOCSIN_DATABASE_URL cannot be reached: {words}"
+    return f"The database of TOCSIN_DATABASE_URL cannot be reached: {migrate.said(error)}"
 
 
 def vault(settings: Settings) -> Vault:

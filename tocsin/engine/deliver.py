@@ -41,7 +41,8 @@ from tocsin.storage.channels.integrations import Sendable, sendable
 from tocsin.storage.delivery import details, health, leases
 from tocsin.storage.delivery.leases import Attempt, AttemptResult, Lease, Recorded
 from tocsin.storage.delivery.queue import LEASE, Job
-from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
+from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.group_commit import GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 
 log = structlog.get_logger(__name__)

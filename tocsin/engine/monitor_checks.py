@@ -22,7 +22,8 @@ from tocsin.engine.connectivity import Connectivity
 from tocsin.storage.monitoring import due_checks, votes
 from tocsin.storage.monitoring.due_checks import CompletedCheck, DueCheck
 from tocsin.storage.monitoring.votes import Ballot
-from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit
+from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.group_commit import GroupCommit
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.dial import Dialer
 from tocsin.transports.guard import Guard

@@ -14,7 +14,8 @@ from tocsin.domain.deliveries import Finish, Outcome
 from tocsin.engine.permits import PermittedAttempt
 from tocsin.storage.delivery import health, leases
 from tocsin.storage.delivery.leases import AttemptResult, Recorded
-from tocsin.storage.postgres.database import UNAVAILABLE, GroupCommit, Tx
+from tocsin.storage.postgres.database import UNAVAILABLE, Tx
+from tocsin.storage.postgres.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
 

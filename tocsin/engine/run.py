@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
 
 from tocsin.checks.base import CheckContext
@@ -34,6 +33,7 @@ from tocsin.storage.delivery import leases
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.primary import Primary
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
@@ -60,6 +60,10 @@ DRAIN = 6.0
 """Seconds that running attempts get at shutdown."""
 LATE_DRAIN = 2.0
 """Seconds that they get if the listening session was just lost."""
+CONNECT_TIMEOUT = 2.0
+"""Seconds that the listening session is waited for at a time, so that the end is not."""
+LISTEN_TIMEOUT = 5.0
+"""Seconds that its statements may take."""
 RESTART_PAUSE = 1.0
 STAGGER = 0.05
 """Seconds from the start of one loop to that of the next: most look once a second, and take turns with a session."""
@@ -82,8 +86,9 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
     )  # fmt: skip
     vault = Vault(settings.secret_keys)
     name = f"engine, key {vault.key_id}"
-    pool = await database.pool(dsn, size=CONNECTIONS, name=name, keep=KEEP)
-    housekeeping = await database.pool(dsn, size=HOUSEKEEPING_CONNECTIONS, name=name, keep=KEEP)
+    primary = Primary(dsn)
+    pool = await database.pool(primary, size=CONNECTIONS, name=name, keep=KEEP)
+    housekeeping = await database.pool(primary, size=HOUSEKEEPING_CONNECTIONS, name=name, keep=KEEP)
     deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
     to_decide = asyncio.Event()
     connected = connectivity.Connectivity(
@@ -91,7 +96,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         CheckContext(Dialer(Guard(EVERYWHERE)), monitor_checks.USER_AGENT),
     )
     loops: dict[str, Callable[[], Awaitable[None]]] = {
-        "listen": lambda: _listen(dsn, deliverer, to_decide, stop),
+        "listen": lambda: _listen(primary, deliverer, to_decide, stop),
         "deliver": lambda: deliverer.claim_forever(stop),
         "turns": lambda: turns.run(pool, to_decide, stop),
         "monitor_checks": lambda: monitor_checks.run(
@@ -150,14 +155,15 @@ async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio
                 await stop.wait()
 
 
-async def _listen(dsn: str, deliverer: Deliverer, to_decide: asyncio.Event, stop: asyncio.Event) -> None:
+async def _listen(primary: Primary, deliverer: Deliverer, to_decide: asyncio.Event, stop: asyncio.Event) -> None:
     """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats.
 
     After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
     """
-    connection = await asyncpg.connect(
-        dsn, timeout=5, command_timeout=5, server_settings={"application_name": "tocsin engine listening"}
-    )
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        connection = await primary.connect(
+            command_timeout=LISTEN_TIMEOUT, server_settings={"application_name": "tocsin engine listening"}
+        )
     try:
         async with connection.transaction():
             deliverer.number = await leases.register_engine(connection, deliverer.number)

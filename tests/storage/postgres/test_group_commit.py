@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from tocsin.storage.postgres.database import GroupCommit, Tx
+from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.group_commit import GroupCommit
 
 
 class Commits:

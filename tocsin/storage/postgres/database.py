@@ -1,17 +1,21 @@
-"""PostgreSQL connections: pools, session settings for good plans, and group commit."""
+"""The pools that everything takes its transactions from, and what may happen to those."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 import msgspec
 
 from tocsin.domain.errors import Refused
+from tocsin.storage.postgres.connecting import SESSION
+from tocsin.storage.postgres.primary import Primary, WaitsForStandby
+from tocsin.storage.postgres.session import LOST, Session
 
 Tx: TypeAlias = asyncpg.Connection
 """A connection inside a transaction that the caller began and ends."""
@@ -21,60 +25,129 @@ def folded(address: str) -> str:
     return f'lower({address} COLLATE "C")'
 
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-GROUP_LIMIT = 500
-"""Rows in one commit. Measured with batches: 200 are 5 % slower, 1,000 are 10 %."""
-
-QUIET_TURNS, MAX_TURNS = 3, 50
-"""Turns of the event loop without a new call after which the next commit begins, and after which it begins anyway.
-Answering a call, reading the caller's next request, and calling again take three turns.
-"""
-
 UNAVAILABLE: tuple[type[BaseException], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that was lost between two messages
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
+    *LOST,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,  # it was the primary, until just now
     asyncpg.TransactionRollbackError,
 )
 """Errors of a lost, stopped, starting or full database, and of a transaction that it ended in favour of another that
-waited for it. Retry; never the caller's fault.
+waited for it. Retry; never the caller's fault. `OutcomeUnknown` is one of them.
 """
 
+WAIT, LEAST = 1.5, 0.1
+"""Seconds that a request waits for sessions, all in all; and at least for each of them. What was not sent by then never
+is.
+"""
+STATEMENT_TIMEOUT = 60.0
+ENDED_BY_NOW = 10.0
+"""Seconds that a statement may take: for those that nobody waits for, and those with a caller."""
 
-SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-"""Settings of every session. Statements are planned once, not for the values of each call: planning took longer than
-running them. A queue is empty most of the time, and a plan that was made then (read all of nothing) stays while
-thousands come in: so index scans are forced. tests/storage/delivery/test_plans.py checks the hot
-statements for that.
+
+class Client(Protocol):
+    """Who waits for the response to a request."""
+
+    disconnected: bool
+
+
+class Asking:
+    """A request that is being answered, and the seconds that it has waited for the database by now."""
+
+    __slots__ = ("client", "waited")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.waited = 0.0
+
+
+ASKING: ContextVar[Asking | None] = ContextVar("asking", default=None)
+"""The request that is being answered."""
+GONE = 0.4
+"""Seconds of waiting after which a request whose client has gone is not carried out any more. One that only sent it
+and went is served all the same, while nothing has to wait.
 """
 
 
 async def pool(
-    dsn: str, *, size: int, name: str, settings: dict[str, str] | None = None, keep: float = 300.0
-) -> asyncpg.Pool:
-    """A pool of at most `size` connections, opened as they are needed, and closed after `keep` seconds without use;
+    where: str | Primary, *, size: int, name: str, settings: dict[str, str] | None = None, keep: float = 300.0
+) -> Pool:
+    """A pool of at most `size` sessions, opened as they are needed, and closed after `keep` seconds without use;
     `name` is for `pg_stat_activity`.
 
-    `settings` are for every session of the pool, such as planner switches for one kind of query.
+    `settings` are for every session of the pool, such as planner switches for one kind of query. Pools of one process
+    share their `Primary`.
     """
-    return await asyncpg.create_pool(
-        dsn,
+    primary = Primary(where) if isinstance(where, str) else where
+    made = Pool(
+        primary,
         min_size=0,
         max_size=size,
+        max_queries=50_000,
         max_inactive_connection_lifetime=keep,
-        timeout=10,
-        command_timeout=60,
+        command_timeout=ENDED_BY_NOW if primary.callers else STATEMENT_TIMEOUT,
         init=prepare,
         reset=_keep,
         server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
     )
+    await made
+    return made
+
+
+class Pool(asyncpg.Pool):  # type: ignore[misc]  # the driver has no types
+    """Sessions with the primary, wherever that is. To take one fails after `WAIT` seconds, with what is wrong."""
+
+    def __init__(self, primary: Primary, **options: Any) -> None:
+        super().__init__(
+            primary.url, connect=primary.connect, loop=asyncio.get_running_loop(), connection_class=Session,
+            record_class=asyncpg.Record, **options,
+        )  # fmt: skip
+        self.primary = primary
+        self.loop = asyncio.get_running_loop()
+
+    def acquire(self, *, timeout: float | None = None) -> Any:  # as of the driver's, but for the time that it takes
+        return _Taken(self, WAIT if timeout is None else timeout)
+
+
+class _Taken:
+    """A session that is in use."""
+
+    __slots__ = ("_pool", "_session", "_wait")
+
+    def __init__(self, pool: Pool, wait: float) -> None:
+        self._pool = pool
+        self._wait = wait
+
+    async def __aenter__(self) -> Any:
+        pool, primary = self._pool, self._pool.primary
+        if primary.waits_for_standby:
+            raise WaitsForStandby(primary.trouble)
+        asking = ASKING.get()
+        began = pool.loop.time()
+        try:
+            async with asyncio.timeout(self._wait if asking is None else max(self._wait - asking.waited, LEAST)):
+                self._session = session = await asyncpg.Pool.acquire(pool)
+        except TimeoutError:
+            raise NotSent(f"the database {primary.trouble or 'has no session free'}") from None
+        if asking is not None:
+            waited = pool.loop.time() - began
+            asking.waited += waited
+            if waited > GONE and asking.client.disconnected:
+                await pool.release(session)
+                raise NotSent("the client has gone")
+        primary.took(session)
+        return session
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._pool.primary.gave_back(self._session, error)
+        await self._pool.release(self._session)
+
+    def __await__(self) -> Any:
+        return self.__aenter__().__await__()
+
+
+class NotSent(ConnectionError):
+    """Nobody took it in time, so nothing of it was done, nor will be."""
 
 
 @contextlib.asynccontextmanager
@@ -107,7 +180,7 @@ def _encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _away(error: Exception) -> bool:
+def unavailable(error: Exception) -> bool:
     """Whether nothing else can succeed at present, either."""
     return isinstance(error, UNAVAILABLE) and not isinstance(error, asyncpg.TransactionRollbackError)
 
@@ -123,94 +196,3 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any] | None]:
 def key(value: uuid.UUID) -> uuid.UUID:
     """A key as the standard library's type; the driver's own does not compare everywhere."""
     return value if type(value) is uuid.UUID else uuid.UUID(bytes=value.bytes)
-
-
-class GroupCommit(Generic[Item, Result]):
-    """Lets calls that arrive during a commit, and callers that call again after it, share the next one.
-
-    `run(tx, items)` does the work for all items in one transaction and returns one result each, in order. If it
-    fails for several, each is run again alone, so that one bad item fails only its own caller. A call returns when its
-    work is committed. With `begin=False` no transaction is begun: for a `run` that is a single statement, which saves
-    two of three round trips. Items share a commit up to `limit`, by number or by their total `weigh`; one that
-    is heavier is committed alone. `pause` is for work that nobody waits for: while it keeps coming, commits are so many
-    seconds apart, and larger.
-    """
-
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        run: Callable[[Tx, Sequence[Item]], Awaitable[Sequence[Result]]],
-        *,
-        limit: int = GROUP_LIMIT,
-        begin: bool = True,
-        pause: float = 0.0,
-        weigh: Callable[[Item], int] = lambda _: 1,
-    ) -> None:
-        self._pool = pool
-        self._run = run
-        self._limit = limit
-        self._begin = begin
-        self._pause = pause
-        self._weigh = weigh
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._weight = 0  # of what waits
-        self._worker: asyncio.Task[None] | None = None
-
-    async def __call__(self, item: Item) -> Result:
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        self._weight += self._weigh(item)
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._commit_all())
-        return await future
-
-    async def _commit_all(self) -> None:
-        try:
-            while self._waiting:
-                await self._commit(self._take())
-                await self._gather()
-        finally:
-            self._worker = None
-
-    async def _gather(self) -> None:
-        """Wait for the callers that were just answered: then they share the next commit, not alternate with it."""
-        if self._pause and 0 < self._weight < self._limit:
-            await asyncio.sleep(self._pause)
-        quiet = 0
-        for _ in range(MAX_TURNS):
-            if quiet == QUIET_TURNS or self._weight >= self._limit:
-                return
-            before = self._weight
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if self._weight == before else 0
-
-    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """The items of the next commit."""
-        count = weight = 0
-        for item, _ in self._waiting:
-            heavier = weight + self._weigh(item)
-            if count and heavier > self._limit:
-                break
-            count, weight = count + 1, heavier
-        group, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._weight -= weight
-        return group
-
-    async def _commit(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
-        try:
-            async with self._pool.acquire() as tx, tx.transaction() if self._begin else contextlib.nullcontext():
-                results = await self._run(tx, [item for item, _ in group])
-        except BaseException as error:
-            if len(group) > 1 and isinstance(error, Exception) and not _away(error):
-                for member in group:
-                    await self._commit([member])
-                return
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        for (_, future), result in zip(group, results, strict=True):
-            if not future.done():
-                future.set_result(result)

@@ -14,8 +14,10 @@ import structlog
 
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
-from tocsin.storage.postgres import retention
+from tocsin.storage.postgres import connecting, pooler, retention
+from tocsin.storage.postgres.connecting import SESSION, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.database import UNAVAILABLE
+from tocsin.storage.postgres.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,9 @@ LOCK = 0x7063_696E  # any number, as long as it never changes
 PAUSE = 0.1
 TRIES = 10
 """Retries of one step that deadlocks with a process that is still running."""
-CONNECT_TIMEOUT = 10.0
+PROMOTION = 60.0
+"""Seconds in which one of several standbys must have been promoted, if nothing else answers."""
+SETTINGS = {"application_name": "tocsin migrate", **SESSION}
 SILENT = 2.0
 """Seconds of waiting before it is logged."""
 
@@ -94,7 +98,7 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
         await asyncio.sleep(PAUSE)
 
 
-async def reach(dsn: str, patience: float) -> asyncpg.Connection:
+async def reach(dsn: str, patience: float) -> Session:
     """A connection of its own, outside any pool. Waits up to `patience` seconds while the database is unavailable.
 
     Raises `Unusable` for an address that cannot be one, `Refused` if the database stays unavailable, rejects the login
@@ -104,27 +108,46 @@ async def reach(dsn: str, patience: float) -> asyncpg.Connection:
     logged = False
     while True:
         try:
-            connection = await asyncpg.connect(
-                dsn, timeout=CONNECT_TIMEOUT, server_settings={"application_name": "tocsin migrate", "timezone": "UTC"}
-            )
+            connection = await connecting.connect(dsn, server_settings=SETTINGS)
             break
         except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
             raise Unusable("TOCSIN_DATABASE_URL", f"cannot be used ({error})") from error
+        except asyncpg.ProtocolViolationError as error:
+            raise pooler.refused_setting(error) from error
         except UNAVAILABLE as error:
             waited = time.monotonic() - began
-            if waited >= patience:
-                raise Refused(503, UNREACHABLE, f"The database cannot be reached: {_reason(error)}") from error
+            if waited >= (min(patience, PROMOTION) if only_standbys(error) else patience):
+                raise Refused(503, UNREACHABLE, f"The database cannot be reached: {said(error)}") from error
             if waited > SILENT and not logged:
                 logged = True
-                log.warning("Database unavailable; waiting for it", error=_reason(error))
+                log.warning("Database unavailable; waiting for it", error=said(error))
             await asyncio.sleep(min(PAUSE + waited / 10, 2.0))
         except asyncpg.PostgresError as error:
-            raise _away(f"The database rejected the login: {_reason(error)}; see TOCSIN_DATABASE_URL") from error
+            raise _away(f"The database rejected the login: {reason(error)}; see TOCSIN_DATABASE_URL") from error
     version = connection.get_server_version()
     if version.major < OLDEST_POSTGRESQL:
         connection.terminate()
         raise _away(f"The database is PostgreSQL {version.major}; Tocsin needs {OLDEST_POSTGRESQL} or newer")
+    try:
+        await pooler.check(dsn, connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
+
+
+def only_standbys(error: BaseException) -> bool:
+    """Whether all that answers are standbys: then no primary is away, there may be none."""
+    return isinstance(error, NotPrimary) or (isinstance(error, NoPrimary) and error.standbys_only)
+
+
+def said(error: BaseException) -> str:
+    """Why there is no session, in one line."""
+    if isinstance(error, NotPrimary):
+        return f"it {error}, and Tocsin writes: name the primary, or all hosts of the cluster, in TOCSIN_DATABASE_URL"
+    if isinstance(error, NoPrimary):
+        return f"none of its hosts is a primary: {error}"
+    return reason(error)
 
 
 async def _pending(connection: asyncpg.Connection) -> list[str]:
@@ -163,13 +186,9 @@ async def _apply(connection: asyncpg.Connection) -> None:
                         continue
                 elif isinstance(error, UNAVAILABLE):
                     raise
-                problem = f"Failed to apply {each.id}: {_reason(error)}"
+                problem = f"Failed to apply {each.id}: {reason(error)}"
                 raise _away(f"The migrations could not be applied: {problem}") from error
 
 
 def _away(message: str) -> Refused:
     return Refused(503, "database_unavailable", message)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

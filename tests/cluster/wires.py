@@ -1,0 +1,97 @@
+"""A wire to a server, which can fall silent as when its machine vanishes, be cut, and be whole again."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+
+CHUNK = 65_536
+
+
+class Wire:
+    """Listens at `port` of 127.0.0.1, and leads to the port `to`. One thread moves all bytes of it."""
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+        self.connected = 0
+        """How many connections there have been."""
+        self._silent = self._ended = False
+        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = int(self._listening.getsockname()[1])
+        self._events = selectors.DefaultSelector()
+        self._events.register(self._listening, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def vanish(self) -> None:
+        """From now on nothing passes, in either direction, and nothing is refused."""
+        with self._lock:
+            self._silent = True
+
+    def come_back(self) -> None:
+        with self._lock:
+            self._silent = False
+
+    def cut(self) -> None:
+        """End all connections that there are."""
+        with self._lock:
+            for each in list(self._pairs):
+                self._drop(each)
+
+    def close(self) -> None:
+        self._ended = True
+        self._thread.join(5)
+        self.cut()
+        self._listening.close()
+        self._events.close()
+
+    def _run(self) -> None:
+        while not self._ended:
+            ready = self._events.select(0.02)
+            with self._lock:
+                if self._silent:
+                    self._ended or threading.Event().wait(0.01)
+                    continue
+                for key, _ in ready:
+                    if key.fileobj is self._listening:
+                        self._accept()
+                    elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pairs:
+                        self._move(key.fileobj)
+
+    def _accept(self) -> None:
+        near, _ = self._listening.accept()
+        self.connected += 1
+        try:
+            far = socket.create_connection(("127.0.0.1", self.to), timeout=2)
+        except OSError:
+            near.close()
+            return
+        for one, other in ((near, far), (far, near)):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            one.settimeout(2)
+            self._pairs[one] = other
+            self._events.register(one, selectors.EVENT_READ)
+
+    def _move(self, source: socket.socket) -> None:
+        try:
+            part = source.recv(CHUNK)
+            if part:
+                self._pairs[source].sendall(part)
+                return
+        except OSError:
+            pass
+        self._drop(source)
+
+    def _drop(self, one: socket.socket) -> None:
+        other = self._pairs.pop(one, None)
+        if other is None:
+            return
+        self._pairs.pop(other, None)
+        for each in (one, other):
+            with contextlib.suppress(KeyError, ValueError):
+                self._events.unregister(each)
+            each.close()

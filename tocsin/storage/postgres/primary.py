@@ -1,0 +1,259 @@
+"""Where a process finds its database: one primary for all its pools, looked for once for everybody, and watched over.
+
+A session that is in use for longer than usual is no trouble by itself. But then the server is asked, by another
+session, whether it lives, is still the primary, and waits for a standby. One that is silent loses all its sessions at
+once, so that nobody keeps a dead primary; whoever asks for a session then waits for one search that is made for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import Any
+
+import asyncpg
+import structlog
+
+from tocsin.domain.database_hosts import Host, hosts_of
+from tocsin.storage.postgres import connecting
+from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
+from tocsin.storage.postgres.session import LOST, Session
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.2
+"""Seconds between two looks at what is in use. Time is counted in these: nobody is blamed for our own standstill."""
+LOOKS = frozenset((2, 4, 6, 8))
+"""Ticks of use after which the server is asked whether it lives; and again every `LATER` ticks."""
+LATER = 24
+SILENT = 6
+"""Ticks without an answer after which a server counts as gone."""
+GIVE_UP = 7
+"""Ticks after which whoever has a caller waiting is told that the database waits for a standby."""
+PAUSE = 0.25
+"""Seconds from a refusal until the host is asked again, while a primary is looked for."""
+FORGET = 5.0
+"""Seconds without anybody who needs a session, after which it is not looked for any more."""
+
+LOOK = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
+    AND query_start < clock_timestamp() - interval '0.8 s'
+)
+"""
+
+SILENCE = "does not answer"
+WAITS = "waits for a standby to confirm what is written"
+
+
+class WaitsForStandby(ConnectionError):
+    """The primary answers, but its commits wait for a synchronous standby: nothing is sent to it meanwhile."""
+
+
+class Primary:
+    """The primary of one address, for one process."""
+
+    def __init__(self, url: str, *, callers: bool = False) -> None:
+        self.url = url
+        self.hosts = hosts_of(url)
+        self.callers = callers
+        """Whether somebody waits for what is sent, and is told in time that it may be done or not."""
+        self.waits_for_standby = False
+        self.lost_at: float | None = None
+        """The loop's time when the primary was lost; None while there is one. `outage`: how long the last one was."""
+        self.regained_at: float | None = None
+        self.outage = 0.0
+        self._good: Host | None = None
+        self._newest: Newest = {}
+        self._why: BaseException | None = None
+        self._said: dict[Host, BaseException] = {}
+        self._search: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._in_use: dict[Any, int] = {}
+        self._heard = self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the database at present, to follow its name."""
+        if self.waits_for_standby:
+            return WAITS
+        return None if self.lost_at is None else f"cannot be reached at present: {reason(self._why or NoPrimary({}))}"
+
+    # --------------------------------------------------------------------------------------------------- new sessions
+
+    async def connect(self, *_: Any, **options: Any) -> Session:
+        """A session, as soon as there is a primary: the caller says how long that may take. Raises the driver's errors
+        for anything but a database that is away.
+        """
+        options.pop("loop", None)
+        options.pop("connection_class", None)
+        while True:
+            if self.lost_at is not None:
+                await self._found()
+            try:
+                session = await connecting.connect(
+                    self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
+                )
+            except LOST as error:
+                self._lose(error)
+                continue
+            self._sessions.add(session)
+            self._gain(session.host)
+            return session
+
+    async def _found(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._look_for_it())
+        await asyncio.shield(self._search)
+
+    async def _look_for_it(self) -> None:
+        """Ask each host again and again, for as long as anybody needs one."""
+        loop = asyncio.get_running_loop()
+        asking = {asyncio.create_task(self._until_it_may_write(host)): host for host in self.hosts or (None,)}
+        try:
+            while loop.time() < self._asked_at + FORGET:
+                done, _ = await asyncio.wait(asking, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+                    self._gain(asking[each])
+                    return
+        finally:
+            for each in asking:
+                each.cancel()
+
+    async def _until_it_may_write(self, host: Host | None) -> None:
+        several = len(self.hosts) > 1
+        while True:
+            try:
+                session = await connecting.ask(
+                    self.url, host, one_of_several=several, newest=self._newest if several else None,
+                    server_settings={"application_name": "tocsin, looking for the primary"},
+                )  # fmt: skip
+            except LOST as error:
+                self._note(host, error)
+            except asyncpg.PostgresError as error:
+                if not several:
+                    return  # it answers: who asks for a session is told the same
+                self._note(host, error)
+            else:
+                session.terminate()
+                return
+            await asyncio.sleep(PAUSE)
+
+    def _note(self, host: Host | None, error: BaseException) -> None:
+        if host is None or len(self.hosts) < 2:
+            self._why = error
+            return
+        self._said[host] = error
+        self._why = NoPrimary(self._said)
+
+    def _gain(self, host: Host | None) -> None:
+        if host != self._good and self._good is not None:
+            log.info("Another host is the primary now", host=str(host))
+            self._end_sessions(self._good, "is not the primary any more")
+        self._good = host
+        if self.lost_at is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self.outage, self.regained_at, self.lost_at = now - self.lost_at, now, None
+        self._said.clear()
+
+    def _lose(self, error: BaseException) -> None:
+        self._why = error
+        if self.lost_at is None:
+            self.lost_at = asyncio.get_running_loop().time()
+            log.warning("Database unavailable; looking for it", error=reason(error))
+
+    # ------------------------------------------------------------------------------------------------ sessions in use
+
+    def took(self, lent: Any) -> None:
+        """A session of a pool is in use from now on."""
+        self._in_use[lent] = 0
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def gave_back(self, lent: Any, error: BaseException | None) -> None:
+        """It is in use no longer; `error` is how that ended."""
+        self._in_use.pop(lent, None)
+        if error is None:
+            self._heard += 1
+        elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self.lost_at is None:
+            self._end(self._good, "is read-only now")
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._in_use and not self.waits_for_standby:
+            return
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+        self._ticks += 1
+        asked = self.waits_for_standby and self._ticks % 3 == 0
+        for lent, ticks in self._in_use.items():
+            self._in_use[lent] = ticks + 1
+            asked = asked or ticks + 1 in LOOKS or (ticks + 1) % LATER == 0
+        if self.waits_for_standby and self.callers:
+            self._tell_those_who_wait()
+        if asked and self.lost_at is None and (self._look is None or self._look.done()):
+            self._look = asyncio.create_task(self._see(self._good))
+
+    def _tell_those_who_wait(self) -> None:
+        """End sessions that wait for a standby: what they sent may be done or not."""
+        for lent, ticks in list(self._in_use.items()):
+            if ticks >= GIVE_UP:
+                with contextlib.suppress(AttributeError):  # it has ended by itself
+                    lent.end(f"the database {WAITS}")
+
+    async def _see(self, host: Host | None) -> None:
+        """Ask the server whether it lives. If it does not, nobody keeps a session with it."""
+        heard = self._heard
+        looking = asyncio.create_task(self._waits(host))
+        try:
+            for _ in range(SILENT):
+                done, _ = await asyncio.wait({looking}, timeout=TICK)
+                if done:
+                    break
+        finally:
+            if not looking.done():
+                looking.cancel()
+        if looking.cancelled() or not looking.done():
+            if self._heard == heard:
+                self._end(host, SILENCE)
+            return
+        match looking.exception():
+            case None:
+                self._wait_for_standby(looking.result())
+            case NotPrimary() | ConnectionRefusedError() | FileNotFoundError() as error:
+                self._end(host, reason(error))
+            case _:  # it answers, if only that it has no room for one more
+                pass
+
+    async def _waits(self, host: Host | None) -> bool:
+        session = await connecting.ask(
+            self.url, host, one_of_several=len(self.hosts) > 1,
+            server_settings={"application_name": "tocsin, asking whether it lives"},
+        )  # fmt: skip
+        try:
+            return bool(await session.fetchval(LOOK))
+        finally:
+            session.terminate()
+
+    def _wait_for_standby(self, waits: bool) -> None:
+        if waits != self.waits_for_standby:
+            log.warning(f"The database {WAITS}" if waits else "The standby confirms again what is written")
+        self.waits_for_standby = waits
+
+    def _end(self, host: Host | None, words: str) -> None:
+        """End all sessions with it."""
+        log.warning("The primary is given up", host=str(host or ""), reason=words)
+        self.waits_for_standby = False
+        self._lose(NotPrimary(words) if host is None or len(self.hosts) < 2 else NoPrimary({host: NotPrimary(words)}))
+        self._end_sessions(host, words)
+
+    def _end_sessions(self, host: Host | None, words: str) -> None:
+        for session in list(self._sessions):
+            if session.host == host and not session.is_closed():
+                session.end(f"the database {words}")
