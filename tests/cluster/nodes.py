@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,7 +94,6 @@ class Node:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         self._process.wait()
-        psutil.wait_procs(family[1:], timeout=10)
         self._process = None
 
     async def run(self, query: str, *arguments: object) -> list[asyncpg.Record]:
@@ -177,7 +175,3 @@ async def in_step(primary: Node) -> None:
         return (await primary.run(query))[0][0] > 0
 
     await until(look, what="a standby that follows")
-
-
-def since(moment: float) -> float:
-    return time.monotonic() - moment

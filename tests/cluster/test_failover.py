@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.load import Load
-from tests.cluster.nodes import Node, in_step, pair, prepared
+from tests.cluster.nodes import Node
 from tests.cluster.wires import Wire
 from tests.promise_scene import PATIENT, scene
 from tests.receivers import Receiver
@@ -29,35 +29,16 @@ VANISH = "the primary vanishes"
 FREEZE = "the primary stands still"
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with prepared() as folder:
-        yield folder
-
-
 @pytest.mark.parametrize(
     ("trouble", "first"),
     [(DIE, True), (VANISH, True), (VANISH, False), (FREEZE, True)],
     ids=["it dies", "it vanishes, listed first", "it vanishes, listed last", "it stands still"],
 )
 async def test_a_lost_primary_costs_no_accepted_incident_and_keeps_nobody_waiting(
-    folder: Path, tmp_path: Path, receiver: Receiver, trouble: str, first: bool,
+    pair: tuple[Node, Node], wires: tuple[Wire, Wire], tmp_path: Path, receiver: Receiver, trouble: str, first: bool,
     record_property: Callable[[str, str], None],
 ) -> None:  # fmt: skip
-    with pair(folder) as (primary, standby):
-        await in_step(primary)
-        wires = [Wire(primary.port), Wire(standby.port)]
-        try:
-            said = await _lose(primary, standby, wires, tmp_path, receiver, trouble, first)
-        finally:
-            for wire in wires:
-                wire.close()
-        record_property("said", said)
-
-
-async def _lose(
-    primary: Node, standby: Node, wires: list[Wire], tmp_path: Path, receiver: Receiver, trouble: str, first: bool
-) -> str:
+    primary, standby = pair
     ports = [wire.port for wire in (wires if first else reversed(wires))]
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
     service = service_on(f"postgresql://tocsin@{hosts}/tocsin", tmp_path, TOCSIN_RETRY_SCHEDULE=PATIENT)
@@ -105,9 +86,10 @@ async def _lose(
             await asyncio.to_thread(process.stop)
         assert time.monotonic() - began < ENDS_IN
     longest = max((call.took for call in refused), default=0.0)
-    return (
+    record_property(
+        "said",
         f"{len(accepted)} accepted, 0 lost, {repeated} repeated; writes again {again:.1f} s after the promotion; "
-        f"{len(refused)} refused, each within {longest:.1f} s"
+        f"{len(refused)} refused, each within {longest:.1f} s",
     )
 
 

@@ -58,6 +58,9 @@ KEEP = 10.0
 HEARTBEAT = 1.0
 DRAIN = 6.0
 """Seconds that running attempts get at shutdown."""
+HOPE, TICK = 3.0, 0.2
+"""Seconds at shutdown until a database that is away, or waits for a standby, is not waited for; how often it is asked.
+"""
 LATE_DRAIN = 2.0
 """Seconds that they get if the listening session was just lost."""
 CONNECT_TIMEOUT = 2.0
@@ -122,12 +125,14 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
             retention_days=settings.retention, stop=stop,
         ),
     }  # fmt: skip
+    ending = asyncio.create_task(_let_go(primary, stop))
     try:
         async with asyncio.TaskGroup() as group:
             for number, (name, loop) in enumerate(loops.items()):
                 group.create_task(_keep_up(name, loop, stop, delay=STAGGER * number))
         await deliverer.drain(LATE_DRAIN)
     finally:
+        ending.cancel()
         await http.close()
         await apprise.close()
         await rdap.close()
@@ -138,6 +143,15 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         await telegram.close()
         pool.terminate()
         housekeeping.terminate()
+
+
+async def _let_go(primary: Primary, stop: asyncio.Event) -> None:
+    """Once we are to stop, wait for a database that is of no use for a moment only."""
+    await stop.wait()
+    await asyncio.sleep(HOPE)
+    while primary.trouble is None:  # noqa: ASYNC110 - nobody else needs to be told
+        await asyncio.sleep(TICK)
+    primary.close()
 
 
 async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event, *, delay: float) -> None:

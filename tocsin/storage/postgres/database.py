@@ -105,6 +105,12 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]  # the driver has no types
         self.primary = primary
         self.loop = asyncio.get_running_loop()
 
+    @property
+    def ready(self) -> bool:
+        """Whether nobody has to wait for a session."""
+        free = self._queue._queue  # the driver's own: any other way to know takes longer than to take a session
+        return bool(free) and free[-1].is_connected()
+
     def acquire(self, *, timeout: float | None = None) -> Any:  # as of the driver's, but for the time that it takes
         return _Taken(self, WAIT if timeout is None else timeout)
 
@@ -122,6 +128,10 @@ class _Taken:
         pool, primary = self._pool, self._pool.primary
         if primary.waits_for_standby:
             raise WaitsForStandby(primary.trouble)
+        if pool.ready:
+            self._session = session = await pool._acquire(None)
+            primary.took(session)
+            return session
         asking = ASKING.get()
         began = pool.loop.time()
         try:

@@ -101,10 +101,8 @@ class GroupCommit(Generic[Item, Result]):
         own = asyncio.current_task()
         try:
             while self._waiting and self._worker is own:
-                moved = True
-                if calls := self._take():
-                    self._under_way = under_way = _Commit(calls, self._tick)
-                    moved = await self._commit(under_way)
+                self._under_way = under_way = _Commit(self._take(), self._tick)
+                moved = await self._commit(under_way)
                 if self._worker is own:
                     self._under_way = None
                     self._moved = self._tick if moved else self._moved
@@ -135,7 +133,7 @@ class GroupCommit(Generic[Item, Result]):
             count, weight = count + 1, heavier
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         self._weight -= weight
-        return [call for call in group if not self._needless(call)]
+        return group
 
     def _needless(self, call: _Call[Item, Result]) -> bool:
         """Whether nobody waits for it any more."""

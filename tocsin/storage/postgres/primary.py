@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import weakref
 from typing import Any
 
@@ -31,10 +32,15 @@ SILENT = 6
 """Ticks without an answer after which a server counts as gone."""
 GIVE_UP = 7
 """Ticks after which whoever has a caller waiting is told that the database waits for a standby."""
+AT_ONCE = 1.0
+"""Seconds in which one of several hosts gives a session while nothing is wrong; else it is looked for."""
 PAUSE = 0.25
 """Seconds from a refusal until the host is asked again, while a primary is looked for."""
 FORGET = 5.0
 """Seconds without anybody who needs a session, after which it is not looked for any more."""
+
+OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of this machine, which say nothing about the database."""
 
 LOOK = """
 SELECT EXISTS (
@@ -59,7 +65,7 @@ class Primary:
         self.hosts = hosts_of(url)
         self.callers = callers
         """Whether somebody waits for what is sent, and is told in time that it may be done or not."""
-        self.waits_for_standby = False
+        self.waits_for_standby = self._closed = False
         self.lost_at: float | None = None
         """The loop's time when the primary was lost; None while there is one. `outage`: how long the last one was."""
         self.regained_at: float | None = None
@@ -91,19 +97,32 @@ class Primary:
         """
         options.pop("loop", None)
         options.pop("connection_class", None)
-        while True:
+        several = len(self.hosts) > 1
+        if several and self._good is None and self.lost_at is None:  # who asks first is not to wait for a silent host
+            self.lost_at = asyncio.get_running_loop().time()
+        while not self._closed:
             if self.lost_at is not None:
                 await self._found()
             try:
-                session = await connecting.connect(
-                    self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
-                )
+                async with asyncio.timeout(AT_ONCE if several else None):
+                    session = await connecting.connect(
+                        self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
+                    )
             except LOST as error:
+                if isinstance(error, OSError) and error.errno in OURS:
+                    raise
                 self._lose(error)
                 continue
             self._sessions.add(session)
             self._gain(session.host)
             return session
+        raise NotPrimary("is not needed any more")
+
+    def close(self) -> None:
+        """End all sessions, and let nobody have another one."""
+        self._closed = True
+        for session in list(self._sessions):
+            session.end("the database is not needed any more")
 
     async def _found(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()
@@ -116,8 +135,8 @@ class Primary:
         loop = asyncio.get_running_loop()
         asking = {asyncio.create_task(self._until_it_may_write(host)): host for host in self.hosts or (None,)}
         try:
-            while loop.time() < self._asked_at + FORGET:
-                done, _ = await asyncio.wait(asking, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            while loop.time() < self._asked_at + FORGET and not self._closed:
+                done, _ = await asyncio.wait(asking, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 for each in done:
                     each.result()
                     self._gain(asking[each])

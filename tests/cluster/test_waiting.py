@@ -1,0 +1,142 @@
+"""A database that hangs: everybody is answered in time, what was not sent never is, and everything can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.cluster.load import Call, Load
+from tests.cluster.nodes import Node
+from tests.cluster.wires import Wire
+from tests.promise_scene import PATIENT, scene
+from tests.receivers import Receiver
+from tests.service import Service, service_on, started
+from tests.waiting import until
+
+ANSWERED_IN = 2.0
+ENDS_IN = 10.0
+
+
+def service_at(port: int, folder: Path) -> Service:
+    return service_on(f"postgresql://tocsin@127.0.0.1:{port}/tocsin", folder, TOCSIN_RETRY_SCHEDULE=PATIENT)
+
+
+def refused_in_time(calls: list[Call]) -> list[Call]:
+    slow = [call for call in calls if call.took > ANSWERED_IN]
+    assert not slow, slow[:5]
+    refused = [call for call in calls if call.status == 503]
+    assert all(call.retry_after for call in refused)
+    return refused
+
+
+async def test_what_no_standby_has_is_never_answered_as_done(
+    pair: tuple[Node, Node], tmp_path: Path, receiver: Receiver
+) -> None:
+    primary, standby = pair
+    async with started(service_at(primary.port, tmp_path)) as service, service.client() as client:
+        stage = await scene(client, {"hook": receiver.url()})
+        load = Load(client, stage.server)
+        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+        standby.freeze()
+        frozen = time.monotonic()
+        await asyncio.sleep(4)
+        sessions = await primary.run("SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        seen = {row["type"] for row in await primary.run("SELECT type FROM ongoing")}
+        during = [call for call in load.calls if call.began > frozen + 0.1]
+        assert not [call for call in during if call.good]
+        assert not seen & {call.name for call in during}, "a cancelled wait would show it here and nowhere else"
+        assert len(sessions) < 25, "they do not pile up"
+        assert [call for call in during if "waits for a standby" in call.message]
+        assert [call for call in load.calls if "Nobody knows whether" in call.message]
+        standby.thaw()
+        thawed = time.monotonic()
+        await until(lambda: _true(load.good_since(thawed)), timeout=20, what="an opening")
+        await load.end()
+        refused_in_time(load.calls)
+        kept = {row["type"] for row in await primary.run("SELECT type FROM ongoing")}
+        assert {call.name for call in load.calls if call.good} <= kept
+        never = {call.name for call in load.calls if call.status == 503 and "Nobody knows" not in call.message}
+        assert not never & kept, "what was refused without having been sent is not carried out later"
+
+
+async def test_one_session_that_hangs_holds_up_nobody_else(
+    pair: tuple[Node, Node], tmp_path: Path, receiver: Receiver
+) -> None:
+    primary, _ = pair
+    async with started(service_at(primary.port, tmp_path)) as service, service.client() as client:
+        stage = await scene(client, {"hook": receiver.url()})
+        load = Load(client, stage.server)
+        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+        (used,) = await primary.run(
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tocsin api%'"
+            " ORDER BY state_change DESC LIMIT 1"
+        )
+        hung = psutil.Process(used["pid"])
+        hung.suspend()
+        try:
+            began = time.monotonic()
+            await until(lambda: _true(len(load.good_since(began + 2)) >= 10), timeout=15, what="10 openings more")
+        finally:
+            hung.resume()
+        await load.end()
+        refused_in_time(load.calls)
+
+
+async def test_a_call_whose_client_has_gone_is_not_carried_out_later(
+    pair: tuple[Node, Node], wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
+    primary, _ = pair
+    async with started(service_at(wires[0].port, tmp_path)) as service, service.client() as client:
+        stage = await scene(client, {})
+        wires[0].vanish()
+        # The first one may be sent, and then nobody knows; the second one has to wait, and leaves.
+        first = asyncio.create_task(_open(client, stage.server, "sent", 15))
+        await asyncio.sleep(0.1)
+        with pytest.raises(httpx.TimeoutException):
+            await _open(client, stage.server, "gone", 0.7)
+        wires[0].come_back()
+        await first
+        await until(lambda: _opened(client, stage.server, "later"), what="an opening")
+        kept = {row["type"] for row in await primary.run("SELECT type FROM ongoing")}
+        assert "later" in kept
+        assert "gone" not in kept
+
+
+@pytest.mark.parametrize("trouble", ["vanished just now", "vanished a while ago", "waits for its standby"])
+async def test_everything_ends_within_ten_seconds_though_the_primary_is_of_no_use(
+    pair: tuple[Node, Node], wires: tuple[Wire, Wire], tmp_path: Path, receiver: Receiver, trouble: str
+) -> None:
+    async with started(service_at(wires[0].port, tmp_path)) as service, service.client() as client:
+        stage = await scene(client, {"hook": receiver.url()})
+        load = Load(client, stage.server)
+        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+        if trouble == "waits for its standby":
+            pair[1].freeze()
+        else:
+            wires[0].vanish()
+        await asyncio.sleep(0 if trouble == "vanished just now" else 3)
+        began = time.monotonic()
+        ended = await asyncio.gather(
+            *(asyncio.to_thread(process.stop, ENDS_IN) for process in (service.engine, service.api))
+        )
+        assert time.monotonic() - began < ENDS_IN
+        assert ended == [0, 0], (service.engine.said()[-2000:], service.api.said()[-2000:])
+        await load.end()
+
+
+async def _true(what: object) -> bool:
+    return bool(what)
+
+
+async def _open(client: httpx.AsyncClient, server: str, name: str, patience: float) -> int:
+    incident = {"resource_type": "Server", "resource_uuid": server, "incident_type": name, "message": name}
+    return (await client.post("/api/v1/incidents", json={"incident": incident}, timeout=patience)).status_code
+
+
+async def _opened(client: httpx.AsyncClient, server: str, name: str) -> bool:
+    return await _open(client, server, name, 15) in (200, 201)
