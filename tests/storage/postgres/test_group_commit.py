@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.database import ASKING, Asking, NotSent, Pool, Tx
 from tocsin.storage.postgres.group_commit import GroupCommit
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 
 class Commits:
@@ -71,3 +75,79 @@ async def test_those_whose_commit_gave_way_to_another_transaction_are_committed_
 
     assert await asyncio.gather(*map(GroupCommit(pool, once_in_the_way), [1, 2])) == [10, 20]
     assert tried == [[1, 2], [1], [2]]
+
+
+class Slow:
+    """Takes as long as the item says, but for the first one of a negative number, which hangs until `let_go`."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, tx: Tx, items: Sequence[int]) -> list[int]:
+        await tx.execute("SELECT")
+        if min(items) < 0:
+            await self.let_go.wait()
+        self.done += items
+        return [item * 10 for item in items]
+
+
+async def test_nobody_waits_for_long_behind_a_commit_that_hangs_or_for_it(pool: asyncpg.Pool) -> None:
+    slow = Slow()
+    group = GroupCommit(pool, slow, limit=1, patience=1.0)
+    began = time.monotonic()
+    try:
+        hung = asyncio.create_task(group(-1))
+        await asyncio.sleep(0.6)
+        behind = [asyncio.create_task(group(number)) for number in range(3)]
+        with pytest.raises(OutcomeUnknown):
+            await hung
+        assert await asyncio.gather(*behind) == [0, 10, 20]
+        assert time.monotonic() - began < 3
+    finally:
+        slow.let_go.set()
+    assert await group(4) == 40
+
+
+async def test_what_could_not_be_sent_in_time_is_refused_and_never_carried_out(database: str) -> None:
+    pool = await _pool(database, size=1)
+    slow = Slow()
+    group = GroupCommit(pool, slow, limit=1, patience=1.0)
+    async with pool.acquire():  # the only session
+        results = await asyncio.gather(*map(group, range(5)), return_exceptions=True)
+    assert all(isinstance(result, NotSent) for result in results), results
+    assert await group(5) == 50
+    assert slow.done == [5]
+    await pool.close()
+
+
+async def test_a_call_that_had_to_wait_and_whose_client_has_gone_is_not_carried_out(database: str) -> None:
+    pool = await _pool(database, size=1)
+    slow = Slow()
+    group = GroupCommit(pool, slow, patience=2.0)
+
+    async def call(number: int, client: Somebody) -> int:
+        ASKING.set(Asking(client))
+        return await group(number)
+
+    one, other = Somebody(), Somebody()
+    async with pool.acquire():
+        calls = [asyncio.create_task(call(1, one)), asyncio.create_task(call(2, other))]
+        await asyncio.sleep(0.7)
+        other.disconnected = True
+    first, second = await asyncio.gather(*calls, return_exceptions=True)
+    assert first == 10
+    assert isinstance(second, NotSent)
+    assert slow.done == [1]
+    gone = Somebody()
+    gone.disconnected = True
+    assert await call(3, gone) == 30, "one that only sent it and went, while nobody had to wait, is served"
+    await pool.close()
+
+
+class Somebody:
+    disconnected = False
+
+
+async def _pool(dsn: str, size: int) -> Pool:
+    return await storage.pool(dsn, size=size, name="tests")

@@ -149,8 +149,17 @@ class _Taken:
         return session
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._pool.primary.gave_back(self._session, error)
-        await self._pool.release(self._session)
+        session = self._session
+        self._pool.primary.gave_back(session, error)
+        if error is not None:
+            try:
+                closed = session.is_closed()
+            except asyncpg.InterfaceError:  # and the pool knows it
+                return
+            if closed:  # it is about to be ended, which must not come between this and the pool
+                session.terminate()
+                return
+        await self._pool.release(session)
 
     def __await__(self) -> Any:
         return self.__aenter__().__await__()
