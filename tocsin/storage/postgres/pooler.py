@@ -7,6 +7,7 @@ breaks them, and most of the time only under load: so it is found out, and refus
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import asyncpg
 
@@ -24,9 +25,9 @@ NAME = "TOCSIN_DATABASE_URL"
 async def check(dsn: str, session: Session) -> None:
     """Raises `Unusable` behind a pooler that lends sessions for less than their life."""
     try:
+        if not await stands_before(session):
+            return
         first = await _pid(session)
-        if first == session.get_server_pid():
-            return  # PostgreSQL itself: a pooler gives out numbers of its own
         other = await connecting.connect(dsn)
         try:
             for _ in range(ROUNDS):
@@ -39,6 +40,16 @@ async def check(dsn: str, session: Session) -> None:
             other.terminate()
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
         raise _by_transaction() from error
+
+
+async def stands_before(session: Session) -> bool:
+    """Whether there is a pooler between: it gives out numbers of its own."""
+    return int(session.get_server_pid()) != await _pid(session)
+
+
+async def apply(session: Session, settings: Mapping[str, str]) -> None:
+    """Make these the session's settings: a pooler passes on few of those that come with a connection."""
+    await session.execute(";".join(f"SET {name} = '{value}'" for name, value in settings.items() if "'" not in value))
 
 
 async def _pid(session: Session) -> int:

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from tocsin.domain.database_hosts import Host, hosts_of
-from tocsin.storage.postgres import connecting
+from tocsin.storage.postgres import connecting, pooler
 from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.session import LOST, Session
 
@@ -71,6 +71,7 @@ class Primary:
         self.regained_at: float | None = None
         self.outage = 0.0
         self._good: Host | None = None
+        self._pooled: bool | None = None
         self._newest: Newest = {}
         self._why: BaseException | None = None
         self._said: dict[Host, BaseException] = {}
@@ -113,6 +114,13 @@ class Primary:
                     raise
                 self._lose(error)
                 continue
+            try:
+                self._pooled = await pooler.stands_before(session) if self._pooled is None else self._pooled
+                if self._pooled:
+                    await pooler.apply(session, options.get("server_settings", {}))
+            except BaseException:
+                session.terminate()
+                raise
             self._sessions.add(session)
             self._gain(session.host)
             return session
