@@ -24,6 +24,7 @@ from tocsin.domain.punctuality import Objective
 from tocsin.integrations.base import types
 from tocsin.storage.delivery import counters, first_tries, inner_loop
 from tocsin.storage.delivery.first_tries import Counted
+from tocsin.storage.postgres import replication
 from tocsin.storage.postgres.database import Tx
 
 QUEUE = """
@@ -48,7 +49,7 @@ async def metrics(service: Service) -> Response[bytes]:
     In the text format of Prometheus: totals of all engines, and the state of the queue.
     """
     async with service.pool.acquire() as tx, tx.transaction():
-        families = await _families(tx, service.settings.slo)
+        families = [*await _families(tx, service.settings.slo), *_replication(await replication.read(tx))]
     registry = CollectorRegistry()
     registry.register(_StaticCollector(families))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE)
@@ -93,6 +94,16 @@ async def _families(tx: Tx, objective: Objective | None) -> list[Metric]:
     totals = {what: value for what, value in counted.items() if inner.INTEGRATION_TYPE not in what[1]}
     gauges = [build, depth, oldest, ongoing, engines, worked, took, tries, late, breached]
     return [*gauges, *_counts(totals), *_histograms(totals)]
+
+
+def _replication(known: replication.Replication) -> list[Metric]:
+    synchronous = GaugeMetricFamily(
+        "tocsin_database_synchronous", "1 if what is accepted is on a standby, too", value=int(known.synchronous)
+    )
+    count = GaugeMetricFamily("tocsin_database_standbys", "Standbys that follow", value=len(known.standbys))
+    behind = max((each.behind_seconds for each in known.standbys), default=0.0)
+    seconds = GaugeMetricFamily("tocsin_database_behind_seconds", "How far the last standby is behind", value=behind)
+    return [synchronous, count, seconds]
 
 
 def _counts(totals: Mapping[CounterKey, float]) -> Iterator[Metric]:

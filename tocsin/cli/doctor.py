@@ -17,6 +17,7 @@ from tocsin import app
 from tocsin.checks.base import CheckContext, run_check
 from tocsin.cli.installation import CONNECT_TIMEOUT, asynchronous, unreachable
 from tocsin.cli.options import data_dir_option
+from tocsin.domain.database_hosts import hosts_of
 from tocsin.domain.errors import Refused
 from tocsin.domain.inner_loop import ROUNDS
 from tocsin.domain.settings import Unusable
@@ -26,7 +27,7 @@ from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
 from tocsin.storage.delivery import inner_loop
 from tocsin.storage.monitoring import probes
-from tocsin.storage.postgres import connecting, database, migrate
+from tocsin.storage.postgres import connecting, database, migrate, replication
 from tocsin.storage.postgres.secrets import Unopenable, Vault
 from tocsin.transports import icmp, sms
 from tocsin.transports.apprise.catalog import Catalog
@@ -120,7 +121,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         if version.major < migrate.OLDEST_POSTGRESQL:
             yield Finding("fail", "database", f"PostgreSQL {version.major} is older than {migrate.OLDEST_POSTGRESQL}")
             return
-        yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor} answers")
+        at = f" at {connection.host}" if connection.host is not None and settings.database_url else ""
+        yield Finding("ok", "database", f"PostgreSQL {version.major}.{version.minor} answers{at}")
         try:
             current = await migrate.is_current(dsn)
         except (Refused, Unusable) as error:
@@ -130,6 +132,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("fail", "migrations", "migrations are pending; run: tocsin migrate")
             return
         yield Finding("ok", "migrations", "up to date")
+        for finding in await _standbys(connection, dsn):
+            yield finding
         yield await _sealed(connection, settings)
         yield await _engines(connection)
         yield await _inner_loop(connection, settings)
@@ -137,6 +141,15 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield await _probes(connection)
     finally:
         await connection.close()
+
+
+async def _standbys(connection: asyncpg.Connection, dsn: str) -> list[Finding]:
+    """Only where there are some, or several hosts say that there should be."""
+    hosts, known = len(hosts_of(dsn)), await replication.read(connection)
+    if hosts < 2 and not known.standbys:
+        return []
+    found = [Finding("ok", "standbys", replication.in_words(known))] if known.hidden is None else []
+    return [*found, *(Finding("warn", "replication", words) for words in known.warnings(hosts))]
 
 
 async def _sealed(connection: asyncpg.Connection, settings: Settings) -> Finding:

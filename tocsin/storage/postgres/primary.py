@@ -90,6 +90,16 @@ class Primary:
             return WAITS
         return None if self.lost_at is None else f"cannot be reached at present: {reason(self._why or NoPrimary({}))}"
 
+    @property
+    def host(self) -> Host | None:
+        """Where it is, or was last."""
+        return self._good
+
+    @property
+    def back_for(self) -> float | None:
+        """Seconds since the end of the last outage; None if there was none."""
+        return None if self.regained_at is None else asyncio.get_running_loop().time() - self.regained_at
+
     # --------------------------------------------------------------------------------------------------- new sessions
 
     async def connect(self, *_: Any, **options: Any) -> Session:
