@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 
 CHUNK = 65_536
 
@@ -53,14 +54,13 @@ class Wire:
         while not self._ended:
             ready = self._events.select(0.02)
             with self._lock:
-                if self._silent:
-                    self._ended or threading.Event().wait(0.01)
-                    continue
-                for key, _ in ready:
+                for key, _ in () if self._silent else ready:
                     if key.fileobj is self._listening:
                         self._accept()
                     elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pairs:
                         self._move(key.fileobj)
+            if self._silent:
+                time.sleep(0.01)
 
     def _accept(self) -> None:
         near, _ = self._listening.accept()

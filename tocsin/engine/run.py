@@ -63,7 +63,7 @@ HOPE, TICK = 3.0, 0.2
 """
 LATE_DRAIN = 2.0
 """Seconds that they get if the listening session was just lost."""
-CONNECT_TIMEOUT = 2.0
+CONNECT_TIMEOUT = 4.0
 """Seconds that the listening session is waited for at a time, so that the end is not."""
 LISTEN_TIMEOUT = 5.0
 """Seconds that its statements may take."""

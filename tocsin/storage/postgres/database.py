@@ -41,7 +41,7 @@ WAIT, LEAST = 1.5, 0.1
 is.
 """
 STATEMENT_TIMEOUT = 60.0
-ENDED_BY_NOW = 10.0
+LATEST_ANSWER = 30.0
 """Seconds that a statement may take: for those that nobody waits for, and those with a caller."""
 
 
@@ -85,7 +85,7 @@ async def pool(
         max_size=size,
         max_queries=50_000,
         max_inactive_connection_lifetime=keep,
-        command_timeout=ENDED_BY_NOW if primary.callers else STATEMENT_TIMEOUT,
+        command_timeout=LATEST_ANSWER if primary.callers else STATEMENT_TIMEOUT,
         init=prepare,
         reset=_keep,
         server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
@@ -160,9 +160,6 @@ class _Taken:
                 session.terminate()
                 return
         await self._pool.release(session)
-
-    def __await__(self) -> Any:
-        return self.__aenter__().__await__()
 
 
 class NotSent(ConnectionError):
