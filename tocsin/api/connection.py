@@ -20,7 +20,6 @@ from tocsin.api import errors, request_head
 from tocsin.api.connection_limits import ConnectionLimiter, Group
 from tocsin.domain.errors import Refused
 from tocsin.settings import Limits
-from tocsin.storage.postgres.database import ASKING, Asking
 
 SLICE = 8 << 10
 """Bytes that are parsed at once: what is pipelined after them waits, unread, until there is a response."""
@@ -249,11 +248,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        asking = ASKING.set(Asking(cycle))
-        try:
-            super()._start_asgi_task(cycle, app)
-        finally:
-            ASKING.reset(asking)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

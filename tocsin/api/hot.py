@@ -34,6 +34,7 @@ from tocsin.api.connection_limits import ConnectionLimiter
 from tocsin.api.service import Service
 from tocsin.domain import clients
 from tocsin.settings import Limits
+from tocsin.storage.postgres.database import ASKING, Asking
 
 log = structlog.get_logger()
 
@@ -179,6 +180,13 @@ class Protocol(Connection):
                 self.cycle = HotCycle(self, hot, method)  # type: ignore[assignment]  # the part of it that is used
                 return
         super().begin_exchange()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        asking = ASKING.set(Asking(cycle))
+        try:
+            super()._start_asgi_task(cycle, app)
+        finally:
+            ASKING.reset(asking)
 
     def _secret_route(self, method: bytes) -> SecretRoute | None:
         found = next(route for below, route in self.secret_routes.items() if self.url.startswith(below))
