@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from tocsin.storage.postgres.database import ASKING, Asking, NotSent, Pool, Tx, unavailable
 from tocsin.storage.postgres.session import LOST, OutcomeUnknown
@@ -27,11 +27,8 @@ GONE_TICKS = 2
 """Ticks of waiting after which a call whose client has gone is not carried out any more."""
 
 
-class _Call(NamedTuple, Generic[Item, Result]):
-    item: Item
-    future: asyncio.Future[Result]
-    tick: int
-    asking: Asking | None
+_Call: TypeAlias = tuple[Item, "asyncio.Future[Result]", int, Asking | None]
+"""An item, its result, when it was given, and whose request it is of. A tuple, for there are thousands a second."""
 
 
 class _Commit(Generic[Item, Result]):
@@ -89,7 +86,7 @@ class GroupCommit(Generic[Item, Result]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         asking = ASKING.get()
         tick = self._tick if asking is None or asking.waited < TICK else self._tick - round(asking.waited / TICK)
-        self._waiting.append(_Call(item, future, tick, asking))
+        self._waiting.append((item, future, tick, asking))
         self._weight += self._weigh(item)
         if self._worker is None:
             self._worker = asyncio.create_task(self._commit_all())
@@ -127,7 +124,7 @@ class GroupCommit(Generic[Item, Result]):
         """The calls of the next commit."""
         count = weight = 0
         for call in self._waiting:
-            heavier = weight + self._weigh(call.item)
+            heavier = weight + self._weigh(call[0])
             if count and heavier > self._limit:
                 break
             count, weight = count + 1, heavier
@@ -137,11 +134,12 @@ class GroupCommit(Generic[Item, Result]):
 
     def _needless(self, call: _Call[Item, Result]) -> bool:
         """Whether nobody waits for it any more."""
-        if call.future.done():
+        _, future, tick, asking = call
+        if future.done():
             return True
-        if call.asking is None or not call.asking.client.disconnected or self._tick < call.tick + GONE_TICKS:
+        if asking is None or not asking.client.disconnected or self._tick < tick + GONE_TICKS:
             return False  # one that only sent its request and went is served all the same, if it had not to wait
-        call.future.set_exception(NotSent("the client has gone"))
+        future.set_exception(NotSent("the client has gone"))
         return True
 
     # ------------------------------------------------------------------------------------------------------- patience
@@ -158,16 +156,16 @@ class GroupCommit(Generic[Item, Result]):
         under_way = self._under_way
         if under_way is not None and (under_way.tick <= latest or self._moved <= latest):
             for call in under_way.calls:
-                if call.tick <= latest or under_way.tick <= latest:
+                if call[2] <= latest or under_way.tick <= latest:
                     _fail(call, self._out_of_patience(under_way.sent))
-            if all(call.future.done() for call in under_way.calls):
+            if all(future.done() for _, future, _, _ in under_way.calls):
                 self._worker = self._under_way = None  # it may end by itself; others do not wait for that
         if self._moved <= latest:
             for call in self._waiting:
-                if call.tick <= latest:
+                if call[2] <= latest:
                     _fail(call, self._out_of_patience(sent=False))
-                    self._weight -= self._weigh(call.item)
-            self._waiting = [call for call in self._waiting if call.tick > latest]
+                    self._weight -= self._weigh(call[0])
+            self._waiting = [call for call in self._waiting if call[2] > latest]
         if self._waiting and self._worker is None:
             self._worker = asyncio.create_task(self._commit_all())
 
@@ -184,11 +182,12 @@ class GroupCommit(Generic[Item, Result]):
         group = commit.calls
         try:
             async with self._pool.acquire() as tx, tx.transaction() if self._begin else contextlib.nullcontext():
-                group = [call for call in group if not self._needless(call)]
-                if not group:
-                    return True
+                if group[0][2] != self._tick:  # they had to wait
+                    group = [call for call in group if not self._needless(call)]
+                    if not group:
+                        return True
                 commit.sent = True
-                results = await self._run(tx, [call.item for call in group])
+                results = await self._run(tx, [call[0] for call in group])
         except BaseException as error:
             if len(group) > 1 and isinstance(error, Exception) and not unavailable(error):
                 for member in group:
@@ -203,12 +202,13 @@ class GroupCommit(Generic[Item, Result]):
             if not isinstance(error, Exception):
                 raise
             return not unavailable(error)
-        for call, result in zip(group, results, strict=True):
-            if not call.future.done():
-                call.future.set_result(result)
+        for (_, future, _, _), result in zip(group, results, strict=True):
+            if not future.done():
+                future.set_result(result)
         return True
 
 
 def _fail(call: _Call[Item, Result], error: BaseException) -> None:
-    if not call.future.done():
-        call.future.set_exception(error)
+    future = call[1]
+    if not future.done():
+        future.set_exception(error)

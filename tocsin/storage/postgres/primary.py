@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.2
 """Seconds between two looks at what is in use. Time is counted in these: nobody is blamed for our own standstill."""
-LOOKS = frozenset((2, 4, 6, 8))
+LOOKS = frozenset(range(2, 16, 2))
 """Ticks of use after which the server is asked whether it lives; and again every `LATER` ticks."""
 LATER = 24
 SILENT = 6
@@ -111,6 +111,7 @@ class Primary:
         several = len(self.hosts) > 1
         if several and self._good is None and self.lost_at is None:  # who asks first is not to wait for a silent host
             self.lost_at = asyncio.get_running_loop().time()
+        tried = False
         while not self._closed:
             if self.lost_at is not None:
                 await self._found()
@@ -123,6 +124,9 @@ class Primary:
                 if isinstance(error, OSError) and error.errno in OURS:
                     raise
                 self._lose(error)
+                if tried:  # it is found, and yet of no use
+                    await asyncio.sleep(PAUSE)
+                tried = True
                 continue
             try:
                 self._pooled = await pooler.stands_before(session) if self._pooled is None else self._pooled
