@@ -15,8 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import platformdirs
 from dotenv import dotenv_values
 
-from tocsin.domain import hosts, urls
-from tocsin.domain.database_hosts import hosts_of
+from tocsin.domain import database_hosts, hosts, urls
 from tocsin.domain.helo import is_helo_name
 from tocsin.domain.punctuality import Objective, objective
 from tocsin.domain.settings import (
@@ -241,7 +240,7 @@ def _database_url(value: str) -> str | None:
         raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
     if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
         raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
-    hosts_of(value)
+    database_hosts.hosts_of(value)
     return value
 
 

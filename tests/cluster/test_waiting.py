@@ -19,6 +19,8 @@ from tests.service import Service, service_on, started
 from tests.waiting import until
 
 ANSWERED_IN = 2.0
+BUSY = 2.0
+"""Seconds that a machine busy with other things may add."""
 ENDS_IN = 10.0
 
 
@@ -27,7 +29,7 @@ def service_at(port: int, folder: Path) -> Service:
 
 
 def refused_in_time(calls: list[Call]) -> list[Call]:
-    slow = [call for call in calls if call.took > ANSWERED_IN]
+    slow = [call for call in calls if call.took > ANSWERED_IN + BUSY]
     assert not slow, slow[:5]
     refused = [call for call in calls if call.status == 503]
     assert all(call.retry_after for call in refused)
