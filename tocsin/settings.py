@@ -152,10 +152,8 @@ class Settings:
         return self.data_dir / "secret_keys"
 
 
-LOCAL_NETWORKS = tuple(
-    ipaddress.ip_network(cidr)
-    for cidr in ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-)
+LOCAL = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+LOCAL_NETWORKS = tuple(map(ipaddress.ip_network, LOCAL))
 
 
 def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -216,6 +214,11 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
 def debugging(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether TOCSIN_DEBUG enables tracebacks and debug logs."""
     return environ.get("TOCSIN_DEBUG", "").strip().lower() in ("1", "true", "yes")
+
+
+def backup_passphrase(environ: Mapping[str, str] = os.environ) -> str:
+    """The passphrase of backups, if nobody is to be asked for it."""
+    return environ.get("TOCSIN_BACKUP_PASSPHRASE", "")
 
 
 def _dotenv(path: Path) -> dict[str, str]:
@@ -323,7 +326,6 @@ def _countries(value: str) -> tuple[str, ...]:
         raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but must be two-letter codes with commas, such as AT,DE")
     if codes:
         from phonenumbers import SUPPORTED_REGIONS  # large, and not needed otherwise
-
         if unknown := [code for code in codes if code not in SUPPORTED_REGIONS]:
             raise Unusable("TOCSIN_SMS_COUNTRIES", f"is {value!r}, but there is no country {unknown[0]}")
     return codes
@@ -393,7 +395,6 @@ def _smtp(value: str, helo: str | None) -> Smtp | None:
         port=port or (465 if tls else 587),
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
-        tls=tls,
+        tls=tls, helo=helo,
         starttls=starttls,  # type: ignore[arg-type]
-        helo=helo,
     )

@@ -251,6 +251,8 @@ CALLS: dict[str, Call] = {
 """How each is done by somebody who may. What is not here is for Tocsin itself, needs a far end, or leaves no entry."""
 
 ELSEWHERE = {
+    "backups.restore": "cli/test_backup.py",
+    "backups.take": "cli/test_backup.py",
     "heartbeats.provision": "api/test_pings.py",
     "integrations.create_system": "web/test_first_start.py",
     "integrations.trust_host_key": "integrations/test_ssh_server_restart.py",

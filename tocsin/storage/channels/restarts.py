@@ -108,6 +108,12 @@ UPDATE integrations SET settings = settings || jsonb_build_object('offered_host_
 WHERE id = $1 AND settings ? 'host_key' AND settings->>'offered_host_key' IS DISTINCT FROM $2
 """
 
+USE_UP = """
+INSERT INTO restarts (delivery_id, project_id, integration_id, incident_id, target, begun_at, sent_at)
+SELECT new_id(), o.project_id, i.id, o.incident_id, '', now(), now()
+FROM ongoing o JOIN integrations i ON i.project_id = o.project_id AND NOT i.repeatable
+"""
+
 FORGET = f"DELETE FROM restarts WHERE begun_at < now() - interval '{KEEP}' AND look_at IS NULL"
 
 
@@ -177,6 +183,11 @@ async def hold(tx: Tx, targets: Sequence[str]) -> None:
     """Lock the decision about a restart of these until the transaction ends."""
     for each in sorted(set(targets)):
         await tx.execute(HOLD, each)
+
+
+async def use_up(tx: Tx) -> None:
+    """Each incident that lasts may have had its restart, and gets no other unless a person orders it."""
+    await tx.execute(USE_UP)
 
 
 async def situation(tx: Tx, delivery_id: UUID) -> Situation | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import asyncpg
@@ -58,7 +59,9 @@ async def migrate(dsn: str, *, patience: float = 0.0) -> list[str]:
         await connection.fetchval(TAKE_LOCK, LOCK)
         pending = await _pending(connection)
         if pending:
-            await _apply(connection)
+            if len(pending) < len(known()):
+                log.warning("The database is of an older version; migrating it", steps=", ".join(pending))
+            await apply(connection, pending)
         async with connection.transaction():
             await retention.ensure_partitions(connection)
         await connection.fetchval(GIVE_LOCK, LOCK)
@@ -151,19 +154,26 @@ def said(error: BaseException) -> str:
 
 
 async def _pending(connection: asyncpg.Connection) -> list[str]:
-    known = sorted(path.stem for path in FILES.glob("*.sql"))
     done = {row["migration_id"] for row in await connection.fetch(APPLIED)} if await _any_record(connection) else set()
-    if newer := sorted(done - set(known)):
+    if newer := sorted(done - set(known())):
         raise _away(f"The database belongs to a newer version of Tocsin (it has {newer[-1]}); install that version")
-    return [name for name in known if name not in done]
+    return [name for name in known() if name not in done]
+
+
+def known() -> list[str]:
+    """The migrations of this version, by their numbers."""
+    return sorted(path.stem for path in FILES.glob("*.sql"))
 
 
 async def _any_record(connection: asyncpg.Connection) -> bool:
     return bool(await connection.fetchval(ANY_RECORD))
 
 
-async def _apply(connection: asyncpg.Connection) -> None:
-    """In the order of their numbers, each in a transaction of its own. The runner's own order is only topological."""
+async def apply(connection: asyncpg.Connection, names: Collection[str]) -> None:
+    """Apply those of these that have not been, in the order of their numbers, each in a transaction of its own.
+
+    The runner's own order is only topological.
+    """
     from pogo_core.error import BadMigrationError  # with its SQL parser too heavy for a start that applies nothing
     from pogo_core.util import migrate as runner
     from pogo_core.util import sql
@@ -171,9 +181,9 @@ async def _apply(connection: asyncpg.Connection) -> None:
     await sql.ensure_pogo_sync(connection)
     found = await sql.read_migrations(FILES, connection, schema_name="public")
     for each in sorted(found, key=lambda migration: migration.id):
-        if each.applied:
+        if each.applied or each.id not in names:
             continue
-        log.warning("Applying %s", each.id)
+        log.debug("Applying %s", each.id)
         for left in reversed(range(TRIES)):
             try:
                 async with runner.transaction(connection, each.load()):

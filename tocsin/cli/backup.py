@@ -1,0 +1,126 @@
+"""`tocsin backup`: everything of an installation in one encrypted file, while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import click
+
+from tocsin import __version__
+from tocsin.cli import logs, passphrase
+from tocsin.cli.options import settings_option
+from tocsin.settings import Settings
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@passphrase.option
+@settings_option
+def backup(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> None:
+    """Save database and keys in FILE, encrypted with a passphrase, while the service runs.
+
+    It is as of one moment, and was read back when it is there. An older backup of that name is replaced. The passphrase
+    is asked for, or read from --passphrase-file or TOCSIN_BACKUP_PASSPHRASE; without it, nobody can restore the backup.
+    """
+    from tocsin.cli.installation import vault
+
+    logs.set_up("backup")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    vault(settings)
+    _may_be_replaced(file)
+    secret = passphrase.ask(passphrase_file, twice=True)
+    with _complete_or_not_at_all(file) as out, _database(settings):
+        rows, tables = asyncio.run(_save(settings, out, secret, file.name))
+    click.echo(f"Saved {rows:,} rows of {tables} tables and the keys in {file} ({file.stat().st_size:,} bytes)")
+
+
+def _may_be_replaced(file: Path) -> None:
+    from tocsin.storage.postgres import sealed_file
+
+    try:
+        with file.open("rb") as there:
+            if not sealed_file.is_sealed(there.read(100)):
+                raise click.UsageError(f"{file} exists and is no backup; choose another name")
+    except FileNotFoundError:
+        if not file.absolute().parent.is_dir():
+            raise click.UsageError(f"there is no folder {file.absolute().parent}") from None
+
+
+@contextlib.contextmanager
+def _complete_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
+    """What is written has the name of the file once it is whole and on the disk; before, nothing is there."""
+    number, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)  # readable by its owner alone
+    try:
+        with os.fdopen(number, "w+b") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(name, file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    folder = os.open(file.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _database(settings: Settings) -> Iterator[None]:
+    """The embedded database runs in here: if the service does not, it is started for the backup alone."""
+    from tocsin.cli.installation import connected
+    from tocsin.storage.postgres import embedded
+
+    async def look() -> None:
+        async with connected(settings):
+            pass
+
+    try:
+        asyncio.run(look())
+        server = None
+    except click.ClickException:
+        if settings.database_url or not (settings.data_dir / "postgres" / "PG_VERSION").exists():
+            raise
+        server = embedded.start(settings.data_dir)
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.stop()
+
+
+async def _save(settings: Settings, out: BinaryIO, secret: str, name: str) -> tuple[int, int]:
+    from tocsin.actions import backups as actions
+    from tocsin.actions.base import operator
+    from tocsin.cli.installation import connected, vault
+    from tocsin.cli.progress import bar
+    from tocsin.storage.accounts import rotation
+    from tocsin.storage.postgres import backups, sealed_file
+
+    async with connected(settings) as connection:
+        opened, failed = await rotation.try_all(connection, vault(settings))
+        if failed and not opened:
+            raise click.ClickException("The keys in use open no secret of this database; a backup would be of no use")
+        if failed:
+            click.echo(f"{len(failed)} secrets are opened by no key in use; they are saved as they are", err=True)
+        with bar("Saving") as show:
+            writer = sealed_file.Writer(out, secret)
+            manifest = await backups.dump(
+                connection, writer.write, version=__version__, keys=settings.secret_keys, done=show
+            )
+            writer.finish()
+        out.flush()
+        out.seek(0)
+        _, rows = backups.check(sealed_file.read(out, secret))
+        async with connection.transaction():
+            await actions.take(connection, operator(), name)
+    return rows, len(manifest.tables)
