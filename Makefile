@@ -9,7 +9,7 @@ WORKERS ?= 4
 # What Python has compiled is kept, whatever the environment says: a start takes half as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test up bench chaos fuzz screenshots lint clean
+.PHONY: help setup demo test up bench chaos fuzz screenshots dist lint clean
 
 help:
 	@echo "make setup   install into .venv"
@@ -20,6 +20,7 @@ help:
 	@echo "make chaos   1,000 kills at random moments (up to an hour)"
 	@echo "make fuzz    five minutes of hostile requests over sockets"
 	@echo "make screenshots   pictures of the main pages, in docs/screenshots"
+	@echo "make dist    the wheel and the source distribution, in dist"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make clean   remove .venv and what tools left behind"
 
@@ -45,6 +46,10 @@ fuzz: .venv/installed-dev
 
 screenshots: .venv/installed-dev
 	$(BIN)/python -m tests.screenshots
+
+dist: .venv/installed-dev
+	@rm -rf dist build
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
