@@ -15,6 +15,7 @@ import structlog
 
 from tocsin.cli.child_process import Backoff, Child, Interruption, how
 from tocsin.cli.sockets import url_of
+from tocsin.cli.systemd import Notifier
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
@@ -44,7 +45,9 @@ class Supervisor:
         self.answering_since: float | None = None
         place = ["--data-dir", str(settings.data_dir)]
         public_url = settings.public_url or self.url
-        environ = {**os.environ, "TOCSIN_FOUND_URL": self.url, "MALLOC_ARENA_MAX": "2"}
+        ours = dict(os.environ)
+        self.systemd = Notifier(ours.pop("NOTIFY_SOCKET", None))
+        environ = {**ours, "TOCSIN_FOUND_URL": self.url, "MALLOC_ARENA_MAX": "2"}
         self.preparing = Child("migrate", ["migrate", "--first-start", public_url, *place], environ)
         handed = listening.fileno()
         self.api = [
@@ -67,18 +70,24 @@ class Supervisor:
     def _run(self) -> int:
         if self.server:
             self.server_backoff.started()
-            self.server.start(self.stopping)
+            self.server.start(self._give_up)
         for child in (self.preparing, *self.kept):
             if not self.stopping():
                 child.start(self.events)
         while not self.stopping():
             self._wait(TICK if self.announced else 0.05)
+            self.systemd.alive()
             if not self.announced and (failed := self._failed()) is not None:
                 return failed
             self._keep_up()
             if not self.announced:
                 self._announce()
         return 0
+
+    def _give_up(self) -> bool:
+        """Asked while the database starts, which may take minutes after a crash: we live meanwhile."""
+        self.systemd.alive()
+        return self.stopping()
 
     def _wait(self, seconds: float) -> None:
         for event, _ in self.events.select(seconds):
@@ -111,7 +120,7 @@ class Supervisor:
         if not server.alive and self.server_backoff.due:
             self.server_backoff.started()
             try:
-                server.start(self.stopping)
+                server.start(self._give_up)
                 log.info("PostgreSQL is running again")
             except (Refused, Unusable) as error:
                 pause = self.server_backoff.ended()
@@ -128,10 +137,12 @@ class Supervisor:
                 return
             log.warning("The API answers, but not everything is ready yet", see=f"{self.url}/health/ready")
         click.echo(f"ready {self.url}")
+        self.systemd.ready(f"Answers at {self.url}")
         self.announced = True
 
     def _end(self) -> None:
         """Stop the children first, then the database; a second signal kills them at once."""
+        self.systemd.stopping()
         asked = self.stopping.count
         deadline = time.monotonic() + END
         children = (self.preparing, *self.kept)

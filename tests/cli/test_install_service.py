@@ -1,0 +1,91 @@
+"""`tocsin install-service`: units that systemd accepts and finds hardened, and what `tocsin up` tells systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.needed import program
+from tests.processes import Process, tocsin
+from tests.waiting import PATIENCE
+from tocsin.cli import unit
+
+EXPOSED = 3.0
+"""Of 10, as `systemd-analyze security` judges; below 4 is what it calls OK."""
+PARTS: list[unit.Part] = ["up", "serve", "engine", "probe"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_systemd_accepts_the_unit_of_each_part_and_finds_it_hardened(part: unit.Part, tmp_path: Path) -> None:
+    done = await tocsin("install-service", "--dry-run", "--part", part)
+    assert done.code == 0, done.err
+    text = done.out[done.out.index("[Unit]") : done.out.index("\nrun ")]
+    file = tmp_path / unit.name(part)
+    file.write_text(text)
+    analyze = program("systemd-analyze")
+    verified = subprocess.run([analyze, "verify", "--man=no", str(file)], capture_output=True, text=True)
+    assert unit.name(part) not in verified.stderr, verified.stderr
+    judged = subprocess.run(
+        [analyze, "security", "--offline=true", f"--threshold={int(EXPOSED * 10)}", "--no-pager", str(file)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stdout[-600:] + judged.stderr
+
+
+async def test_systemd_accepts_the_unit_of_a_user(tmp_path: Path) -> None:
+    done = await tocsin("install-service", "--user", "--dry-run", "--port", "8100", environ={"XDG_CONFIG_HOME": "/x"})
+    assert done.out.startswith("write /x/systemd/user/tocsin.service:")
+    assert "useradd" not in done.out
+    assert "systemctl --user enable tocsin.service" in done.out
+    assert "up --port 8100" in done.out
+    file = tmp_path / "tocsin.service"
+    file.write_text(done.out[done.out.index("[Unit]") : done.out.index("\nrun ")])
+    verified = subprocess.run(
+        [program("systemd-analyze"), "verify", "--user", "--man=no", str(file)], capture_output=True, text=True,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert "tocsin.service" not in verified.stderr, verified.stderr
+
+
+def test_without_root_it_is_refused_in_a_line_and_nothing_is_done() -> None:
+    somebody = [program("unshare"), "--user"] if os.geteuid() == 0 else []
+    command = [*somebody, sys.executable, "-m", "tocsin", "install-service", "--yes"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "needs root: use sudo, or --user" in done.stderr
+
+
+async def test_a_part_that_listens_nowhere_takes_no_port() -> None:
+    done = await tocsin("install-service", "--part", "engine", "--port", "8100", "--dry-run")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_systemd_is_told_when_it_is_ready_that_it_lives_and_when_it_stops(tmp_path: Path) -> None:
+    place = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(place))
+        systemd.settimeout(PATIENCE)
+        up = Process(
+            "up", "--port", "0", "--data-dir", str(tmp_path / "data"), environ={"NOTIFY_SOCKET": str(place)},
+            log=tmp_path / "log",
+        ).start()
+        try:
+            told = ""
+            while "READY=1" not in told:  # it may live for a while before
+                assert told in ("", "WATCHDOG=1")
+                told = systemd.recv(1000).decode()
+            assert "STATUS=Answers at http://127.0.0.1:" in told
+            up.wait_for_line("ready ")
+            assert systemd.recv(1000) == b"WATCHDOG=1"
+            assert "NOTIFY_SOCKET" not in up.descendants("engine")[0].environ()
+            assert up.stop() == 0
+            while told != "STOPPING=1":
+                assert "READY=1" in told or told == "WATCHDOG=1"
+                told = systemd.recv(1000).decode()
+        finally:
+            up.kill_tree()

@@ -1,0 +1,100 @@
+"""`tocsin install-service`: a systemd unit that keeps Tocsin running, and starts it with the machine."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import platformdirs
+
+from tocsin.cli import unit
+
+SYSTEM_UNITS = Path("/etc/systemd/system")
+
+
+@click.command("install-service")
+@click.option("--user", "of_a_user", is_flag=True, help="For you alone, without root. See also: enable-linger.")
+@click.option("--part", type=click.Choice(list(unit.WORDS)), default="up", show_default=True, help="What is to run.")
+@click.option("--host", help="The address that up or serve listens on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Its port.  [default: 8000]")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, the unit included, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--data-dir", hidden=True, help="Accepted by every command; the unit says where its data is.")
+def command(
+    of_a_user: bool, part: unit.Part, host: str | None, port: int | None, dry_run: bool, yes: bool, data_dir: str | None
+) -> None:
+    """Install and start a hardened systemd service. Says what it will do, and asks first.
+
+    The system's service runs as the account `tocsin`, which is made if need be; its data is in /var/lib/tocsin, and its
+    settings are read from /etc/tocsin.env. Commands such as `tocsin project` then run as that account.
+    """
+    if (host or port) and part not in ("up", "serve"):
+        raise click.UsageError(f"{part} listens nowhere: --host and --port are for up and serve")
+    words = [sys.executable, "-P", "-m", "tocsin", part]
+    words += ["--host", host] if host else []
+    words += ["--port", str(port)] if port else []
+    text = unit.text(part, words, of_a_user=of_a_user)
+    file = (platformdirs.user_config_path("systemd") / "user" if of_a_user else SYSTEM_UNITS) / unit.name(part)
+    steps = _steps(part, of_a_user=of_a_user)
+    click.echo(f"write {file}:\n\n{text}")
+    for step in steps:
+        click.echo(f"run   {shlex.join(step)}")
+    if dry_run:
+        return
+    if not of_a_user:
+        _require_system(Path(sys.prefix))
+    if shutil.which("systemctl") is None:
+        raise click.ClickException("this system has no systemd (systemctl is missing); start `tocsin up` another way")
+    if not yes:
+        click.confirm("Do this?", abort=True, err=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write(file, text)
+    for step in steps:
+        if subprocess.run(step, check=False).returncode:  # noqa: S603
+            raise click.ClickException(f"{shlex.join(step)} failed; {file} is there, nothing after that was done")
+    scope = ["--user"] if of_a_user else []
+    click.echo(f"Running. See: {shlex.join(['systemctl', *scope, 'status', unit.name(part)])}")
+
+
+def _steps(part: unit.Part, *, of_a_user: bool) -> list[list[str]]:
+    systemctl = ["systemctl", "--user"] if of_a_user else ["systemctl"]
+    account = ["useradd", "--system", "--user-group", "--home-dir", unit.STATE, "--no-create-home", "--shell",
+               "/usr/sbin/nologin", unit.ACCOUNT]  # fmt: skip
+    made = [] if of_a_user or _exists(unit.ACCOUNT) else [account]
+    return [*made, [*systemctl, "daemon-reload"], [*systemctl, "enable", unit.name(part)],
+            [*systemctl, "restart", unit.name(part)]]  # fmt: skip
+
+
+def _exists(account: str) -> bool:
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
+def _require_system(prefix: Path) -> None:
+    if os.geteuid() != 0:
+        raise click.ClickException("a service of the system needs root: use sudo, or --user for a service of your own")
+    closed = [each for each in (prefix, *prefix.parents) if not each.stat().st_mode & stat.S_IXOTH]
+    home = [each for each in prefix.parents if str(each) in ("/home", "/root", "/run/user")]
+    if found := closed or home:
+        raise click.ClickException(
+            f"Tocsin is installed in {prefix}, which the service's account cannot reach ({found[0]} is closed to it); "
+            "install it into a folder such as /opt/tocsin: python3 -m venv /opt/tocsin && "
+            "/opt/tocsin/bin/pip install tocsin"
+        )
+
+
+def _write(file: Path, text: str) -> None:
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(0o644)
+    new.rename(file)
