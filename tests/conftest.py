@@ -49,7 +49,7 @@ from tocsin.storage.postgres.secrets import Vault
 ROOM = 4 << 30
 
 LONG = (
-    "cluster",
+    "cluster", "cli/test_backup",
     "promises", "api/test_bad_input", "web/test_pages", "engine/test_real_senders", "test_leaks", "test_fuzz",
     "cli/test_demo", "cli/test_up", "api/test_docs", "test_time_by_input", "cli/test_run", "cli/test_probe",
     "cli/test_probes_apart", "cli/test_project", "integrations/test_ssh_guard_rails", "api/test_connection",

@@ -143,7 +143,8 @@ async def test_a_flood_of_tries_does_not_keep_out_who_signs_in_from_home(own_ser
     pool: asyncpg.Pool = await database.pool(own_service.database, size=1, name="tests")
     try:
         user = await account(pool, vault, password_hash=passwords.hash_now(PASSWORD))
-        await sign_ins.remember(await pool.acquire(), vault, user, "127.0.0.1")
+        async with pool.acquire() as tx:
+            await sign_ins.remember(tx, vault, user, "127.0.0.1")
     finally:
         pool.terminate()
     port = httpx.URL(own_service.url).port

@@ -42,7 +42,7 @@ def test_what_is_written_is_read(size: int) -> None:
     content = NOISE[:size]
     file = sealed(content)
     assert opened(file) == content
-    assert content[:100] not in file or not content
+    assert len(content) < 16 or content[:100] not in file  # a byte may be anywhere
 
 
 def test_what_is_compressed_well_is_read_in_small_pieces() -> None:
