@@ -141,9 +141,9 @@ async def _decide_ends(tx: Tx, rows: Sequence[Record], over: dict[UUID, Incident
     if ends:
         await outstanding.suppress_each(tx, ends)
     if holds:
-        await tx.execute(HOLD_ON, *map(list, zip(*holds, strict=True)))
+        await tx.execute(HOLD_ON, *columns(holds))
     if releases:
-        await tx.execute(RELEASE_ENDS, *map(list, zip(*releases, strict=True)))
+        await tx.execute(RELEASE_ENDS, *columns(releases))
 
 
 @dataclass(slots=True)

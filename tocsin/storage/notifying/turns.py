@@ -6,7 +6,7 @@ are locked first, as in a resolve and an acknowledgement: what these have called
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -23,7 +23,7 @@ from tocsin.storage.delivery.incidents import INCIDENT
 from tocsin.storage.delivery.queue import WAKE_CHANNEL, HeldEntry
 from tocsin.storage.notifying import circumstances, closed, floods
 from tocsin.storage.notifying.circumstances import Circumstances
-from tocsin.storage.postgres.database import Tx, key
+from tocsin.storage.postgres.database import Tx, columns, key
 
 # What another engine decides about at this moment is skipped; so is what a resolve is about to call off.
 LOCK_DUE = """
@@ -201,17 +201,13 @@ async def _apply(tx: Tx, result: _Told) -> None:
     if result.ends:
         await outstanding.suppress_each(tx, result.ends)
     if result.holds:
-        await tx.execute(HOLD_ON, *_columns(result.holds))
+        await tx.execute(HOLD_ON, *columns(result.holds))
     if result.told:
-        await tx.execute(TOLD, *_columns(result.told))
+        await tx.execute(TOLD, *columns(result.told))
     await floods.store(tx, result.counts)
     await queue.hold(tx, result.follow_ups)
     if result.releases:
-        await tx.execute(RELEASE, *_columns(result.releases))
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
-    return [*map(list, zip(*rows, strict=True))]
+        await tx.execute(RELEASE, *columns(result.releases))
 
 
 def _due(incident_id: UUID, id_: UUID, attached: UUID, event: str, held: str) -> Due:
