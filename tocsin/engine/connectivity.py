@@ -135,7 +135,7 @@ async def run(
                     if not told:
                         log.warning("No connectivity target answers: monitors are not judged until one does")
                         target = connectivity.targets[0]
-                        await stored.open_incident(tx, vault, target, message, public_url=public_url)
+                        await stored.MONITOR.open_incident(tx, vault, target, message, public_url=public_url)
                 told = True
                 if not connectivity.away:
                     async with transaction(pool) as tx:

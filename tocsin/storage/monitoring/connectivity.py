@@ -6,39 +6,14 @@ themselves. Whoever resumes it has it checked like any other.
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from tocsin.domain.incidents import OpenRequest, ResolveRequest
-from tocsin.domain.monitors import MonitorConfig, Target
-from tocsin.domain.resources.network_monitor import RESOURCE as NETWORK_MONITOR
-from tocsin.storage.delivery import incidents, openings
-from tocsin.storage.monitoring import monitors
+from tocsin.domain.incidents import ResolveRequest
+from tocsin.storage.delivery import incidents
+from tocsin.storage.monitoring.own_monitors import OwnMonitor
 from tocsin.storage.postgres.database import Tx, key
-from tocsin.storage.postgres.secrets import Vault
 
 TYPE = "connectivity"
-NAME = "Tocsin's own connectivity"
-LOCK = "SELECT pg_advisory_xact_lock(1668244078)"  # any number, as long as it never changes
-
-PROJECT = """
-SELECT m.project_id FROM members m JOIN users u ON u.id = m.user_id
-WHERE u.operator AND m.role = 'owner' ORDER BY m.project_id LIMIT 1
-"""
-MONITOR = "SELECT id FROM network_monitors WHERE project_id = $1 AND own_connectivity"
-MARK = "UPDATE network_monitors SET own_connectivity = true WHERE id = $1"
+MONITOR = OwnMonitor("Tocsin's own connectivity", "own_connectivity", TYPE)
 ALL = "SELECT project_id, id FROM network_monitors WHERE own_connectivity"
-
-
-async def open_incident(tx: Tx, vault: Vault, target: Target, message: str, *, public_url: str) -> None:
-    """Open it, unless another engine did. Without an operator, nobody is told."""
-    await tx.execute(LOCK)
-    project = await tx.fetchval(PROJECT)
-    if project is None:
-        return
-    found = await tx.fetchval(MONITOR, project)
-    monitor_id = key(found) if found else await _create(tx, vault, key(project), target)
-    request = OpenRequest(key(project), NETWORK_MONITOR.type, monitor_id, TYPE, message)
-    await openings.open(tx, [request], public_url=public_url)
 
 
 async def resolve(tx: Tx) -> None:
@@ -48,9 +23,3 @@ async def resolve(tx: Tx) -> None:
         for row in await tx.fetch(ALL)
     ]
     await incidents.resolve(tx, closings)
-
-
-async def _create(tx: Tx, vault: Vault, project_id: UUID, target: Target) -> UUID:
-    made = await monitors.create(tx, vault, project_id, MonitorConfig(NAME, target, paused=True))
-    await tx.execute(MARK, made)
-    return made

@@ -15,9 +15,9 @@ from tocsin.domain.resources.probe import RESOURCE as PROBE
 from tocsin.storage.channels import attachments
 from tocsin.storage.delivery import incidents, openings
 from tocsin.storage.monitoring import places
-from tocsin.storage.monitoring.connectivity import PROJECT
 from tocsin.storage.monitoring.downtime import api_alive_since
 from tocsin.storage.monitoring.monitors import target_of
+from tocsin.storage.monitoring.own_monitors import PROJECT
 from tocsin.storage.postgres.database import Tx, key
 from tocsin.storage.postgres.secrets import Vault, new_token
 
