@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -28,6 +30,16 @@ def service_at(port: int, folder: Path) -> Service:
     return service_on(f"postgresql://tocsin@127.0.0.1:{port}/tocsin", folder, TOCSIN_RETRY_SCHEDULE=PATIENT)
 
 
+@asynccontextmanager
+async def under_load(service: Service, receiver: Receiver) -> AsyncIterator[Load]:
+    """The service runs in here, and has taken 20 openings by now; more come until the load ends."""
+    async with started(service), service.client() as client:
+        stage = await scene(client, {"hook": receiver.url()})
+        load = Load(client, stage.server)
+        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+        yield load
+
+
 def refused_in_time(calls: list[Call]) -> list[Call]:
     slow = [call for call in calls if call.took > ANSWERED_IN + BUSY]
     assert not slow, slow[:5]
@@ -40,10 +52,7 @@ async def test_what_no_standby_has_is_never_answered_as_done(
     pair: tuple[Node, Node], tmp_path: Path, receiver: Receiver
 ) -> None:
     primary, standby = pair
-    async with started(service_at(primary.port, tmp_path)) as service, service.client() as client:
-        stage = await scene(client, {"hook": receiver.url()})
-        load = Load(client, stage.server)
-        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+    async with under_load(service_at(primary.port, tmp_path), receiver) as load:
         standby.freeze()
         frozen = time.monotonic()
         await asyncio.sleep(4)
@@ -70,10 +79,7 @@ async def test_one_session_that_hangs_holds_up_nobody_else(
     pair: tuple[Node, Node], tmp_path: Path, receiver: Receiver
 ) -> None:
     primary, _ = pair
-    async with started(service_at(primary.port, tmp_path)) as service, service.client() as client:
-        stage = await scene(client, {"hook": receiver.url()})
-        load = Load(client, stage.server)
-        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+    async with under_load(service_at(primary.port, tmp_path), receiver) as load:
         (used,) = await primary.run(
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tocsin api%'"
             " ORDER BY state_change DESC LIMIT 1"
@@ -113,10 +119,8 @@ async def test_a_call_whose_client_has_gone_is_not_carried_out_later(
 async def test_everything_ends_within_ten_seconds_though_the_primary_is_of_no_use(
     pair: tuple[Node, Node], wires: tuple[Wire, Wire], tmp_path: Path, receiver: Receiver, trouble: str
 ) -> None:
-    async with started(service_at(wires[0].port, tmp_path)) as service, service.client() as client:
-        stage = await scene(client, {"hook": receiver.url()})
-        load = Load(client, stage.server)
-        await until(lambda: _true(len(load.good_since(0)) >= 20), what="20 openings")
+    service = service_at(wires[0].port, tmp_path)
+    async with under_load(service, receiver) as load:
         if trouble == "waits for its standby":
             pair[1].freeze()
         else:
