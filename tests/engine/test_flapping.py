@@ -22,13 +22,6 @@ from tocsin.domain.notifying import Candidate, Occasion, Tell, Wait
 from tocsin.storage.monitoring import monitors
 from tocsin.storage.notifying import turns
 
-OLDER = (
-    "UPDATE incidents SET created_at = created_at - $1::interval, closed_at = closed_at - $1::interval",
-    "UPDATE flapping SET began_at = began_at - $1::interval, since = since - $1::interval,"
-    " changed_at = changed_at - $1::interval",
-    "UPDATE outstanding SET due_at = due_at - $1::interval",
-    "UPDATE monitor_states SET last_check_at = last_check_at - $1::interval",
-)
 DELIVER = """
 WITH sent AS (DELETE FROM outstanding WHERE held IS NULL RETURNING *)
 INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, status, attempt,
@@ -71,8 +64,7 @@ class Site:
 
     async def wait(self, minutes: float) -> None:
         """So much time passes, and nothing can be delivered."""
-        for statement in OLDER:
-            await self.pool.execute(statement, timedelta(minutes=minutes))
+        await self.family.wait(minutes)
         await self.decide()
 
     async def flap(self, times: int, minutes: float = 1) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,13 @@ from tocsin.storage.notifying.dependencies import ParentState
 
 PUBLIC_URL = "https://tocsin.example.com"
 INTERVAL = 60.0
+OLDER = (
+    "UPDATE incidents SET created_at = created_at - $1::interval, closed_at = closed_at - $1::interval",
+    "UPDATE flapping SET began_at = began_at - $1::interval, since = since - $1::interval,"
+    " changed_at = changed_at - $1::interval",
+    "UPDATE outstanding SET due_at = due_at - $1::interval",
+    "UPDATE monitor_states SET last_check_at = last_check_at - $1::interval",
+)
 
 
 @dataclass
@@ -128,6 +136,11 @@ class Family:
         await self.pool.execute(
             "UPDATE checks SET at = at - make_interval(secs => $2) WHERE monitor_id = ANY ($1)", keys, seconds
         )
+
+    async def wait(self, minutes: float) -> None:
+        """As if so much time had passed since all that has happened. Nothing is decided by it."""
+        for statement in OLDER:
+            await self.pool.execute(statement, timedelta(minutes=minutes))
 
     async def held(self, name: str) -> UUID:
         """A notification of its latest incident that waits for its turn tomorrow."""
