@@ -30,6 +30,8 @@ MOVE = """
 UPDATE integrations SET settings = jsonb_set(settings, '{webhook_url}', to_jsonb($1 || '/waiting'))
 WHERE settings->>'webhook_url' LIKE '%/waiting'
 """
+NOT_NOW = "UPDATE monitor_states SET due_at = now() + interval '1 day'"
+"""Its monitor was due on the day when it was made, and its site is not there."""
 FROM_LATER = """
 CREATE TABLE public._pogo_migration (migration_hash text, migration_id text, schema_name text, applied timestamptz);
 INSERT INTO public._pogo_migration (migration_hash, migration_id, schema_name, applied)
@@ -68,6 +70,7 @@ def test_an_old_data_folder_is_migrated_as_is_said_and_keeps_incidents_and_what_
     old: Installation, receiver: Receiver
 ) -> None:
     in_database(old.disk / "data", MOVE, receiver.url(""))
+    in_database(old.disk / "data", NOT_NOW)
     old.up.start()
     old.wait_ready()
     [said] = [line for line in old.up.said().splitlines() if "older version" in line]
