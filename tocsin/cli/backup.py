@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import IO, BinaryIO
 import click
 
 from tocsin import __version__
-from tocsin.cli import logs, passphrase
+from tocsin.cli import interrupts, logs, passphrase
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -32,12 +30,12 @@ def backup(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> N
     from tocsin.cli.installation import vault
 
     logs.set_up("backup")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.listen()
     vault(settings)
     _may_be_replaced(file)
     secret = passphrase.ask(passphrase_file, twice=True)
     with _complete_or_not_at_all(file) as out, _database(settings):
-        rows, tables = asyncio.run(_save(settings, out, secret, file.name))
+        rows, tables = interrupts.run(_save(settings, out, secret, file.name))
     click.echo(f"Saved {rows:,} rows of {tables} tables and the keys in {file} ({file.stat().st_size:,} bytes)")
 
 
@@ -85,7 +83,7 @@ def _database(settings: Settings) -> Iterator[None]:
             pass
 
     try:
-        asyncio.run(look())
+        interrupts.run(look())
         server = None
     except click.ClickException:
         if settings.database_url or not (settings.data_dir / "postgres" / "PG_VERSION").exists():

@@ -47,6 +47,9 @@ async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     except asyncpg.UndefinedTableError as error:
         raise click.ClickException("Migrations of the database are pending; run: tocsin migrate") from error
+    except asyncio.CancelledError:
+        connection.terminate()  # what it waits for there, nobody waits for any more
+        raise
     finally:
         await connection.close()
 

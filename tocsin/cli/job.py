@@ -61,7 +61,7 @@ def run(url: str, command: Sequence[str], *, patience: float, output: bool) -> i
         ]  # fmt: skip
         for each in readers:
             each.start()
-        ended = process.wait()
+        ended = _wait(process)
         status = ended if ended >= 0 else SIGNALLED - ended
         deadline = time.monotonic() + LEFT_OPEN
         for each in readers:
@@ -175,6 +175,26 @@ class Reports:
             reason = getattr(error, "reason", error)
             return str(getattr(reason, "strerror", None) or reason or type(error).__name__), True
         return None, False
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Until it has ended; signals that come meanwhile are passed on, whenever they come.
+
+    One that comes just before a wait in the kernel begins does not end that wait, and its handler would run when it is
+    over. So somebody else waits, and here only a pipe is read, into which each signal writes.
+    """
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    waiting = threading.Thread(target=lambda: (process.wait(), os.write(writes, b"\0")), daemon=True)
+    waiting.start()
+    while process.returncode is None:
+        os.read(reads, CHUNK)
+    signal.set_wakeup_fd(-1)
+    waiting.join()
+    os.close(reads)
+    os.close(writes)
+    return process.returncode
 
 
 def _pass_through(source: IO[bytes], to: int, said: Tail) -> None:

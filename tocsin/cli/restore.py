@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
-import signal
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from tocsin.cli import logs, passphrase
+from tocsin.cli import interrupts, logs, passphrase
 from tocsin.cli.options import settings_option
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
@@ -43,7 +41,7 @@ def restore(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> 
     from tocsin.storage.postgres import backups, sealed_file
 
     logs.set_up("restore")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.listen()
     _require_empty(settings)
     secret = passphrase.ask(passphrase_file)
     with file.open("rb") as source:
@@ -51,7 +49,7 @@ def restore(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> 
     _require_right_keys(settings, manifest)
     with _empty_folder(settings) as folder, _keys_file(settings, folder, manifest):
         if settings.database_url:
-            opened, unknown = asyncio.run(_load(settings.database_url, file, secret))
+            opened, unknown = interrupts.run(_load(settings.database_url, file, secret))
         else:
             opened, unknown = _into_embedded(settings, folder, file, secret)
     click.echo(
@@ -128,7 +126,7 @@ def _into_embedded(settings: Settings, folder: Path, file: Path, secret: str) ->
 
     server = embedded.start(folder)
     try:
-        done = asyncio.run(_load(server.dsn, file, secret))
+        done = interrupts.run(_load(server.dsn, file, secret))
     finally:
         server.stop()
     server.cluster.rename(settings.data_dir / "postgres")
