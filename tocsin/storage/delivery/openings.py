@@ -133,21 +133,24 @@ WITH engine AS MATERIALIZED (
         AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, dedup_key,
              details, n)
 ), found AS MATERIALIZED (
-    SELECT a.*, r.name, r.url, bool_and(r.name IS NOT NULL) OVER (PARTITION BY a.batch) AS whole,
-           {{known.silenced_by}} AS silenced_by, ({{known.decided}}) AS decided
+    SELECT a.*, r.name, r.url, {{known.silenced_by}} AS silenced_by, ({{known.decided}}) AS decided
     FROM requests a LEFT JOIN LATERAL (
         {{resources}}
         LIMIT 1
     ) r ON true {{known.joined}}
+), refused AS MATERIALIZED (
+    SELECT batch FROM found WHERE name IS NULL
 ), opened AS (
     INSERT INTO ongoing (resource_id, type, dedup_key, incident_id, project_id, severity, recipients)
     SELECT resource_id, type, dedup_key, id, project_id, severity,
            CASE WHEN decided THEN ARRAY[]::uuid[] ELSE
                ARRAY(SELECT integration_id FROM attachments a WHERE a.resource_id = found.resource_id AND a.at_once)
            END
-    FROM found WHERE whole AND {{enough}} ORDER BY resource_id, type, dedup_key
+    FROM found WHERE batch NOT IN (SELECT batch FROM refused) AND {{enough}} ORDER BY resource_id, type, dedup_key
     ON CONFLICT (resource_id, type, dedup_key) DO NOTHING
-    RETURNING incident_id, recipients
+    RETURNING incident_id
+), new AS MATERIALIZED (
+    SELECT * FROM found WHERE id IN (SELECT incident_id FROM opened)
 ), stored AS (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, dedup_key,
                            message, severity, details, silenced_by, request, request_headers, response,
@@ -155,38 +158,37 @@ WITH engine AS MATERIALIZED (
     SELECT id, project_id, resource_type, resource_id, name, url, type, dedup_key, message, severity, details,
            silenced_by, seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers',
            now(), now()
-    FROM opened JOIN found ON id = incident_id
-), recipients AS MATERIALIZED (
+    FROM new
+), attached AS (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
            f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
            t.at_once, CASE WHEN t.at_once THEN {queue.DISABLED} END AS disabled,
            t.at_once AND i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL
                AND e.number IS NOT NULL AS ready
-    FROM opened b
-    JOIN found f ON f.id = b.incident_id
+    FROM new f
     CROSS JOIN LATERAL (
         SELECT integration_id, at_once AND NOT f.decided AS at_once FROM attachments WHERE resource_id = f.resource_id
     ) t
     CROSS JOIN LATERAL (SELECT * FROM integrations WHERE id = t.integration_id LIMIT 1) i
     LEFT JOIN engine e ON true
-), jobs AS MATERIALIZED (
-    SELECT delivery_id, job, octet_length(job) AS size
-    FROM recipients CROSS JOIN LATERAL (
+), recipients AS MATERIALIZED (
+    SELECT delivery_id, incident_id, project_id, integration_id, type, for_people, repeatable, at_once, disabled,
+           CASE WHEN octet_length(job) < {NOTIFY_LIMIT} - 2 THEN job END AS job
+    FROM attached LEFT JOIN LATERAL (
         SELECT json_build_array(
             delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
             json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL, severity)
         )::text AS job OFFSET 0  -- built once, not once for each use
-    ) j
-    WHERE ready AND octet_length(job) < {NOTIFY_LIMIT} - 2
+    ) j ON ready
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
                              event, status, held, due_at, attempt, started_at, engine, leased_until, created_at)
-    SELECT t.delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
+    SELECT delivery_id, project_id, integration_id, type, for_people, repeatable, incident_id, 'opened',
            CASE WHEN job IS NULL THEN 'pending' ELSE 'sending' END,
            CASE WHEN NOT at_once THEN '{queue.TO_BE_DECIDED}' END, now(), (job IS NOT NULL)::int,
            CASE WHEN job IS NOT NULL THEN now() END, CASE WHEN job IS NOT NULL THEN (SELECT number FROM engine) END,
            CASE WHEN job IS NOT NULL THEN now() + interval '{LEASE} s' END, now()
-    FROM recipients t LEFT JOIN jobs j ON j.delivery_id = t.delivery_id WHERE disabled IS NULL
+    FROM recipients WHERE disabled IS NULL
 ), ended AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, reason,
                           attempt, attempts, created_at, finished_at)
@@ -195,20 +197,22 @@ WITH engine AS MATERIALIZED (
     FROM recipients WHERE disabled IS NOT NULL
 ), handed_off AS (
     SELECT pg_notify('{HAND_OFF_CHANNEL}' || (SELECT number FROM engine), '[' || string_agg(job, ',') || ']')
-    FROM (SELECT job, (row_number() OVER () - 1) / ({NOTIFY_LIMIT} / (max(size) OVER () + 1)) AS part FROM jobs) parts
+    FROM (
+        SELECT job, (row_number() OVER () - 1)
+                    / ({NOTIFY_LIMIT} / ((SELECT max(octet_length(job)) FROM recipients) + 1)) AS part
+        FROM recipients WHERE job IS NOT NULL
+    ) parts
     GROUP BY part
 ), woken AS (
     SELECT pg_notify('{WAKE_CHANNEL}', '')
-    WHERE EXISTS (
-        SELECT FROM recipients WHERE at_once AND disabled IS NULL AND delivery_id NOT IN (SELECT delivery_id FROM jobs)
-    )
+    WHERE EXISTS (SELECT FROM recipients WHERE at_once AND disabled IS NULL AND job IS NULL)
 ), to_decide AS (
     SELECT pg_notify('{TURNS_CHANNEL}', '') WHERE EXISTS (SELECT FROM recipients WHERE NOT at_once)
 )
-SELECT f.n, f.name, f.url, f.whole, b.incident_id IS NOT NULL AS new, now() AS now,
-       (SELECT more FROM circumstances) AS more,
+SELECT n, name, url, batch NOT IN (SELECT batch FROM refused) AS whole,
+       id IN (SELECT incident_id FROM opened) AS new, now() AS now, (SELECT more FROM circumstances) AS more,
        (SELECT count(*) FROM handed_off) + (SELECT count(*) FROM woken) + (SELECT count(*) FROM to_decide) AS notified
-FROM found f LEFT JOIN opened b ON b.incident_id = f.id
+FROM found
 """
 
 
