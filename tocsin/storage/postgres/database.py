@@ -188,12 +188,21 @@ async def _keep(connection: asyncpg.Connection) -> None:
 async def prepare(connection: asyncpg.Connection) -> None:
     """Let a connection convert `jsonb` to and from Python values."""
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=msgspec.json.decode, format="text"
+        "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=_decode_json, format="binary"
     )
 
 
-def _encode_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+JSONB = b"\x01"
+"""The version of the binary form, which is text otherwise (PostgreSQL, `jsonb_send`). As text, an array of them would
+be text within text: escaped on one side, and parsed twice on the other."""
+
+
+def _encode_json(value: Any) -> bytes:
+    return JSONB + msgspec.json.encode(value)
+
+
+def _decode_json(value: bytes) -> Any:
+    return msgspec.json.decode(memoryview(value)[len(JSONB) :])
 
 
 def unavailable(error: Exception) -> bool:
