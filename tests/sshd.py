@@ -206,6 +206,12 @@ class Machine:
             self._running.wait(60)
             self._running = None
 
+    def forget(self) -> None:
+        """What it was asked until now."""
+        for name in ("calls", "reboots", "texts"):
+            self._state(name, "")
+            (self.folder / name).chmod(0o666)
+
     def new_boot(self) -> None:
         """What a start does: another boot id."""
         self._boots += 1
@@ -256,9 +262,7 @@ class Machine:
             _new_key(folder / name)
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
         (folder / "authorized_keys").chmod(0o644)
-        for name in ("calls", "reboots", "texts"):
-            self._state(name, "")
-            (folder / name).chmod(0o666)
+        self.forget()
         self._state("password", PASSWORD)
         self._state("bashrc", "")
         self.behave("password")

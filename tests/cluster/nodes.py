@@ -95,6 +95,7 @@ class Node:
                 member.kill()
         self._process.wait()
         self._process = None
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)  # it said that it is ready
 
     async def run(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.dsn, timeout=10)

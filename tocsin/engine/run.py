@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -29,7 +31,7 @@ from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.channels.restarts import Limits
-from tocsin.storage.delivery import leases
+from tocsin.storage.delivery import engines, leases
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
@@ -74,6 +76,7 @@ STAGGER = 0.05
 
 async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event) -> None:
     """Deliver, monitor and sweep until `stop` is set; then return what is in flight, within eight seconds."""
+    began = time.monotonic()
     guard = Guard(settings.allow_networks)
     http = Http(guard)
     ssh = Ssh(Dialer(guard))
@@ -99,7 +102,7 @@ async def run(settings: Settings, dsn: str, public_url: str, stop: asyncio.Event
         CheckContext(Dialer(Guard(EVERYWHERE)), monitor_checks.USER_AGENT),
     )
     loops: dict[str, Callable[[], Awaitable[None]]] = {
-        "listen": lambda: _listen(primary, deliverer, to_decide, stop),
+        "listen": lambda: _listen(primary, deliverer, to_decide, stop, began),
         "deliver": lambda: deliverer.claim_forever(stop),
         "turns": lambda: turns.run(pool, to_decide, stop),
         "monitor_checks": lambda: monitor_checks.run(
@@ -169,8 +172,11 @@ async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio
                 await stop.wait()
 
 
-async def _listen(primary: Primary, deliverer: Deliverer, to_decide: asyncio.Event, stop: asyncio.Event) -> None:
-    """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats.
+async def _listen(
+    primary: Primary, deliverer: Deliverer, to_decide: asyncio.Event, stop: asyncio.Event, began: float
+) -> None:
+    """The session that shows that this engine is alive: it receives hand-offs and sends heartbeats. `began` is when the
+    engine did, in monotonic time.
 
     After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
     """
@@ -180,7 +186,9 @@ async def _listen(primary: Primary, deliverer: Deliverer, to_decide: asyncio.Eve
         )
     try:
         async with connection.transaction():
-            deliverer.number = await leases.register_engine(connection, deliverer.number)
+            deliverer.number = await engines.register(
+                connection, deliverer.number, socket.gethostname(), time.monotonic() - began
+            )
         await connection.add_listener(WAKE_CHANNEL, lambda *_: deliverer.wake.set())
         await connection.add_listener(TURNS_CHANNEL, lambda *_: to_decide.set())
         await connection.add_listener(
@@ -189,13 +197,13 @@ async def _listen(primary: Primary, deliverer: Deliverer, to_decide: asyncio.Eve
         await deliverer.return_unknown_leases(connection)
         deliverer.wake.set()
         while not stop.is_set():
-            await leases.engine_heartbeat(connection, deliverer.number, accepting=deliverer.accepting)
+            await engines.heartbeat(connection, deliverer.number, accepting=deliverer.accepting)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     await stop.wait()
-        await leases.engine_heartbeat(connection, deliverer.number, accepting=False)
+        await engines.heartbeat(connection, deliverer.number, accepting=False)
         await deliverer.drain(DRAIN)
         await leases.return_leases(connection, await leases.leased(connection, deliverer.number))
-        await leases.unregister_engine(connection, deliverer.number)
+        await engines.unregister(connection, deliverer.number)
     finally:
         connection.terminate()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
+from tocsin.engine import failovers
 from tocsin.engine.deliver import Deliverer
 from tocsin.integrations.base import types
 from tocsin.storage.channels import posted
@@ -36,6 +37,7 @@ async def run(
     """Until `stop`: run what is due every second, minute and hour."""
 
     async def every_second() -> None:
+        await failovers.notice(pool)
         await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))

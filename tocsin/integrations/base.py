@@ -34,6 +34,8 @@ from tocsin.transports.ssh import Ssh
 from tocsin.transports.telegram import Telegram
 
 MASK = "********"
+UNSAFE = "unsafe"
+"""In the receipt of a `Failed`: it was not sent, because it must not be sent twice, and could have been."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ from tocsin.domain.deliveries import (
 )
 from tocsin.domain.errors import forbidden_state, invalid_field
 from tocsin.domain.incidents import DRILL, WARNINGS, Notification
-from tocsin.integrations.base import MASK, NO_PERMIT, Field, IntegrationType, Permit, Transports
+from tocsin.integrations.base import MASK, NO_PERMIT, UNSAFE, Field, IntegrationType, Permit, Transports
 from tocsin.storage.channels import restarts
 from tocsin.storage.channels.integrations import Sendable
 from tocsin.storage.channels.restarts import Limits
 from tocsin.storage.delivery import health
-from tocsin.storage.delivery.leases import LostDelivery
+from tocsin.storage.delivery.leases import UNKNOWN_END, LostDelivery
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres.database import Tx
 from tocsin.transports.ssh import (
@@ -229,25 +229,22 @@ class SshServerRestartIntegration(IntegrationType):
             await restarts.note_offered(tx, job.integration_id, receipt["offered_host_key"])
         if job.event not in ONGOING_EVENTS or isinstance(then, Retry) or then.status == "suppressed":
             return
+        if UNSAFE in receipt:
+            await restarts.withdraw(tx, job.id)
         watched = await restarts.watch(tx, job.id) if receipt.get("restarting", True) else None
-        if then.status == "dead" and (watched or "offered_host_key" in receipt or "restarting" in receipt):
-            await health.notify_people(
-                tx, job.project_id,
-                f"The restart of {self.default_name(settings)} for {job.content.incident_type} on "
-                f"{job.content.resource_name} failed, and is not retried: {then.reason}.",
-                exclude=job.integration_id,
-            )  # fmt: skip
+        if then.status == "dead" and (watched or receipt.keys() & {"offered_host_key", "restarting", UNSAFE}):
+            end = f"was {then.reason}" if UNSAFE in receipt else f"failed, and is not retried: {then.reason}"
+            what = f"{self.default_name(settings)} for {job.content.incident_type} on {job.content.resource_name}"
+            await health.notify_people(tx, job.project_id, f"The restart of {what} {end}.", exclude=job.integration_id)
 
     async def on_lost(self, tx: Tx, lost: LostDelivery) -> None:
-        watched = await restarts.watch(tx, lost.id)
-        if watched is None:
+        sent = await restarts.watch(tx, lost.id) is not None
+        if lost.event not in ONGOING_EVENTS or (lost.reason == UNKNOWN_END and not sent):
             return
-        await health.notify_people(
-            tx, lost.project_id,
-            f"It is not known whether {watched.target} was restarted: the engine died just when the command was sent. "
-            "It is not retried. Please check the machine.",
-            exclude=lost.integration_id,
-        )  # fmt: skip
+        target = await restarts.target_of(tx, lost.id, lost.integration_id)
+        why = lost.reason.removeprefix("outcome unknown: ")
+        words = f"It is not known whether {target} was restarted: {why}. It is not retried. Please check the machine."
+        await health.notify_people(tx, lost.project_id, words, exclude=lost.integration_id)
 
 
 async def _refusal_reason(

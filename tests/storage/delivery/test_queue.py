@@ -18,7 +18,7 @@ from tocsin.engine.deliver import Deliverer
 from tocsin.engine.record import FinishedAttempt
 from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
-from tocsin.storage.delivery import incidents, leases
+from tocsin.storage.delivery import engines, incidents, leases
 from tocsin.storage.delivery.leases import Attempt, AttemptResult
 from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres import retention
@@ -139,7 +139,7 @@ async def test_what_an_engine_is_claiming_is_not_returned_as_forgotten(
     await world.open(*(f"type_{number}" for number in range(30)))
     async with world.pool.acquire() as connection:
         async with connection.transaction():
-            deliverer.number = await leases.register_engine(connection, None)
+            deliverer.number = await engines.register(connection, None, "here", 0.0)
         stop = asyncio.Event()
         claiming = asyncio.create_task(deliverer.claim_forever(stop))
         while await world.pool.fetchval("SELECT count(*) FROM outstanding"):

@@ -71,6 +71,13 @@ WHERE o.id = $1
 
 MARK_SENT = "UPDATE restarts SET sent_at = now(), reached = $2, boot_id = $3 WHERE delivery_id = $1 RETURNING true"
 
+WITHDRAW = "UPDATE restarts SET sent_at = NULL WHERE delivery_id = $1"
+
+TARGET = """
+SELECT coalesce((SELECT target FROM restarts WHERE delivery_id = $1),
+                (SELECT settings->>'ip' || ':' || (settings->>'port') FROM integrations WHERE id = $2))
+"""
+
 WATCH_IT = """
 UPDATE restarts SET look_at = now() WHERE delivery_id = $1 AND sent_at IS NOT NULL
 RETURNING delivery_id, project_id, integration_id, incident_id, target, boot_id, sent_at, silent_at
@@ -257,6 +264,16 @@ async def intend(tx: Tx, job: Job, target: str) -> None:
 async def mark_sent(tx: Tx, delivery_id: UUID, reached: str, boot_id: str | None) -> bool:
     """Record that from now on the command may have been sent. False if there is no intent on record."""
     return await tx.fetchval(MARK_SENT, delivery_id, reached, boot_id) is not None
+
+
+async def withdraw(tx: Tx, delivery_id: UUID) -> None:
+    """Record that the command was not sent after all."""
+    await tx.execute(WITHDRAW, delivery_id)
+
+
+async def target_of(tx: Tx, delivery_id: UUID, integration_id: UUID) -> str:
+    """The machine that a delivery is about, as far as it is on record."""
+    return await tx.fetchval(TARGET, delivery_id, integration_id) or "a machine"
 
 
 async def watch(tx: Tx, delivery_id: UUID) -> WatchedReboot | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain.deliveries import Finish, Retry
-from tocsin.storage.delivery import health, outstanding
+from tocsin.storage.delivery import engines, health, outstanding
 from tocsin.storage.delivery.queue import LASTING, LEASE, WAKE_CHANNEL, Content, Job, test_content
 from tocsin.storage.postgres.database import Tx, columns, key
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 Lease = tuple[UUID, int]
 """A delivery and the number of the attempt that the lease is for."""
-
-ENGINE_LOCKS = 0x70C51
-"""The class of the advisory locks by which engines show that they are alive (pg_advisory_lock(class, number))."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -51,7 +48,7 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class LostDelivery(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that ended because its engine died past the point of no return."""
+    """A delivery that ended because nobody knows whether it was sent, and it must not be twice. `reason` says why."""
 
     id: UUID
     project_id: UUID
@@ -59,6 +56,7 @@ class LostDelivery(msgspec.Struct, frozen=True, gc=False):
     type: str
     incident_id: UUID | None
     event: str
+    reason: str
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -172,13 +170,6 @@ POINT_OF_NO_RETURN = """
 UPDATE outstanding SET past_no_return = true
 WHERE id = $1 AND attempt = $2 AND status = 'sending' AND leased_until > now() + make_interval(secs => $3)
 RETURNING true
-"""
-
-DEAD_ENGINES = f"""
-SELECT number FROM engines
-WHERE seen_at < now() - interval '3 s' AND pg_postmaster_start_time() < now() - interval '5 s'
-  AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = {ENGINE_LOCKS} AND objid = number
-                  AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 LOST = """
@@ -307,9 +298,9 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
 
     Returns how many there were, and those that were past the point of no return and are therefore dead.
     """
-    dead = [row["number"] for row in await tx.fetch(DEAD_ENGINES)]
+    dead = await engines.dead(tx)
     rows = await tx.fetch(LOST, dead, limit)
-    lost = [
+    ended = [
         AttemptResult(
             key(row["id"]),
             row["attempt"],
@@ -319,38 +310,21 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
         )
         for row in rows
     ]
-    if lost:
-        await record(tx, lost)
+    if ended:
+        await record(tx, ended)
         await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
     stranded = await tx.fetch(STRANDED, limit)
     if stranded:
         delivered = [row["delivered"] for row in stranded]
         await tx.execute(UNBLOCK, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
-    if dead and not lost:
-        await tx.execute("DELETE FROM engines WHERE number = ANY($1::int[])", dead)
-    return len(lost), [_lost(row) for row in rows if row["past_no_return"]]
+    if dead and not ended:
+        await engines.forget(tx, dead)
+    return len(ended), [lost(row, UNKNOWN_END) for row in rows if row["past_no_return"]]
 
 
-def _lost(row: Record) -> LostDelivery:
+def lost(row: Record, reason: str) -> LostDelivery:
+    """The delivery of this row, which has just ended for that reason."""
     return LostDelivery(
         key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["integration_type"],
-        key(row["incident_id"]) if row["incident_id"] else None, row["event"],
+        key(row["incident_id"]) if row["incident_id"] else None, row["event"], reason,
     )  # fmt: skip
-
-
-async def register_engine(tx: Tx, number: int | None) -> int:
-    """Register an engine by its listening session: under its old number if that still exists, or a new one."""
-    known = number and await tx.fetchval("SELECT number FROM engines WHERE number = $1 FOR UPDATE", number)
-    number = int(known or await tx.fetchval("INSERT INTO engines DEFAULT VALUES RETURNING number"))
-    await tx.execute("SELECT pg_advisory_lock($1, $2)", ENGINE_LOCKS, number)
-    return number
-
-
-async def engine_heartbeat(tx: Tx, number: int, *, accepting: bool) -> None:
-    """Record that the engine is alive, and whether it accepts hand-offs."""
-    await tx.execute("UPDATE engines SET seen_at = now(), accepting = $2 WHERE number = $1", number, accepting)
-
-
-async def unregister_engine(tx: Tx, number: int) -> None:
-    """Remove an engine, once it has returned all leases."""
-    await tx.execute("DELETE FROM engines WHERE number = $1", number)

@@ -22,8 +22,10 @@ from tocsin.storage.postgres import migrate, retention
 from tocsin.storage.postgres.database import Tx
 from tocsin.storage.postgres.sealed_file import unreadable
 
-NOT_KEPT = ("_pogo_migration", "_pogo_version", "engines")
-"""Tables that a restore makes anew: the record of migrations, and engines, none of which will be there."""
+NOT_KEPT = ("_pogo_migration", "_pogo_version", "engines", "timeline")
+"""Tables that a restore makes anew: the record of migrations, engines, none of which will be there, and whose timeline
+it is.
+"""
 TRIES = 3
 LONGEST = 7 * 86_400.0
 """Seconds that the rows of one table may take."""

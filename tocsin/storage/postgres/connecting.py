@@ -30,10 +30,13 @@ thousands come in: so index scans are forced. tests/storage/delivery/test_plans.
 statements for that.
 """
 
-TIMELINE = """
-SELECT (SELECT system_identifier FROM pg_control_system()) AS cluster,
-       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int AS timeline
+CLUSTER = "(SELECT system_identifier FROM pg_control_system())"
+TIMELINE_NUMBER = "('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int"
+"""SQL: which cluster it is, and on which timeline. That of pg_control_checkpoint() is the old one until the first
+checkpoint after a promotion has ended, which takes minutes where there is much to write.
 """
+
+TIMELINE = f"SELECT {CLUSTER} AS cluster, {TIMELINE_NUMBER} AS timeline"
 
 
 class NotPrimary(ConnectionError):
