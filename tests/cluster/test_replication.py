@@ -44,6 +44,10 @@ async def test_health_and_metrics_name_the_primary_and_its_standbys(pair: tuple[
         assert known["synchronous"] is True
         assert [each["synchronous"] for each in known["standbys"]] == [True]
         assert known["warnings"] == []
+        described = (await client.get("/api/v1/openapi.json")).json()["paths"]["/health/ready"]["get"]["responses"]
+        [shown] = described["200"]["content"]["application/json"]["examples"].values()
+        assert shown["value"]["database"].keys() == known.keys(), "the description shows it as it is"
+        assert shown["value"]["database"]["standbys"][0].keys() == known["standbys"][0].keys()
         lines = (await client.get("/metrics")).text.splitlines()
         assert "tocsin_database_synchronous 1.0" in lines
         assert "tocsin_database_standbys 1.0" in lines

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -115,6 +116,54 @@ async def test_a_call_whose_client_has_gone_is_not_carried_out_later(
         assert "gone" not in kept
 
 
+@pytest.mark.parametrize("trouble", ["the whole server", "the sessions with it"])
+async def test_reads_and_writes_of_every_kind_are_answered_in_time_though_the_database_stands_still(
+    pair: tuple[Node, Node], tmp_path: Path, trouble: str, record_property: Callable[[str, str], None]
+) -> None:
+    primary, _ = pair
+    async with started(service_at(primary.port, tmp_path)) as service, service.client() as client:
+        stage = await scene(client, {"hook": "http://127.0.0.1:9/"})
+        calls: dict[tuple[str, str], dict[str, object] | None] = {
+            ("GET", "/api/v1/servers"): None,
+            ("GET", "/api/v1/incidents"): None,
+            ("GET", f"/api/v1/servers/{stage.server}/metrics"): None,
+            ("GET", f"/api/v1/integrations/{stage.integrations['hook']}/deliveries"): None,
+            ("GET", "/metrics"): None,
+            ("GET", "/health/ready"): None,
+            ("PATCH", f"/api/v1/servers/{stage.server}"): {"server": {"alerts": {"cpu": {"threshold": 90, "for": 1}}}},
+            ("POST", "/api/v1/heartbeats"): {"heartbeat": {"name": "backup"}},
+            ("POST", "/api/v1/silences"): {"silence": {"name": "now", "ends_at": "2099-01-01T00:00:00Z"}},
+            ("POST", f"/api/v1/integrations/{stage.integrations['hook']}/test"): None,
+        }
+        answered: list[tuple[str, float, int, str | None]] = []
+
+        async def call(method: str, path: str, body: object) -> None:
+            while True:
+                began = time.monotonic()
+                answer = await client.request(method, path, json=body, timeout=60)
+                took = time.monotonic() - began
+                answered.append((f"{method} {path}", took, answer.status_code, answer.headers.get("retry-after")))
+                await asyncio.sleep(0.05)
+
+        async with asyncio.TaskGroup() as group:
+            calling = [group.create_task(call(*what, body)) for what, body in calls.items()]
+            await until(lambda: _true(len(answered) > 3 * len(calls)), what="answers of all kinds")
+            frozen = await _freeze(primary, trouble)
+            before = len(answered)
+            await asyncio.sleep(6)
+            frozen()
+            await until(lambda: _true({each[2] for each in answered[-20:]} <= {200, 201, 202}), what="good answers")
+            for each in calling:
+                each.cancel()
+        slow = [each for each in answered if each[1] > ANSWERED_IN + BUSY]
+        assert not slow, slow[:10]
+        refused = [each for each in answered[before:] if each[2] == 503]
+        assert refused
+        assert all(each[3] for each in refused)
+        assert {each[2] for each in answered} <= {200, 201, 202, 503}
+    record_property("said", f"the longest took {max(each[1] for each in answered):.2f} s")
+
+
 @pytest.mark.parametrize("trouble", ["vanished just now", "vanished a while ago", "waits for its standby"])
 async def test_everything_ends_within_ten_seconds_though_the_primary_is_of_no_use(
     pair: tuple[Node, Node], wires: tuple[Wire, Wire], tmp_path: Path, receiver: Receiver, trouble: str
@@ -133,6 +182,24 @@ async def test_everything_ends_within_ten_seconds_though_the_primary_is_of_no_us
         assert time.monotonic() - began < ENDS_IN
         assert ended == [0, 0], (service.engine.said()[-2000:], service.api.said()[-2000:])
         await load.end()
+
+
+async def _freeze(primary: Node, trouble: str) -> Callable[[], None]:
+    """Stop it where it is; how to let it go on."""
+    if trouble == "the whole server":
+        primary.freeze()
+        return primary.thaw
+    used = await primary.run("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tocsin api%'")
+    sessions = [psutil.Process(row["pid"]) for row in used]
+    for each in sessions:
+        each.suspend()
+
+    def go_on() -> None:
+        for each in sessions:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.resume()
+
+    return go_on
 
 
 async def _true(what: object) -> bool:

@@ -248,6 +248,15 @@ SILENCE = {
     "incident_types": None, "severity": None, "public": False,
     "next": [{"starts_at": "2099-01-04T01:00:00Z", "ends_at": "2099-01-04T03:00:00Z"}], **TIMES,
 }  # fmt: skip
+READY = {
+    "status": "ok",
+    "engines": [{"number": 7, "machine": "tocsin-1", "since": "2026-01-02T03:04:05.678Z"}],
+    "worked_at": "2026-01-02T09:10:11.121Z", "took_ms": 41.3,
+    "database": {
+        "primary": "192.0.2.11:5432", "synchronous": True, "warnings": [],
+        "standbys": [{"name": "db2", "synchronous": True, "behind_bytes": 0, "behind_seconds": 0.002}],
+    },
+}  # fmt: skip
 USER = {"email": "ada@example.com", "name": "Ada", **TIMES}
 PROJECT = {"uuid": "PRJ123", "name": "Production", "plan": "paid", "api_token": "tok_…", "is_current": True, **TIMES}
 HOURS = {"timezone": "Europe/Vienna", "days": "MO-FR", "from": "08:00", "to": "20:00"}

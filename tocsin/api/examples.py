@@ -304,7 +304,7 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("POST", "/api/v1/users"): {201: {"Created": {"message": "User created successfully", "user": values.USER}}},
     ("POST", "/api/v1/users/sign_in"): {200: {"Signed in": {"token": "utk_…", "user": values.USER}}},
     ("GET", "/health/live"): {200: {"Running": {"status": "ok"}}},
-    ("GET", "/health/ready"): {200: {"Ready": {"status": "ok"}}},
+    ("GET", "/health/ready"): {200: {"Ready": values.READY}},
     ("GET", "/metrics"): {
         200: {"One of them": "# TYPE tocsin_incidents_ongoing gauge\ntocsin_incidents_ongoing 0.0\n"},
     },

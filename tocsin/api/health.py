@@ -12,7 +12,8 @@ from msgspec import UNSET, UnsetType
 from tocsin.api.schemas import millis
 from tocsin.api.service import Service
 from tocsin.domain.errors import Refused
-from tocsin.storage.delivery import inner_loop
+from tocsin.storage.delivery import engines, inner_loop
+from tocsin.storage.delivery.engines import ALIVE
 from tocsin.storage.postgres import replication
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.primary import Primary
@@ -20,12 +21,8 @@ from tocsin.storage.postgres.primary import Primary
 PATIENCE = 1.8
 """Seconds after which a database that has not answered counts as unavailable."""
 
-ALIVE = 10.0
-"""Seconds since it was heard of, for which an engine counts as alive."""
 NOTICED = 3.0
 """Seconds by which a lost primary is noticed late, at most."""
-
-ENGINE_LIVES = "SELECT EXISTS (SELECT FROM engines WHERE seen_at > now() - make_interval(secs => $1))"
 
 
 class Standby(msgspec.Struct):
@@ -46,13 +43,22 @@ class Database(msgspec.Struct):
     warnings: list[str]
 
 
+class Engine(msgspec.Struct):
+    """One that lives, on which machine, and since when."""
+
+    number: int
+    machine: str
+    since: str
+
+
 class Health(msgspec.Struct, omit_defaults=True):
-    """`worked_at` is when an incident of the service's own was last opened, delivered and resolved, from end to end;
-    `took_ms` how long that took. Left out until there was one, within the first minute. `database` is what is known of
-    one with several hosts, or with standbys.
+    """`engines` are those that live. `worked_at` is when an incident of the service's own was last opened, delivered
+    and resolved, from end to end; `took_ms` how long that took. Left out until there was one, within the first minute.
+    `database` is what is known of one with several hosts, or with standbys.
     """
 
     status: Literal["ok"]
+    engines: list[Engine] = []
     worked_at: str | None = None
     took_ms: float | None = None
     database: Database | UnsetType = UNSET
@@ -73,14 +79,15 @@ async def ready(service: Service) -> Health:
     primary: Primary = service.pool.primary
     try:
         async with asyncio.timeout(PATIENCE), service.pool.acquire() as tx:
-            engine_lives = await tx.fetchval(ENGINE_LIVES, _alive_within(primary))
+            living = await engines.living(tx, _alive_within(primary))
             loop = await inner_loop.state(tx)
             known = await replication.read(tx)
     except UNAVAILABLE as error:
         raise _not_ready(f"The database {primary.trouble or 'does not answer'}") from error
-    if not engine_lives:
+    if not living:
         raise _not_ready("No engine is running: start one with `tocsin engine` (or everything with `tocsin up`)")
-    health = Health("ok", database=_shown(primary, known))
+    shown = [Engine(each.number, each.machine, millis(each.since)) for each in living]
+    health = Health("ok", shown, database=_shown(primary, known))
     if loop.worked_at is not None and loop.took is not None:
         health.worked_at, health.took_ms = millis(loop.worked_at), round(loop.took * 1000, 1)
     return health

@@ -22,7 +22,7 @@ from tocsin.domain import inner_loop as inner
 from tocsin.domain.counters import COUNTERS, HISTOGRAMS, SUM, CounterKey, HistogramSpec
 from tocsin.domain.punctuality import Objective
 from tocsin.integrations.base import types
-from tocsin.storage.delivery import counters, first_tries, inner_loop
+from tocsin.storage.delivery import counters, engines, first_tries, inner_loop
 from tocsin.storage.delivery.first_tries import Counted
 from tocsin.storage.postgres import replication
 from tocsin.storage.postgres.database import Tx
@@ -33,10 +33,7 @@ SELECT integration_type AS type, CASE WHEN held IS NULL THEN status ELSE 'held' 
 FROM outstanding WHERE integration_type <> $1 GROUP BY 1, 2
 """
 
-STANDING = """
-SELECT (SELECT count(*) FROM ongoing WHERE project_id <> $1) AS incidents,
-       (SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s') AS engines
-"""
+ONGOING = "SELECT count(*) FROM ongoing WHERE project_id <> $1"
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]
 """Without charset: Litestar adds it."""
@@ -76,9 +73,15 @@ async def _families(tx: Tx, objective: Objective | None) -> list[Metric]:
     for labels, (count, age) in (empty | waiting).items():
         depth.add_metric(labels, count)
         oldest.add_metric(labels, age)
-    standing = await tx.fetchrow(STANDING, inner.PROJECT)
-    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=standing["incidents"])
-    engines = GaugeMetricFamily("tocsin_engines", "Running engines", value=standing["engines"])
+    incidents = await tx.fetchval(ONGOING, inner.PROJECT)
+    ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=incidents)
+    living = await engines.living(tx)
+    running = GaugeMetricFamily("tocsin_engines", "Running engines", value=len(living))
+    since = GaugeMetricFamily(
+        "tocsin_engine_start_timestamp_seconds", "Since when each engine runs", labels=["engine", "machine"]
+    )
+    for each in living:
+        since.add_metric([str(each.number), each.machine], each.since.timestamp())
     loop = await inner_loop.state(tx)
     worked = GaugeMetricFamily(
         "tocsin_inner_loop_last_success_timestamp_seconds", "When an incident last went through from end to end",
@@ -92,7 +95,7 @@ async def _families(tx: Tx, objective: Objective | None) -> list[Metric]:
     breached = GaugeMetricFamily("tocsin_slo_breached", "Whether the objective is not met", value=float(breach))
     counted = await counters.all_(tx)
     totals = {what: value for what, value in counted.items() if inner.INTEGRATION_TYPE not in what[1]}
-    gauges = [build, depth, oldest, ongoing, engines, worked, took, tries, late, breached]
+    gauges = [build, depth, oldest, ongoing, running, *([since] if living else []), worked, took, tries, late, breached]
     return [*gauges, *_counts(totals), *_histograms(totals)]
 
 

@@ -25,7 +25,7 @@ from tocsin.engine import connectivity
 from tocsin.engine.monitor_checks import USER_AGENT
 from tocsin.settings import Settings, load
 from tocsin.storage.accounts import accounts
-from tocsin.storage.delivery import inner_loop
+from tocsin.storage.delivery import engines, inner_loop
 from tocsin.storage.monitoring import probes
 from tocsin.storage.postgres import connecting, database, migrate, replication
 from tocsin.storage.postgres.secrets import Unopenable, Vault
@@ -40,7 +40,6 @@ from tocsin.transports.smtp_session import session
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 """Seconds by which this machine's clock may differ from the database's."""
 
-ENGINES = "SELECT count(*) FROM engines WHERE seen_at > now() - interval '10 s'"
 A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
 PROBES = """
 SELECT count(*) AS probes, array_agg(name ORDER BY name) FILTER (
@@ -164,9 +163,10 @@ async def _sealed(connection: asyncpg.Connection, settings: Settings) -> Finding
 
 
 async def _engines(connection: asyncpg.Connection) -> Finding:
-    count = await connection.fetchval(ENGINES)
-    if count:
-        return Finding("ok", "engine", f"{count} running")
+    living = await engines.living(connection)
+    if living:
+        each = (f"{engine.number} on {engine.machine} since {engine.since:%Y-%m-%d %H:%M:%S} UTC" for engine in living)
+        return Finding("ok", "engine", f"{len(living)} running: {', '.join(each)}")
     return Finding("warn", "engine", "none is running, so nothing is delivered; start one with: tocsin engine")
 
 

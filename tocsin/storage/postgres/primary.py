@@ -3,6 +3,7 @@
 A session that is in use for longer than usual is no trouble by itself. But then the server is asked, by another
 session, whether it lives, is still the primary, and waits for a standby. One that is silent loses all its sessions at
 once, so that nobody keeps a dead primary; whoever asks for a session then waits for one search that is made for all.
+One that lives, and has not heard what a caller's session asks, loses that session. What it works on is left to it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ SELECT EXISTS (
     AND query_start < clock_timestamp() - interval '0.8 s'
 )
 """
+
+# No session is held while nothing is asked of it: what was sent to these never came there. They are ended there, too,
+# for they may hold locks.
+DEAF = """
+SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = ANY($1::int[]) AND state LIKE 'idle%' AND state_change < clock_timestamp() - interval '0.8 s'
+"""
+LONG = 5
+"""Ticks of use after which a session may be one that hears nothing."""
 
 SILENCE = "does not answer"
 WAITS = "waits for a standby to confirm what is written"
@@ -278,9 +288,28 @@ class Primary:
             server_settings={"application_name": "tocsin, asking whether it lives"},
         )  # fmt: skip
         try:
-            return bool(await session.fetchval(LOOK))
+            waits = bool(await session.fetchval(LOOK))
+            if self.callers and not waits and (long := self._in_use_for_long()):
+                self._end_deaf({row["pid"] for row in await session.fetch(DEAF, list(long))}, long)
+            return waits
         finally:
             session.terminate()
+
+    def _in_use_for_long(self) -> dict[int, Any]:
+        """Those sessions by their processes; none behind a pooler, which gives out numbers of its own."""
+        found: dict[int, Any] = {}
+        for lent, ticks in self._in_use.items():
+            if ticks >= LONG and not self._pooled:
+                with contextlib.suppress(AttributeError, asyncpg.InterfaceError):  # it has ended by itself
+                    found[lent.get_server_pid()] = lent
+        return found
+
+    def _end_deaf(self, pids: set[int], long: dict[int, Any]) -> None:
+        for pid in pids:
+            if self._in_use.get(long[pid], 0) >= LONG:
+                log.warning("A session is given up: the database does not hear it", pid=pid)
+                with contextlib.suppress(AttributeError):
+                    long[pid].end(f"the database {SILENCE}")
 
     def _wait_for_standby(self, waits: bool) -> None:
         if waits != self.waits_for_standby:
