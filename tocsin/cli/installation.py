@@ -18,6 +18,7 @@ from tocsin.domain import ids
 from tocsin.settings import Settings
 from tocsin.storage.postgres import connecting, database, migrate
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 Arguments = ParamSpec("Arguments")
 
@@ -45,6 +46,10 @@ async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     try:
         await database.prepare(connection)
         yield connection
+    except OutcomeUnknown as error:
+        raise click.ClickException(f"Nobody knows whether this was done: {error}. Look before you repeat it") from error
+    except (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as error:
+        raise click.ClickException(unreachable(settings, error)) from error
     except asyncpg.UndefinedTableError as error:
         raise click.ClickException("Migrations of the database are pending; run: tocsin migrate") from error
     except asyncio.CancelledError:

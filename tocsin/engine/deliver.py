@@ -44,6 +44,7 @@ from tocsin.storage.delivery.queue import LEASE, Job
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.group_commit import GroupCommit
 from tocsin.storage.postgres.secrets import Vault
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,8 @@ class Deliverer:
         self.number: int | None = None
         self.wake = asyncio.Event()
         self.counters = Counters()
+        self.unsure = False
+        """Whether there may be leases of this engine that it does not know of."""
         self._pool = pool
         self._vault = vault
         self._transports = transports
@@ -145,6 +148,7 @@ class Deliverer:
     async def return_unknown_leases(self, connection: asyncpg.Connection) -> None:
         """Return leases of this engine that it does not know of, as after a lost connection."""
         assert self.number is not None
+        self.unsure = False
         async with self._claiming:  # what is being claimed is not unknown
             found = await leases.leased(connection, self.number)
             await asyncio.sleep(0)  # lets the listeners handle what has already arrived
@@ -178,11 +182,15 @@ class Deliverer:
             return []
         known = self._destinations.values()
         busy = {each.id: each.room for each in known if each.under_way or each.waiting or each.down}
-        async with self._pool.acquire() as tx, tx.transaction():
-            jobs = await leases.claim(
-                tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
-                public_url=self._transports.public_url,
-            )  # fmt: skip
+        try:
+            async with self._pool.acquire() as tx, tx.transaction():
+                jobs = await leases.claim(
+                    tx, engine=number, start=start, limit=CLAIM_LIMIT, room=busy, default_room=DEFAULT_ROOM,
+                    public_url=self._transports.public_url,
+                )  # fmt: skip
+        except OutcomeUnknown:
+            self.unsure = True
+            raise
         self.accept(jobs)
         claimed = Counter(job.integration_id for job in jobs)
         for each in self._destinations.values():

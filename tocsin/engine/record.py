@@ -16,6 +16,7 @@ from tocsin.storage.delivery import health, leases
 from tocsin.storage.delivery.leases import AttemptResult, Recorded
 from tocsin.storage.postgres.database import UNAVAILABLE, Tx
 from tocsin.storage.postgres.group_commit import GroupCommit
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class Recorder:
     """Records the results of one engine's attempts."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
         self._commit = GroupCommit[FinishedAttempt, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
 
     async def record(self, finished: FinishedAttempt) -> Recorded:
@@ -55,17 +57,26 @@ class Recorder:
 
         Raises the database's error if even that cannot be stored.
         """
-        complete = True
+        complete, sure = True, True
         while True:
             try:
-                return await self._commit(finished)
-            except UNAVAILABLE:
+                recorded = await self._commit(finished)
+                return recorded if sure or recorded.accepted else await self._look(finished.result)
+            except UNAVAILABLE as error:
+                sure = sure and not isinstance(error, OutcomeUnknown)
                 await asyncio.sleep(DATABASE_PAUSE)
             except Exception:
                 log.exception("The result of an attempt could not be recorded", delivery=str(finished.result.id))
                 if not complete:
                     raise
                 complete, finished = False, replace(finished, result=_without_text(finished.result))
+
+
+    async def _look(self, result: AttemptResult) -> Recorded:
+        """What became of a result that may have been recorded before, when nothing said so: so it is not again."""
+        async with self._pool.acquire() as tx:
+            ended = await leases.ended(tx, result.id, result.attempt)
+        return Recorded(ended is not None, ended)
 
 
 async def _record(connection: asyncpg.Connection, finished: Sequence[FinishedAttempt]) -> list[Recorded]:

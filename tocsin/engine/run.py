@@ -198,6 +198,8 @@ async def _listen(
         deliverer.wake.set()
         while not stop.is_set():
             await engines.heartbeat(connection, deliverer.number, accepting=deliverer.accepting)
+            if deliverer.unsure:
+                await deliverer.return_unknown_leases(connection)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     await stop.wait()

@@ -165,6 +165,8 @@ WHERE o.id = g.id AND o.attempt = g.attempt AND o.status = 'sending' AND NOT o.p
 RETURNING pg_notify($3, '')
 """
 
+ENDED = "SELECT finished_at FROM finished WHERE id = $1 AND attempt = $2"
+
 # Fenced by the lease: an attempt whose lease is lost or expired cannot pass it.
 POINT_OF_NO_RETURN = """
 UPDATE outstanding SET past_no_return = true
@@ -266,6 +268,12 @@ async def record(tx: Tx, results: Sequence[AttemptResult]) -> list[Recorded]:
     return recorded
 
 
+async def ended(tx: Tx, delivery_id: UUID, attempt: int) -> datetime | None:
+    """When that attempt ended the delivery, if it did."""
+    found: datetime | None = await tx.fetchval(ENDED, delivery_id, attempt)
+    return found
+
+
 async def return_jobs(tx: Tx, jobs: Collection[Job]) -> None:
     """Return what was leased but not started. Its attempt number is used up, its schedule is not."""
     await return_leases(tx, [(job.id, job.attempt) for job in jobs])
@@ -300,7 +308,7 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
     """
     dead = await engines.dead(tx)
     rows = await tx.fetch(LOST, dead, limit)
-    ended = [
+    results = [
         AttemptResult(
             key(row["id"]),
             row["attempt"],
@@ -310,16 +318,16 @@ async def recover(tx: Tx, limit: int) -> tuple[int, list[LostDelivery]]:
         )
         for row in rows
     ]
-    if ended:
-        await record(tx, ended)
+    if results:
+        await record(tx, results)
         await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
     stranded = await tx.fetch(STRANDED, limit)
     if stranded:
         delivered = [row["delivered"] for row in stranded]
         await tx.execute(UNBLOCK, [row["id"] for row in stranded], delivered, WAKE_CHANNEL)
-    if dead and not ended:
+    if dead and not results:
         await engines.forget(tx, dead)
-    return len(ended), [lost(row, UNKNOWN_END) for row in rows if row["past_no_return"]]
+    return len(results), [lost(row, UNKNOWN_END) for row in rows if row["past_no_return"]]
 
 
 def lost(row: Record, reason: str) -> LostDelivery:

@@ -50,14 +50,13 @@ SELECT EXISTS (
 )
 """
 
-# No session is held while nothing is asked of it: what was sent to these never came there. They are ended there, too,
-# for they may hold locks.
+# What was sent to these never came there. They are ended there, too, for they may hold locks.
 DEAF = """
 SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE pid = ANY($1::int[]) AND state LIKE 'idle%' AND state_change < clock_timestamp() - interval '0.8 s'
 """
-LONG = 5
-"""Ticks of use after which a session may be one that hears nothing."""
+UNHEARD = 0.8
+"""Seconds for which nothing was answered to a session that may be one that is not heard."""
 
 SILENCE = "does not answer"
 WAITS = "waits for a standby to confirm what is written"
@@ -289,27 +288,28 @@ class Primary:
         )  # fmt: skip
         try:
             waits = bool(await session.fetchval(LOOK))
-            if self.callers and not waits and (long := self._in_use_for_long()):
-                self._end_deaf({row["pid"] for row in await session.fetch(DEAF, list(long))}, long)
+            if self.callers and not waits and (silent := self._silent()):
+                for row in await session.fetch(DEAF, list(silent)):
+                    self._end_deaf(row["pid"], silent[row["pid"]])
             return waits
         finally:
             session.terminate()
 
-    def _in_use_for_long(self) -> dict[int, Any]:
-        """Those sessions by their processes; none behind a pooler, which gives out numbers of its own."""
+    def _silent(self) -> dict[int, Any]:
+        """Sessions that wait for an answer, by their processes; none behind a pooler, which has numbers of its own."""
+        latest = asyncio.get_running_loop().time() - UNHEARD
         found: dict[int, Any] = {}
-        for lent, ticks in self._in_use.items():
-            if ticks >= LONG and not self._pooled:
-                with contextlib.suppress(AttributeError, asyncpg.InterfaceError):  # it has ended by itself
+        for lent in () if self._pooled else self._in_use:
+            with contextlib.suppress(AttributeError, asyncpg.InterfaceError):  # it has ended by itself
+                if lent.asked is not None and lent.asked < latest:
                     found[lent.get_server_pid()] = lent
         return found
 
-    def _end_deaf(self, pids: set[int], long: dict[int, Any]) -> None:
-        for pid in pids:
-            if self._in_use.get(long[pid], 0) >= LONG:
+    def _end_deaf(self, pid: int, lent: Any) -> None:
+        with contextlib.suppress(AttributeError):
+            if lent in self._in_use and lent.asked is not None:
                 log.warning("A session is given up: the database does not hear it", pid=pid)
-                with contextlib.suppress(AttributeError):
-                    long[pid].end(f"the database {SILENCE}")
+                lent.end(f"the database {SILENCE}")
 
     def _wait_for_standby(self, waits: bool) -> None:
         if waits != self.waits_for_standby:

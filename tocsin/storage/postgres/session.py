@@ -35,20 +35,38 @@ class OutcomeUnknown(ConnectionError):
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    """A session that is ended, never cancelled. `host` is where it is, `ended` why it was given up."""
+    """A session that is ended, never cancelled. `host` is where it is, `ended` why it was given up. `asked` is since
+    when an answer is waited for, by the loop's time; None while none is.
+    """
 
-    __slots__ = ("ended", "host")
+    __slots__ = ("asked", "ended", "host")
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
         self.host: Host | None = None
         self.ended: str | None = None
+        self.asked: float | None = None
         _watch_over(transport.get_extra_info("socket"))
 
     def transaction(self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
         """As the driver's, but it says when an outcome is unknown."""
         self._check_open()
         return _Transaction(self, isolation, readonly, deferrable)
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        self.asked = self._loop.time()
+        try:
+            return await super().execute(*arguments, **options)
+        finally:
+            self.asked = None
+
+    async def _execute(self, *arguments: Any, **options: Any) -> Any:
+        """Of the driver: what all statements that have results come to."""
+        self.asked = self._loop.time()
+        try:
+            return await super()._execute(*arguments, **options)
+        finally:
+            self.asked = None
 
     def end(self, why: str) -> None:
         """End it at once, whatever is under way: `why` is for whoever waits for that."""
