@@ -1,4 +1,4 @@
-"""A wire to a server, which can fall silent as when its machine vanishes, be cut, and be whole again."""
+"""A wire to a server, which can fall silent as when its machine vanishes, lose answers, be cut, and be whole again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class Wire:
         self.connected = 0
         """How many connections there have been."""
         self._silent = self._ended = False
+        self._fateful: bytes | None = None
+        self._deaf = False
+        self._far: set[socket.socket] = set()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listening.getsockname()[1])
@@ -33,9 +36,15 @@ class Wire:
         with self._lock:
             self._silent = True
 
+    def lose_answers_after(self, said: bytes) -> None:
+        """Once this has been said to the server, nothing that it says comes through any more."""
+        with self._lock:
+            self._fateful = said
+
     def come_back(self) -> None:
         with self._lock:
-            self._silent = False
+            self._silent = self._deaf = False
+            self._fateful = None
 
     def cut(self) -> None:
         """End all connections that there are."""
@@ -70,6 +79,7 @@ class Wire:
         except OSError:
             near.close()
             return
+        self._far.add(far)
         for one, other in ((near, far), (far, near)):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             one.settimeout(2)
@@ -79,8 +89,11 @@ class Wire:
     def _move(self, source: socket.socket) -> None:
         try:
             part = source.recv(CHUNK)
+            answer = source in self._far
+            self._deaf = self._deaf or (not answer and self._fateful is not None and self._fateful in part)
             if part:
-                self._pairs[source].sendall(part)
+                if not (answer and self._deaf):
+                    self._pairs[source].sendall(part)
                 return
         except OSError:
             pass
@@ -94,4 +107,5 @@ class Wire:
         for each in (one, other):
             with contextlib.suppress(KeyError, ValueError):
                 self._events.unregister(each)
+            self._far.discard(each)
             each.close()
