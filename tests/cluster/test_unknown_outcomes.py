@@ -6,20 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
+import httpx
 import psutil
 import pytest
 import pytest_asyncio
 
+from tests.calls import alarm, opened
 from tests.cluster.nodes import Node
 from tests.cluster.wires import Wire
 from tests.processes import tocsin
-from tests.service import KEY
+from tests.service import KEY, authorized, in_this_process
 from tests.waiting import until
 from tests.world import PUBLIC_URL, World, world
+from tocsin import settings as configuration
+from tocsin.domain import ids
 from tocsin.domain.deliveries import Delivered, Failed, Finish, Outcome, Retry
 from tocsin.engine.deliver import Deliverer
 from tocsin.engine.record import FinishedAttempt, Recorder
@@ -132,6 +136,41 @@ async def test_what_was_claimed_unheard_goes_back_at_once(
         await deliverer.return_unknown_leases(listening)
         assert not deliverer.unsure
         assert await world.pool.fetchval("SELECT status FROM outstanding") == "pending", "not after its lease"
+
+
+async def test_a_caller_hears_that_nobody_knows_and_what_was_done_is_not_done_again_after_its_resolve(
+    world: World, wire: Wire, environ: dict[str, str], project: Any
+) -> None:
+    there = configuration.load(
+        environ={**environ, "TOCSIN_DATABASE_URL": f"postgresql://tocsin@127.0.0.1:{wire.port}/tocsin"}
+    )
+    server = ids.public("SRV", world.server_id)
+    async with in_this_process(there) as front, authorized(
+        PUBLIC_URL, project.api_token, transport=httpx.ASGITransport(app=front, raise_app_exceptions=False)
+    ) as client:  # fmt: skip
+        assert (await opened(client, alarm(server, "before"))).status_code == 201
+        beat = {"heartbeat": {"name": "before"}}
+        assert (await client.post("/api/v1/heartbeats", json=beat)).status_code == 201
+        for said, call in (
+            (b"fateful", lambda: opened(client, alarm(server, "fateful"))),
+            (b"COMMIT", lambda: client.post("/api/v1/heartbeats", json={"heartbeat": {"name": "fateful"}})),
+        ):
+            wire.lose_answers_after(said)
+            answer = await call()
+            assert (answer.status_code, "Nobody knows whether this was done" in answer.text) == (503, True)
+            assert answer.headers["retry-after"]
+            wire.come_back()
+            wire.cut()
+
+            async def works() -> bool:
+                return (await client.get("/api/v1/incidents")).status_code == 200
+
+            await until(works, what="the database to be back")
+        await world.resolve("fateful")
+        assert (await opened(client, alarm(server, "later"))).status_code == 201
+        rows = await world.pool.fetch("SELECT closed_at FROM incidents WHERE type = 'fateful'")
+        assert [row["closed_at"] is not None for row in rows] == [True]
+        assert await world.pool.fetchval("SELECT count(*) FROM heartbeats WHERE name = 'fateful'") == 1
 
 
 async def test_a_command_says_that_nobody_knows_whether_it_was_done(pair: tuple[Node, Node], tmp_path: Path) -> None:
