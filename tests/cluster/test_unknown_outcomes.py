@@ -108,7 +108,7 @@ async def test_an_attempt_that_was_recorded_unheard_is_recorded_once(
     world: World, wire: Wire, by_wire: storage.Pool
 ) -> None:
     job = await claimed(world)
-    wire.lose_answers_after(b'"outcome":"failed"')
+    wire.lose_answers_after(b"COMMIT")
     recording = asyncio.create_task(Recorder(by_wire).record(ended(job, Failed("no"), "failed", Retry(60.0))))
     await let_it_be_unknown(wire, world, "EXISTS (SELECT FROM outstanding WHERE status = 'pending')")
     await recording
