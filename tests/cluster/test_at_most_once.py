@@ -30,7 +30,7 @@ from tocsin.storage.postgres import connecting, replication
 pytestmark = pytest.mark.timeout(240)
 
 PEOPLE = "oncall@example.com"
-MACHINES = 20
+MACHINES, FEW = 20, 8
 UNLIMITED = {"TOCSIN_SSH_COOLDOWN": "0", "TOCSIN_SSH_DAILY_LIMIT": "1000"}
 """What keeps a restart from happening twice here is nothing but the order of things."""
 
@@ -130,6 +130,7 @@ async def test_with_a_synchronous_standby_each_machine_is_restarted_once_or_its_
     the new primary has no standby.
     """
     primary, standby = pair
+    targets = targets if engine == "lives" else targets[:FEW]
     for each in targets:
         each.behave("hesitant", then="stay")
     async with (
@@ -137,10 +138,10 @@ async def test_with_a_synchronous_standby_each_machine_is_restarted_once_or_its_
     ):  # fmt: skip
         stages = await scenes(client, targets)
         uuids = [await stage.open() for stage in stages]
-        await asyncio.to_thread(poll, lambda: all(each.calls for each in targets), what="20 that are under way")
+        await asyncio.to_thread(poll, lambda: all(each.calls for each in targets), what="all under way")
         for each in targets:
             each.behave("password", then="stay")
-        await asyncio.to_thread(poll, lambda: reboots(targets)[1] > 2, what="the first restarts")
+        await asyncio.to_thread(poll, lambda: reboots(targets)[1] > 1, what="the first restarts")
         if engine != "lives":
             service.engine.kill()
         primary.kill()
@@ -161,9 +162,8 @@ async def test_with_a_synchronous_standby_each_machine_is_restarted_once_or_its_
         told = await mailbox.arrivals(len(dead), to=PEOPLE)
         assert len(told) == len(dead)
     unknown = sum(UNKNOWN_END in end["reason"] for end in dead)
-    record_property(
-        "said", f"of {MACHINES} machines {reboots(targets)[1]} were restarted once; {len(dead)} told, {unknown} unknown"
-    )
+    once = f"of {len(targets)} machines {reboots(targets)[1]} were restarted once"
+    record_property("said", f"{once}; people were told of {len(dead)}, {unknown} of them unknown")
 
 
 async def test_without_a_synchronous_standby_no_restart_is_made_and_people_are_told(

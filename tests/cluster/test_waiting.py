@@ -150,7 +150,7 @@ async def test_reads_and_writes_of_every_kind_are_answered_in_time_though_the_da
             await until(lambda: _true(len(answered) > 3 * len(calls)), what="answers of all kinds")
             frozen = await _freeze(primary, trouble)
             before = len(answered)
-            await asyncio.sleep(6)
+            await asyncio.sleep(5)
             frozen()
             await until(lambda: _true({each[2] for each in answered[-20:]} <= {200, 201, 202}), what="good answers")
             for each in calling:
