@@ -128,7 +128,7 @@ def wait_ready(url: str, *, timeout: float = PATIENCE, process: Process | None =
 
 def clean_environ() -> dict[str, str]:
     """The environment without any setting of ours, so that a developer's own does not leak into a test."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TOCSIN_", "OTEL_"))}
 
 
 def _says(process: psutil.Process, name: str) -> bool:
@@ -151,10 +151,9 @@ class CommandResult:
 
 async def tocsin(*arguments: str, environ: dict[str, str] | None = None) -> CommandResult:
     """Runs the command to its end, without any setting but those given."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tocsin", *arguments,
-        env={**clean, **(environ or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**clean_environ(), **(environ or {})}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return CommandResult(process.returncode or 0, out.decode(), err.decode())

@@ -136,6 +136,8 @@ class Settings:
     heartbeat_every: float
     slo: Objective | None
     rdap_bootstrap: str
+    log_level: str
+    otlp_endpoint: str | None = field(repr=False)
     limits: Limits
 
     @property
@@ -151,6 +153,10 @@ class Settings:
     def keys_file(self) -> Path:
         return self.data_dir / "secret_keys"
 
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""Of OpenTelemetry, as in all programs; what else there is to set is read by its own library."""
 
 LOCAL = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 LOCAL_NETWORKS = tuple(map(ipaddress.ip_network, LOCAL))
@@ -180,7 +186,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     return Settings(
         env=env,  # type: ignore[arg-type]
         data_dir=folder,
-        database_url=_database_url(text("DATABASE_URL")),
+        database_url=database_hosts.checked(text("DATABASE_URL")),
         public_url=_public_url(text("PUBLIC_URL")),
         found_url=values.get("TOCSIN_FOUND_URL"),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
@@ -203,16 +209,20 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         retention=retention,
         reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         connectivity=targets("CONNECTIVITY", text("CONNECTIVITY")),
-        heartbeat_url=_heartbeat_url(text("HEARTBEAT_URL")),
+        heartbeat_url=_secret_url(
+            "TOCSIN_HEARTBEAT_URL", text("HEARTBEAT_URL"), "https://tocsin.example.com/ping/…"
+        ),
         heartbeat_every=seconds("HEARTBEAT_EVERY", text("HEARTBEAT_EVERY", "30")),
         slo=objective(text("SLO", "99% 5s 30m")),
         rdap_bootstrap=_api_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
+        log_level=choice("LOG_LEVEL", text("LOG_LEVEL", "debug" if debugging(environ) else "info"), *LOG_LEVELS),
+        otlp_endpoint=_secret_url(OTLP_ENDPOINT, values.get(OTLP_ENDPOINT, "").strip(), "http://127.0.0.1:4318"),
         limits=_limits(text),
     )
 
 
 def debugging(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether TOCSIN_DEBUG enables tracebacks and debug logs."""
+    """Whether TOCSIN_DEBUG enables tracebacks, and debug logs unless TOCSIN_LOG_LEVEL is set."""
     return environ.get("TOCSIN_DEBUG", "").strip().lower() in ("1", "true", "yes")
 
 
@@ -231,30 +241,12 @@ def _dotenv(path: Path) -> dict[str, str]:
         raise Unusable(str(path), f"cannot be read ({error})") from error
 
 
-def _database_url(value: str) -> str | None:
-    if not value:
-        return None
-    name = "TOCSIN_DATABASE_URL"
+def _secret_url(name: str, value: str, example: str) -> str | None:
+    """An address, or what it names, that may be a secret, and is not quoted therefore."""
     try:
-        url = urlsplit(value)
-    except ValueError:
-        raise Unusable(name, "cannot be read; the form is postgresql://user@host/tocsin") from None
-    if url.scheme not in ("postgresql", "postgres"):
-        raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
-    if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
-        raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
-    database_hosts.hosts_of(value)
-    return value
-
-
-def _heartbeat_url(value: str) -> str | None:
-    if not value:
-        return None
-    try:
-        _api_url("HEARTBEAT_URL", value)
-    except Unusable:  # what it names may be a secret
-        raise Unusable("TOCSIN_HEARTBEAT_URL", "must be an address such as https://tocsin.example.com/ping/…") from None
-    return value
+        return _api_url("", value) if value else None
+    except Unusable:
+        raise Unusable(name, f"must be an address such as {example}") from None
 
 
 def _public_url(value: str) -> str | None:

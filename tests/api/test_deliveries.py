@@ -15,6 +15,7 @@ from tests.waiting import until
 FIELDS = {
     "uuid", "event", "status", "reason", "incident_uuid", "integration_uuid", "integration_type", "on_behalf_of",
     "redelivery_of", "created_at", "due_at", "finished_at", "latency_ms", "attempts_count",
+    "request_id",
 }  # fmt: skip
 ATTEMPT = {"number", "started_at", "duration_ms", "outcome", "status_code", "response", "error"}
 

@@ -110,7 +110,8 @@ async def test_the_pages_are_for_everybody(
 ) -> None:
     uuid = await integration(client, "WebhookIntegration", webhook_url=receiver.url())
     await attach_to_all(client, uuid)
-    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))})
+    named = {"X-Request-Id": "x" * 128}
+    opened = await client.post("/api/v1/incidents", json={"incident": alarm(await new_server(client))}, headers=named)
     incident = opened.json()["uuid"]
     delivery = (await client.get(f"/api/v1/incidents/{incident}/deliveries")).json()["data"][0]["uuid"]
     await page.set_viewport_size({"width": width, "height": 800})
@@ -119,6 +120,8 @@ async def test_the_pages_are_for_everybody(
         await page.goto(service.url + path)
         assert not await findings(page), path
         assert not await too_wide(page), path
+        if path.startswith("/deliveries"):
+            await expect(page.get_by_text("Request " + "x" * 128)).to_be_visible()
 
 
 async def test_a_person_snoozes_until_a_moment_of_their_choice(

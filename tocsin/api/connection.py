@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httptools
 import msgspec
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tocsin.api import errors, request_head
 from tocsin.api.connection_limits import ConnectionLimiter, Group
+from tocsin.api.whole_response import given_id, id_of, whole
+from tocsin.domain import requests
 from tocsin.domain.errors import Refused
 from tocsin.settings import Limits
 
@@ -28,7 +29,6 @@ LINGER = 5.0
 FRAMING = 8
 """Bytes allowed for each byte of a chunked body, besides as many as a head may have."""
 
-JSON = b"application/json"
 BETWEEN, HEAD, BODY = range(3)
 """The parser's state: no request, or one of its parts."""
 
@@ -248,7 +248,11 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        origin = requests.ORIGIN.set(id_of(cycle))
+        try:
+            super()._start_asgi_task(cycle, app)
+        finally:
+            requests.ORIGIN.reset(origin)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -281,25 +285,20 @@ class Connection(HttpToolsProtocol):
             self.limiter.idle(self)
             self._await_head()
 
-    def whole(
-        self, status: int, content: bytes, headers: Mapping[str, str], *, close: bool, media_type: bytes = JSON
-    ) -> bytes:
-        """A response as it is sent. The `headers` of errors come from the service, never from a caller."""
-        parts = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            parts += name, b": ", value, b"\r\n"
-        for named, text in headers.items():
-            parts.append(f"{named.lower()}: {text}\r\n".encode("latin-1"))
-        if close:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (media_type, len(content)))
-        parts.append(content)
-        return b"".join(parts)
-
     def _refusal(self, refusal: Refused) -> bytes:
-        whole = self.whole(refusal.status, msgspec.json.encode(errors.body(refusal)), refusal.headers, close=True)
+        content = msgspec.json.encode(errors.body(refusal))
+        response = whole(
+            refusal.status, content, refusal.headers, self._refused_id(),
+            defaults=self.server_state.default_headers, close=True,
+        )  # fmt: skip
         to_head = self._part != BETWEEN and self.url and self.parser.get_method() == b"HEAD"
-        return whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else whole
+        return response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if to_head else response
+
+    def _refused_id(self) -> str:
+        """Of the request that is being read: its own if its head is known, even if it cannot be accepted."""
+        if self._part == BODY and self.cycle is not None:
+            return id_of(self.cycle)
+        return requests.id_from(given_id(self.headers) if self._part == HEAD else None)
 
     def _refuse(self, refusal: Refused) -> None:
         """Set the error response to the request that is being read."""

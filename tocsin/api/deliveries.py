@@ -40,8 +40,9 @@ Event = Annotated[
 class DeliveryShown(msgspec.Struct):
     """One notification to one integration.
 
-    `reason` is why it ended as it did, or what a pending one waits for. `on_behalf_of` is the on-call integration that
-    passed it on to whoever was on duty.
+    `request_id` is of the request that opened or resolved its incident, or asked for it: it was in the answer's
+    `X-Request-Id`. `reason` is why it ended as it did, or what a pending one waits for. `on_behalf_of` is the on-call
+    integration that passed it on to whoever was on duty.
     """
 
     uuid: str
@@ -58,6 +59,7 @@ class DeliveryShown(msgspec.Struct):
     finished_at: str | None
     latency_ms: float | None
     attempts_count: int
+    request_id: str | None
 
 
 class Redelivery(msgspec.Struct):
@@ -109,6 +111,7 @@ def shown(delivery: Delivery) -> DeliveryShown:
         finished_at=millis(delivery.finished_at),
         latency_ms=latency,
         attempts_count=delivery.attempt,
+        request_id=delivery.request_id,
     )
 
 

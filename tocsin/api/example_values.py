@@ -117,6 +117,7 @@ DELIVERY = {
     "finished_at": "2024-01-01T00:00:00.131Z",
     "latency_ms": 8.2,
     "attempts_count": 1,
+    "request_id": "k7f3qz2mvx4d-1f",
 }
 WAITING = {
     **DELIVERY, "status": "pending", "due_at": "2024-01-01T00:00:00.123Z", "finished_at": None, "latency_ms": None,

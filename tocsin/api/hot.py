@@ -15,6 +15,7 @@ framework.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from typing import Protocol as Shape
@@ -27,12 +28,13 @@ from litestar.types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tocsin.api import body, errors
+from tocsin.api import body, errors, trail
 from tocsin.api.authentication import caller_of
-from tocsin.api.connection import JSON, Connection
+from tocsin.api.connection import Connection
 from tocsin.api.connection_limits import ConnectionLimiter
 from tocsin.api.service import Service
-from tocsin.domain import clients
+from tocsin.api.whole_response import JSON, REQUEST_ID, whole
+from tocsin.domain import clients, requests
 from tocsin.settings import Limits
 from tocsin.storage.postgres.database import ASKING, Asking
 
@@ -74,6 +76,9 @@ class HotRequest(msgspec.Struct, frozen=True, gc=False):
 class Route(Shape):
     """What a request is answered by: with its headers and its body, whatever happens."""
 
+    path: str
+    """Without the secret."""
+
     async def answer(self, service: Service, request: HotRequest) -> Answer: ...
 
 
@@ -86,6 +91,7 @@ class HotRoute:
         self.header: bytes | None = handler.opt.get("hot_header")
         self._read = body.reader(handler.parsed_data_field.annotation)
         self._scope = cast(HTTPScope, {"method": method, "path": path})
+        self.path = path
 
     async def answer(self, service: Service, request: HotRequest) -> Answer:
         try:
@@ -106,7 +112,8 @@ class SecretRoute:
     def __init__(self, handle: Handle, below: bytes, only: re.Pattern[bytes] | None) -> None:
         self._handle = handle
         self._only = only
-        self._scope = cast(HTTPScope, {"method": "POST", "path": below.decode()})
+        self.path = f"{below.decode()}{{secret}}"
+        self._scope = cast(HTTPScope, {"method": "POST", "path": self.path})
         self.methods: set[bytes] = set()
 
     def takes(self, method: bytes, url: bytes) -> bool:
@@ -162,9 +169,10 @@ class Protocol(Connection):
     hot_routes: ClassVar[Mapping[Address, HotRoute]]
     secret_routes: ClassVar[Mapping[bytes, SecretRoute]]
     secret_places: ClassVar[tuple[bytes, ...]]
+    followed: ClassVar[bool]
 
     def begin_exchange(self) -> None:
-        method, length = self.parser.get_method(), b""
+        method, length, request_id = self.parser.get_method(), b"", None
         hot: Route | None = self.hot_routes.get((method, self.url))
         if hot is None and self.url.startswith(self.secret_places) and len(self.url) <= LONGEST_ADDRESS:
             hot, length = self._secret_route(method), b"0"
@@ -175,9 +183,11 @@ class Protocol(Connection):
                     length = value
                 elif name == b"transfer-encoding":
                     length = b""
+                elif name == REQUEST_ID and request_id is None:
+                    request_id = value
             # A longer body is for the framework, which authenticates before it buffers more than that.
             if length.isdigit() and int(length) <= HIGH_WATER_LIMIT:
-                self.cycle = HotCycle(self, hot, method)  # type: ignore[assignment]  # the part of it that is used
+                self.cycle = HotCycle(self, hot, method, request_id)  # type: ignore[assignment]  # the part of it that is used
                 return
         super().begin_exchange()
 
@@ -196,8 +206,9 @@ class Protocol(Connection):
 class HotCycle:
     """One hot request and its response: as much of uvicorn's `RequestResponseCycle` as its protocol uses."""
 
-    def __init__(self, connection: Protocol, hot: Route, method: bytes) -> None:
+    def __init__(self, connection: Protocol, hot: Route, method: bytes, given_id: bytes | None) -> None:
         self._connection: Protocol | None = connection
+        self.request_id = requests.id_from(given_id)
         self._begun = False
         self._hot = hot
         self._method = method
@@ -224,6 +235,12 @@ class HotCycle:
             self._begun = True
             connection._start_asgi_task(self, connection.app)  # a task that shutdown waits for
 
+    async def _follow(self, service: Service, request: HotRequest) -> Answer:
+        began = time.perf_counter()
+        answer = await self._hot.answer(service, request)
+        trail.say(request.method, self._hot.path, answer.status, began)
+        return answer
+
     async def run_asgi(self, app: Any) -> None:
         """Respond. Runs as a task, under the name that the protocol uses."""
         connection, self._connection = self._connection, None  # breaks the reference cycle with the response
@@ -232,16 +249,18 @@ class HotCycle:
             service = connection.api.state.service
             path, _, query = self._url.decode("latin-1").partition("?")
             request = HotRequest(self._method.decode(), path, query, self._headers, bytes(self.body))
-            answer = await self._hot.answer(service, request)
+            answer = await (self._follow if connection.followed else self._hot.answer)(service, request)
             if connection.flow.write_paused:
                 await connection.flow.drain()
             if self.disconnected or connection.transport.is_closing():
                 return
-            whole = connection.whole(
-                answer.status, answer.content, answer.headers, close=not self.keep_alive, media_type=answer.media_type
-            )
-            shown = len(whole) - len(answer.content) if self._method == b"HEAD" else len(whole)
-            connection.transport.write(whole[:shown])
+            response = whole(
+                answer.status, answer.content, answer.headers, self.request_id,
+                defaults=connection.server_state.default_headers, close=not self.keep_alive,
+                media_type=answer.media_type,
+            )  # fmt: skip
+            shown = len(response) - len(answer.content) if self._method == b"HEAD" else len(response)
+            connection.transport.write(response[:shown])
         except BaseException as error:  # there is no response, and the caller must not wait for one
             log.error("request not answered", error=type(error).__name__)
             connection.transport.close()
@@ -264,6 +283,7 @@ def protocol(
         hot_routes = hot_routes(app)
         secret_routes = secret_routes(app)
         secret_places = tuple(secret_routes)
+        followed = trail.followed()
         limiter = ConnectionLimiter(limits, files, proxies)
 
     return OfThisApplication

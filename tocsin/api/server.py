@@ -16,7 +16,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Message, Receive, Scope, Send
 from litestar.types.internal_types import RouteHandlerMapItem
 
-from tocsin.api import authentication, body, docs, errors, probe, schemas, server_metrics
+from tocsin.api import authentication, body, docs, errors, probe, schemas, server_metrics, trail
 from tocsin.api.service import Service
 from tocsin.domain import discovery
 from tocsin.domain.errors import Refused, invalid
@@ -174,8 +174,15 @@ class Front:
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
+        self._followed = trail.followed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._followed and scope["type"] == ScopeType.HTTP:
+            await trail.follow(self._answer, scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
             if b"%00" in scope["query_string"] or "\0" in scope["path"]:
                 await errors.send(send, invalid("The address must not contain a NUL character"))

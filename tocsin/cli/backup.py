@@ -29,7 +29,7 @@ def backup(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> N
     """
     from tocsin.cli.installation import vault
 
-    logs.set_up("backup")
+    logs.set_up("backup", settings.log_level)
     interrupts.listen()
     vault(settings)
     _may_be_replaced(file)

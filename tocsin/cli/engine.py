@@ -25,7 +25,7 @@ def command(settings: Settings) -> None:
     from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
-    logs.set_up("engine")
+    logs.set_up("engine", settings.log_level)
 
     async def run() -> None:
         stopping, stop = stop_on_signals(), asyncio.Event()

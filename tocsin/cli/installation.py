@@ -30,7 +30,8 @@ def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Cal
 
     @wraps(command)
     def run(*args: Arguments.args, **options: Arguments.kwargs) -> None:
-        logs.set_up("command")
+        settings = options.get("settings")
+        logs.set_up("command", settings.log_level if isinstance(settings, Settings) else "info")
         asyncio.run(command(*args, **options))
 
     return run

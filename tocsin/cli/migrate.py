@@ -22,7 +22,7 @@ def command(first_start: str | None, settings: Settings) -> None:
     from tocsin.cli import logs
     from tocsin.storage.postgres import migrate
 
-    logs.set_up("migrate")
+    logs.set_up("migrate", settings.log_level)
     dsn = app.dsn(settings)
 
     async def run() -> list[str]:

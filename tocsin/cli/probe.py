@@ -71,7 +71,7 @@ def _run(url: str, token: str, settings: Settings) -> bool:
     from tocsin.transports.guard import EVERYWHERE, Guard
     from tocsin.transports.http import Http
 
-    logs.set_up("probe")
+    logs.set_up("probe", settings.log_level)
 
     async def run() -> bool:
         stop = asyncio.Event()

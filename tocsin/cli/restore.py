@@ -40,7 +40,7 @@ def restore(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> 
     """
     from tocsin.storage.postgres import backups, sealed_file
 
-    logs.set_up("restore")
+    logs.set_up("restore", settings.log_level)
     interrupts.listen()
     _require_empty(settings)
     secret = passphrase.ask(passphrase_file)

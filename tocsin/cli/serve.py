@@ -39,7 +39,7 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     from tocsin.storage.postgres import migrate
 
     app.require_keys(settings)
-    logs.set_up("serve")
+    logs.set_up("serve", settings.log_level)
     host, port = listening.getsockname()[:2]
     application = app.api_app(settings, app.public_url(settings, host, port))
 

@@ -33,7 +33,7 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
     if settings.database_url and not settings.secret_keys:
         raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")
     server = None if settings.database_url else Server(settings.data_dir)
-    logs.set_up("up")
+    logs.set_up("up", settings.log_level)
     log = structlog.get_logger(__name__)
     log.info(f"Tocsin {__version__} is starting in {settings.env} mode", data=str(settings.data_dir))
     if not settings.secret_keys:

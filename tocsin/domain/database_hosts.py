@@ -79,3 +79,20 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65_536:
         raise Unusable(NAME, f"names the port {text!r}; a port is a number from 1 to 65535")
     return int(text)
+
+
+def checked(value: str) -> str | None:
+    """The setting, if hosts can be read from it. Raises `Unusable`."""
+    if not value:
+        return None
+    name = "TOCSIN_DATABASE_URL"
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        raise Unusable(name, "cannot be read; the form is postgresql://user@host/tocsin") from None
+    if url.scheme not in ("postgresql", "postgres"):
+        raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
+    if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
+        raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
+    hosts_of(value)
+    return value

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from tocsin.domain import names
+from tocsin.domain import names, requests
 from tocsin.domain.deliveries import Event
 
 MAX_MESSAGE_LENGTH = 2000
@@ -49,6 +49,7 @@ class OpenRequest(msgspec.Struct, frozen=True, gc=False):
 
     `dedup_key` keeps apart what one resource can have several of at once: a source's alerts, a server's file systems.
     `url` is what it is about, where that is not the resource's own address; `details` is what its reporter says too.
+    `origin` is where this comes from (`domain.requests`): from what is being done, unless something else is given.
     """
 
     project_id: UUID
@@ -61,13 +62,14 @@ class OpenRequest(msgspec.Struct, frozen=True, gc=False):
     dedup_key: str = ""
     url: str | None = None
     details: Mapping[str, Any] | None = None
+    origin: str | None = msgspec.field(default_factory=requests.current)
 
 
 class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
     """Asks to resolve what is ongoing for a resource: one type, or (None) every type. `by` is who asks.
 
     Of a type, all are meant, or (`dedup_key`) the one with that key. `only` names the one incident that is meant, where
-    another may have taken its place meanwhile.
+    another may have taken its place meanwhile. `origin` is as in an `OpenRequest`.
     """
 
     project_id: UUID
@@ -76,10 +78,13 @@ class ResolveRequest(msgspec.Struct, frozen=True, gc=False):
     by: str
     only: UUID | None = None
     dedup_key: str | None = None
+    origin: str | None = msgspec.field(default_factory=requests.current)
 
 
 class Incident(msgspec.Struct, frozen=True, gc=False):
-    """An incident as it is stored. Name and address of its resource are as of when it opened."""
+    """An incident as it is stored. Name and address of its resource are as of when it opened. The origins
+    (`domain.requests`) are those of what opened and resolved it, if a request did.
+    """
 
     id: UUID
     project_id: UUID
@@ -105,6 +110,8 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
     acknowledged_until: datetime | None = None
     silenced_by: UUID | None = None
     dedup_key: str = ""
+    origin: str | None = None
+    resolve_origin: str | None = None
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):

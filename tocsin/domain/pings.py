@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from tocsin.domain import heartbeats as rules
-from tocsin.domain import names
+from tocsin.domain import names, requests
 from tocsin.domain.heartbeats import FAILED, MISSED, OVERRUN, Schedule, Span
 
 Kind = Literal["success", "fail", "start", "log", "ignored"]
@@ -49,6 +49,7 @@ class Ping(msgspec.Struct, frozen=True, gc=False):
     body: str = ""
     duration_ms: float | None = None
     create: bool = False
+    origin: str | None = msgspec.field(default_factory=requests.current)
 
 
 @dataclass(slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tocsin.domain import clocks, cpu
+from tocsin.domain import clocks, cpu, requests
 from tocsin.domain.clocks import Clock
 from tocsin.domain.cpu import Unit
 from tocsin.domain.file_systems import FileSystem
@@ -41,6 +41,7 @@ class Report:
     disks_refused: bool = False
     failed_units: Sequence[str] | None = None
     processes: Processes | None = None
+    origin: str | None = field(default_factory=requests.current)
 
     @property
     def identity(self) -> tuple[UUID, str]:

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from tocsin.domain import requests
 from tocsin.domain.counters import Counters
 from tocsin.domain.deliveries import (
     ATTEMPT_TIMEOUT,
@@ -32,6 +33,7 @@ from tocsin.domain.deliveries import (
     Suppressed,
     next_step,
 )
+from tocsin.engine import trail
 from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
 from tocsin.engine.permits import PermittedAttempt
 from tocsin.engine.record import FinishedAttempt, Recorder
@@ -90,6 +92,7 @@ class Deliverer:
         self._vault = vault
         self._transports = transports
         self._schedule = schedule
+        self._says_all = trail.says_all()
         self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._settings_cache: dict[UUID, Sendable] = {}
@@ -230,6 +233,7 @@ class Deliverer:
 
     async def _attempt(self, running: RunningAttempt) -> None:
         job, destination = running.job, running.destination
+        requests.ORIGIN.set(job.origin)  # of this task, which may have been begun by another
         started_at, started = datetime.now(UTC), time.perf_counter()
         outcome: Outcome = Interrupted()
         try:
@@ -259,6 +263,8 @@ class Deliverer:
             result = self._result(job, outcome, started_at, duration)
             recorded = await self._recorder.record(FinishedAttempt(result, outcome, running.permitted))
             self._count(job, destination.type, result, recorded)
+            if recorded.accepted and (self._says_all or job.failures or result.attempt_record.outcome != "delivered"):
+                trail.say(job, destination.type, result)
         finally:
             del self._attempts[running]
             while self._waiting_for_slot and len(self._attempts) < SLOTS:

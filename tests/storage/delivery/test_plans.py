@@ -34,7 +34,7 @@ NEXT = [NOBODY, NOBODY, "now()", "now()", "now()", NOBODY, "'ffffffff-ffff-ffff-
 TABLES = "outstanding, finished, incidents, ongoing, integrations, attachments"
 
 STATEMENTS = {
-    "put": (queue.PUT, [EMPTY] * 15 + ["true"]),
+    "put": (queue.PUT, [EMPTY] * 16 + ["true"]),
     "recipients": (queue.RECIPIENTS, [EMPTY]),
     "claim": (leases.CLAIM, [NOBODY, "500", EMPTY, EMPTY, "32", "1", EMPTY]),
     "finish": (leases.FINISH, [EMPTY] * 5),
@@ -42,10 +42,10 @@ STATEMENTS = {
     "in order": (leases.IN_ORDER, [EMPTY]),
     "release": (leases.UNBLOCK, [EMPTY, EMPTY, "'x'"]),
     "give back": (leases.RETURN_LEASES, [EMPTY, EMPTY, "'x'"]),
-    "open": (openings.statement(frozenset(kinds()), openings.EVERYTHING), [EMPTY] * 12),
-    "open what is only attached": (openings.statement(frozenset(kinds()), openings.NOTHING), [EMPTY] * 12),
+    "open": (openings.statement(frozenset(kinds()), openings.EVERYTHING), [EMPTY] * 13),
+    "open what is only attached": (openings.statement(frozenset(kinds()), openings.NOTHING), [EMPTY] * 13),
     "ongoing": (incidents.ONGOING, [EMPTY] * 3),
-    "end": (incidents.END, [EMPTY] * 6),
+    "end": (incidents.END, [EMPTY] * 7),
     "remind at": (incidents.REMIND_AT, [NOBODY, NOBODY, "now()"]),
     "snooze": (incidents.SNOOZE, [NOBODY, NOBODY, "now()"]),
     "overtake": (outstanding.EXPEDITE_OPENINGS, [EMPTY]),
@@ -67,6 +67,7 @@ STATEMENTS = {
     "reconsider": (queue.RECONSIDER, [NOBODY]),
     "reconsider resources": (queue.RECONSIDER_RESOURCES, [EMPTY]),
     "raise": (severities.RAISE, [EMPTY] * 4),
+    "origins": (deliveries.ORIGINS, [EMPTY]),
     "log": (deliveries.OF_INTEGRATION, LOG),
     "log by a rare status": (deliveries.OF_INTEGRATION_RARE, LOG),
     "replays that are due": (replays.DUE, []),

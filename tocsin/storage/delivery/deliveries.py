@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.domain import notifying
+from tocsin.domain import notifying, requests
 from tocsin.domain.deliveries import Event, Status
 from tocsin.domain.incidents import Incident
 from tocsin.storage.delivery import queue
@@ -51,6 +51,12 @@ class Delivery:
     started_at: datetime | None
     finished_at: datetime | None
     released_at: datetime | None
+    origin: str | None
+
+    @property
+    def request_id(self) -> str | None:
+        """Of the request that opened or resolved its incident, or asked for itself; None if none did."""
+        return requests.id_of(self.origin)
 
 
 FIELDS = tuple(Delivery.__dataclass_fields__)
@@ -67,6 +73,8 @@ CROSS JOIN LATERAL (SELECT * FROM incidents WHERE id = o.incident_id LIMIT 1) i
 JOIN attachments a ON a.resource_id = i.resource_id AND a.integration_id = o.integration_id
 WHERE o.id = ANY($1::uuid[]) AND i.created_at + make_interval(secs => a.after) > now()
 """
+
+ORIGINS = "SELECT id, origin, resolve_origin FROM incidents WHERE id = ANY($1::uuid[])"
 
 OPENING_DELIVERED = f"""
 SELECT EXISTS (SELECT FROM finished
@@ -125,13 +133,14 @@ FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 async def enqueue_test(tx: Tx, integration_id: UUID, public_url: str) -> Delivery:
     """A test notification through the real path. The integration must exist."""
     to = (await queue.recipients(tx, [integration_id]))[integration_id]
-    return await _queued(tx, QueueEntry(to, "test", test_content(public_url, await tx.fetchval("SELECT now()"))))
+    content = test_content(public_url, await tx.fetchval("SELECT now()"))
+    return await _queued(tx, QueueEntry(to, "test", content, origin=requests.current()))
 
 
 async def redeliver(tx: Tx, old: Delivery, incident: Incident | None, to: Recipient, public_url: str) -> Delivery:
     """Send a finished delivery again, as a new delivery that names the old one and has the same content."""
     current = content(incident) if incident else test_content(public_url, await tx.fetchval("SELECT now()"))
-    return await _queued(tx, QueueEntry(to, old.event, current, redelivery_of=old.id))
+    return await _queued(tx, QueueEntry(to, old.event, current, redelivery_of=old.id, origin=requests.current()))
 
 
 async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
@@ -142,7 +151,7 @@ async def _queued(tx: Tx, entry: QueueEntry) -> Delivery:
 async def one(tx: Tx, project_id: UUID, delivery_id: UUID) -> Delivery | None:
     """The project's delivery with that key, with its attempts."""
     row = await tx.fetchrow(ONE, delivery_id, project_id)
-    return None if row is None else (await _with_turns(tx, [_delivery(row)]))[0]
+    return None if row is None else (await _completed(tx, [_delivery(row)]))[0]
 
 
 async def opening_was_delivered(tx: Tx, incident_id: UUID, end: Delivery) -> bool:
@@ -170,7 +179,7 @@ async def latest(
         OF_INTEGRATION_RARE if _rare(status) else OF_INTEGRATION, integration_id, project_id, status, limit, offset,
         first_key(start - SKEW) if start else FIRST, first_key(end + SKEW) if end else LAST, start, end,
     )  # fmt: skip
-    return await _with_turns(tx, map(_delivery, rows))
+    return await _completed(tx, map(_delivery, rows))
 
 
 def _rare(status: str | None) -> bool:
@@ -183,12 +192,27 @@ async def of_incident(
     """A page of an incident's deliveries, newest first, and how many there are."""
     rows = await tx.fetch(OF_INCIDENT, incident_id, project_id, status, limit, offset, FIRST, LAST, None, None)
     count = await tx.fetchval(COUNT_OF_INCIDENT, incident_id, project_id, status)
-    return await _with_turns(tx, map(_delivery, rows)), count
+    return await _completed(tx, map(_delivery, rows)), count
 
 
-async def _with_turns(tx: Tx, found: Iterable[Delivery]) -> list[Delivery]:
+async def _completed(tx: Tx, found: Iterable[Delivery]) -> list[Delivery]:
+    """With what their incidents say of them."""
+    return await _with_turns(tx, await _with_origins(tx, list(found)))
+
+
+async def _with_origins(tx: Tx, found: list[Delivery]) -> list[Delivery]:
+    wanted = {each.incident_id for each in found if each.origin is None and each.incident_id is not None}
+    rows = await tx.fetch(ORIGINS, list(wanted)) if wanted else []
+    known = {key(row["id"]): row for row in rows}
+    return [
+        replace(each, origin=known[each.incident_id]["resolve_origin" if each.event == "resolved" else "origin"])
+        if each.origin is None and each.incident_id in known else each
+        for each in found
+    ]  # fmt: skip
+
+
+async def _with_turns(tx: Tx, shown: list[Delivery]) -> list[Delivery]:
     """What nobody has decided about yet says when its turn is, as it will once somebody has."""
-    shown = list(found)
     undecided = [each.id for each in shown if each.reason == TO_BE_DECIDED and each.event == "opened"]
     if not undecided:
         return shown

@@ -40,18 +40,18 @@ END = f"""
 WITH ended AS (
     DELETE FROM ongoing o
     USING (
-        SELECT l.resource_id, l.type, l.dedup_key, g.by
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[])
-            AS g(project_id, resource_id, type, dedup_key, incident_id, by)
+        SELECT l.resource_id, l.type, l.dedup_key, g.by, g.origin
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[])
+            AS g(project_id, resource_id, type, dedup_key, incident_id, by, origin)
         JOIN ongoing l ON l.resource_id = g.resource_id AND l.type = g.type AND l.project_id = g.project_id
             AND l.dedup_key BETWEEN coalesce(g.dedup_key, '') AND coalesce(g.dedup_key, U&'\\+10FFFF')
             AND coalesce(g.incident_id, l.incident_id) = l.incident_id
         ORDER BY l.resource_id, l.type, l.dedup_key FOR UPDATE OF l
     ) locked
     WHERE o.resource_id = locked.resource_id AND o.type = locked.type AND o.dedup_key = locked.dedup_key
-    RETURNING o.incident_id, o.recipients, o.summarised, locked.by
+    RETURNING o.incident_id, o.recipients, o.summarised, locked.by, locked.origin
 )
-UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by
+UPDATE incidents i SET closed_at = now(), updated_at = now(), resolved_by = ended.by, resolve_origin = ended.origin
 FROM ended WHERE i.id = ended.incident_id
 RETURNING {INCIDENT}, ended.recipients, ended.summarised, {flapping.ANNOUNCED_BY} AS flapping,
           EXISTS (SELECT FROM dependencies WHERE parent_id = i.resource_id) AS parent
@@ -169,7 +169,7 @@ async def _end(
     keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
         END, [each.project_id for each in by], *map(list, zip(*keys, strict=True)),
-        [each.only for each in by], [each.by for each in by],
+        [each.only for each in by], [each.by for each in by], [each.origin for each in by],
     )  # fmt: skip
     if not ended:
         return []

@@ -105,7 +105,8 @@ WITH RECURSIVE due (integration_id, n) AS (
 SELECT t.id, t.project_id, t.integration_id, t.repeatable, t.event, t.attempt, t.failures, t.first_notice_failed,
        coalesce(t.released_at, t.created_at) AS created_at, t.notice, v.version, i.id AS incident_id, i.resource_type,
        i.resource_name, i.resource_url,
-       i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at, i.severity, i.acknowledged_by
+       i.type AS incident_type, i.message, i.created_at AS began_at, i.closed_at, i.severity, i.acknowledged_by,
+       i.origin, i.resolve_origin, t.origin AS own_origin
 FROM taken t
 LEFT JOIN LATERAL (SELECT version FROM integrations WHERE id = t.integration_id LIMIT 1) v ON true
 LEFT JOIN LATERAL (SELECT * FROM incidents WHERE id = t.incident_id LIMIT 1) i ON true
@@ -121,9 +122,10 @@ WITH given AS (
     RETURNING o.*, g.n, g.final, g.reason, o.attempts || g.try AS tries, clock_timestamp() AS ended_at
 ), recorded AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                          redelivery_of, status, reason, attempt, attempts, created_at, released_at, finished_at)
+                          redelivery_of, origin, status, reason, attempt, attempts, created_at, released_at,
+                          finished_at)
     SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-           redelivery_of, final, reason, attempt, tries, created_at, released_at, ended_at
+           redelivery_of, origin, final, reason, attempt, tries, created_at, released_at, ended_at
     FROM ended
 )
 SELECT n, blocks_another, ended_at FROM ended
@@ -208,7 +210,7 @@ def _job(row: Record, public_url: str) -> Job:
         content = Content(
             key(row["incident_id"]), row["resource_type"], row["resource_name"], row["resource_url"],
             row["incident_type"], row["message"], row["began_at"], row["closed_at"], row["severity"], row["notice"],
-            row["acknowledged_by"],
+            row["acknowledged_by"], row["origin"], row["resolve_origin"],
         )  # fmt: skip
     else:
         content = test_content(public_url, row["created_at"])
@@ -217,6 +219,7 @@ def _job(row: Record, public_url: str) -> Job:
     return Job(
         key(row["id"]), key(row["project_id"]), key(row["integration_id"]), row["version"] or 0, row["repeatable"],
         row["event"], row["attempt"], row["failures"], row["first_notice_failed"], row["created_at"], content,
+        row["own_origin"],
     )  # fmt: skip
 
 

@@ -129,9 +129,9 @@ WITH engine AS MATERIALIZED (
     {ANYTHING_TO_KNOW}
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::jsonb[], $10::text[], $11::text[], $12::jsonb[]) WITH ORDINALITY
+                         $9::jsonb[], $10::text[], $11::text[], $12::jsonb[], $13::text[]) WITH ORDINALITY
         AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, dedup_key,
-             details, n)
+             details, origin, n)
 ), found AS MATERIALIZED (
     SELECT a.*, r.name, r.url, {{known.silenced_by}} AS silenced_by, ({{known.decided}}) AS decided
     FROM requests a LEFT JOIN LATERAL (
@@ -153,16 +153,16 @@ WITH engine AS MATERIALIZED (
     SELECT * FROM found WHERE id IN (SELECT incident_id FROM opened)
 ), stored AS (
     INSERT INTO incidents (id, project_id, resource_type, resource_id, resource_name, resource_url, type, dedup_key,
-                           message, severity, details, silenced_by, request, request_headers, response,
+                           message, severity, details, silenced_by, origin, request, request_headers, response,
                            response_headers, created_at, updated_at)
     SELECT id, project_id, resource_type, resource_id, name, url, type, dedup_key, message, severity, details,
-           silenced_by, seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers',
+           silenced_by, origin, seen->>'request', seen->'request_headers', seen->>'response', seen->'response_headers',
            now(), now()
     FROM new
 ), attached AS (
     SELECT new_id() AS delivery_id, f.id AS incident_id, f.resource_type, f.name, f.url, f.type AS incident_type,
-           f.message, f.severity, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people, i.repeatable,
-           t.at_once, CASE WHEN t.at_once THEN {queue.DISABLED} END AS disabled,
+           f.message, f.severity, f.origin, i.project_id, i.id AS integration_id, i.type, i.version, i.for_people,
+           i.repeatable, t.at_once, CASE WHEN t.at_once THEN {queue.DISABLED} END AS disabled,
            t.at_once AND i.repeatable AND i.failing_since IS NULL AND i.disabled_at IS NULL
                AND e.number IS NOT NULL AS ready
     FROM new f
@@ -177,7 +177,8 @@ WITH engine AS MATERIALIZED (
     FROM attached LEFT JOIN LATERAL (
         SELECT json_build_array(
             delivery_id, project_id, integration_id, version, true, 'opened', 1, 0, false, now(),
-            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL, severity)
+            json_build_array(incident_id, resource_type, name, url, incident_type, message, now(), NULL, severity,
+                             NULL, NULL, origin)
         )::text AS job OFFSET 0  -- built once, not once for each use
     ) j ON ready
 ), queued AS (
@@ -321,7 +322,7 @@ def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[An
         page = opening.url or (public_url + kind.page(opening.resource_id) if kind.url is None else None)
         rows.append((
             each.id, each.batch, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
-            opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details,
+            opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details, opening.origin,
         ))  # fmt: skip
     return columns(rows)
 
@@ -342,6 +343,7 @@ def _begun(requested: KeyedRequest, row: Record) -> Incident:
         updated_at=now,
         severity=opening.severity,
         dedup_key=opening.dedup_key,
+        origin=opening.origin,
         request=seen.request,
         request_headers=seen.request_headers,
         response=seen.response,

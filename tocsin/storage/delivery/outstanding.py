@@ -22,9 +22,9 @@ WITH ended AS (
     WHERE o.id = waiting.id RETURNING o.*
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, released_at, finished_at)
+                      redelivery_of, origin, status, reason, attempt, attempts, created_at, released_at, finished_at)
 SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', $2, attempt, attempts, created_at, released_at, now()
+       redelivery_of, origin, 'suppressed', $2, attempt, attempts, created_at, released_at, now()
 FROM ended RETURNING id
 """
 SUPPRESS_THESE = SUPPRESS.format(which="id = ANY($1::uuid[])")
@@ -67,9 +67,9 @@ WITH ended AS (
     WHERE o.id = g.id RETURNING o.*, g.reason
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, released_at, finished_at)
+                      redelivery_of, origin, status, reason, attempt, attempts, created_at, released_at, finished_at)
 SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed', reason, attempt, attempts, created_at, released_at, now()
+       redelivery_of, origin, 'suppressed', reason, attempt, attempts, created_at, released_at, now()
 FROM ended
 """
 
@@ -81,9 +81,9 @@ WITH ended AS (
     WHERE o.id = waiting.id RETURNING o.*
 )
 INSERT INTO finished (id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-                      redelivery_of, status, reason, attempt, attempts, created_at, released_at, finished_at)
+                      redelivery_of, origin, status, reason, attempt, attempts, created_at, released_at, finished_at)
 SELECT id, project_id, integration_id, integration_type, on_behalf_of, incident_id, event, notice,
-       redelivery_of, 'suppressed',
+       redelivery_of, origin, 'suppressed',
        $2 || ' before its turn' || CASE WHEN held LIKE 'it%' THEN '' ELSE ': ' || held END,
        attempt, attempts, created_at, released_at, now()
 FROM ended

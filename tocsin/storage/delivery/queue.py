@@ -80,7 +80,7 @@ async def recipients(tx: Tx, integrations: Iterable[UUID]) -> dict[UUID, Recipie
 class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a delivery says, from its incident's current state. Field by field `domain.incidents.Notification`.
 
-    `note` is what this one says beside the incident's message.
+    `note` is what this one says beside the incident's message. The origins are the incident's.
     """
 
     incident_id: UUID | None
@@ -94,6 +94,8 @@ class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
     severity: str = "critical"
     note: str | None = None
     acknowledged_by: str | None = None
+    origin: str | None = None
+    resolve_origin: str | None = None
 
 
 def content(incident: Incident) -> Content:
@@ -101,6 +103,7 @@ def content(incident: Incident) -> Content:
     return Content(
         incident.id, incident.resource_type, incident.resource_name, incident.resource_url, incident.type,
         incident.message, incident.created_at, incident.closed_at, incident.severity, None, incident.acknowledged_by,
+        incident.origin, incident.resolve_origin,
     )  # fmt: skip
 
 
@@ -126,6 +129,12 @@ class Job(msgspec.Struct, frozen=True, array_like=True, gc=False):
     first_notice_failed: bool
     created_at: datetime
     content: Content
+    own_origin: str | None = None
+
+    @property
+    def origin(self) -> str | None:
+        """Where what it tells comes from (`domain.requests`)."""
+        return self.own_origin or (self.content.resolve_origin if self.event == "resolved" else self.content.origin)
 
     @property
     def notification(self) -> Notification:
@@ -152,7 +161,9 @@ def notification(delivery_id: UUID, event: Event, content: Content, first_notice
 
 
 class QueueEntry(msgspec.Struct, frozen=True, gc=False):
-    """A delivery to be queued. `blocked_by` names the delivery that must finish first."""
+    """A delivery to be queued. `blocked_by` names the delivery that must finish first; `origin` is where it comes from
+    itself, if not from its incident.
+    """
 
     to: Recipient
     event: Event
@@ -161,6 +172,7 @@ class QueueEntry(msgspec.Struct, frozen=True, gc=False):
     first_notice_failed: bool = False
     redelivery_of: UUID | None = None
     suppressed: str | None = None
+    origin: str | None = None
 
 
 ENGINE = "SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
@@ -172,29 +184,29 @@ WITH engine AS (
 ), given AS (
     SELECT g.*, g.ready AND EXISTS (SELECT FROM engine) AS handed
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bool[], $6::bool[], $7::uuid[], $8::text[],
-                $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[])
+                $9::text[], $10::uuid[], $11::bool[], $12::uuid[], $13::bool[], $14::text[], $15::text[])
         AS g(id, project_id, integration_id, integration_type, for_people, repeatable, incident_id, event,
-             notice, redelivery_of, first_notice_failed, blocked_by, ready, suppressed)
+             notice, redelivery_of, first_notice_failed, blocked_by, ready, suppressed, origin)
 ), queued AS (
     INSERT INTO outstanding (id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-                             event, notice, redelivery_of, first_notice_failed, blocked_by, status, due_at, attempt,
-                             started_at, engine, leased_until, created_at)
+                             event, notice, redelivery_of, first_notice_failed, blocked_by, origin, status, due_at,
+                             attempt, started_at, engine, leased_until, created_at)
     SELECT id, project_id, integration_id, integration_type, for_people, repeatable, incident_id,
-           event, notice, redelivery_of, first_notice_failed, blocked_by,
+           event, notice, redelivery_of, first_notice_failed, blocked_by, origin,
            CASE WHEN handed THEN 'sending' ELSE 'pending' END, now(), handed::int,
            CASE WHEN handed THEN now() END, CASE WHEN handed THEN (SELECT number FROM engine) END,
            CASE WHEN handed THEN now() + interval '{LEASE} s' END, now()
     FROM given WHERE suppressed IS NULL
 ), ended AS (
     INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
-                          status, reason, attempt, attempts, created_at, finished_at)
-    SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of,
+                          origin, status, reason, attempt, attempts, created_at, finished_at)
+    SELECT id, project_id, integration_id, integration_type, incident_id, event, notice, redelivery_of, origin,
            'suppressed', suppressed, 0, '[]', now(), now()
     FROM given WHERE suppressed IS NOT NULL
 )
-SELECT pg_notify('{HAND_OFF_CHANNEL}' || number, payload) FROM engine, unnest($15::text[]) AS jobs(payload)
+SELECT pg_notify('{HAND_OFF_CHANNEL}' || number, payload) FROM engine, unnest($16::text[]) AS jobs(payload)
 UNION ALL
-SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $16
+SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE $17
 """
 
 
@@ -295,7 +307,7 @@ async def put(tx: Tx, entries: Sequence[QueueEntry]) -> list[UUID]:
         rows.append((
             new, to.project_id, to.id, to.type, to.for_people, to.repeatable, entry.content.incident_id, entry.event,
             entry.content.message if entry.event == "notice" else None, entry.redelivery_of,
-            entry.first_notice_failed, entry.blocked_by, bool(job), suppressed,
+            entry.first_notice_failed, entry.blocked_by, bool(job), suppressed, entry.origin,
         ))  # fmt: skip
     await tx.execute(PUT, *columns(rows), _payloads(jobs), wake)
     return [row[0] for row in rows]
@@ -306,7 +318,7 @@ def _encoded(new: UUID, entry: QueueEntry) -> bytes:
     to, content = entry.to, entry.content
     job = Job(
         new, to.project_id, to.id, to.version, to.repeatable, entry.event, 1, 0, entry.first_notice_failed,
-        content.closed_at or content.started_at, content,
+        content.closed_at or content.started_at, content, entry.origin,
     )  # fmt: skip
     encoded = msgspec.json.encode(job)
     return encoded if len(encoded) < NOTIFY_LIMIT - 2 else b""

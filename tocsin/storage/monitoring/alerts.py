@@ -15,6 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tocsin.domain import alerts as domain
+from tocsin.domain import requests
 from tocsin.domain.alerts import Alert, Known, Step
 from tocsin.domain.incidents import AT_ONCE, Opened, OpenRequest, ResolveRequest
 from tocsin.domain.resources.source import RESOURCE as SOURCE
@@ -111,18 +112,21 @@ class Mention(NamedTuple):
     source_id: UUID
     project_id: UUID
     alert: Alert
+    origin: str | None
 
     @property
     def key(self) -> tuple[UUID, str]:
         return self.source_id, self.alert.dedup_key
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Taken:
     """The alerts of one body."""
 
     source_id: UUID
     project_id: UUID
     alerts: Sequence[Alert]
+    origin: str | None = field(default_factory=requests.current)
 
 
 @dataclass(slots=True)
@@ -153,7 +157,7 @@ async def take(tx: Tx, bodies: Sequence[Taken], *, public_url: str) -> list[Beca
     stale = {key(row["id"]): row["stale_after"] for row in rows}
     results = [Became(gone=each.source_id not in stale) for each in bodies]
     left = [
-        Mention(number, body.source_id, body.project_id, alert)
+        Mention(number, body.source_id, body.project_id, alert, body.origin)
         for number, body in enumerate(bodies)
         for alert in body.alerts
         if not results[number].gone
@@ -252,7 +256,7 @@ async def _resolve(
     ended = await incidents.resolve(tx, [
         ResolveRequest(
             each.project_id, each.source_id, stored[each.key].known.type, SAID_SO, stored[each.key].incident_id,
-            each.alert.dedup_key,
+            each.alert.dedup_key, each.origin,
         )
         for each in mentions
     ])  # fmt: skip
@@ -289,7 +293,7 @@ def _request(each: Mention) -> OpenRequest:
     alert = each.alert
     return OpenRequest(
         each.project_id, SOURCE.type, each.source_id, alert.type, alert.message, severity=alert.severity,
-        dedup_key=alert.dedup_key, url=alert.url, details=alert.details,
+        dedup_key=alert.dedup_key, url=alert.url, details=alert.details, origin=each.origin,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ async def look(tx: Tx, limit: int, *, public_url: str, back_for: float | None = 
         missed = [at.id for at, each in opens if each.type == MISSED]
         await families.ask_parents(tx, missed)
         await behind.hold(tx, {at.id for at, _ in opens})
-        await pings.follow(tx, opens, public_url=public_url)
+        await pings.follow(tx, [(at, each, None) for at, each in opens], public_url=public_url)
         await families.explain(tx, missed)
     return Look(len(looked), len(opens))
 

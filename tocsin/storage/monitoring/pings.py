@@ -189,7 +189,7 @@ async def record(tx: Tx, vault: Vault, given: Sequence[Ping], *, public_url: str
     rows: list[tuple[Any, ...]] = []
     bodies: list[tuple[UUID, int, int, str]] = []
     gathered: Counter[UUID] = Counter()
-    steps: list[tuple[Locked, Step]] = []
+    steps: list[tuple[Locked, Step, str | None]] = []
     for number, (ping, found) in enumerate(zip(given, addressed, strict=True), 1):
         if number % AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -201,7 +201,7 @@ async def record(tx: Tx, vault: Vault, given: Sequence[Ping], *, public_url: str
         taken = rules.take(
             at.state, ping, at.schedule, at.ongoing, at.now, methods=at.methods, paused=at.paused
         )
-        steps += [(at, step) for step in taken.steps]
+        steps += [(at, step, ping.origin) for step in taken.steps]
         if not taken.recorded:
             gathered[at.id] += 1
             continue
@@ -253,13 +253,15 @@ async def store_states(tx: Tx, states: Iterable[Locked]) -> None:
     await _store(tx, [], states)
 
 
-async def follow(tx: Tx, steps: Iterable[tuple[Locked, Step]], *, public_url: str) -> None:
-    """Open and resolve. Steps about the same incident are taken one after the other, all else at once."""
+async def follow(tx: Tx, steps: Iterable[tuple[Locked, Step, str | None]], *, public_url: str) -> None:
+    """Open and resolve, each step with its origin. Steps about the same incident are taken one after the other, all
+    else at once.
+    """
     turns: Counter[tuple[UUID, str, str]] = Counter()
-    batches: dict[tuple[int, bool], list[tuple[Locked, Step]]] = {}
-    for at, step in steps:
+    batches: dict[tuple[int, bool], list[tuple[Locked, Step, str | None]]] = {}
+    for at, step, origin in steps:
         place = at.id, step.type, step.dedup_key
-        batches.setdefault((turns[place], isinstance(step, Opens)), []).append((at, step))
+        batches.setdefault((turns[place], isinstance(step, Opens)), []).append((at, step, origin))
         turns[place] += 1
     if len(batches) > 1:
         concerned = frozenset(heartbeat_id for heartbeat_id, *_ in turns)
@@ -270,16 +272,16 @@ async def follow(tx: Tx, steps: Iterable[tuple[Locked, Step]], *, public_url: st
         requests = [
             OpenRequest(
                 at.project_id, HEARTBEAT.type, at.id, step.type, truncated_message(step.message),
-                dedup_key=step.dedup_key, details=step.details,
+                dedup_key=step.dedup_key, details=step.details, origin=origin,
             )
-            for at, step in batch if isinstance(step, Opens)
+            for at, step, origin in batch if isinstance(step, Opens)
         ]  # fmt: skip
         if requests:
             await openings.open(tx, requests, public_url=public_url)
             continue
         closings = [
-            ResolveRequest(at.project_id, at.id, step.type, step.by, dedup_key=step.dedup_key)
-            for at, step in batch if not isinstance(step, Opens)
+            ResolveRequest(at.project_id, at.id, step.type, step.by, dedup_key=step.dedup_key, origin=origin)
+            for at, step, origin in batch if not isinstance(step, Opens)
         ]  # fmt: skip
         await incidents.resolve(tx, closings)
 

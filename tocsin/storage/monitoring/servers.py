@@ -149,6 +149,10 @@ class Server:
         return self.reported.get("failed_units")
 
 
+Step = tuple[State, Verdict, str | None]
+"""What follows for a server from a report, and the report's origin."""
+
+
 async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Recorded]:
     """Store the samples of many reports, judge them, and open or resolve what follows from them.
 
@@ -175,17 +179,18 @@ async def record(tx: Tx, given: Sequence[Report], *, public_url: str) -> list[Re
 
 def _take_in(
     given: Sequence[Report], states: Mapping[tuple[UUID, str], State]
-) -> tuple[list[Recorded], list[tuple[State, Verdict]], list[list[Any]]]:
+) -> tuple[list[Recorded], list[Step], list[list[Any]]]:
     """The verdicts on the reports, and the samples to store, by column."""
     rows: dict[tuple[UUID, datetime], dict[str, float]] = {}
-    recorded, steps = [], []
+    recorded: list[Recorded] = []
+    steps: list[Step] = []
     for report in given:
         state = states[report.identity]
         read = server_states.read(state, report)
         for at, values in read.rows:
             rows.setdefault((state.id, at), {}).update(values)
         recorded.append(server_states.apply(state, report, read))
-        steps += [(state, verdict) for verdict in recorded[-1].verdicts]
+        steps += [(state, verdict, report.origin) for verdict in recorded[-1].verdicts]
     keys: list[list[Any]] = [[server_id for server_id, _ in rows], [at for _, at in rows]]
     return recorded, steps, keys + [[values.get(metric) for values in rows.values()] for metric in METRICS]
 
@@ -239,14 +244,14 @@ async def _create(tx: Tx, reports: Sequence[Report]) -> None:
         await attachments.attach_new_resource(tx, key(row["project_id"]), key(row["id"]))
 
 
-async def _take(tx: Tx, steps: Iterable[tuple[State, Verdict]], public_url: str) -> None:
+async def _take(tx: Tx, steps: Iterable[Step], public_url: str) -> None:
     """Open and resolve. Verdicts on the same alert are applied one after the other, all else at once."""
     turns: Counter[tuple[UUID, str, str]] = Counter()
-    batches: dict[tuple[int, str], list[tuple[State, Verdict]]] = {}
-    for state, verdict in steps:
+    batches: dict[tuple[int, str], list[Step]] = {}
+    for state, verdict, origin in steps:
         turn = turns[state.id, verdict.type, verdict.key]
         turns[state.id, verdict.type, verdict.key] += 1
-        batches.setdefault((turn, verdict.kind), []).append((state, verdict))
+        batches.setdefault((turn, verdict.kind), []).append((state, verdict, origin))
     if len(batches) > 1:
         concerned = frozenset(server_id for server_id, *_ in turns)
         lasting = await behind.hold(tx, concerned)
@@ -257,15 +262,15 @@ async def _take(tx: Tx, steps: Iterable[tuple[State, Verdict]], public_url: str)
             requests = [
                 OpenRequest(
                     each.project_id, SERVER.type, each.id, over.type, over.message, severity=over.severity,
-                    dedup_key=over.key, details=over.details,
+                    dedup_key=over.key, details=over.details, origin=origin,
                 )
-                for each, over in batch
+                for each, over, origin in batch
             ]
             await openings.open(tx, requests, public_url=public_url)
         else:
             closings = [
-                ResolveRequest(each.project_id, each.id, end.type, end.message, dedup_key=end.key)
-                for each, end in batch
+                ResolveRequest(each.project_id, each.id, end.type, end.message, dedup_key=end.key, origin=origin)
+                for each, end, origin in batch
             ]
             await incidents.resolve(tx, closings)
 

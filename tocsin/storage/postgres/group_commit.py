@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeAlias, TypeVar
 
 from tocsin.storage.postgres.database import ASKING, Asking, NotSent, Pool, Tx, unavailable
@@ -55,6 +56,8 @@ class GroupCommit(Generic[Item, Result]):
     With `patience`, nobody waits for longer than so many seconds in which nothing moves: what was not sent by then
     never is (`NotSent`), what was sent has an `OutcomeUnknown`, and others no longer wait behind it. What waited for
     its turn, and whose client has gone meanwhile, is not carried out.
+
+    `run` has a context of its own, for it works for many: what it is to know of a caller stands in the items.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting.append((item, future, tick, asking))
         self._weight += self._weigh(item)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._commit_all())
+            self._worker = asyncio.create_task(self._commit_all(), context=Context())
         if self._timer is None and self._patience is not None:
             self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
         return await future
@@ -167,7 +170,7 @@ class GroupCommit(Generic[Item, Result]):
                     self._weight -= self._weigh(call[0])
             self._waiting = [call for call in self._waiting if call[2] > latest]
         if self._waiting and self._worker is None:
-            self._worker = asyncio.create_task(self._commit_all())
+            self._worker = asyncio.create_task(self._commit_all(), context=Context())
 
     def _out_of_patience(self, sent: bool) -> ConnectionError:
         trouble = self._pool.primary.trouble
