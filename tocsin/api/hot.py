@@ -15,7 +15,6 @@ framework.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from typing import Protocol as Shape
@@ -236,9 +235,10 @@ class HotCycle:
             connection._start_asgi_task(self, connection.app)  # a task that shutdown waits for
 
     async def _follow(self, service: Service, request: HotRequest) -> Answer:
-        began = time.perf_counter()
-        answer = await self._hot.answer(service, request)
-        trail.say(request.method, self._hot.path, answer.status, began)
+        with trail.request(request.method, request.headers) as noted:
+            answer = await self._hot.answer(service, request)
+            noted.path = noted.route = self._hot.path
+            noted.status = answer.status
         return answer
 
     async def run_asgi(self, app: Any) -> None:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from tocsin.actions import incidents as actions
 from tocsin.actions.base import Actor
+from tocsin.api import trail
 from tocsin.api.body import BATCH_LIMIT
 from tocsin.api.schemas import CODE, GRADE, VISIBLE, Listed, Page, seconds
 from tocsin.api.service import Service
@@ -35,6 +36,7 @@ from tocsin.domain.incidents import (
 from tocsin.domain.resources.base import kinds
 from tocsin.storage.delivery import details, incidents
 from tocsin.storage.postgres.database import transaction
+from tocsin.transports import tracing
 
 BATCH = 1000
 LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
@@ -195,15 +197,19 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
     """Open what is requested, all or none: 201 if anything was opened, 200 if all of it was ongoing."""
     requests = _requests(data.incident, data.incidents)
     single = not isinstance(data.incident, UnsetType)
-    batch = [
-        OpenRequest(
-            caller.project_id, request.resource_type, key, request.incident_type, truncated_message(request.message),
-            severity=cast(Severity, request.severity),
-        )
-        for request, key in zip(requests, _keys(requests, single), strict=True)
-    ]
-    answers = await actions.open(service.batches.open, caller, batch)
-    opened = [answer for answer in answers if isinstance(answer, Opened)]
+    keys = _keys(requests, single)
+    with tracing.span("open incidents") as span:
+        batch = [
+            OpenRequest(
+                caller.project_id, request.resource_type, key, request.incident_type,
+                truncated_message(request.message), severity=cast(Severity, request.severity),
+            )
+            for request, key in zip(requests, keys, strict=True)
+        ]
+        answers = await actions.open(service.batches.open, caller, batch)
+        opened = [answer for answer in answers if isinstance(answer, Opened)]
+        if span is not None:
+            trail.describe(span, [answer.incident.id for answer in opened if answer.new])
     if len(opened) < len(batch):
         missing = [index for index, answer in enumerate(answers) if isinstance(answer, ResourceNotFound)]
         raise _unknown(requests, missing, single)
@@ -218,11 +224,15 @@ async def open_all(service: Service, caller: Actor, data: OpenIncidents) -> tupl
 async def resolve_all(service: Service, caller: Actor, data: ResolveIncidents) -> tuple[int, ResolvedBatch]:
     """Resolve those that are ongoing: always 200."""
     requests = _requests(data.incident, data.incidents)
-    batch = [
-        ResolveRequest(caller.project_id, key, request.incident_type, actions.BY_API)
-        for request, key in zip(requests, _keys(requests, not isinstance(data.incident, UnsetType)), strict=True)
-    ]
-    ended = await actions.resolve_ongoing(service.batches.resolve, caller, batch)
+    keys = _keys(requests, not isinstance(data.incident, UnsetType))
+    with tracing.span("resolve incidents") as span:
+        batch = [
+            ResolveRequest(caller.project_id, key, request.incident_type, actions.BY_API)
+            for request, key in zip(requests, keys, strict=True)
+        ]
+        ended = await actions.resolve_ongoing(service.batches.resolve, caller, batch)
+        if span is not None:
+            trail.describe(span, [incident.id for found in ended for incident in found])
     resolved = {incident.id: incident for found in ended for incident in found}
     not_ongoing = [
         NotOngoing(request.resource_type, request.resource_uuid, request.incident_type)

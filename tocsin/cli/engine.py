@@ -15,7 +15,7 @@ from tocsin.settings import Settings
 @settings_option
 def command(settings: Settings) -> None:
     """Run an engine: deliver notifications and run checks. Needs a database prepared by `tocsin migrate`."""
-    memory.block_imports()
+    memory.block_imports(traces=settings.otlp_endpoint is not None)
     files.allow_many()
     import uvloop
 
@@ -23,9 +23,11 @@ def command(settings: Settings) -> None:
     from tocsin.cli import logs
     from tocsin.cli.serve import stop_on_signals
     from tocsin.storage.postgres import migrate
+    from tocsin.transports import tracing
 
     app.require_keys(settings)
     logs.set_up("engine", settings.log_level)
+    tracing.start(settings.otlp_endpoint, "engine")
 
     async def run() -> None:
         stopping, stop = stop_on_signals(), asyncio.Event()
@@ -39,5 +41,8 @@ def command(settings: Settings) -> None:
         memory.freeze_gc()
         await app.run_engine(settings, stop)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    finally:
+        tracing.stop()

@@ -11,9 +11,15 @@ UNWANTED = ("rich", "pydantic", "attr", "greenlet")
 """Packages that structlog and Litestar import only because they are installed: 3, 6, 1 and 1 MB per process."""
 
 
-def block_imports() -> None:
-    """Make these packages look as if they were not installed. Call it before anything imports them."""
-    for name in UNWANTED:
+TRACES = "opentelemetry"
+"""Litestar imports it, too, if it is installed."""
+
+
+def block_imports(*, traces: bool) -> None:
+    """Make these packages look as if they were not installed, and what traces are taken with unless they are. Call it
+    before anything imports them.
+    """
+    for name in UNWANTED if traces else (*UNWANTED, TRACES):
         if name not in sys.modules:
             sys.modules[name] = None  # type: ignore[assignment] # makes the import fail
 

@@ -31,15 +31,17 @@ FINISH = 5
 def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     """Serve the API and the web console. Needs a database prepared by `tocsin migrate`."""
     listening = socket.socket(fileno=fd) if fd is not None else bind(host, port)
-    memory.block_imports()
+    memory.block_imports(traces=settings.otlp_endpoint is not None)
     import uvloop
 
     from tocsin import app
     from tocsin.cli import logs
     from tocsin.storage.postgres import migrate
+    from tocsin.transports import tracing
 
     app.require_keys(settings)
     logs.set_up("serve", settings.log_level)
+    tracing.start(settings.otlp_endpoint, "serve")
     host, port = listening.getsockname()[:2]
     application = app.api_app(settings, app.public_url(settings, host, port))
 
@@ -53,9 +55,13 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
         current.result()
         return await _answer(application, settings, listening, stop)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if not runner.run(run()):
-            raise click.ClickException("the API could not be started; the lines above say why")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            answered = runner.run(run())
+    finally:
+        tracing.stop()
+    if not answered:
+        raise click.ClickException("the API could not be started; the lines above say why")
 
 
 def stop_on_signals() -> asyncio.Future[None]:

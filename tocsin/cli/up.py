@@ -22,13 +22,15 @@ from tocsin.settings import KEY_BYTES, Settings
 @settings_option
 def command(host: str, port: int, workers: int, settings: Settings) -> None:
     """Run everything: the embedded PostgreSQL (unless TOCSIN_DATABASE_URL is set), API, web console and engine."""
-    memory.block_imports()
+    memory.block_imports(traces=settings.otlp_endpoint is not None)
     import structlog
 
     from tocsin.cli import logs
     from tocsin.cli.supervisor import Supervisor
     from tocsin.storage.postgres.embedded import Server
+    from tocsin.transports import tracing
 
+    tracing.require(settings.otlp_endpoint)
     listening = bind(host, port)
     if settings.database_url and not settings.secret_keys:
         raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")

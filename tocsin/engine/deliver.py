@@ -92,7 +92,7 @@ class Deliverer:
         self._vault = vault
         self._transports = transports
         self._schedule = schedule
-        self._says_all = trail.says_all()
+        self._follows_all = trail.everything()
         self._recorder = Recorder(pool)
         self._load = GroupCommit[UUID, Sendable | None](pool, self._load_sendables)
         self._settings_cache: dict[UUID, Sendable] = {}
@@ -263,8 +263,9 @@ class Deliverer:
             result = self._result(job, outcome, started_at, duration)
             recorded = await self._recorder.record(FinishedAttempt(result, outcome, running.permitted))
             self._count(job, destination.type, result, recorded)
-            if recorded.accepted and (self._says_all or job.failures or result.attempt_record.outcome != "delivered"):
-                trail.say(job, destination.type, result)
+            well = result.attempt_record.outcome == "delivered" and not job.failures
+            if recorded.accepted and (self._follows_all or not well):
+                trail.follow(job, destination.type, result, recorded)
         finally:
             del self._attempts[running]
             while self._waiting_for_slot and len(self._attempts) < SLOTS:
