@@ -314,3 +314,8 @@ ALERT_INCIDENT = {
     "incident_type": "DiskFull", "error_message": "The disk of db1 is full", "dedup_key": "c9a16bd6b9ef6c6b",
     "details": {"labels": {"alertname": "DiskFull", "instance": "db1.example.com:9100"}, "annotations": {}},
 }  # fmt: skip
+USAGE = {
+    "project_uuid": "PRJ123", "project_name": "My project", "plan": "paid", "members": 2, "servers": 12,
+    "network_monitors": 30, "heartbeats": 4, "sources": 1, "integrations": 3, "ongoing_incidents": 1, "incidents": 9,
+    "delivered": {"Integrations::SmsIntegration": 4, "Integrations::WebhookIntegration": 18}, "dead": {},
+}  # fmt: skip

@@ -299,6 +299,14 @@ ANSWERS: dict[Operation, dict[int, Named]] = {
     ("POST", "/api/v1/silences/{uuid}/end"): {
         200: {"Ended": {**values.SILENCE, "state": "ended", "ends_at": "2099-01-01T00:00:00Z", "next": []}},
     },
+    ("GET", "/api/v1/usage"): {
+        200: {
+            "One page": {
+                "data": [values.USAGE],
+                "meta": {**values.META, "from": "2025-05-01T00:00:00Z", "to": "2025-05-02T00:00:00Z"},
+            },
+        },
+    },
     ("GET", "/api/v1/projects"): {200: {"A user's projects": [values.PROJECT]}},
     ("POST", "/api/v1/projects/{uuid}/switch"): {200: {"Switched": values.PROJECT}},
     ("POST", "/api/v1/users"): {201: {"Created": {"message": "User created successfully", "user": values.USER}}},
