@@ -11,6 +11,7 @@ import base64
 import itertools
 import os
 import re
+from collections.abc import Sequence
 from contextvars import ContextVar
 
 LONGEST = 128
@@ -46,6 +47,11 @@ def id_of(origin: str | None) -> str | None:
 def trace_of(origin: str | None) -> str:
     """The `traceparent` in an origin; empty if it has none."""
     return "" if origin is None else origin.partition(" ")[2]
+
+
+def written(origins: Sequence[str | None]) -> str | None:
+    """Origins as one text, a line each, None if there is none: an array of them would cost more."""
+    return "\n".join(each or "" for each in origins) if any(origins) else None
 
 
 def current() -> str | None:

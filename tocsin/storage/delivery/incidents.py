@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from tocsin.domain import requests as origins
 from tocsin.domain.dependencies import REACHABILITY
 from tocsin.domain.flapping import REASON, STEADY
 from tocsin.domain.incidents import AT_ONCE, Incident, OpenRequest, ResolveRequest, Severity
@@ -41,7 +42,8 @@ WITH ended AS (
     DELETE FROM ongoing o
     USING (
         SELECT l.resource_id, l.type, l.dedup_key, g.by, g.origin
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[])
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[],
+                    string_to_array($7, E'\\n', ''))
             AS g(project_id, resource_id, type, dedup_key, incident_id, by, origin)
         JOIN ongoing l ON l.resource_id = g.resource_id AND l.type = g.type AND l.project_id = g.project_id
             AND l.dedup_key BETWEEN coalesce(g.dedup_key, '') AND coalesce(g.dedup_key, U&'\\+10FFFF')
@@ -169,7 +171,7 @@ async def _end(
     keys, by = zip(*requests, strict=True)
     ended = await tx.fetch(
         END, [each.project_id for each in by], *map(list, zip(*keys, strict=True)),
-        [each.only for each in by], [each.by for each in by], [each.origin for each in by],
+        [each.only for each in by], [each.by for each in by], origins.written([each.origin for each in by]),
     )  # fmt: skip
     if not ended:
         return []

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from tocsin.domain import ids
+from tocsin.domain import ids, requests
 from tocsin.domain.incidents import (
     AT_ONCE,
     SEVERITIES,
@@ -129,7 +129,8 @@ WITH engine AS MATERIALIZED (
     {ANYTHING_TO_KNOW}
 ), requests AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                         $9::jsonb[], $10::text[], $11::text[], $12::jsonb[], $13::text[]) WITH ORDINALITY
+                         $9::jsonb[], $10::text[], $11::text[], $12::jsonb[],
+                         string_to_array($13, E'\\n', '')) WITH ORDINALITY
         AS g(id, batch, project_id, resource_type, resource_id, page, type, message, seen, severity, dedup_key,
              details, origin, n)
 ), found AS MATERIALIZED (
@@ -314,7 +315,7 @@ def _answer(lasting: dict[IncidentKey, Opened], incident_key: IncidentKey) -> Op
     return answer
 
 
-def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[Any] | None]:
+def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[Any]:
     kinds, rows = resources.kinds(), []
     for each in requested:
         opening = each.opening
@@ -322,9 +323,9 @@ def _columns(requested: Sequence[KeyedRequest], public_url: str) -> list[list[An
         page = opening.url or (public_url + kind.page(opening.resource_id) if kind.url is None else None)
         rows.append((
             each.id, each.batch, opening.project_id, opening.resource_type, opening.resource_id, page, opening.type,
-            opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details, opening.origin,
+            opening.message, opening.evidence, opening.severity, opening.dedup_key, opening.details,
         ))  # fmt: skip
-    return columns(rows)
+    return [*columns(rows), requests.written([each.opening.origin for each in requested])]
 
 
 def _begun(requested: KeyedRequest, row: Record) -> Incident:
