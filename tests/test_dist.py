@@ -97,6 +97,8 @@ def test_it_asks_for_every_package_that_it_imports(wheel: Path) -> None:
     owners = importlib.metadata.packages_distributions()
     foreign = {module for module in imported if module not in sys.stdlib_module_names} - {"tocsin"}
     foreign -= BROUGHT
+    assert [each for each in asked if each.startswith("opentelemetry-sdk") and each.endswith('extra == "otel"')]
+    foreign -= {"opentelemetry"}  # which only that extra brings
     assert not {module for module in foreign if not plain & {canonical(each) for each in owners.get(module, [])}}
 
 

@@ -25,7 +25,8 @@ ABOUT = """Tocsin monitors servers and websites, and never loses a notification.
 Send a project's token as `Authorization: Bearer TOKEN` (the word `Bearer` may be left out). Calls about users and their
 projects need a user's token instead, which also acts on the user's current project; probes have tokens of their own,
 which open nothing else. Errors have one shape: `error` is a
-code, `message` says what is wrong and what to do, `details` names the fields."""
+code, `message` says what is wrong and what to do, `details` names the fields. Every response has an `X-Request-Id`: the
+caller's own, if it sent one of up to 128 letters, digits and `. _ : / + = -`. Logs and deliveries name it."""
 
 STATUSES = {
     400: "The body is not JSON, or lacks its root object",

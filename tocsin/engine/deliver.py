@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from tocsin.domain import requests
+from tocsin.domain import ids, requests
 from tocsin.domain.counters import Counters
 from tocsin.domain.deliveries import (
     ATTEMPT_TIMEOUT,
@@ -280,7 +280,7 @@ class Deliverer:
         except asyncpg.PostgresError as error:
             return _refused(job, error)
         except Exception as error:
-            log.exception("Settings could not be loaded", integration=str(job.integration_id))
+            log.exception("Settings could not be loaded", delivery=ids.public(ids.DELIVERY, job.id))
             return Failed(f"Internal error: {type(error).__name__}")
         if to is None:
             return Suppressed("integration deleted")
@@ -308,7 +308,7 @@ class Deliverer:
         except asyncpg.PostgresError as error:  # raised while asking for a permit: transports do not use the database
             return _refused(job, error)
         except Exception as error:
-            log.exception("Unexpected error in an attempt", integration=str(job.integration_id))
+            log.exception("Unexpected error in an attempt", delivery=ids.public(ids.DELIVERY, job.id))
             return Failed(f"Internal error: {type(error).__name__}")
 
     async def _sendable(self, job: Job) -> Sendable | None:
@@ -389,5 +389,5 @@ class Deliverer:
 
 def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
-    log.error("Database error during an attempt", integration=str(job.integration_id), exc_info=error)
+    log.error("Database error during an attempt", delivery=ids.public(ids.DELIVERY, job.id), exc_info=error)
     return Interrupted(f"Interrupted: database error ({type(error).__name__})", REFUSED_PAUSE)

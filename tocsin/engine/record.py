@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from tocsin.domain import ids
 from tocsin.domain.deliveries import Finish, Outcome
 from tocsin.engine.permits import PermittedAttempt
 from tocsin.storage.delivery import health, leases
@@ -66,7 +67,8 @@ class Recorder:
                 sure = sure and not isinstance(error, OutcomeUnknown)
                 await asyncio.sleep(DATABASE_PAUSE)
             except Exception:
-                log.exception("The result of an attempt could not be recorded", delivery=str(finished.result.id))
+                known = ids.public(ids.DELIVERY, finished.result.id)
+                log.exception("The result of an attempt could not be recorded", delivery=known)
                 if not complete:
                     raise
                 complete, finished = False, replace(finished, result=_without_text(finished.result))

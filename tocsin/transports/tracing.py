@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, str | int | float | bool]
 Kind = Literal["internal", "server", "client", "consumer"]
+
+NONE: AbstractContextManager[None] = nullcontext()
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -68,20 +70,18 @@ def on() -> bool:
     return _Process.tracer is not None
 
 
-@contextmanager
-def span(
-    name: str, kind: Kind = "internal", attributes: Attributes | None = None, *, parent: Position | None = None
-) -> Iterator[Span | None]:
+def span(name: str, kind: Kind = "internal", *, parent: Position | None = None) -> AbstractContextManager[Span | None]:
     """A span of what is done in here; None if no traces are taken. What is done in here has it in its origin.
 
     Unless a `parent` is given, it is below the span of the present origin, or begins a trace.
     """
-    tracer = _Process.tracer
-    if tracer is None:
-        yield None
-        return
+    return NONE if _Process.tracer is None else _span(_Process.tracer, name, kind, parent)
+
+
+@contextmanager
+def _span(tracer: Tracer, name: str, kind: Kind, parent: Position | None) -> Iterator[Span]:
     origin = requests.current()
-    begun = tracer.begin(name, kind, attributes, parent or traces.read(requests.trace_of(origin)))
+    begun = tracer.begin(name, kind, None, parent or traces.read(requests.trace_of(origin)))
     before = requests.ORIGIN.set(f"{requests.id_of(origin) or ''} {tracer.position(begun)}")
     try:
         yield begun
