@@ -29,6 +29,8 @@ TICK = 0.2
 LOOKS = frozenset(range(2, 16, 2))
 """Ticks of use after which the server is asked whether it lives; and again every `LATER` ticks."""
 LATER = 24
+DOUBTED = 3
+"""Ticks between two such questions while it waits for a standby, or gives nobody a session."""
 SILENT = 6
 """Ticks without an answer after which a server counts as gone."""
 GIVE_UP = 7
@@ -214,6 +216,7 @@ class Primary:
         self._said.clear()
 
     def _lose(self, error: BaseException) -> None:
+        self.waits_for_standby = False  # nobody would look for one
         self._why = error
         if self.lost_at is None:
             self.lost_at = asyncio.get_running_loop().time()
@@ -232,22 +235,22 @@ class Primary:
         self._in_use.pop(lent, None)
         if error is None:
             self._heard += 1
-        elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self.lost_at is None:
+        elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             self._end(self._good, "is read-only now")
 
     def _tick(self) -> None:
         self._timer = None
-        if not self._in_use and not self.waits_for_standby:
-            return
-        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
         self._ticks += 1
-        asked = self.waits_for_standby and self._ticks % 3 == 0
+        doubted = self.waits_for_standby or self.lost_at is not None
+        if self._in_use or self.waits_for_standby:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+        asked = doubted and self._ticks % DOUBTED == 0
         for lent, ticks in self._in_use.items():
             self._in_use[lent] = ticks + 1
             asked = asked or ticks + 1 in LOOKS or (ticks + 1) % LATER == 0
         if self.waits_for_standby and self.callers:
             self._tell_those_who_wait()
-        if asked and self.lost_at is None and (self._look is None or self._look.done()):
+        if asked and (self._look is None or self._look.done()):
             self._look = asyncio.create_task(self._see(self._good))
 
     def _tell_those_who_wait(self) -> None:
@@ -269,12 +272,15 @@ class Primary:
         finally:
             if not looking.done():
                 looking.cancel()
+        if host != self._good:
+            return  # another one was found meanwhile
         if looking.cancelled() or not looking.done():
             if self._heard == heard:
                 self._end(host, SILENCE)
             return
         match looking.exception():
             case None:
+                self._gain(host)
                 self._wait_for_standby(looking.result())
             case NotPrimary() | ConnectionRefusedError() | FileNotFoundError() as error:
                 self._end(host, reason(error))
@@ -282,8 +288,9 @@ class Primary:
                 pass
 
     async def _waits(self, host: Host | None) -> bool:
+        several = len(self.hosts) > 1
         session = await connecting.ask(
-            self.url, host, one_of_several=len(self.hosts) > 1,
+            self.url, host, one_of_several=several, newest=self._newest if several else None,
             server_settings={"application_name": "tocsin, asking whether it lives"},
         )  # fmt: skip
         try:
@@ -318,8 +325,8 @@ class Primary:
 
     def _end(self, host: Host | None, words: str) -> None:
         """End all sessions with it."""
-        log.warning("The primary is given up", host=str(host or ""), reason=words)
-        self.waits_for_standby = False
+        if self.lost_at is None:
+            log.warning("The primary is given up", host=str(host or ""), reason=words)
         self._lose(NotPrimary(words) if host is None or len(self.hosts) < 2 else NoPrimary({host: NotPrimary(words)}))
         self._end_sessions(host, words)
 
