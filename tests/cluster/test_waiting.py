@@ -26,6 +26,12 @@ BUSY = 2.0
 """Seconds that a machine busy with other things may add."""
 ENDS_IN = 10.0
 
+LISTENING = """
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tocsin engine listening') AS sessions,
+       (SELECT count(*) FROM engines WHERE seen_at > now() - interval '3 s') AS alive,
+       (SELECT extract(epoch FROM now() - max(seen_at))::float8 FROM engines) AS silent
+"""
+
 
 def service_at(port: int, folder: Path) -> Service:
     return service_on(f"postgresql://tocsin@127.0.0.1:{port}/tocsin", folder, TOCSIN_RETRY_SCHEDULE=PATIENT)
@@ -74,6 +80,30 @@ async def test_what_no_standby_has_is_never_answered_as_done(
         assert {call.name for call in load.calls if call.good} <= kept
         never = {call.name for call in load.calls if call.status == 503 and "Nobody knows" not in call.message}
         assert not never & kept, "what was refused without having been sent is not carried out later"
+
+
+async def test_engines_live_on_without_a_standby_and_leave_no_session_waiting_behind_another(
+    pair: tuple[Node, Node], tmp_path: Path
+) -> None:
+    primary, standby = pair
+    async with started(service_at(primary.port, tmp_path)) as service:
+        standby.freeze()
+        service.add_engine()
+        began = time.monotonic()
+        most, silent = 0, 0.0
+        while time.monotonic() - began < 14:
+            (seen,) = await primary.run(LISTENING)
+            most, silent = max(most, seen["sessions"]), max(silent, seen["silent"])
+            await asyncio.sleep(0.2)
+        assert most <= 3, "one each, and one that cannot be registered: no more of them, however long it lasts"
+        assert silent < 3 + BUSY, "others would take its deliveries for those of a dead engine"
+        standby.thaw()
+
+        async def both() -> bool:
+            (seen,) = await primary.run(LISTENING)
+            return bool(seen["alive"] == 2)
+
+        await until(both, what="both engines")
 
 
 async def test_one_session_that_hangs_holds_up_nobody_else(

@@ -35,7 +35,7 @@ from tocsin.storage.delivery import engines, leases
 from tocsin.storage.delivery.queue import HAND_OFF_CHANNEL, TURNS_CHANNEL, WAKE_CHANNEL
 from tocsin.storage.postgres import database
 from tocsin.storage.postgres.database import UNAVAILABLE
-from tocsin.storage.postgres.primary import Primary
+from tocsin.storage.postgres.primary import Primary, WaitsForStandby
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.apprise.workers import Workers
 from tocsin.transports.dial import Dialer
@@ -69,6 +69,10 @@ CONNECT_TIMEOUT = 4.0
 """Seconds that the listening session is waited for at a time, so that the end is not."""
 LISTEN_TIMEOUT = 5.0
 """Seconds that its statements may take."""
+ALIVE_ALL_THE_SAME = "SET synchronous_commit = local"
+"""SQL: for heartbeats and returned leases, which are told again to a primary that does not know of them. So an engine
+is alive while no standby confirms anything. Its number is not such a thing: nobody else may be given it.
+"""
 RESTART_PAUSE = 1.0
 STAGGER = 0.05
 """Seconds from the start of one loop to that of the next: most look once a second, and take turns with a session."""
@@ -180,12 +184,14 @@ async def _listen(
 
     After a lost session, hand-offs missed meanwhile are found by a query; at shutdown, all leases are returned.
     """
+    if primary.waits_for_standby:  # a session that waits there is never ended, and more would wait behind it
+        raise WaitsForStandby(primary.trouble)
     async with asyncio.timeout(CONNECT_TIMEOUT):
         connection = await primary.connect(
             command_timeout=LISTEN_TIMEOUT, server_settings={"application_name": "tocsin engine listening"}
         )
     try:
-        async with connection.transaction():
+        async with primary.watched(connection), connection.transaction():
             deliverer.number = await engines.register(
                 connection, deliverer.number, socket.gethostname(), time.monotonic() - began
             )
@@ -194,6 +200,7 @@ async def _listen(
         await connection.add_listener(
             f"{HAND_OFF_CHANNEL}{deliverer.number}", lambda *arguments: deliverer.accept_payload(arguments[3])
         )
+        await connection.execute(ALIVE_ALL_THE_SAME)
         await deliverer.return_unknown_leases(connection)
         deliverer.wake.set()
         while not stop.is_set():

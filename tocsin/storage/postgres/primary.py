@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -237,6 +238,17 @@ class Primary:
             self._heard += 1
         elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             self._end(self._good, "is read-only now")
+
+    @contextlib.asynccontextmanager
+    async def watched(self, session: Session) -> AsyncIterator[None]:
+        """A session of no pool is in use in here."""
+        self.took(session)
+        try:
+            yield
+        except BaseException as error:
+            self.gave_back(session, error)
+            raise
+        self.gave_back(session, None)
 
     def _tick(self) -> None:
         self._timer = None
