@@ -17,6 +17,7 @@ from tocsin.storage.accounts import links, members
 from tocsin.storage.accounts.accounts import User
 from tocsin.storage.accounts.members import Invitation
 from tocsin.storage.channels import mail_limits
+from tocsin.storage.postgres.database import ASKING
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports.smtp import Mailer, MailRefused
 
@@ -86,6 +87,7 @@ async def send_invitation(service: Service, invitation: Invitation) -> None:
 
 async def _to_user(service: Service, user: User, write: Callable[[str, datetime], OutgoingMail]) -> None:
     """To an unverified address, within a daily limit."""
+    ASKING.set(None)  # whoever asked has their answer, and may have gone
     if not user.verified:
         async with service.pool.acquire() as tx:
             if not await mail_limits.write(tx, user.email):

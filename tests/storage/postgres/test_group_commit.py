@@ -145,6 +145,51 @@ async def test_a_call_that_had_to_wait_and_whose_client_has_gone_is_not_carried_
     await pool.close()
 
 
+async def test_nobody_is_held_to_be_gone_or_out_of_time_because_another_is(database: str) -> None:
+    pool = await _pool(database, size=1)
+    slow = Slow()
+    group = GroupCommit(pool, slow, patience=2.0)
+
+    async def call(number: int, asking: Asking) -> int:
+        ASKING.set(asking)
+        return await group(number)
+
+    gone, other = Asking(Somebody()), Asking(Somebody())
+    gone.waited = storage.WAIT  # for a session that it had before
+    async with pool.acquire():
+        first = asyncio.create_task(call(1, gone))
+        await asyncio.sleep(0.1)
+        gone.client.disconnected = True
+        second = asyncio.create_task(call(2, other))
+        await asyncio.sleep(0.7)
+    with pytest.raises(NotSent, match="the client has gone"):
+        await first
+    assert await second == 20
+    assert slow.done == [2]
+    await pool.close()
+
+
+async def test_those_who_wait_for_their_own_turn_after_a_failure_of_all_are_told_that_nothing_was_sent(
+    pool: asyncpg.Pool,
+) -> None:
+    tried: list[list[int]] = []
+
+    async def slowly(tx: Tx, items: Sequence[int]) -> list[int]:
+        tried.append(list(items))
+        if len(items) > 1:
+            raise ValueError("one of them")
+        await tx.execute("SELECT pg_sleep(0.7)")
+        return [item * 10 for item in items]
+
+    group = GroupCommit(pool, slowly, patience=1.0)
+    results = await asyncio.gather(*map(group, range(6)), return_exceptions=True)
+    sent = [number for items in tried[1:] for number in items]
+    assert all(isinstance(results[number], NotSent) for number in range(6) if number not in sent), results
+    assert sent != [*range(6)], "there was no time for all"
+    assert results[0] == 0
+    assert await group(7) == 70, "and others go on"
+
+
 class Somebody:
     disconnected = False
 

@@ -80,6 +80,7 @@ class GroupCommit(Generic[Item, Result]):
         self._patience = None if patience is None else round(patience / TICK)
         self._waiting: list[_Call[Item, Result]] = []
         self._weight = 0  # of what waits
+        self._alone: list[_Call[Item, Result]] = []  # those that failed together, before all others
         self._worker: asyncio.Task[None] | None = None
         self._under_way: _Commit[Item, Result] | None = None
         self._tick = self._moved = 0  # the last one in which a commit ended
@@ -98,15 +99,17 @@ class GroupCommit(Generic[Item, Result]):
         return await future
 
     async def _commit_all(self) -> None:
+        ASKING.set(None)  # nor has it waited as long, or gone, as whoever happened to begin this
         own = asyncio.current_task()
         try:
-            while self._waiting and self._worker is own:
+            while (self._alone or self._waiting) and self._worker is own:
                 self._under_way = under_way = _Commit(self._take(), self._tick)
                 moved = await self._commit(under_way)
                 if self._worker is own:
                     self._under_way = None
                     self._moved = self._tick if moved else self._moved
-                    await self._gather()
+                    if not self._alone:
+                        await self._gather()
         finally:
             if self._worker is own:
                 self._worker = self._under_way = None
@@ -125,6 +128,8 @@ class GroupCommit(Generic[Item, Result]):
 
     def _take(self) -> list[_Call[Item, Result]]:
         """The calls of the next commit."""
+        if self._alone:
+            return [self._alone.pop(0)]
         count = weight = 0
         for call in self._waiting:
             heavier = weight + self._weigh(call[0])
@@ -151,7 +156,7 @@ class GroupCommit(Generic[Item, Result]):
         """Answer whoever has waited for long enough."""
         assert self._patience is not None
         self._timer = None
-        if not self._waiting and self._under_way is None:
+        if not self._alone and not self._waiting and self._under_way is None:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
         self._tick += 1
@@ -163,13 +168,17 @@ class GroupCommit(Generic[Item, Result]):
                     _fail(call, self._out_of_patience(under_way.sent))
             if all(future.done() for _, future, _, _ in under_way.calls):
                 self._worker = self._under_way = None  # it may end by itself; others do not wait for that
+        for call in self._alone:
+            if call[2] <= latest:
+                _fail(call, self._out_of_patience(sent=False))
+        self._alone = [call for call in self._alone if not call[1].done()]
         if self._moved <= latest:
             for call in self._waiting:
                 if call[2] <= latest:
                     _fail(call, self._out_of_patience(sent=False))
                     self._weight -= self._weigh(call[0])
             self._waiting = [call for call in self._waiting if call[2] > latest]
-        if self._waiting and self._worker is None:
+        if (self._alone or self._waiting) and self._worker is None:
             self._worker = asyncio.create_task(self._commit_all(), context=Context())
 
     def _out_of_patience(self, sent: bool) -> ConnectionError:
@@ -193,8 +202,7 @@ class GroupCommit(Generic[Item, Result]):
                 results = await self._run(tx, [call[0] for call in group])
         except BaseException as error:
             if len(group) > 1 and isinstance(error, Exception) and not unavailable(error):
-                for member in group:
-                    await self._commit(_Commit([member], self._tick))
+                self._alone += [call for call in group if not call[1].done()]
                 return True
             if commit.sent and not self._begin and isinstance(error, LOST):  # which is a transaction by itself
                 unknown = OutcomeUnknown("the session was lost before it answered")
