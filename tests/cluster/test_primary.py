@@ -109,3 +109,26 @@ async def _quiet(wire: Wire) -> bool:
     before = wire.connected
     await asyncio.sleep(1)
     return wire.connected == before
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_a_primary_is_of_use_however_long_its_way_is(
+    pair: tuple[Node, Node], wires: tuple[Wire, Wire], hosts: int
+) -> None:
+    places = ",".join(f"127.0.0.1:{wire.port}" for wire in wires[:hosts])
+    pool = await database.pool(f"postgresql://tocsin@{places}/tocsin", size=4, name="tests")
+    for wire in wires:
+        wire.delay = 0.15  # there, and as long back
+
+    async def answers() -> bool:
+        try:
+            async with pool.acquire() as tx:
+                return bool(await tx.fetchval("SELECT 1"))
+        except database.UNAVAILABLE:
+            return False
+
+    await until(answers, timeout=30, what="a session")
+    async with pool.acquire() as tx:  # for as long as somebody looks after it
+        assert await tx.fetchval("SELECT 1 FROM pg_sleep(3)") == 1
+    assert pool.primary.trouble is None
+    pool.terminate()

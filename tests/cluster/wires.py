@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import selectors
 import socket
@@ -18,6 +19,9 @@ class Wire:
         self.to = to
         self.connected = 0
         """How many connections there have been."""
+        self.delay = 0.0
+        """Seconds that bytes are under way in each direction."""
+        self._under_way: collections.deque[tuple[float, socket.socket, bytes]] = collections.deque()
         self._silent = self._ended = False
         self._fateful: bytes | None = None
         self._deaf = False
@@ -61,8 +65,9 @@ class Wire:
 
     def _run(self) -> None:
         while not self._ended:
-            ready = self._events.select(0.02)
+            ready = self._events.select(0.005 if self.delay else 0.02)
             with self._lock:
+                self._arrive()
                 for key, _ in () if self._silent else ready:
                     if key.fileobj is self._listening:
                         self._accept()
@@ -91,13 +96,28 @@ class Wire:
             part = source.recv(CHUNK)
             answer = source in self._far
             self._deaf = self._deaf or (not answer and self._fateful is not None and self._fateful in part)
-            if part:
-                if not (answer and self._deaf):
-                    self._pairs[source].sendall(part)
+            if part and answer and self._deaf:
                 return
         except OSError:
-            pass
-        self._drop(source)
+            part = b""
+        if not part:
+            self._drop(source)
+        elif self.delay:
+            self._under_way.append((time.monotonic() + self.delay, self._pairs[source], part))
+        else:
+            self._send(self._pairs[source], part)
+
+    def _arrive(self) -> None:
+        while self._under_way and self._under_way[0][0] <= time.monotonic() and not self._silent:
+            _, to, part = self._under_way.popleft()
+            if to in self._pairs:
+                self._send(to, part)
+
+    def _send(self, to: socket.socket, part: bytes) -> None:
+        try:
+            to.sendall(part)
+        except OSError:
+            self._drop(to)
 
     def _drop(self, one: socket.socket) -> None:
         other = self._pairs.pop(one, None)

@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import asyncpg
@@ -86,7 +87,6 @@ async def pool(
         max_queries=50_000,
         max_inactive_connection_lifetime=keep,
         command_timeout=LATEST_ANSWER if primary.callers else STATEMENT_TIMEOUT,
-        init=prepare,
         reset=_keep,
         server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
     )
@@ -99,8 +99,8 @@ class Pool(asyncpg.Pool):  # type: ignore[misc]  # the driver has no types
 
     def __init__(self, primary: Primary, **options: Any) -> None:
         super().__init__(
-            primary.url, connect=primary.connect, loop=asyncio.get_running_loop(), connection_class=Session,
-            record_class=asyncpg.Record, **options,
+            primary.url, connect=partial(primary.connect, prepare=prepare), loop=asyncio.get_running_loop(),
+            connection_class=Session, record_class=asyncpg.Record, **options,
         )  # fmt: skip
         self.primary = primary
         self.loop = asyncio.get_running_loop()

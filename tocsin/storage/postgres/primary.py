@@ -12,8 +12,8 @@ import asyncio
 import contextlib
 import errno
 import weakref
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
@@ -22,6 +22,7 @@ from tocsin.domain.database_hosts import Host, hosts_of
 from tocsin.storage.postgres import connecting, pooler
 from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.session import LOST, Session
+from tocsin.storage.postgres.unclaimed import Unclaimed
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,8 @@ GIVE_UP = 7
 """Ticks after which whoever has a caller waiting is told that the database waits for a standby."""
 AT_ONCE = 1.0
 """Seconds in which one of several hosts gives a session while nothing is wrong; else it is looked for."""
+SLOWER = 3.0
+"""A session may take so many times as long as usual, and an answer too, however far away the primary is."""
 PAUSE = 0.25
 """Seconds from a refusal until the host is asked again, while a primary is looked for."""
 FORGET = 5.0
@@ -45,6 +48,9 @@ FORGET = 5.0
 
 OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of this machine, which say nothing about the database."""
+
+Prepare: TypeAlias = Callable[[Session], Awaitable[None]]
+"""What is done with a session before anybody has it."""
 
 LOOK = """
 SELECT EXISTS (
@@ -89,6 +95,9 @@ class Primary:
         self._said: dict[Host, BaseException] = {}
         self._search: asyncio.Task[None] | None = None
         self._asked_at = 0.0
+        self._usual = 0.0
+        """Seconds that a session with the good host took, when it took least: those of its round trips."""
+        self._unclaimed = Unclaimed()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._in_use: dict[Any, int] = {}
         self._heard = self._ticks = 0
@@ -115,20 +124,27 @@ class Primary:
     # --------------------------------------------------------------------------------------------------- new sessions
 
     async def connect(self, *_: Any, **options: Any) -> Session:
-        """A session, as soon as there is a primary: the caller says how long that may take. Raises the driver's errors
-        for anything but a database that is away.
+        """A session, as soon as there is a primary: the caller says how long that may take. One that is not there by
+        then is for the next who asks. Raises the driver's errors for anything but a database that is away.
         """
         options.pop("loop", None)
         options.pop("connection_class", None)
+        return await self._unclaimed.claim(repr(options), lambda: self._make(**options))
+
+    async def _make(self, *, prepare: Prepare | None = None, **options: Any) -> Session:
+        loop = asyncio.get_running_loop()
         several = len(self.hosts) > 1
         if several and self._good is None and self.lost_at is None:  # who asks first is not to wait for a silent host
-            self.lost_at = asyncio.get_running_loop().time()
+            self.lost_at = loop.time()
         tried = False
+        patience = max(AT_ONCE, SLOWER * self._usual)
         while not self._closed:
             if self.lost_at is not None:
                 await self._found()
+                patience = connecting.HOST_TIMEOUT
+            began = loop.time()
             try:
-                async with asyncio.timeout(AT_ONCE if several else None):
+                async with asyncio.timeout(patience if several else None):
                     session = await connecting.connect(
                         self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
                     )
@@ -140,21 +156,26 @@ class Primary:
                     await asyncio.sleep(PAUSE)
                 tried = True
                 continue
+            took = loop.time() - began
             try:
                 self._pooled = await pooler.stands_before(session) if self._pooled is None else self._pooled
                 if self._pooled:
                     await pooler.apply(session, options.get("server_settings", {}))
+                if prepare is not None:
+                    await prepare(session)
             except BaseException:
                 session.terminate()
                 raise
             self._sessions.add(session)
             self._gain(session.host)
+            self._usual = min(self._usual or took, took)
             return session
         raise NotPrimary("is not needed any more")
 
     def close(self) -> None:
         """End all sessions, and let nobody have another one."""
         self._closed = True
+        self._unclaimed.close()
         for session in list(self._sessions):
             session.end("the database is not needed any more")
 
@@ -209,6 +230,7 @@ class Primary:
         if host != self._good and self._good is not None:
             log.info("Another host is the primary now", host=str(host))
             self._end_sessions(self._good, "is not the primary any more")
+            self._usual = 0.0
         self._good = host
         if self.lost_at is None:
             return
@@ -277,7 +299,7 @@ class Primary:
         heard = self._heard
         looking = asyncio.create_task(self._waits(host))
         try:
-            for _ in range(SILENT):
+            for _ in range(max(SILENT, round(SLOWER * self._usual / TICK))):
                 done, _ = await asyncio.wait({looking}, timeout=TICK)
                 if done:
                     break
