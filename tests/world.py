@@ -37,12 +37,12 @@ class World:
     project_id: UUID
     server_id: UUID
 
-    async def attach(self, url: str, how: Attachment = PLAIN) -> UUID:
+    async def attach(self, url: str, how: Attachment = PLAIN, **settings: Any) -> UUID:
         kind = WebhookIntegration()
         async with self.pool.acquire() as tx, tx.transaction():
             made = await integrations.create(
                 tx, self.vault, self.project_id, kind.type, integrations.Facts(kind.for_people, kind.repeatable),
-                name=None, settings=kind.parse({"webhook_url": url}), secret=kind.secret_settings,
+                name=None, settings=kind.parse({"webhook_url": url, **settings}), secret=kind.secret_settings,
             )
             await attachments.attach(tx, self.server_id, made.id, how)
         return made.id

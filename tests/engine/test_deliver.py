@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -14,10 +15,18 @@ from tests.waiting import until
 from tests.world import PUBLIC_URL, World, start, world
 from tocsin.domain import ids
 from tocsin.engine import run as engine
+from tocsin.engine.deliver import Deliverer
+from tocsin.integrations.base import Transports
 from tocsin.settings import Settings
 from tocsin.storage.accounts import accounts
-from tocsin.storage.delivery import incidents, outstanding
+from tocsin.storage.delivery import incidents, leases, outstanding
+from tocsin.storage.delivery.queue import Job
+from tocsin.storage.postgres import database as storage
 from tocsin.storage.postgres import retention
+from tocsin.storage.postgres.secrets import Vault
+from tocsin.transports.guard import Guard
+from tocsin.transports.http import Http
+from tocsin.transports.smtp import Mailer
 
 __all__ = ["start", "world"]
 
@@ -231,3 +240,36 @@ async def test_partitions_meet_without_a_gap(split: retention.PartitionedTable) 
     for _ in range(30):
         assert split.start_of(split.next(start)) == split.next(start) > start
         start = split.next(start)
+
+
+async def test_a_database_that_is_of_no_use_is_no_failure_of_who_would_be_told_the_details(
+    world: World, database: str, vault: Vault, settings: Settings, receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url(), body={"all": "{{ details }}"})
+    http = Http(Guard(settings.allow_networks))
+    transports = Transports(http, Mailer(None, "tocsin@example.com", settings.outbox), PUBLIC_URL)
+    pool = await storage.pool(database, size=1, name="tests")
+    deliverer = Deliverer(pool, vault, transports, settings.retry_schedule)
+
+    async def claimed() -> list[Job]:
+        async with world.pool.acquire() as tx, tx.transaction():
+            return await leases.claim(
+                tx, engine=1, start=UUID(int=0), limit=10, room={}, default_room=5, public_url=PUBLIC_URL
+            )
+
+    async def attempts() -> list[str] | None:
+        rows = await world.pool.fetch("SELECT attempts FROM outstanding")
+        return [each["outcome"] for row in rows for each in row["attempts"]] or None
+
+    await world.open("before")
+    deliverer.accept(await claimed())
+    await world.ended(hook, 1)  # its settings are known from now on
+    await world.open("meanwhile")
+    async with pool.acquire():  # the only session
+        deliverer.accept(await claimed())
+        await asyncio.sleep(storage.WAIT + 0.5)
+    assert await until(attempts, what="the attempt's record") == ["interrupted"]
+    assert await world.pool.fetchval("SELECT failures FROM outstanding") == 0
+    await deliverer.drain(1)
+    await http.close()
+    pool.terminate()

@@ -276,7 +276,7 @@ class Deliverer:
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
-            return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")
+            return _unavailable(error)
         except asyncpg.PostgresError as error:
             return _refused(job, error)
         except Exception as error:
@@ -298,8 +298,11 @@ class Deliverer:
                     take = links.acknowledgement(self._vault, self._transports.public_url, incident, to.id)
                 notification = replace(notification, unsubscribe_url=stop, acknowledge_url=take)
             if kind.wants_details(to.settings) and job.content.incident_id is not None:
-                async with self._pool.acquire() as tx:
-                    found = await details.of_incident(tx, job.project_id, job.content.incident_id)
+                try:
+                    async with self._pool.acquire() as tx:
+                        found = await details.of_incident(tx, job.project_id, job.content.incident_id)
+                except UNAVAILABLE as error:
+                    return _unavailable(error)
                 notification = replace(notification, details=found)
             if kind.needs_permit(to):
                 running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
@@ -391,3 +394,7 @@ def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
     log.error("Database error during an attempt", delivery=ids.public(ids.DELIVERY, job.id), exc_info=error)
     return Interrupted(f"Interrupted: database error ({type(error).__name__})", REFUSED_PAUSE)
+
+
+def _unavailable(error: BaseException) -> Interrupted:
+    return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")

@@ -111,8 +111,7 @@ async def reach(dsn: str, patience: float) -> Session:
     logged = False
     while True:
         try:
-            connection = await connecting.connect(dsn, server_settings=SETTINGS)
-            break
+            return await _usable(dsn)
         except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
             raise Unusable("TOCSIN_DATABASE_URL", f"cannot be used ({error})") from error
         except asyncpg.ProtocolViolationError as error:
@@ -127,12 +126,17 @@ async def reach(dsn: str, patience: float) -> Session:
             await asyncio.sleep(min(PAUSE + waited / 10, 2.0))
         except asyncpg.PostgresError as error:
             raise _away(f"The database rejected the login: {reason(error)}; see TOCSIN_DATABASE_URL") from error
-    version = connection.get_server_version()
-    if version.major < OLDEST_POSTGRESQL:
-        connection.terminate()
-        raise _away(f"The database is PostgreSQL {version.major}; Tocsin needs {OLDEST_POSTGRESQL} or newer")
+
+
+async def _usable(dsn: str) -> Session:
+    """A connection that answers, with a server that is new enough, and no pooler between that is of no use."""
+    connection = await connecting.connect(dsn, server_settings=SETTINGS)
     try:
-        await pooler.check(dsn, connection)
+        version = connection.get_server_version()
+        if version.major < OLDEST_POSTGRESQL:
+            raise _away(f"The database is PostgreSQL {version.major}; Tocsin needs {OLDEST_POSTGRESQL} or newer")
+        async with asyncio.timeout(connecting.HOST_TIMEOUT):
+            await pooler.check(dsn, connection)
     except BaseException:
         connection.terminate()
         raise
