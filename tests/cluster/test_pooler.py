@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ OURS = "jit,plan_cache_mode,enable_seqscan"
 
 
 @contextmanager
-def pgbouncer(node: Node, folder: Path, mode: str, ignored: str = OURS) -> Iterator[str]:
+def pgbouncer(node: Node, folder: Path, mode: str, ignored: str = OURS, size: int = 40) -> Iterator[str]:
     """The address of one in front of the server."""
     port = free_port()
     folder.mkdir()
@@ -32,7 +33,7 @@ def pgbouncer(node: Node, folder: Path, mode: str, ignored: str = OURS) -> Itera
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n{DATABASE} = host=127.0.0.1 port={node.port} user={USER}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
         f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\n"
-        f"pool_mode = {mode}\ndefault_pool_size = 40\nignore_startup_parameters = {ignored}\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {size}\nignore_startup_parameters = {ignored}\n"
     )
     runner = binaries.account(folder / "none")
     log = folder / "log"
@@ -86,3 +87,12 @@ async def test_sessions_that_are_ours_alone_do(pair: tuple[Node, Node], folder: 
         pool = await database.pool(url, size=1, name="tests")
         assert await pool.fetchval("SHOW enable_seqscan") == "off", "though pgbouncer passes it on to nobody"
         await pool.close()
+
+
+async def test_one_with_room_for_a_single_session_is_refused_in_words(pair: tuple[Node, Node], folder: Path) -> None:
+    with (
+        pgbouncer(pair[0], folder, "session", size=1) as url,
+        pytest.raises(Unusable, match="raise default_pool_size"),
+    ):
+        async with asyncio.timeout(30):
+            await migrate.reach(url, 0.0)

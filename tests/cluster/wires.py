@@ -8,6 +8,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 CHUNK = 65_536
 
@@ -31,7 +32,8 @@ class Wire:
         self.port = int(self._listening.getsockname()[1])
         self._events = selectors.DefaultSelector()
         self._events.register(self._listening, selectors.EVENT_READ)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._planned: tuple[int, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -55,6 +57,18 @@ class Wire:
         with self._lock:
             for each in list(self._pairs):
                 self._drop(each)
+
+    def mute(self) -> None:
+        """Let nothing pass any more on the connections that there are. New ones are as good as ever."""
+        with self._lock:
+            for each in self._pairs:
+                with contextlib.suppress(KeyError):
+                    self._events.unregister(each)
+
+    def after(self, parts: int, what: Callable[[], None]) -> None:
+        """Do that instead of passing on what comes after so many parts of what is said."""
+        with self._lock:
+            self._planned = (parts, what)
 
     def close(self) -> None:
         self._ended = True
@@ -92,6 +106,12 @@ class Wire:
             self._events.register(one, selectors.EVENT_READ)
 
     def _move(self, source: socket.socket) -> None:
+        if self._planned is not None:
+            parts, what = self._planned
+            self._planned = (parts - 1, what) if parts else None
+            if not parts:
+                what()
+                return
         try:
             part = source.recv(CHUNK)
             answer = source in self._far

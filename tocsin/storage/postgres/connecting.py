@@ -131,7 +131,9 @@ async def _unfit(session: Session, newest: Newest | None) -> str | None:
     """Why this session is of no use, if it is none. PostgreSQL says so itself when it lets somebody in."""
     settings = session.get_settings()
     standby = getattr(settings, "in_hot_standby", None)
-    if standby == "on" or (standby is None and await session.fetchval("SELECT pg_is_in_recovery()")):
+    if standby is None:
+        standby = "on" if await session.fetchval("SELECT pg_is_in_recovery()", timeout=HOST_TIMEOUT) else "off"
+    if standby == "on":
         return "is a standby"
     if getattr(settings, "default_transaction_read_only", "off") == "on":
         return "is read-only (default_transaction_read_only)"

@@ -18,7 +18,7 @@ from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import connecting, pooler, retention
 from tocsin.storage.postgres.connecting import SESSION, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.database import UNAVAILABLE
-from tocsin.storage.postgres.session import Session
+from tocsin.storage.postgres.session import LOST, Session
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +37,9 @@ SETTINGS = {"application_name": "tocsin migrate", **SESSION}
 SILENT = 2.0
 """Seconds of waiting before it is logged."""
 
-TAKE_LOCK = "SELECT pg_advisory_lock($1)"
+TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
 GIVE_LOCK = "SELECT pg_advisory_unlock($1)"
-WAIT_FOR_LOCK = "SELECT pg_advisory_lock_shared($1)"
+TAKE_LOCK_TOGETHER = "SELECT pg_try_advisory_lock_shared($1)"
 ANY_RECORD = """
 SELECT EXISTS (SELECT FROM information_schema.columns
                WHERE table_schema = 'public' AND table_name = '_pogo_migration' AND column_name = 'schema_name')
@@ -53,20 +53,32 @@ async def migrate(dsn: str, *, patience: float = 0.0) -> list[str]:
     Waits up to `patience` seconds for an unavailable database. Raises `Refused` if it stays unavailable, is older than
     PostgreSQL 15, or belongs to a newer version of Tocsin.
     """
-    connection = await reach(dsn, patience)
-    try:
+    deadline = time.monotonic() + patience
+    while True:
+        connection = await reach(dsn, max(deadline - time.monotonic(), 0.0))
+        try:
+            return await _migrate(connection)
+        except LOST as error:  # each step is recorded with what it does: what is not is done again
+            if time.monotonic() >= deadline:
+                raise _unreachable(error) from error
+            log.warning("Database lost while it was migrated; going on when it is back", error=said(error))
+        finally:
+            connection.terminate()
+        await asyncio.sleep(PAUSE)
+
+
+async def _migrate(connection: Session) -> list[str]:
+    async with asyncio.timeout(connecting.HOST_TIMEOUT):
         await connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
-        await connection.fetchval(TAKE_LOCK, LOCK)
-        pending = await _pending(connection)
-        if pending:
-            if len(pending) < len(known()):
-                log.warning("The database is of an older version; migrating it", steps=", ".join(pending))
-            await apply(connection, pending)
-        async with connection.transaction():
-            await retention.ensure_partitions(connection)
-        await connection.fetchval(GIVE_LOCK, LOCK)
-    finally:
-        connection.terminate()
+    await _lock(connection, TAKE_LOCK)
+    pending = await _pending(connection)
+    if pending:
+        if len(pending) < len(known()):
+            log.warning("The database is of an older version; migrating it", steps=", ".join(pending))
+        await apply(connection, pending)
+    async with connection.transaction():
+        await retention.ensure_partitions(connection)
+    await connection.fetchval(GIVE_LOCK, LOCK)
     return pending
 
 
@@ -74,9 +86,12 @@ async def is_current(dsn: str) -> bool:
     """Whether nothing is pending. Raises as `migrate` does."""
     connection = await reach(dsn, 0.0)
     try:
-        return not await _pending(connection)
+        async with asyncio.timeout(connecting.HOST_TIMEOUT):
+            return not await _pending(connection)
+    except LOST as error:
+        raise _unreachable(error) from error
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
@@ -86,10 +101,13 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
         connection = await reach(dsn, float("inf"))
         try:
             # Held by the migrating process, until the partitions exist too.
-            await connection.fetchval(WAIT_FOR_LOCK, LOCK)
-            if not await _pending(connection):
-                return
-        except UNAVAILABLE:
+            await _lock(connection, TAKE_LOCK_TOGETHER)
+            async with asyncio.timeout(connecting.HOST_TIMEOUT):
+                if not await _pending(connection):
+                    return
+        except UNAVAILABLE as error:
+            log.warning("Database lost; waiting for it", error=said(error))
+            await asyncio.sleep(PAUSE)
             continue
         finally:
             connection.terminate()
@@ -98,6 +116,15 @@ async def wait_until_current(dsn: str, patience: float = 60.0) -> None:
             log.info("Waiting for migrations to be applied")
         if time.monotonic() > deadline:
             raise Refused(503, "database_outdated", "Migrations are pending; run: tocsin migrate")
+        await asyncio.sleep(PAUSE)
+
+
+async def _lock(connection: Session, take: str) -> None:
+    """However long another one holds it; but a server that does not answer is not waited for."""
+    while True:
+        async with asyncio.timeout(connecting.HOST_TIMEOUT):
+            if await connection.fetchval(take, LOCK):
+                return
         await asyncio.sleep(PAUSE)
 
 
@@ -119,7 +146,7 @@ async def reach(dsn: str, patience: float) -> Session:
         except UNAVAILABLE as error:
             waited = time.monotonic() - began
             if waited >= (min(patience, PROMOTION) if only_standbys(error) else patience):
-                raise Refused(503, UNREACHABLE, f"The database cannot be reached: {said(error)}") from error
+                raise _unreachable(error) from error
             if waited > SILENT and not logged:
                 logged = True
                 log.warning("Database unavailable; waiting for it", error=said(error))
@@ -135,8 +162,7 @@ async def _usable(dsn: str) -> Session:
         version = connection.get_server_version()
         if version.major < OLDEST_POSTGRESQL:
             raise _away(f"The database is PostgreSQL {version.major}; Tocsin needs {OLDEST_POSTGRESQL} or newer")
-        async with asyncio.timeout(connecting.HOST_TIMEOUT):
-            await pooler.check(dsn, connection)
+        await pooler.check(dsn, connection)
     except BaseException:
         connection.terminate()
         raise
@@ -202,6 +228,10 @@ async def apply(connection: asyncpg.Connection, names: Collection[str]) -> None:
                     raise
                 problem = f"Failed to apply {each.id}: {reason(error)}"
                 raise _away(f"The migrations could not be applied: {problem}") from error
+
+
+def _unreachable(error: BaseException) -> Refused:
+    return Refused(503, UNREACHABLE, f"The database cannot be reached: {said(error)}")
 
 
 def _away(message: str) -> Refused:

@@ -6,6 +6,7 @@ breaks them, and most of the time only under load: so it is found out, and refus
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -28,14 +29,20 @@ async def check(dsn: str, session: Session) -> None:
         if not await stands_before(session):
             return
         first = await _pid(session)
-        other = await connecting.connect(dsn)
+        try:
+            other = await connecting.connect(dsn)
+            await stands_before(other)
+        except TimeoutError:
+            if await _pid(session) == first:  # it answers, and has no room for two
+                raise _for_one() from None
+            raise
         try:
             for _ in range(ROUNDS):
                 async with other.transaction():
-                    if await other.fetchval(OWN_PID) == first:
+                    if await other.fetchval(OWN_PID, timeout=connecting.HOST_TIMEOUT) == first:
                         raise _by_transaction()
-                if await _pid(session) != first:
-                    raise _by_transaction()
+                    if await _pid(session) != first:
+                        raise _by_transaction()
         finally:
             other.terminate()
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
@@ -53,7 +60,7 @@ async def apply(session: Session, settings: Mapping[str, str]) -> None:
 
 
 async def _pid(session: Session) -> int:
-    async with session.transaction():
+    async with asyncio.timeout(connecting.HOST_TIMEOUT), session.transaction():
         return int(await session.fetchval(OWN_PID))
 
 
@@ -65,6 +72,14 @@ def refused_setting(error: asyncpg.PostgresError) -> Unusable:
     wanted = ",".join(name for name in SESSION if name != "timezone")
     return Unusable(NAME, f"leads to a pgbouncer that refuses our settings; in pgbouncer.ini, set "
                           f"ignore_startup_parameters = {wanted}, and pool_mode = session ({given})")  # fmt: skip
+
+
+def _for_one() -> Unusable:
+    return Unusable(
+        NAME,
+        "leads to a pooler that lends one session at a time; raise default_pool_size in pgbouncer.ini, or name "
+        "PostgreSQL itself",
+    )
 
 
 def _by_transaction() -> Unusable:
