@@ -110,36 +110,43 @@ class Node:
 
 
 @contextmanager
+def made(folder: Path) -> Iterator[Node]:
+    """A server of a cluster of its own, with an empty database. It does not run."""
+    folder.mkdir(mode=0o700)
+    runner = binaries.account(folder.with_name("none"))
+    if runner.switch:
+        os.chown(folder, runner.uid, runner.gid)
+    subprocess.run(
+        [binaries.programs(runner) / "initdb", "-D", folder, "--username", USER, "--auth", "trust", "--no-sync",
+         "--encoding", "UTF8", "--locale", "C", "--no-instructions"],
+        check=True, capture_output=True, **runner.options(),
+    )  # fmt: skip
+    with subprocess.Popen(
+        [binaries.programs(runner) / "postgres", "--single", "-F", "-D", folder, "postgres"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **runner.options(),
+    ) as single:
+        single.communicate(f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n".encode())
+    node = Node(folder)
+    try:
+        yield node
+    finally:
+        node.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def prepared() -> Iterator[Path]:
     """The data folder of a migrated database that runs nowhere, to be copied."""
     place = Path(tempfile.mkdtemp(prefix="tocsin-cluster-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     place.chmod(0o755)
     try:
-        folder = place / "prepared"
-        folder.mkdir(mode=0o700)
-        runner = binaries.account(folder.with_name("none"))
-        if runner.switch:
-            os.chown(folder, runner.uid, runner.gid)
-        subprocess.run(
-            [binaries.programs(runner) / "initdb", "-D", folder, "--username", USER, "--auth", "trust", "--no-sync",
-             "--encoding", "UTF8", "--locale", "C", "--no-instructions"],
-            check=True, capture_output=True, **runner.options(),
-        )  # fmt: skip
-        node = Node(folder)
-        with subprocess.Popen(
-            [binaries.programs(runner) / "postgres", "--single", "-F", "-D", folder, "postgres"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **runner.options(),
-        ) as single:
-            single.communicate(f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n".encode())
-        node.start()
-        try:
+        with made(place / "prepared") as node:
+            node.start()
             asyncio.run(migrate(node.dsn))
             assert node._process is not None
             node._process.send_signal(signal.SIGINT)
             node._process.wait(30)
-        finally:
-            node.end()
-        yield folder
+            yield node.folder
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from tests.cluster import nodes
 from tests.cluster.nodes import Node
 from tests.cluster.wires import Wire
 from tests.processes import tocsin
@@ -16,12 +18,20 @@ from tests.service import KEY
 from tests.waiting import until
 from tocsin.cli.sockets import free_port
 from tocsin.domain.errors import Refused
+from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import connecting, database, migrate
 from tocsin.storage.postgres.connecting import NoPrimary, NotPrimary
 from tocsin.storage.postgres.primary import Primary
 from tocsin.storage.postgres.session import OutcomeUnknown
 
 pytestmark = pytest.mark.usefixtures("pair")
+
+
+@pytest.fixture
+def another(pair: tuple[Node, Node]) -> Iterator[Node]:
+    """A primary of another cluster."""
+    with nodes.made(pair[0].folder.with_name("another")) as node:
+        yield node.start()
 
 
 def url_of(*ports: int) -> str:
@@ -79,6 +89,49 @@ async def test_an_old_primary_that_comes_back_gets_no_session(pair: tuple[Node, 
     only_old = connecting.hosts_of(url_of(primary.port, free_port()))
     with pytest.raises(NoPrimary, match="was the primary before another took over"):
         await connecting.connect(url, hosts=only_old, newest=seen)
+
+
+async def test_of_two_that_can_be_written_the_one_that_was_promoted_last_is_the_primary(
+    pair: tuple[Node, Node],
+) -> None:
+    old, new = pair
+    await new.promote()  # and nobody told the other one
+    for ports in ((old.port, new.port), (new.port, old.port)):
+        session = await migrate.reach(url_of(*ports), 0.0)
+        assert session.host is not None
+        assert session.host.port == new.port
+        session.terminate()
+        primary = Primary(url_of(*ports))
+        session = await primary.connect()
+        assert session.host is not None
+        assert session.host.port == new.port
+        primary.close()
+
+
+async def test_hosts_of_two_clusters_are_told_apart(pair: tuple[Node, Node], another: Node) -> None:
+    primary, standby = pair
+    url = url_of(primary.port, standby.port, another.port)
+    with pytest.raises(Unusable, match=f"names hosts of two clusters: .*{another.port}.*; name those of one"):
+        await migrate.reach(url, 0.0)
+    pool = await database.pool(Primary(url_of(another.port, primary.port)), size=2, name="tests")
+    another.end()
+    async with pool.acquire() as tx:
+        await tx.execute("CREATE TABLE kept (number int)")
+    primary.kill()
+    another.start()
+
+    async def refused() -> bool:
+        try:
+            async with pool.acquire() as tx:
+                await tx.execute("SELECT FROM pg_class")
+        except database.NotSent as error:
+            return f"{another.port} is writable, but belongs to another cluster" in str(error)
+        except database.UNAVAILABLE:
+            pass
+        return False
+
+    await until(refused, what="a refusal")
+    pool.terminate()
 
 
 async def test_many_who_find_no_primary_look_for_it_together(pair: tuple[Node, Node], wires: tuple[Wire, Wire]) -> None:

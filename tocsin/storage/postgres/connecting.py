@@ -13,7 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from tocsin.domain.database_hosts import Host, hosts_of
+from tocsin.domain.database_hosts import NAME, Host, hosts_of
+from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres.session import LOST, Session
 
 HOST_TIMEOUT = 3.0
@@ -43,6 +44,10 @@ class NotPrimary(ConnectionError):
     """A host answers, but nothing can be written there."""
 
 
+class Foreign(NotPrimary):
+    """What can be written there belongs to another cluster."""
+
+
 class NoPrimary(ConnectionError):
     """None of the hosts takes anything: `said` has each one's reason. `standbys_only`: all that answer are standbys."""
 
@@ -62,11 +67,14 @@ async def connect(
 ) -> Session:  # fmt: skip
     """A session with the primary. `options` are the driver's.
 
-    Raises `NotPrimary`, `NoPrimary` or the driver's errors; `Unusable` for an address that names no host to ask.
+    Who has seen none yet (`newest` is empty) also hears those that answer soon after the first, and takes the one that
+    was promoted last. Raises `NotPrimary`, `NoPrimary` or the driver's errors; `Unusable` for an address that names no
+    host to ask, or hosts of two clusters.
     """
     hosts = hosts_of(url) if hosts is None else hosts
     if len(hosts) < 2:
         return await ask(url, hosts[0] if hosts else None, **options)
+    fresh = newest is not None and not newest
     go = asyncio.Event()
     if first not in hosts:
         go.set()
@@ -80,17 +88,25 @@ async def connect(
 
     asked = {asyncio.create_task(in_turn(host)): host for host in hosts}
     said: dict[Host, BaseException] = {}
+    won: list[Session] = []
     waiting = set(asked)
     winner: Session | None = None
     try:
-        while waiting and winner is None:
+        while waiting and not won:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if fresh and waiting and any(each.exception() is None for each in done):
+                later, waiting = await asyncio.wait(waiting, timeout=HEAD_START)
+                done |= later
             for each in done:
                 if (error := each.exception()) is not None:
                     said[asked[each]] = error
                     go.set()
-                elif winner is None:
-                    winner = each.result()
+                else:
+                    won.append(each.result())
+        if fresh and won and any(isinstance(error, Foreign) for error in said.values()):
+            foreign = ", ".join(str(host) for host, error in said.items() if isinstance(error, Foreign))
+            raise Unusable(NAME, f"names hosts of two clusters: {won[0].host}, and {foreign}; name those of one")
+        winner = max(won, key=lambda each: each.timeline, default=None)
     finally:
         for each in asked:
             if not each.done():
@@ -128,7 +144,9 @@ async def ask(
 
 
 async def _unfit(session: Session, newest: Newest | None) -> str | None:
-    """Why this session is of no use, if it is none. PostgreSQL says so itself when it lets somebody in."""
+    """Why this session is of no use, if it is none. PostgreSQL says so itself when it lets somebody in. Raises
+    `Foreign`.
+    """
     settings = session.get_settings()
     standby = getattr(settings, "in_hot_standby", None)
     if standby is None:
@@ -143,10 +161,12 @@ async def _unfit(session: Session, newest: Newest | None) -> str | None:
         row = await session.fetchrow(TIMELINE, timeout=HOST_TIMEOUT)
     except asyncpg.InsufficientPrivilegeError:
         return None
+    if newest and row["cluster"] not in newest:
+        raise Foreign("is writable, but belongs to another cluster")
     seen = newest.get(row["cluster"], 0)
     if row["timeline"] < seen:
         return f"was the primary before another took over (timeline {row['timeline']}, and {seen} was seen)"
-    newest[row["cluster"]] = row["timeline"]
+    newest[row["cluster"]] = session.timeline = row["timeline"]
     return None
 
 

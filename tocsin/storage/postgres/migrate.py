@@ -157,7 +157,7 @@ async def reach(dsn: str, patience: float) -> Session:
 
 async def _usable(dsn: str) -> Session:
     """A connection that answers, with a server that is new enough, and no pooler between that is of no use."""
-    connection = await connecting.connect(dsn, server_settings=SETTINGS)
+    connection = await connecting.connect(dsn, newest={}, server_settings=SETTINGS)
     try:
         version = connection.get_server_version()
         if version.major < OLDEST_POSTGRESQL:

@@ -191,16 +191,18 @@ class Primary:
         asking = {asyncio.create_task(self._until_it_may_write(host)): host for host in self.hosts or (None,)}
         try:
             while loop.time() < self._asked_at + FORGET and not self._closed:
-                done, _ = await asyncio.wait(asking, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
-                for each in done:
-                    each.result()
-                    self._gain(asking[each])
+                done, others = await asyncio.wait(asking, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+                if done and others and self._good is None:  # there may be two; later, the newest timeline is known
+                    done |= (await asyncio.wait(others, timeout=connecting.HEAD_START))[0]
+                if done:
+                    self._gain(asking[max(done, key=lambda each: each.result())])
                     return
         finally:
             for each in asking:
                 each.cancel()
 
-    async def _until_it_may_write(self, host: Host | None) -> None:
+    async def _until_it_may_write(self, host: Host | None) -> int:
+        """Returns its timeline, or 0."""
         several = len(self.hosts) > 1
         while True:
             try:
@@ -212,11 +214,11 @@ class Primary:
                 self._note(host, error)
             except asyncpg.PostgresError as error:
                 if not several:
-                    return  # it answers: who asks for a session is told the same
+                    return 0  # it answers: who asks for a session is told the same
                 self._note(host, error)
             else:
                 session.terminate()
-                return
+                return session.timeline
             await asyncio.sleep(PAUSE)
 
     def _note(self, host: Host | None, error: BaseException) -> None:

@@ -35,17 +35,19 @@ class OutcomeUnknown(ConnectionError):
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    """A session that is ended, never cancelled. `host` is where it is, `ended` why it was given up. `asked` is since
-    when an answer is waited for, by the loop's time; None while none is.
+    """A session that is ended, never cancelled. `host` is where it is, `ended` why it was given up; `timeline` is the
+    server's, where somebody asked for it. `asked` is since when an answer is waited for, by the loop's time; None while
+    none is.
     """
 
-    __slots__ = ("asked", "ended", "host")
+    __slots__ = ("asked", "ended", "host", "timeline")
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
         self.host: Host | None = None
         self.ended: str | None = None
         self.asked: float | None = None
+        self.timeline = 0
         _watch_over(transport.get_extra_info("socket"))
 
     def transaction(self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
