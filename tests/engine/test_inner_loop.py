@@ -229,6 +229,24 @@ async def test_a_round_that_got_stuck_is_begun_again(pool: asyncpg.Pool, vault: 
     assert await pool.fetchval("SELECT count(*) FROM ongoing") == 0
 
 
+async def test_a_clock_that_is_behind_that_of_the_last_primary_holds_up_no_round(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    loop = Rounds(pool, vault)
+    await pool.execute("INSERT INTO api_heartbeat (since, seen_at) VALUES (now(), now() + interval '9 s') "
+                       "ON CONFLICT (only_row) DO UPDATE SET seen_at = excluded.seen_at")
+    await loop.look()
+    await loop.earlier(31)
+    await loop.round()
+    await loop.earlier(-300)
+    assert not await loop.look(), "nobody is told that all works for minutes"
+    assert await pool.fetchval("SELECT count(*) FROM ongoing") == 1, "but it is tried"
+    await loop.deliver()
+    await loop.look()
+    await loop.deliver()
+    assert await loop.look()
+
+
 async def test_rounds_of_long_ago_are_forgotten(pool: asyncpg.Pool, vault: Vault) -> None:
     loop = Rounds(pool, vault)
     await loop.look()

@@ -136,6 +136,14 @@ async def test_a_breach_is_an_incident_of_the_operators_project_until_the_object
     assert await pool.fetchval("SELECT count(*) FROM network_monitors WHERE paused") == 1
 
 
+async def test_a_clock_that_is_behind_that_of_the_last_primary_holds_up_no_counting(record: Record) -> None:
+    await record.finished(9, ago=60)
+    await record.pool.execute("INSERT INTO first_tries VALUES (now() + interval '300 s', 5, 5)")
+    async with record.pool.acquire() as tx, tx.transaction():
+        assert await first_tries.count(tx, OBJECTIVE)
+        assert (await first_tries.of_window(tx, OBJECTIVE)).tries <= 1
+
+
 FILL = """
 INSERT INTO finished (id, project_id, integration_id, integration_type, incident_id, event, status, attempt, attempts,
                       created_at, released_at, finished_at)

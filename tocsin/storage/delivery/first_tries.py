@@ -71,6 +71,8 @@ FROM ({DUE}) d
 """
 
 KEEP = "INSERT INTO first_tries (ended, tries, late) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+AHEAD = "DELETE FROM first_tries WHERE ended > now()"
+"""SQL: what was counted by another clock, that of a primary that was replaced, and will be counted by this one."""
 FORGET = "DELETE FROM first_tries WHERE ended < now() - make_interval(secs => $1)"
 
 WINDOW = """
@@ -92,6 +94,7 @@ async def count(tx: Tx, objective: Objective) -> bool:
     if not await tx.fetchval(LOCK):
         return False
     settle = objective.within + SETTLE
+    await tx.execute(AHEAD)
     part = await tx.fetchrow(NEXT, objective.part, objective.window, settle)
     if part is None:
         return False

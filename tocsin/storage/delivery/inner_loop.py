@@ -37,9 +37,10 @@ ATTACHMENT = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, 
 
 # The first round is one interval after the first look: what lives shorter need not know.
 THERE = "INSERT INTO inner_loop DEFAULT VALUES ON CONFLICT DO NOTHING"
+# What is later than now was told by another clock: that of a primary that was replaced.
 LOCKED = """
-SELECT incident_id, resolving, now() - began_at >= make_interval(secs => $1) AS due,
-       now() - began_at >= make_interval(secs => $2) AS stuck
+SELECT incident_id, resolving, now() - began_at >= make_interval(secs => $1) OR began_at > now() AS due,
+       now() - began_at >= make_interval(secs => $2) OR began_at > now() AS stuck
 FROM inner_loop WHERE only_row FOR UPDATE SKIP LOCKED
 """
 BEGIN = "UPDATE inner_loop SET began_at = now(), incident_id = $1, resolving = false WHERE only_row"
@@ -57,7 +58,7 @@ FORGET_INCIDENTS = "DELETE FROM incidents WHERE project_id = $1 AND id < $2 AND 
 # An API process must be there too: who cannot report is not watched.
 CALL = """
 UPDATE inner_loop SET called_at = now()
-WHERE only_row AND now() - worked_at <= make_interval(secs => $1)
+WHERE only_row AND now() - worked_at <= make_interval(secs => $1) AND worked_at <= now() + interval '2 s'
   AND (called_at IS NULL OR now() - called_at >= make_interval(secs => $2) OR called_at > now())
   AND EXISTS (SELECT FROM api_heartbeat WHERE only_row AND abs(extract(epoch FROM now() - seen_at)) <= 10)
 RETURNING true
