@@ -21,6 +21,7 @@ from tocsin.api.hot import HotRequest, hot_routes
 from tocsin.api.service import Service
 from tocsin.cli.sockets import free_port
 from tocsin.storage.postgres import database as storage
+from tocsin.storage.postgres.session import OutcomeUnknown
 
 
 class Flat(msgspec.Struct):
@@ -161,3 +162,13 @@ def test_an_error_of_the_framework_that_has_no_words_of_ours_is_500() -> None:
     from litestar.exceptions import HTTPException
 
     assert errors.refused(HTTPException(status_code=418)).status == 500
+
+
+@pytest.mark.parametrize(("method", "words"), [("GET", "cannot be reached"), ("HEAD", "cannot be reached"),
+                                               ("POST", "Nobody knows whether this was done")])  # fmt: skip
+def test_only_who_may_have_changed_something_is_told_that_nobody_knows(method: str, words: str) -> None:
+    scope: Any = {"type": "http", "method": method, "path": "/api/v1/incidents"}
+    refusal = errors.refused(OutcomeUnknown("the session was lost in the middle of a commit"), scope)
+    assert refusal.status == 503
+    assert words in refusal.message
+    assert "Retry-After" in refusal.headers

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 LEFT = "client disconnected prematurely"
 """The framework's text, in an exception without its own type, for a client that disconnected while sending."""
+READS = ("GET", "HEAD")
+"""Methods that change nothing, whatever became of their transaction."""
 RETRY_AFTER = 2
 """Seconds after which a caller may retry while the database is unavailable."""
 
@@ -49,7 +51,7 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return _unavailable("The disk of the database is full")
         case asyncpg.TransactionRollbackError():
             return _unavailable("Somebody else changed the same at this moment")
-        case OutcomeUnknown():
+        case OutcomeUnknown() if scope is None or scope.get("method") not in READS:
             return _unknown(error)
         case WaitsForStandby():
             return _unavailable(f"The database {WAITS}")
