@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
+
+from tests.waiting import until
+
+ANSWERED_IN = 2.0
+"""Seconds in which each caller has an answer."""
+BUSY = 2.0
+"""Seconds that a machine busy with other things may add to such figures: what they were is in the summary."""
 
 
 @dataclass(frozen=True)
@@ -71,5 +79,25 @@ class Load:
         self._loop.cancel()
         await asyncio.gather(*self._running)
 
+    async def until_good(self, count: int, *, since: float = 0.0) -> list[Call]:
+        """So many openings that began since then and were answered well, in the order of their answers."""
+
+        async def enough() -> list[Call] | None:
+            found = self.good_since(since)
+            return found if len(found) >= count else None
+
+        return await until(
+            enough, timeout=30, what=lambda: f"{count} openings; the last calls were {self.calls[-3:]}"
+        )
+
     def good_since(self, moment: float) -> list[Call]:
         return sorted((call for call in self.calls if call.good and call.began > moment), key=lambda call: call.ended)
+
+
+def refused_in_time(calls: Sequence[Call], since: float = 0.0) -> list[Call]:
+    """Those that were refused. All were answered in time, and who was refused was told when to try again."""
+    slow = [(round(call.began - since, 2), call) for call in calls if call.took > ANSWERED_IN + BUSY]
+    assert not slow, slow[:5]
+    refused = [call for call in calls if call.status == 503]
+    assert all(call.retry_after for call in refused)
+    return refused

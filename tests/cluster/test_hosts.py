@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from tests.cluster import nodes
+from tests.cluster.load import BUSY
 from tests.cluster.nodes import Node
 from tests.cluster.wires import Wire
 from tests.processes import tocsin
@@ -146,7 +147,7 @@ async def test_many_who_find_no_primary_look_for_it_together(pair: tuple[Node, N
         return time.monotonic() - began
 
     waited = await asyncio.gather(*(ask() for _ in range(100)))
-    assert max(waited) < 2
+    assert max(waited) < 2 + BUSY
     assert wires[1].connected < 30
     pool.terminate()
 
@@ -201,13 +202,13 @@ async def test_what_waits_for_a_standby_is_unknown_and_seen_by_nobody(pair: tupl
         with pytest.raises(OutcomeUnknown, match="waits for a standby"):
             async with database.transaction(pool) as tx:
                 await tx.execute("INSERT INTO kept VALUES (1)")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 3 + BUSY
         assert not await primary.run("SELECT FROM kept"), "a cancelled wait would show it here and nowhere else"
         began = time.monotonic()
         with pytest.raises(database.WaitsForStandby):
             async with pool.acquire():
                 pass
-        assert time.monotonic() - began < 0.5, "and nothing more is sent to wait there"
+        assert time.monotonic() - began < 0.5 + BUSY, "and nothing more is sent to wait there"
     finally:
         standby.thaw()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable
 
@@ -43,7 +44,12 @@ async def test_deliveries_that_a_hung_engine_tried_late_are_an_incident_of_the_o
             return await pool.fetchval("SELECT message FROM incidents WHERE type = 'slo'")
 
         message = await until(breach, what="the incident")
-        assert f"{MANY} of {MANY} deliveries of the last 30 s were first tried later than 1 s" in message
-        lines = (await client.get("/metrics")).text.splitlines()
-        assert "tocsin_slo_breached 1.0" in lines
-        assert f"tocsin_slo_late_first_tries {MANY}.0" in lines
+        told = re.search(r"(\d+) of (\d+) deliveries of the last 30 s were first tried later than 1 s", message)
+        assert told is not None, message
+        assert 0 < int(told[1]) == int(told[2]) <= MANY, "as many as were counted by then: a part may end between them"
+
+        async def all_counted() -> bool:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return "tocsin_slo_breached 1.0" in lines and f"tocsin_slo_late_first_tries {MANY}.0" in lines
+
+        await until(all_counted, timeout=25, what="all of them in the metrics")

@@ -74,6 +74,8 @@ ALIVE_ALL_THE_SAME = "SET synchronous_commit = local"
 is alive while no standby confirms anything. Its number is not such a thing: nobody else may be given it.
 """
 RESTART_PAUSE = 1.0
+SAID_AGAIN = 60.0
+"""Seconds until what keeps a loop from working is said again, if it is still the same."""
 STAGGER = 0.05
 """Seconds from the start of one loop to that of the next: most look once a second, and take turns with a session."""
 
@@ -164,11 +166,15 @@ async def _let_go(primary: Primary, stop: asyncio.Event) -> None:
 async def _keep_up(name: str, loop: Callable[[], Awaitable[None]], stop: asyncio.Event, *, delay: float) -> None:
     """Restart a loop whenever it fails: neither an unavailable database nor a bug stops it for good."""
     await asyncio.sleep(delay)
+    said, said_at = "", 0.0
     while not stop.is_set():
         try:
             await loop()
         except UNAVAILABLE as error:
-            log.warning("Database unavailable; retrying", loop=name, error=f"{type(error).__name__}: {error}")
+            words, now = f"{type(error).__name__}: {error}", time.monotonic()
+            if words != said or now > said_at + SAID_AGAIN:
+                log.warning("Database unavailable; retrying", loop=name, error=words)
+                said, said_at = words, now
         except Exception:
             log.exception("Engine loop failed; restarting it", loop=name)
         with contextlib.suppress(TimeoutError):

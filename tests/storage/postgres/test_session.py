@@ -26,9 +26,9 @@ async def test_a_statement_past_its_deadline_runs_on_without_us(pool: asyncpg.Po
     """A cancel request would have ended it there, too."""
     session = await connecting.connect(database)
     with pytest.raises(TimeoutError):
-        await session.fetchval("SELECT pg_sleep(2)", timeout=0.1)
+        await session.fetchval("SELECT pg_sleep(20)", timeout=0.1)
     assert session.is_closed()
-    assert await pool.fetchval(RUNNING, "SELECT pg_sleep(2)") == 1
+    assert await pool.fetchval(RUNNING, "SELECT pg_sleep(20)") == 1
 
 
 async def test_who_is_cancelled_in_a_transaction_ends_its_session_and_is_cancelled(pool: asyncpg.Pool) -> None:
