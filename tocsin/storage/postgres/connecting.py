@@ -24,7 +24,7 @@ SOCKET_TIMEOUT = 10.0
 HEAD_START = 0.3
 """Seconds that the host which was good last is asked before the others are, too."""
 
-SESSION = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+SESSION_SETTINGS = {"timezone": "UTC", "jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 """Settings of every session. Statements are planned once, not for the values of each call: planning took longer than
 running them. A queue is empty most of the time, and a plan that was made then (read all of nothing) stays while
 thousands come in: so index scans are forced. tests/storage/delivery/test_plans.py checks the hot

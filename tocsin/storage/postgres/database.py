@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 
 from tocsin.domain.errors import Refused
-from tocsin.storage.postgres.connecting import SESSION
+from tocsin.storage.postgres.connecting import SESSION_SETTINGS
 from tocsin.storage.postgres.primary import Primary, WaitsForStandby
 from tocsin.storage.postgres.session import LOST, Session
 
@@ -88,7 +88,7 @@ async def pool(
         max_inactive_connection_lifetime=keep,
         command_timeout=LATEST_ANSWER if primary.callers else STATEMENT_TIMEOUT,
         reset=_keep,
-        server_settings={"application_name": f"tocsin {name}", **SESSION, **(settings or {})},
+        server_settings={"application_name": f"tocsin {name}", **SESSION_SETTINGS, **(settings or {})},
     )
     await made
     return made

@@ -16,7 +16,7 @@ import structlog
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import connecting, pooler, retention
-from tocsin.storage.postgres.connecting import SESSION, NoPrimary, NotPrimary, reason
+from tocsin.storage.postgres.connecting import SESSION_SETTINGS, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.database import UNAVAILABLE
 from tocsin.storage.postgres.session import LOST, Session
 
@@ -33,7 +33,7 @@ TRIES = 10
 """Retries of one step that deadlocks with a process that is still running."""
 PROMOTION = 60.0
 """Seconds in which one of several standbys must have been promoted, if nothing else answers."""
-SETTINGS = {"application_name": "tocsin migrate", **SESSION}
+SETTINGS = {"application_name": "tocsin migrate", **SESSION_SETTINGS}
 SILENT = 2.0
 """Seconds of waiting before it is logged."""
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import connecting
-from tocsin.storage.postgres.connecting import SESSION
+from tocsin.storage.postgres.connecting import SESSION_SETTINGS
 from tocsin.storage.postgres.session import Session
 
 ROUNDS = 4
@@ -69,7 +69,7 @@ def refused_setting(error: asyncpg.PostgresError) -> Unusable:
     given = " ".join(str(error).split())
     if re.search("startup parameter", given) is None:
         return Unusable(NAME, f"cannot be used ({given})")
-    wanted = ",".join(name for name in SESSION if name != "timezone")
+    wanted = ",".join(name for name in SESSION_SETTINGS if name != "timezone")
     return Unusable(NAME, f"leads to a pgbouncer that refuses our settings; in pgbouncer.ini, set "
                           f"ignore_startup_parameters = {wanted}, and pool_mode = session ({given})")  # fmt: skip
 

@@ -28,9 +28,9 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.2
 """Seconds between two looks at what is in use. Time is counted in these: nobody is blamed for our own standstill."""
-LOOKS = frozenset(range(2, 16, 2))
-"""Ticks of use after which the server is asked whether it lives; and again every `LATER` ticks."""
-LATER = 24
+LOOK_AT_TICKS = frozenset(range(2, 16, 2))
+"""Ticks of use after which the server is asked whether it lives; and again every `LOOK_EVERY_TICKS` ticks."""
+LOOK_EVERY_TICKS = 24
 DOUBTED = 3
 """Ticks between two such questions while it waits for a standby, or gives nobody a session."""
 SILENT = 6
@@ -52,7 +52,7 @@ OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 Prepare: TypeAlias = Callable[[Session], Awaitable[None]]
 """What is done with a session before anybody has it."""
 
-LOOK = """
+STATE_QUERY = """
 SELECT EXISTS (
     SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
     AND query_start < clock_timestamp() - interval '0.8 s'
@@ -102,7 +102,7 @@ class Primary:
         self._in_use: dict[Any, int] = {}
         self._heard = self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._look: asyncio.Task[None] | None = None
+        self._judging: asyncio.Task[None] | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -261,7 +261,7 @@ class Primary:
         if error is None:
             self._heard += 1
         elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            self._end(self._good, "is read-only now")
+            self._give_up(self._good, "is read-only now")
 
     @contextlib.asynccontextmanager
     async def watched(self, session: Session) -> AsyncIterator[None]:
@@ -283,11 +283,11 @@ class Primary:
         asked = doubted and self._ticks % DOUBTED == 0
         for lent, ticks in self._in_use.items():
             self._in_use[lent] = ticks + 1
-            asked = asked or ticks + 1 in LOOKS or (ticks + 1) % LATER == 0
+            asked = asked or ticks + 1 in LOOK_AT_TICKS or (ticks + 1) % LOOK_EVERY_TICKS == 0
         if self.waits_for_standby and self.callers:
             self._tell_those_who_wait()
-        if asked and (self._look is None or self._look.done()):
-            self._look = asyncio.create_task(self._see(self._good))
+        if asked and (self._judging is None or self._judging.done()):
+            self._judging = asyncio.create_task(self._judge(self._good))
 
     def _tell_those_who_wait(self) -> None:
         """End sessions that wait for a standby: what they sent may be done or not."""
@@ -296,7 +296,7 @@ class Primary:
                 with contextlib.suppress(AttributeError):  # it has ended by itself
                     lent.end(f"the database {WAITS}")
 
-    async def _see(self, host: Host | None) -> None:
+    async def _judge(self, host: Host | None) -> None:
         """Ask the server whether it lives. If it does not, nobody keeps a session with it."""
         heard = self._heard
         looking = asyncio.create_task(self._waits(host))
@@ -312,14 +312,14 @@ class Primary:
             return  # another one was found meanwhile
         if looking.cancelled() or not looking.done():
             if self._heard == heard:
-                self._end(host, SILENCE)
+                self._give_up(host, SILENCE)
             return
         match looking.exception():
             case None:
                 self._gain(host)
                 self._wait_for_standby(looking.result())
             case NotPrimary() | ConnectionRefusedError() | FileNotFoundError() as error:
-                self._end(host, reason(error))
+                self._give_up(host, reason(error))
             case _:  # it answers, if only that it has no room for one more
                 pass
 
@@ -330,7 +330,7 @@ class Primary:
             server_settings={"application_name": "tocsin, asking whether it lives"},
         )  # fmt: skip
         try:
-            waits = bool(await session.fetchval(LOOK))
+            waits = bool(await session.fetchval(STATE_QUERY))
             if self.callers and not waits and (silent := self._silent()):
                 for row in await session.fetch(DEAF, list(silent)):
                     self._end_deaf(row["pid"], silent[row["pid"]])
@@ -359,7 +359,7 @@ class Primary:
             log.warning(f"The database {WAITS}" if waits else "The standby confirms again what is written")
         self.waits_for_standby = waits
 
-    def _end(self, host: Host | None, words: str) -> None:
+    def _give_up(self, host: Host | None, words: str) -> None:
         """End all sessions with it."""
         if self.lost_at is None:
             log.warning("The primary is given up", host=str(host or ""), reason=words)
