@@ -59,6 +59,8 @@ async def migrate(dsn: str, *, patience: float = 0.0) -> list[str]:
         try:
             return await _migrate(connection)
         except LOST as error:  # each step is recorded with what it does: what is not is done again
+            if not connection.is_closed():
+                raise
             if time.monotonic() >= deadline:
                 raise _unreachable(error) from error
             log.warning("Database lost while it was migrated; going on when it is back", error=said(error))
