@@ -110,6 +110,8 @@ async def _save(settings: Settings, out: BinaryIO, secret: str, name: str) -> tu
             raise click.ClickException("The keys in use open no secret of this database; a backup would be of no use")
         if failed:
             click.echo(f"{len(failed)} secrets are opened by no key in use; they are saved as they are", err=True)
+        if others := await backups.left_out(connection):
+            click.echo(f"Not saved, for they are no tables of Tocsin's: {', '.join(others)}", err=True)
         with bar("Saving") as show:
             writer = sealed_file.Writer(out, secret)
             manifest = await backups.dump(

@@ -19,7 +19,7 @@ from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
-    from tocsin.storage.postgres.backups import Manifest
+    from tocsin.storage.postgres.manifest import Manifest
 
 MAKING = "restoring"
 """The folder in the data folder where the database is made. It becomes the installation's when it is complete."""

@@ -19,7 +19,7 @@ from tocsin.domain import ids
 from tocsin.domain.errors import Refused
 from tocsin.storage.channels import restarts
 from tocsin.storage.postgres import backups, database, migrate
-from tocsin.storage.postgres.backups import NOT_KEPT, Manifest
+from tocsin.storage.postgres.manifest import NOT_KEPT, Manifest
 
 UNLOGGED = {"throttles"}
 """Tables of which nothing survives a crash, either."""
@@ -63,7 +63,7 @@ async def load(connection: asyncpg.Connection, pieces: Iterator[bytes]) -> Manif
 async def test_every_table_is_in_it_but_those_that_mean_nothing_elsewhere(here: asyncpg.Connection) -> None:
     manifest, _ = await dumped(here)
     there = {row["relname"] for row in await here.fetch(PLAIN_TABLES)}
-    assert there - {table.name for table in manifest.tables} == UNLOGGED | set(NOT_KEPT)
+    assert there - {table.name for table in manifest.tables} == UNLOGGED | NOT_KEPT
 
 
 async def test_what_is_restored_is_what_was_there_odd_values_and_old_partitions_too(
@@ -110,10 +110,75 @@ async def test_a_backup_that_this_version_cannot_restore_is_refused_in_words(
     here: asyncpg.Connection, empty: asyncpg.Connection, field: str, value: Any, words: str
 ) -> None:
     _, pieces = await dumped(here)
-    described = msgspec.json.decode(pieces[1]) | {field: value}
-    written = msgspec.json.encode(described)
     with pytest.raises(Refused, match=words):
-        await load(empty, iter([b"M" + len(written).to_bytes(4, "big"), written, *pieces[2:]]))
+        await load(empty, described(pieces, {field: value}))
+    assert not await empty.fetch(PLAIN_TABLES)
+
+
+def described(pieces: list[bytes], other: dict[str, Any]) -> Iterator[bytes]:
+    """A backup that says something else of itself."""
+    written = msgspec.json.encode(msgspec.json.decode(pieces[1]) | other)
+    return iter([b"M" + len(written).to_bytes(4, "big"), written, *pieces[2:]])
+
+
+async def test_tables_that_are_not_tocsins_are_left_out_of_a_backup_that_can_be_restored(
+    here: asyncpg.Connection, empty: asyncpg.Connection
+) -> None:
+    await here.execute("""
+        CREATE TABLE spatial_ref_sys (id bigserial, note text);
+        CREATE SCHEMA other; CREATE TABLE other.samples (at date) PARTITION BY RANGE (at);
+        CREATE TABLE "Of Another" PARTITION OF other.samples DEFAULT;
+        CREATE TABLE heirs () INHERITS (users); CREATE SEQUENCE "Odd one";
+        CREATE TABLE marks (id int); ALTER EXTENSION plpgsql ADD TABLE marks;
+        INSERT INTO spatial_ref_sys (note) VALUES ('mine'); SELECT nextval('"Odd one"')
+        """)
+    manifest, pieces = await dumped(here)
+    assert await backups.left_out(here) == ["Of Another", "heirs", "spatial_ref_sys"]
+    # many a server has extensions before anything else
+    await empty.execute("CREATE TABLE stats (); ALTER EXTENSION plpgsql ADD TABLE stats")
+    assert await load(empty, iter(pieces)) == manifest
+    assert {row["relname"] for row in await empty.fetch(PLAIN_TABLES)} > {"users", "samples_other"}
+    assert not await empty.fetchval("SELECT to_regclass('spatial_ref_sys')")
+
+
+INJECTED = "; CREATE TABLE injected ()"
+PARTITION = {"name": "samples_20200106", "columns": ["at"], "size": 0, "parent": "samples"}
+USERS = {"name": "users", "columns": ["id"], "size": 0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tables": [PARTITION | {"bound": f"DEFAULT{INJECTED}"}]},
+        {"tables": [PARTITION | {"bound": f"FOR VALUES FROM ('2020-01-06') TO ('2020-01-13'){INJECTED}; --')"}]},
+        {"tables": [PARTITION | {"bound": "FOR VALUES IN (pg_read_file('/etc/passwd'))"}]},
+        {"tables": [PARTITION | {"bound": None}]},
+        {"tables": [PARTITION | {"bound": "DEFAULT", "parent": 'samples" DEFAULT; CREATE TABLE "injected'}]},
+        {"tables": [PARTITION | {"bound": "DEFAULT", "parent": "users"}]},
+        {"tables": [PARTITION | {"bound": "DEFAULT", "name": "a\0b"}]},
+        {"tables": [USERS | {"name": "pg_authid"}]},
+        {"tables": [USERS | {"name": "_pogo_migration"}]},
+        {"tables": [USERS | {"name": f'users"{INJECTED}; --'}]},
+        {"tables": [USERS | {"columns": [f'id" FROM users{INJECTED}; --']}]},
+        {"tables": [USERS | {"columns": ["nothing"]}]},
+        {"tables": [USERS | {"bound": "DEFAULT"}]},
+        {"sequences": {f"place_changes'{INJECTED}; --": 1}},
+        {"sequences": {"place_changes": 1 << 63}},
+        {"sequences": {"place_changes": 0}},
+        {"migrations": ["0001_the_spine", f"x'{INJECTED}; --"]},
+        {"version": "1.0\x1b[2J"},
+        {"keys": []},
+        {"keys": ["AAAA"]},
+    ],
+)  # fmt: skip
+async def test_nothing_that_a_backup_says_of_itself_is_carried_out(
+    here: asyncpg.Connection, empty: asyncpg.Connection, other: dict[str, Any]
+) -> None:
+    _, pieces = await dumped(here)
+    with pytest.raises(Refused) as refused:
+        await load(empty, described(pieces, other))
+    assert refused.value.code == "backup_unreadable"
+    assert "\x1b" not in refused.value.message
     assert not await empty.fetch(PLAIN_TABLES)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -18,14 +17,13 @@ import asyncpg
 import msgspec
 
 from tocsin.domain.errors import Refused
+from tocsin.storage.postgres import manifest as manifests
 from tocsin.storage.postgres import migrate, retention
+from tocsin.storage.postgres.connecting import reason
 from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.manifest import Manifest, Table
 from tocsin.storage.postgres.sealed_file import unreadable
 
-NOT_KEPT = ("_pogo_migration", "_pogo_version", "engines", "timeline")
-"""Tables that a restore makes anew: the record of migrations, engines, none of which will be there, and whose timeline
-it is.
-"""
 TRIES = 3
 LONGEST = 7 * 86_400.0
 """Seconds that the rows of one table may take."""
@@ -34,30 +32,44 @@ HEAD = 5
 MANIFEST, TABLE, ROWS, END_OF_TABLE, END = b"M", b"T", b"R", b"E", b"Z"
 LONGEST_FRAME = 1 << 30
 
+OF_AN_EXTENSION = """
+EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+"""SQL: whether the relation `c` came with an extension, and is made anew by it."""
 TABLES = f"""
 SELECT c.oid, c.relname AS name, pg_relation_size(c.oid) AS size,
-       (SELECT p.relname FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = c.oid) AS parent,
+       (SELECT p.relname FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
+        WHERE h.inhrelid = c.oid AND c.relispartition AND p.relnamespace = c.relnamespace) AS parent,
        pg_get_expr(c.relpartbound, c.oid) AS bound,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
              ORDER BY a.attnum) AS columns
 FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relpersistence = 'p'
-  AND c.relname NOT IN ({", ".join(f"'{each}'" for each in NOT_KEPT)})
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relpersistence = 'p' AND NOT {OF_AN_EXTENSION}
 ORDER BY c.relname
 """
 REFERENCES = "SELECT conrelid AS table, confrelid AS parent FROM pg_constraint WHERE contype = 'f'"
 SEQUENCES = """
-SELECT sequencename AS name, last_value AS value FROM pg_sequences
-WHERE schemaname = 'public' AND last_value IS NOT NULL
+SELECT s.sequencename AS name, s.last_value AS value FROM pg_sequences s
+WHERE s.schemaname = 'public' AND s.last_value IS NOT NULL AND s.sequencename ~ '^[a-z_][a-z0-9_]*$'
 """
 APPLIED = "SELECT migration_id FROM public._pogo_migration WHERE schema_name = 'public' ORDER BY 1"
 SNAPSHOT = "SELECT now() AS at, current_setting('server_version_num')::int / 10000 AS major"
-NOT_EMPTY = """
+NOT_EMPTY = f"""
 SELECT c.relname FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY c.relname LIMIT 1
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND NOT {OF_AN_EXTENSION}
+ORDER BY c.relname LIMIT 1
 """
-EXISTS = "SELECT to_regclass('public.' || $1) IS NOT NULL"
+EXISTS = "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = $1)"
+SET_SEQUENCE = f"""
+SELECT setval(c.oid::regclass, $2) FROM pg_class c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S' AND c.relname = $1 AND NOT {OF_AN_EXTENSION}
+"""
+UNFIT = (
+    asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError,
+    asyncpg.FeatureNotSupportedError, asyncpg.ObjectNotInPrerequisiteStateError,
+)
+"""What PostgreSQL says of content that it cannot take, rather than of itself."""
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock($1)"
 
 SESSION = """
@@ -68,32 +80,6 @@ SET LOCAL enable_seqscan = on; SET LOCAL max_parallel_workers_per_gather = 0;
 SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'
 """
 """Rows are written in the same way everywhere, and read in the order in which they lie."""
-
-
-class Table(msgspec.Struct, frozen=True):
-    """A table or a partition that has rows; `size` is its bytes on the disk. `parent` and `bound`: of a partition."""
-
-    name: str
-    columns: list[str]
-    size: int
-    parent: str | None = None
-    bound: str | None = None
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a backup says of itself."""
-
-    version: str
-    at: datetime
-    postgresql: int
-    migrations: list[str]
-    tables: list[Table]
-    sequences: dict[str, int]
-    keys: list[bytes]
-
-    @property
-    def size(self) -> int:
-        return sum(table.size for table in self.tables)
 
 
 class TableEnd(msgspec.Struct, frozen=True):
@@ -132,9 +118,31 @@ async def _snapshot(connection: Tx) -> AsyncIterator[None]:
         yield
 
 
+async def left_out(tx: Tx) -> list[str]:
+    """The tables beside Tocsin's that are nobody's but the operator's, and are in no backup."""
+    _, others = await _tables(tx)
+    return others
+
+
+async def _tables(tx: Tx) -> tuple[dict[int, asyncpg.Record], list[str]]:
+    """Tocsin's, by number, and the names of others."""
+    own = manifests.made_by(await _applied(tx))
+    found, others = {}, []
+    for row in await tx.fetch(TABLES):
+        if row["parent"] in own or (row["name"] in own and row["parent"] is None):
+            found[row["oid"]] = row
+        elif row["name"] not in manifests.NOT_KEPT:
+            others.append(row["name"])
+    return found, others
+
+
+async def _applied(tx: Tx) -> list[str]:
+    return [row["migration_id"] for row in await tx.fetch(APPLIED)]
+
+
 async def _locked(tx: Tx) -> list[Table]:
-    """Every table, those first that others refer to; none can be dropped from now on."""
-    found = {row["oid"]: row for row in await tx.fetch(TABLES)}
+    """Every table of Tocsin's, those first that others refer to; none can be dropped from now on."""
+    found, _ = await _tables(tx)
     if not found:
         raise Refused(422, "nothing_to_back_up", "There is nothing to back up yet: the database has no tables")
     graph: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(found, ()))
@@ -154,7 +162,7 @@ async def _dump(
 ) -> Manifest:
     moment = await tx.fetchrow(SNAPSHOT)
     manifest = Manifest(
-        version, moment["at"], moment["major"], [row["migration_id"] for row in await tx.fetch(APPLIED)], tables,
+        version, moment["at"], moment["major"], await _applied(tx), tables,
         {row["name"]: row["value"] for row in await tx.fetch(SEQUENCES)}, list(keys),
     )  # fmt: skip
 
@@ -229,18 +237,9 @@ def frames(pieces: Iterator[bytes]) -> Iterator[Frame]:
 def manifest_of(found: Iterator[Frame]) -> Manifest:
     """The manifest, which comes first. Raises `Refused` for one that this version cannot restore."""
     kind, content = next(found)
-    try:
-        manifest = msgspec.json.decode(content, type=Manifest) if kind == MANIFEST else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        manifest = None
-    if manifest is None:
-        raise unreadable("this backup was made by another version of Tocsin than this one can read")
-    if newer := sorted(set(manifest.migrations) - set(migrate.known())):
-        raise unreadable(
-            f"this backup was made by Tocsin {manifest.version}, which is newer (it has {newer[-1]}); "
-            "restore it with that version"
-        )
-    return manifest
+    if kind != MANIFEST:
+        raise manifests.of_another_version()
+    return manifests.parsed(content)
 
 
 def check(pieces: Iterator[bytes]) -> tuple[Manifest, int]:
@@ -272,7 +271,10 @@ def _rows_of(table: Table, found: Iterator[Frame]) -> Iterator[bytes | TableEnd]
         raise unreadable(f"this backup is damaged: {table.name} is missing")
     for kind, content in found:
         if kind == END_OF_TABLE:
-            yield msgspec.json.decode(content, type=TableEnd)
+            try:
+                yield msgspec.json.decode(content, type=TableEnd)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                break
             return
         if kind != ROWS:
             break
@@ -299,6 +301,17 @@ async def load(tx: Tx, pieces: Iterator[bytes], done: Done) -> Manifest:
     found = frames(pieces)
     manifest = manifest_of(found)
     await migrate.apply(tx, manifest.migrations)
+    try:
+        await _restore(tx, manifest, found, done)
+    except UNFIT as error:
+        raise unreadable(f"what is in this backup does not fit into Tocsin's tables: {reason(error)}") from error
+    await migrate.apply(tx, migrate.known())
+    await retention.ensure_partitions(tx)
+    await tx.execute("ANALYZE")
+    return manifest
+
+
+async def _restore(tx: Tx, manifest: Manifest, found: Iterator[Frame], done: Done) -> None:
     for table in manifest.tables:
         if table.parent is not None and not await tx.fetchval(EXISTS, table.name):
             name, parent = _quoted(table.name), _quoted(table.parent)
@@ -313,13 +326,8 @@ async def load(tx: Tx, pieces: Iterator[bytes], done: Done) -> Manifest:
         done(before, manifest.size)
     _require_end(manifest, found)
     for name, value in manifest.sequences.items():
-        if await tx.fetchval(EXISTS, name):
-            await tx.execute("SELECT setval(('public.' || quote_ident($1))::regclass, $2)", name, value)
+        await tx.execute(SET_SEQUENCE, name, value)
     await _verify(tx, manifest.tables, ends)
-    await migrate.apply(tx, migrate.known())
-    await retention.ensure_partitions(tx)
-    await tx.execute("ANALYZE")
-    return manifest
 
 
 async def _fill(tx: Tx, table: Table, found: Iterator[Frame]) -> TableEnd:
@@ -332,12 +340,9 @@ async def _fill(tx: Tx, table: Table, found: Iterator[Frame]) -> TableEnd:
             else:
                 yield data
 
-    try:
-        said = await tx.copy_to_table(
-            table.name, schema_name="public", columns=table.columns, source=source(), timeout=LONGEST
-        )
-    except asyncpg.UndefinedTableError:
-        raise unreadable(f"{table.name} is in this backup, and is no table of Tocsin's") from None
+    said = await tx.copy_to_table(
+        table.name, schema_name="public", columns=table.columns, source=source(), timeout=LONGEST
+    )
     if _count(said) != ended[0].rows:
         raise unreadable(f"{_count(said)} rows of {table.name} were restored, and {ended[0].rows} are in the backup")
     return ended[0]
