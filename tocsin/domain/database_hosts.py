@@ -30,9 +30,16 @@ class Host:
 def hosts_of(url: str) -> tuple[Host, ...]:
     """The hosts, each once, in their order; none if the address names none, as for a socket in its usual place.
 
-    Raises `Unusable` for hosts that nobody can be asked at, and for sessions that could not write.
+    Raises `Unusable` for hosts that nobody can be asked at, and for sessions that could not write. It quotes nothing of
+    what may be a part of the password: without the @, or with a sign in the password that ends it, all may be.
     """
     parts = urlsplit(url)
+    if parts.netloc.count("@") > 1 or any("@" in part for part in (parts.path, parts.query, parts.fragment)):
+        raise Unusable(
+            NAME,
+            "has an @ besides the one before the hosts: in a password or name, @ / ? # and % are written %40 %2F %3F "
+            "%23 and %25",
+        )
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     wanted = query.get("target_session_attrs", "read-write")
     if wanted not in WRITABLE:
@@ -61,23 +68,23 @@ def _parsed(given: str) -> tuple[str, int | None]:
     if spec.startswith("["):
         name, bracket, rest = spec[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise Unusable(NAME, f"names a host that cannot be read: {spec!r}")
-        return _named(name, given), _port(rest[1:]) if rest[1:] else None
+            raise Unusable(NAME, "names a host that cannot be read; the form of an IPv6 address is [2001:db8::1]:5432")
+        return _named(name), _port(rest[1:]) if rest[1:] else None
     name, colon, port = spec.partition(":")
     if ":" in port:
-        raise Unusable(NAME, f"names {spec!r}; an IPv6 address stands in brackets, as in [2001:db8::1]:5432")
-    return _named(name, given), _port(port) if colon and port else None
+        raise Unusable(NAME, "names a host with several colons; an IPv6 address stands in brackets, as in [2001:db8::1]:5432")
+    return _named(name), _port(port) if colon and port else None
 
 
-def _named(name: str, given: str) -> str:
+def _named(name: str) -> str:
     if not name or any(sign.isspace() for sign in name):
-        raise Unusable(NAME, f"names a host that is {'empty' if not name else repr(given)}; the form is a:5432,b:5432")
+        raise Unusable(NAME, f"names a host that {'has a space' if name else 'is empty'}; the form is a:5432,b:5432")
     return name
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise Unusable(NAME, f"names the port {text!r}; a port is a number from 1 to 65535")
+        raise Unusable(NAME, "names a port that is no number from 1 to 65535")
     return int(text)
 
 
