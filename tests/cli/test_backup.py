@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,57 @@ async def test_a_backup_that_cannot_be_finished_leaves_nothing_behind(
     assert process.said().endswith("tocsin: interrupted\n")
     assert not list(folder.iterdir())
     await connection.close()
+
+
+LARGE = """
+INSERT INTO audit (who, action, subject, details)
+SELECT 'x', 'x', 'x', to_jsonb(long) FROM generate_series(1, 800),
+       (SELECT string_agg(md5(n::text), '') AS long FROM generate_series(1, 2200) n) made
+"""
+"""Twice as long as what zlib looks back on, so that it is all in the file."""
+
+
+async def test_a_backup_that_is_read_back_ends_at_once_when_it_is_told_to(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    await ask(environ["TOCSIN_DATABASE_URL"], LARGE)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    process = Process(
+        "backup", str(folder / "file"), environ={**environ, "TOCSIN_BACKUP_PASSPHRASE": PASSPHRASE},
+        log=tmp_path / "backup.log",
+    ).start()  # fmt: skip
+    size = await asyncio.to_thread(reads, process.pid, folder)
+    process.signal(signal.SIGTERM)
+    process.signal(signal.SIGCONT)
+    furthest = 0
+    while process.alive:
+        furthest = max(furthest, place(process.pid, folder))
+    assert process.wait(PATIENCE) in (130, -signal.SIGINT), process.said()
+    assert furthest < 0.9 * size, "it read on"
+    assert process.said().endswith("tocsin: interrupted\n")
+    assert not list(folder.iterdir())
+
+
+def reads(pid: int, folder: Path) -> int:
+    """Stop the process when it reads what it has written. Returns how much that is."""
+    deadline = time.monotonic() + PATIENCE
+    size = 0
+    while not 0 < place(pid, folder) < size // 2:
+        assert time.monotonic() < deadline
+        size = max(size, place(pid, folder))
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGSTOP)
+    return size
+
+
+def place(pid: int, folder: Path) -> int:
+    """Where the process is in the file of that folder."""
+    with contextlib.suppress(FileNotFoundError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{number}").startswith(f"{folder}/"):
+                return int(Path(f"/proc/{pid}/fdinfo/{number}").read_text().split()[1])
+    return 0
 
 
 async def test_a_passphrase_is_needed_and_comes_from_a_file_or_a_terminal(

@@ -35,7 +35,9 @@ def backup(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> N
     _may_be_replaced(file)
     secret = passphrase.ask(passphrase_file, twice=True)
     with _complete_or_not_at_all(file) as out, _database(settings):
-        rows, tables = interrupts.run(_save(settings, out, secret, file.name))
+        interrupts.run(_save(settings, out, secret))
+        rows, tables = _read_back(out, secret)
+        interrupts.run(_record(settings, file.name))
     click.echo(f"Saved {rows:,} rows of {tables} tables and the keys in {file} ({file.stat().st_size:,} bytes)")
 
 
@@ -96,9 +98,7 @@ def _database(settings: Settings) -> Iterator[None]:
             server.stop()
 
 
-async def _save(settings: Settings, out: BinaryIO, secret: str, name: str) -> tuple[int, int]:
-    from tocsin.actions import backups as actions
-    from tocsin.actions.base import operator
+async def _save(settings: Settings, out: BinaryIO, secret: str) -> None:
     from tocsin.cli.installation import connected, vault
     from tocsin.cli.progress import bar
     from tocsin.storage.accounts import rotation
@@ -114,13 +114,24 @@ async def _save(settings: Settings, out: BinaryIO, secret: str, name: str) -> tu
             click.echo(f"Not saved, for they are no tables of Tocsin's: {', '.join(others)}", err=True)
         with bar("Saving") as show:
             writer = sealed_file.Writer(out, secret)
-            manifest = await backups.dump(
-                connection, writer.write, version=__version__, keys=settings.secret_keys, done=show
-            )
+            await backups.dump(connection, writer.write, version=__version__, keys=settings.secret_keys, done=show)
             writer.finish()
-        out.flush()
-        out.seek(0)
-        _, rows = backups.check(sealed_file.read(out, secret))
-        async with connection.transaction():
-            await actions.take(connection, operator(), name)
+
+
+def _read_back(out: BinaryIO, secret: str) -> tuple[int, int]:
+    """How many rows of how many tables it has. It may take minutes, and nothing awaits: no loop's signals would come."""
+    from tocsin.storage.postgres import backups, sealed_file
+
+    out.flush()
+    out.seek(0)
+    manifest, rows = backups.check(sealed_file.read(out, secret))
     return rows, len(manifest.tables)
+
+
+async def _record(settings: Settings, name: str) -> None:
+    from tocsin.actions import backups as actions
+    from tocsin.actions.base import operator
+    from tocsin.cli.installation import connected
+
+    async with connected(settings) as connection, connection.transaction():
+        await actions.take(connection, operator(), name)
