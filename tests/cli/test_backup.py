@@ -246,7 +246,7 @@ async def test_a_backup_that_cannot_be_finished_leaves_nothing_behind(
 
 LARGE = """
 INSERT INTO audit (who, action, subject, details)
-SELECT 'x', 'x', 'x', to_jsonb(long) FROM generate_series(1, 800),
+SELECT 'x', 'x', 'x', to_jsonb(long) FROM generate_series(1, 120),
        (SELECT string_agg(md5(n::text), '') AS long FROM generate_series(1, 2200) n) made
 """
 """Twice as long as what zlib looks back on, so that it is all in the file."""

@@ -119,7 +119,9 @@ async def _save(settings: Settings, out: BinaryIO, secret: str) -> None:
 
 
 def _read_back(out: BinaryIO, secret: str) -> tuple[int, int]:
-    """How many rows of how many tables it has. It may take minutes, and nothing awaits: no loop's signals would come."""
+    """How many rows of how many tables it has. To be called outside a loop: it takes minutes, and waits for nothing, so
+    that no signal of a loop's would be heard.
+    """
     from tocsin.storage.postgres import backups, sealed_file
 
     out.flush()

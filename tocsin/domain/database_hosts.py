@@ -72,7 +72,7 @@ def _parsed(given: str) -> tuple[str, int | None]:
         return _named(name), _port(rest[1:]) if rest[1:] else None
     name, colon, port = spec.partition(":")
     if ":" in port:
-        raise Unusable(NAME, "names a host with several colons; an IPv6 address stands in brackets, as in [2001:db8::1]:5432")
+        raise Unusable(NAME, "names a host with colons; an IPv6 address stands in brackets, as in [2001:db8::1]:5432")
     return _named(name), _port(port) if colon and port else None
 
 
