@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import pty
 import signal
 import stat
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,17 +19,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.backup_scene import PASSPHRASE, ask, assert_one_line, backup, restore, typed
 from tests.calls import alarm, new_server, new_webhook
 from tests.installation import Installation
-from tests.postgres import Postgres, of_database
-from tests.processes import CommandResult, Process, clean_environ, tocsin
+from tests.processes import Process, clean_environ, tocsin
 from tests.receivers import Answer, Mailbox, Receiver
 from tests.service import Service, mail_by, service_on, started
 from tests.ssh_scene import scene
 from tests.sshd import Machine
 from tests.waiting import PATIENCE, poll, until
 
-PASSPHRASE = "four words and more"
 PEOPLE = "oncall@example.com"
 SCHEDULE = ",".join(["4"] * 100)
 """What is refused waits most of the time, and is not waited for long."""
@@ -42,52 +38,6 @@ SCHEDULE = ",".join(["4"] * 100)
 async def service(database: str, tmp_path: Path, mailbox: Mailbox) -> AsyncIterator[Service]:
     async with started(service_on(database, tmp_path, TOCSIN_RETRY_SCHEDULE=SCHEDULE, **mail_by(mailbox))) as service:
         yield service
-
-
-@pytest.fixture
-def into(tmp_path: Path) -> Path:
-    return tmp_path / "restored"
-
-
-async def backup(environ: dict[str, str], file: Path, **more: str) -> CommandResult:
-    return await tocsin("backup", str(file), environ={**environ, "TOCSIN_BACKUP_PASSPHRASE": PASSPHRASE, **more})
-
-
-async def restore(file: Path, into: Path, **environ: str) -> CommandResult:
-    settings = {"TOCSIN_BACKUP_PASSPHRASE": PASSPHRASE, "TOCSIN_DATA_DIR": str(into), **environ}
-    return await tocsin("restore", str(file), environ=settings)
-
-
-def assert_one_line(done: CommandResult, status: int, *words: str) -> None:
-    assert (done.code, done.out, done.err.count("\n")) == (status, "", 1), done
-    assert all(word in done.err for word in words), done.err
-
-
-async def ask(dsn: str, statement: str) -> Any:
-    connection = await asyncpg.connect(dsn)
-    try:
-        return await connection.fetchval(statement)
-    finally:
-        await connection.close()
-
-
-@pytest_asyncio.fixture
-async def saved(environ: dict[str, str], app_client: httpx.AsyncClient, tmp_path: Path) -> Path:
-    """A backup of a database with a project and a webhook."""
-    await new_webhook(app_client, "http://127.0.0.1:1/hook", await new_server(app_client))
-    file = tmp_path / "saved"
-    done = await backup(environ, file)
-    assert done.code == 0, done.err
-    return file
-
-
-@pytest_asyncio.fixture
-async def empty(postgres: Postgres) -> AsyncIterator[str]:
-    """A database without anything in it."""
-    name = f"empty_{os.getpid()}"
-    await postgres.run(f"CREATE DATABASE {name}")
-    yield of_database(postgres.dsn, name)
-    await postgres.drop(of_database(postgres.dsn, name))
 
 
 # ------------------------------------------------------------------------------------------------------- there and back
@@ -316,29 +266,6 @@ async def test_a_passphrase_is_needed_and_comes_from_a_file_or_a_terminal(
     assert "Repeat for confirmation" in said
     assert PASSPHRASE not in said
     assert (tmp_path / "typed").exists(), said
-
-
-def typed(arguments: list[str], environ: dict[str, str], keys: str) -> str:
-    """What the command says at a terminal where this is typed."""
-    here, there = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tocsin", *arguments], env={**clean_environ(), **environ}, stdin=there, stdout=there,
-        stderr=there, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(there)
-    said, lines, typing = b"", keys.splitlines(keepends=True), 0
-    try:
-        while part := os.read(here, 4096):
-            said += part
-            if said.count(b": ") > typing:
-                os.write(here, lines[typing].encode())
-                typing += 1
-    except OSError:  # it has ended
-        pass
-    finally:
-        os.close(here)
-        process.wait(PATIENCE)
-    return said.decode(errors="replace")
 
 
 async def test_keys_that_open_nothing_make_no_backup(environ: dict[str, str], saved: Path, tmp_path: Path) -> None:

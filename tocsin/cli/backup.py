@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 import click
 
 from tocsin import __version__
-from tocsin.cli import interrupts, logs, passphrase
+from tocsin.cli import files, interrupts, logs, passphrase
 from tocsin.cli.options import settings_option
 from tocsin.settings import Settings
 
@@ -67,11 +67,7 @@ def _complete_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-    folder = os.open(file.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.keep_names(file.absolute().parent)
 
 
 @contextlib.contextmanager

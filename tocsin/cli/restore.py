@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,10 +10,11 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from uuid import UUID
 
 import click
 
-from tocsin.cli import interrupts, logs, passphrase
+from tocsin.cli import files, interrupts, logs, passphrase
 from tocsin.cli.options import settings_option
 from tocsin.domain.errors import Refused
 from tocsin.domain.settings import Unusable
@@ -25,6 +27,9 @@ MAKING = "restoring"
 """The folder in the data folder where the database is made. It becomes the installation's when it is complete."""
 HARMLESS = {".env", "lock", "lost+found", MAKING}
 """What may be in a data folder that counts as empty."""
+
+LOOK_FOR = 60.0
+"""Seconds in which the database must answer whether a commit without an answer was done."""
 
 
 @click.command()
@@ -47,11 +52,12 @@ def restore(file: Path, passphrase_file: IO[str] | None, settings: Settings) -> 
     with file.open("rb") as source:
         manifest, rows = backups.check(sealed_file.read(source, secret))
     _require_right_keys(settings, manifest)
-    with _empty_folder(settings) as folder, _keys_file(settings, folder, manifest):
+    with _empty_folder(settings) as folder:
+        keys = _Keys(settings, folder, manifest)
         if settings.database_url:
-            opened, unknown = interrupts.run(_load(settings.database_url, file, secret))
+            opened, unknown = interrupts.run(_load(settings.database_url, file, secret, keys))
         else:
-            opened, unknown = _into_embedded(settings, folder, file, secret)
+            opened, unknown = _into_embedded(settings, folder, file, secret, keys)
     click.echo(
         f"Restored {rows:,} rows of {len(manifest.tables)} tables, as of {manifest.at:%Y-%m-%d %H:%M:%S} UTC, from "
         f"Tocsin {manifest.version}; all is as it was saved, and the keys open {opened:,} secrets."
@@ -71,7 +77,8 @@ def _require_empty(settings: Settings) -> None:
         return
     except OSError as error:
         raise Unusable("TOCSIN_DATA_DIR", f"{settings.data_dir} cannot be used ({error.strerror})") from error
-    allowed = HARMLESS | ({settings.keys_file.name} if settings.database_url else set())
+    half_done = MAKING in there and "postgres" not in there  # of a restore that was killed between two names
+    allowed = HARMLESS | ({settings.keys_file.name} if settings.database_url or half_done else set())
     if found := sorted(there - allowed):
         raise Unusable(
             "TOCSIN_DATA_DIR",
@@ -96,6 +103,7 @@ def _empty_folder(settings: Settings) -> Iterator[Path]:
     lock = Server(settings.data_dir)
     making = settings.data_dir / MAKING
     try:
+        _require_empty(settings)  # by now nobody else changes it
         shutil.rmtree(making, ignore_errors=True)  # of a restore that was killed
         making.mkdir(mode=0o700)
         yield making
@@ -108,20 +116,36 @@ def _empty_folder(settings: Settings) -> Iterator[Path]:
                 settings.data_dir.rmdir()
 
 
-@contextlib.contextmanager
-def _keys_file(settings: Settings, folder: Path, manifest: Manifest) -> Iterator[None]:
-    """The backup's keys are there when all else is, unless the settings have them."""
-    new = folder / settings.keys_file.name
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(",".join(urlsafe_b64encode(key).decode() for key in manifest.keys) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    yield
-    if not settings.secret_keys:
-        new.rename(settings.keys_file)
+class _Keys:
+    """The backup's keys. They come to their place just before what they open: a database without them is of no use, and
+    they are of none to anybody else. Not if the settings have them.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, manifest: Manifest) -> None:
+        self.file = settings.keys_file
+        self.placed = False
+        self._new = folder / self.file.name
+        self._known = bool(settings.secret_keys)
+        with os.fdopen(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(",".join(urlsafe_b64encode(key).decode() for key in manifest.keys) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def place(self) -> None:
+        """Raises `OSError`."""
+        if self._known:
+            return
+        self._new.rename(self.file)
+        self.placed = True
+        files.keep_names(self.file.parent)
+
+    def take_back(self) -> None:
+        """What they open is not there."""
+        if self.placed:
+            self.file.unlink(missing_ok=True)
 
 
-def _into_embedded(settings: Settings, folder: Path, file: Path, secret: str) -> tuple[int, int]:
+def _into_embedded(settings: Settings, folder: Path, file: Path, secret: str, keys: _Keys) -> tuple[int, int]:
     from tocsin.storage.postgres import embedded
 
     server = embedded.start(folder)
@@ -129,11 +153,19 @@ def _into_embedded(settings: Settings, folder: Path, file: Path, secret: str) ->
         done = interrupts.run(_load(server.dsn, file, secret))
     finally:
         server.stop()
-    server.cluster.rename(settings.data_dir / "postgres")
+    there = settings.data_dir / "postgres"
+    try:
+        keys.place()
+        server.cluster.rename(there)
+    except BaseException:
+        if not there.exists():
+            keys.take_back()
+        raise
+    files.keep_names(settings.data_dir)
     return done
 
 
-async def _load(dsn: str, file: Path, secret: str) -> tuple[int, int]:
+async def _load(dsn: str, file: Path, secret: str, keys: _Keys | None = None) -> tuple[int, int]:
     """In one transaction. Returns how many secrets the keys open, and how many restarts have an unknown outcome."""
     from tocsin.actions import backups as actions
     from tocsin.actions.base import operator
@@ -141,8 +173,10 @@ async def _load(dsn: str, file: Path, secret: str) -> tuple[int, int]:
     from tocsin.storage.accounts import rotation
     from tocsin.storage.postgres import backups, database, migrate, sealed_file
     from tocsin.storage.postgres.secrets import Vault
+    from tocsin.storage.postgres.session import OutcomeUnknown
 
     connection = await migrate.reach(dsn, 0.0)
+    entry = None
     try:
         await database.prepare(connection)
         with file.open("rb") as source, bar("Restoring") as show:
@@ -152,8 +186,45 @@ async def _load(dsn: str, file: Path, secret: str) -> tuple[int, int]:
                 if failed and not opened:
                     raise Refused(422, "keys_do_not_fit", "The keys of this backup do not open its secrets")
                 unknown = await actions.restore(connection, operator(), manifest.at)
+                entry = await backups.restored_by(connection)
+                if keys is not None:
+                    keys.place()
+    except OutcomeUnknown:
+        assert entry is not None
+        await _look(dsn, entry, keys)
+    except Exception:
+        if keys is not None:
+            keys.take_back()
+        raise
     finally:
         connection.terminate()
     if failed:
         click.echo(f"{len(failed)} secrets are opened by none of its keys, as before the backup", err=True)
     return opened, unknown
+
+
+async def _look(dsn: str, entry: UUID, keys: _Keys | None) -> None:
+    """The connection was lost in the middle of the commit. Raises `Refused` unless all is there."""
+    from tocsin.storage.postgres import backups, migrate
+    from tocsin.storage.postgres.session import LOST
+
+    away: tuple[type[BaseException], ...] = (Refused, *LOST)
+    try:
+        async with asyncio.timeout(LOOK_FOR):
+            connection = await migrate.reach(dsn, LOOK_FOR)
+            try:
+                there = await backups.is_restored_by(connection, entry)
+            finally:
+                connection.terminate()
+    except away as error:
+        kept = f" The keys are in {keys.file}." if keys is not None and keys.placed else ""
+        raise Refused(
+            503, "outcome_unknown",
+            "The connection was lost while the restore was committed, and the database does not answer: nobody knows "
+            f"whether all or nothing is restored.{kept} Restore again when it answers: if all is, that is refused, as "
+            "the database is not empty",
+        ) from error  # fmt: skip
+    if not there:
+        if keys is not None:
+            keys.take_back()
+        raise Refused(503, "database_unavailable", "The connection was lost at the end; nothing is restored. Try again")

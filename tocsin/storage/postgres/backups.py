@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from graphlib import TopologicalSorter
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -70,6 +71,8 @@ UNFIT = (
     asyncpg.FeatureNotSupportedError, asyncpg.ObjectNotInPrerequisiteStateError,
 )
 """What PostgreSQL says of content that it cannot take, rather than of itself."""
+RESTORED = "SELECT id FROM audit WHERE action = 'restored a backup' ORDER BY id DESC LIMIT 1"
+IS_RESTORED = "SELECT EXISTS (SELECT FROM audit WHERE id = $1)"
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock($1)"
 
 SESSION = """
@@ -309,6 +312,20 @@ async def load(tx: Tx, pieces: Iterator[bytes], done: Done) -> Manifest:
     await retention.ensure_partitions(tx)
     await tx.execute("ANALYZE")
     return manifest
+
+
+async def restored_by(tx: Tx) -> UUID:
+    """The entry in the audit log by which it can be seen later whether this restore was committed."""
+    entry: UUID = await tx.fetchval(RESTORED)
+    return entry
+
+
+async def is_restored_by(connection: Tx, entry: UUID) -> bool:
+    """Whether that restore was committed. Waits for its end: it may be committing still."""
+    async with connection.transaction():
+        await connection.execute(SESSION)
+        await connection.execute(ONE_AT_A_TIME, migrate.LOCK)
+        return bool(await connection.fetchval(EXISTS, "audit") and await connection.fetchval(IS_RESTORED, entry))
 
 
 async def _restore(tx: Tx, manifest: Manifest, found: Iterator[Frame], done: Done) -> None:
