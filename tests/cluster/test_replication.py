@@ -53,6 +53,34 @@ async def test_health_and_metrics_name_the_primary_and_its_standbys(pair: tuple[
         assert "tocsin_database_standbys 1.0" in lines
 
 
+async def test_names_of_the_cluster_are_only_said_to_who_asks_on_the_machine_itself(
+    pair: tuple[Node, Node], tmp_path: Path
+) -> None:
+    primary, standby = pair
+    await primary.run("CREATE ROLE app LOGIN SUPERUSER")
+    settings = configuration.load(environ=environ_of((standby, primary), tmp_path, "app"))
+    async with in_this_process(settings) as front, _client(front, "198.51.100.7") as far, _client(front) as near:
+        await primary.run(ALIVE)
+        by_proxy = {"X-Forwarded-For": "198.51.100.7"}
+        for answer in (await far.get("/health/ready"), await near.get("/health/ready", headers=by_proxy)):
+            known = answer.json()["database"]
+            assert list(known) == ["synchronous", "standbys", "warnings"]
+            assert [list(each) for each in known["standbys"]] == [["synchronous", "behind_bytes", "behind_seconds"]]
+        await primary.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO app")
+        await primary.run("ALTER ROLE app NOSUPERUSER")
+        hidden = (await far.get("/health/ready")).json()["database"]["warnings"]
+        assert hidden == ["what follows the primary is hidden from us; see tocsin doctor"]
+        assert "TO app" in (await near.get("/health/ready")).text
+        primary.kill()
+
+        async def named() -> bool:
+            return str(primary.port) in (await near.get("/health/ready")).json().get("message", "")
+
+        await until(named, what="the host that is away")
+        said = await far.get("/health/ready")
+        assert (said.status_code, said.json()["message"]) == (503, "The database does not answer")
+
+
 async def test_what_an_asynchronous_standby_would_lose_is_said_beforehand(
     asynchronous: tuple[Node, Node], tmp_path: Path
 ) -> None:
@@ -87,6 +115,8 @@ async def test_who_may_not_see_the_standbys_is_told_what_is_missing(pair: tuple[
     await session.close()
 
 
-def _client(front: object) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=front, raise_app_exceptions=False)  # type: ignore[arg-type]
+def _client(front: object, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(  # type: ignore[arg-type]
+        app=front, raise_app_exceptions=False, client=(address, 1)
+    )  # fmt: skip
     return httpx.AsyncClient(base_url="http://tocsin.test", transport=transport)

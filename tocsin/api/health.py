@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from litestar import get
+from litestar import Request, get
 from msgspec import UNSET, UnsetType
 
 from tocsin.api.schemas import millis
 from tocsin.api.service import Service
+from tocsin.domain import clients
 from tocsin.domain.errors import Refused
 from tocsin.storage.delivery import engines, inner_loop
 from tocsin.storage.delivery.engines import ALIVE
 from tocsin.storage.postgres import replication
 from tocsin.storage.postgres.database import UNAVAILABLE
-from tocsin.storage.postgres.primary import Primary
+from tocsin.storage.postgres.primary import WAITS, Primary
 
 PATIENCE = 1.8
 """Seconds after which a database that has not answered counts as unavailable."""
@@ -25,29 +26,31 @@ NOTICED = 3.0
 """Seconds by which a lost primary is noticed late, at most."""
 
 
-class Standby(msgspec.Struct):
-    """One that follows the primary; `behind_seconds` as last measured."""
+class Standby(msgspec.Struct, kw_only=True):
+    """One that follows the primary; `behind_seconds` as last measured. `name` is only said on the machine itself."""
 
-    name: str
+    name: str | UnsetType = UNSET
     synchronous: bool
     behind_bytes: int | None
     behind_seconds: float
 
 
-class Database(msgspec.Struct):
-    """Where it is, and who follows it. `warnings` say what can be lost with the primary."""
+class Database(msgspec.Struct, kw_only=True):
+    """Who follows it; and where it is, which is only said on the machine itself. `warnings` say what can be lost with
+    the primary.
+    """
 
-    primary: str
+    primary: str | UnsetType = UNSET
     synchronous: bool
     standbys: list[Standby]
     warnings: list[str]
 
 
-class Engine(msgspec.Struct):
-    """One that lives, on which machine, and since when."""
+class Engine(msgspec.Struct, kw_only=True):
+    """One that lives, and since when. `machine` is only said on the machine itself."""
 
     number: int
-    machine: str
+    machine: str | UnsetType = UNSET
     since: str
 
 
@@ -71,11 +74,13 @@ async def live() -> Health:
 
 
 @get("/health/ready", security=[])
-async def ready(service: Service) -> Health:
+async def ready(request: Request[Any, Any, Any], service: Service) -> Health:
     """Check whether database and engine both work
 
-    503 with the reason otherwise.
+    503 with the reason otherwise. Where the database and the engines are, and what its standbys are called, is only
+    said to who asks on the machine itself.
     """
+    names = clients.is_local(request.scope)
     primary: Primary = service.pool.primary
     try:
         async with asyncio.timeout(PATIENCE), service.pool.acquire() as tx:
@@ -83,11 +88,14 @@ async def ready(service: Service) -> Health:
             loop = await inner_loop.state(tx)
             known = await replication.read(tx)
     except UNAVAILABLE as error:
-        raise _not_ready(f"The database {primary.trouble or 'does not answer'}") from error
+        raise _not_ready(f"The database {_trouble(primary, names)}") from error
     if not living:
         raise _not_ready("No engine is running: start one with `tocsin engine` (or everything with `tocsin up`)")
-    shown = [Engine(each.number, each.machine, millis(each.since)) for each in living]
-    health = Health("ok", shown, database=_shown(primary, known))
+    alive = [
+        Engine(number=each.number, machine=each.machine if names else UNSET, since=millis(each.since))
+        for each in living
+    ]
+    health = Health("ok", alive, database=_shown(primary, known, names))
     if loop.worked_at is not None and loop.took is not None:
         health.worked_at, health.took_ms = millis(loop.worked_at), round(loop.took * 1000, 1)
     return health
@@ -99,14 +107,25 @@ def _alive_within(primary: Primary) -> float:
     return ALIVE if back is None or back > ALIVE else ALIVE + NOTICED + primary.outage
 
 
-def _shown(primary: Primary, known: replication.Replication) -> Database | UnsetType:
+def _trouble(primary: Primary, names: bool) -> str:
+    said = primary.trouble if names else WAITS if primary.waits_for_standby else None
+    return said or "does not answer"
+
+
+def _shown(primary: Primary, known: replication.Replication, names: bool) -> Database | UnsetType:
     if len(primary.hosts) < 2 and not known.standbys:
         return UNSET
     standbys = [
-        Standby(each.name, each.synchronous, each.behind_bytes, round(each.behind_seconds, 3))
+        Standby(
+            name=each.name if names else UNSET, synchronous=each.synchronous, behind_bytes=each.behind_bytes,
+            behind_seconds=round(each.behind_seconds, 3),
+        )
         for each in known.standbys
-    ]
-    return Database(str(primary.host or ""), known.synchronous, standbys, known.warnings(len(primary.hosts)))
+    ]  # fmt: skip
+    return Database(
+        primary=str(primary.host or "") if names else UNSET, synchronous=known.synchronous, standbys=standbys,
+        warnings=known.warnings(len(primary.hosts), names=names),
+    )  # fmt: skip
 
 
 def _not_ready(reason: str) -> Refused:

@@ -15,6 +15,8 @@ ONE_CUSTOMER = 64
 """Bits of an IPv6 address that a provider gives to one customer, who may use all of the others (RFC 6177)."""
 MAX_ENTRY_LENGTH = 64
 MAX_PROXIES = 20
+PASSED_ON = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+"""Headers of which a proxy sends one at least."""
 
 
 def network_of(scope: Mapping[str, Any], trusted: Sequence[Network]) -> str:
@@ -40,6 +42,12 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
             break
         found = before
     return str(found) if found.version == 4 else str(ip_network((int(found), ONE_CUSTOMER), strict=False))
+
+
+def is_local(scope: Mapping[str, Any]) -> bool:
+    """Whether an ASGI request was made on this machine, by somebody who passes on nobody else's."""
+    found = _address((scope.get("client") or ("",))[0])
+    return found is not None and found.is_loopback and not any(name in PASSED_ON for name, _ in scope["headers"])
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:

@@ -77,12 +77,13 @@ class Replication:
         """Whether what is accepted exists on a standby, too, by then."""
         return self.waits and any(each.synchronous for each in self.standbys)
 
-    def warnings(self, hosts: int) -> list[str]:
-        """What can be lost, in words; `hosts` are named in the database's address."""
+    def warnings(self, hosts: int, *, names: bool = True) -> list[str]:
+        """What can be lost, in words; `hosts` are named in the database's address. Without `names`, for everybody."""
         if hosts < 2 and not self.standbys:
             return []  # one database alone, as its operator meant it
         if self.hidden is not None:
-            return [f"what follows the primary is hidden from us; there, run: GRANT pg_monitor TO {self.hidden}"]
+            remedy = f"there, run: GRANT pg_monitor TO {self.hidden}" if names else "see tocsin doctor"
+            return [f"what follows the primary is hidden from us; {remedy}"]
         if not self.standbys:
             return ["no standby follows the primary: with it, everything would be lost, and restarts are not made"]
         if not any(each.synchronous for each in self.standbys):
