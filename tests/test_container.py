@@ -60,6 +60,17 @@ def test_the_composition_gives_settings_that_exist_and_no_rights() -> None:
     assert {volume.partition(":")[0] for volume in (*tocsin["volumes"], *postgresql["volumes"])} == set(said["volumes"])
 
 
+def test_every_setting_of_the_file_beside_the_composition_reaches_tocsin_and_all_data_is_in_volumes() -> None:
+    said = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    tocsin, postgresql = said["services"]["tocsin"], said["services"]["postgresql"]
+    assert tocsin["env_file"] == [{"path": ".env", "required": False}]
+    assert "TOCSIN_DATA_DIR" not in tocsin["environment"]
+    [volume] = postgresql["volumes"]
+    # the images' own volumes are /var/lib/postgresql/data up to 17, and /var/lib/postgresql from 18 on
+    assert postgresql["environment"]["PGDATA"].startswith(volume.partition(":")[2] + "/")
+    assert not postgresql["environment"]["PGDATA"].startswith("/var/lib/postgresql/data")
+
+
 @pytest.mark.timeout(900)
 def test_where_a_builder_runs_it_is_built_starts_and_answers(record_property: pytest.FixtureRequest) -> None:
     builder = next((each for each in ("docker", "podman") if _runs(each)), None)
