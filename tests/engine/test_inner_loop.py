@@ -121,6 +121,23 @@ async def test_a_watcher_that_redirects_or_is_away_stops_nothing_and_is_said_onc
     assert "TOCSIN_HEARTBEAT_URL is called" in line
 
 
+async def test_doctor_warns_of_a_loop_that_has_never_gone_through(
+    environ: dict[str, str], pool: asyncpg.Pool, vault: Vault
+) -> None:
+    async def line() -> str:
+        ran = await tocsin("doctor", environ={**environ, "TOCSIN_HEARTBEAT_EVERY": "30"})
+        return next(line for line in ran.out.splitlines() if "inner loop" in line)
+
+    for _ in range(2):
+        assert (await line()).startswith("ok")
+        async with pool.acquire() as tx, tx.transaction():
+            await inner_loop.advance(tx, vault, 0.0, public_url="http://tocsin.test")
+    await pool.execute("UPDATE projects SET created_at = created_at - interval '61 s'")
+    said = await line()
+    assert said.startswith("warn"), "each round begins anew, and none ends"
+    assert "has not gone through in the 6" in said
+
+
 async def test_health_and_metrics_say_when_an_incident_last_went_through_and_nobody_sees_it_elsewhere(
     service_with: Callable[..., Service], receiver: Receiver, database: str
 ) -> None:

@@ -173,7 +173,11 @@ async def _engines(connection: asyncpg.Connection) -> Finding:
 async def _inner_loop(connection: asyncpg.Connection, settings: Settings) -> Finding:
     loop, late = await inner_loop.state(connection), settings.heartbeat_every * ROUNDS
     if loop.ago is None or loop.took is None:
-        return Finding("ok", "inner loop", "has not gone through yet; it does once an engine has run for a minute")
+        tried = await inner_loop.tried_for(connection)
+        if tried is None or tried <= late:
+            words = f"has not gone through yet; it does once an engine has run for {late:g} s"
+            return Finding("ok", "inner loop", words)
+        return Finding("warn", "inner loop", f"has not gone through in the {tried:.0f} s since it was first tried")
     words = f"an incident was opened, delivered and resolved {loop.ago:.0f} s ago, in {loop.took * 1000:.0f} ms"
     rhythm = f"every {settings.heartbeat_every:g} s"
     if loop.ago > late:

@@ -70,6 +70,11 @@ SELECT worked_at, took, call_problem, extract(epoch FROM now() - worked_at)::flo
 WHERE only_row
 """
 
+TRIED_FOR = """
+SELECT extract(epoch FROM now() - least(began_at, (SELECT created_at FROM projects WHERE id = $1)))::float8
+FROM inner_loop WHERE only_row
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -111,6 +116,12 @@ async def called(tx: Tx, problem: str | None) -> None:
 async def state(tx: Tx) -> State:
     row = await tx.fetchrow(STATE)
     return State() if row is None else State(row["worked_at"], row["ago"], row["took"], row["call_problem"])
+
+
+async def tried_for(tx: Tx) -> float | None:
+    """Seconds since an engine first looked after it; None if none ever has."""
+    found: float | None = await tx.fetchval(TRIED_FOR, inner.PROJECT)
+    return found
 
 
 async def _begin(tx: Tx, vault: Vault, public_url: str) -> None:
