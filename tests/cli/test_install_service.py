@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,34 @@ def test_without_root_it_is_refused_in_a_line_and_nothing_is_done() -> None:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "needs root: use sudo, or --user" in done.stderr
+
+
+def test_a_python_that_the_account_cannot_reach_is_found_behind_every_link() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        closed, opened = folder / "closed", folder / "opened"
+        (opened / "bin").mkdir(parents=True)
+        closed.mkdir()
+        (closed / "python").symlink_to(sys.executable)
+        (opened / "bin" / "python").symlink_to(closed / "python")
+        closed.chmod(0o700)
+        root = [] if os.geteuid() == 0 else [program("unshare"), "--user", "--map-root-user"]
+        command = [*root, str(opened / "bin" / "python"), "-m", "tocsin", "install-service"]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environ)
+        assert done.returncode == 1
+        assert f"Tocsin runs from {closed / 'python'}" in done.stderr
+        assert f"({closed} is closed to it)" in done.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+async def test_a_data_folder_is_refused_where_it_would_be_ignored() -> None:
+    for more, words in ((), "its data is in /var/lib/tocsin"), (("--user",), "TOCSIN_DATA_DIR"):
+        done = await tocsin("install-service", "--dry-run", "--data-dir", "/srv/x", *more)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert words in done.err
 
 
 async def test_a_part_that_listens_nowhere_takes_no_port() -> None:

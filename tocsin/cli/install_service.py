@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Its port.  [default: 8000]")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, the unit included, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--data-dir", hidden=True, help="Accepted by every command; the unit says where its data is.")
+@click.option("--data-dir", hidden=True, help="Refused: the unit says where its data is.")
 def command(
     of_a_user: bool, part: unit.Part, host: str | None, port: int | None, dry_run: bool, yes: bool, data_dir: str | None
 ) -> None:
@@ -35,6 +36,10 @@ def command(
     The system's service runs as the account `tocsin`, which is made if need be; its data is in /var/lib/tocsin, and its
     settings are read from /etc/tocsin.env. Commands such as `tocsin project` then run as that account.
     """
+    if data_dir is not None:
+        own = f"set TOCSIN_DATA_DIR in ~/.config/{Path(unit.SETTINGS).name}"
+        where = own if of_a_user else f"its data is in {unit.STATE}, and it can write nowhere else"
+        raise click.UsageError(f"--data-dir is not for a service: {where}")
     if (host or port) and part not in ("up", "serve"):
         raise click.UsageError(f"{part} listens nowhere: --host and --port are for up and serve")
     words = [sys.executable, "-P", "-m", "tocsin", part]
@@ -49,7 +54,7 @@ def command(
     if dry_run:
         return
     if not of_a_user:
-        _require_system(Path(sys.prefix))
+        _require_system()
     if shutil.which("systemctl") is None:
         raise click.ClickException("this system has no systemd (systemctl is missing); start `tocsin up` another way")
     if not yes:
@@ -80,17 +85,33 @@ def _exists(account: str) -> bool:
     return True
 
 
-def _require_system(prefix: Path) -> None:
+def _require_system() -> None:
     if os.geteuid() != 0:
         raise click.ClickException("a service of the system needs root: use sudo, or --user for a service of your own")
-    closed = [each for each in (prefix, *prefix.parents) if not each.stat().st_mode & stat.S_IXOTH]
-    home = [each for each in prefix.parents if str(each) in ("/home", "/root", "/run/user")]
-    if found := closed or home:
-        raise click.ClickException(
-            f"Tocsin is installed in {prefix}, which the service's account cannot reach ({found[0]} is closed to it); "
-            "install it into a folder such as /opt/tocsin: python3 -m venv /opt/tocsin && "
-            "/opt/tocsin/bin/pip install tocsin"
-        )
+    for place in (*_links(Path(sys.executable)), Path(sys.prefix), Path(sys.base_prefix), Path(__file__)):
+        if found := _closed(place):
+            raise click.ClickException(
+                f"Tocsin runs from {place}, which the service's account cannot reach ({found} is closed to it); "
+                "install it into a folder such as /opt/tocsin, with the system's Python: /usr/bin/python3 -m venv "
+                "/opt/tocsin && /opt/tocsin/bin/pip install tocsin"
+            )
+
+
+def _links(place: Path) -> Iterator[Path]:
+    """A path, and where each of its links leads."""
+    yield place
+    while place.is_symlink():
+        place = Path(os.path.abspath(place.parent / place.readlink()))
+        yield place
+    yield place.resolve()
+
+
+def _closed(place: Path) -> Path | None:
+    """The folder on the way there that is closed to others, or to services."""
+    for each in place.parents if place.is_file() else (place, *place.parents):
+        if str(each) in ("/home", "/root", "/run/user") or not each.stat().st_mode & stat.S_IXOTH:
+            return each
+    return None
 
 
 def _write(file: Path, text: str) -> None:
