@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.backup_scene import typed
 from tests.processes import NO_AUTHORITIES, tocsin
 from tests.receivers import Answer, Receiver
 from tests.service import Service
@@ -99,3 +101,23 @@ async def test_what_cannot_be_done_is_one_line_and_makes_nothing(
         assert ran.code in (1, 2), arguments
         assert why in ran.err.splitlines()[-1], ran.err
     assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0
+
+
+async def test_an_address_that_another_machine_cannot_call_is_refused(here: dict[str, str], pool: asyncpg.Pool) -> None:
+    for ours in ("", "http://127.0.0.1:8000", "http://[::1]:8000", "http://localhost:8000"):
+        environ = {**here, "TOCSIN_PUBLIC_URL": ours}
+        ran = await tocsin("watch-each-other", "https://there.example.org", environ=environ)
+        assert (ran.code, ran.out) == (2, "")
+        assert "TOCSIN_PUBLIC_URL: must be set first" in ran.err, ran.err
+    assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0
+
+
+async def test_on_a_terminal_it_asks_first_wherever_the_token_comes_from(
+    here: dict[str, str], pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("tcp_x")
+    command = ["watch-each-other", "http://127.0.0.1:1", "--token-file", str(tmp_path / "token")]
+    said = await asyncio.to_thread(typed, command, here, "n\n")
+    assert "Go on?" in said
+    assert "interrupted" in said
+    assert "cannot be reached" not in said

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from ipaddress import ip_address
 from typing import IO, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 import click
@@ -20,6 +21,7 @@ from tocsin.cli.options import settings_option
 from tocsin.domain import heartbeats as rules
 from tocsin.domain import urls
 from tocsin.domain.heartbeats import HeartbeatConfig, Schedule
+from tocsin.domain.settings import Unusable
 from tocsin.settings import Settings
 from tocsin.storage.monitoring import heartbeats, probes
 from tocsin.transports.guard import EVERYWHERE, Guard
@@ -56,13 +58,15 @@ def watch_each_other(
     if token_file is None and token and context.get_parameter_source("token") is ParameterSource.COMMANDLINE:
         click.echo(f"tocsin: {SEEN}", err=True)
     given = (token_file.read(MAX_TOKEN_FILE) if token_file is not None else token or "").strip()
-    asking = sys.stdin.isatty() and token_file is None
-    if not given and asking:
+    asking = sys.stdin.isatty()
+    if not given and asking and token_file is None:
         words = f"API token of a project at {url} (empty: only this half)"
         given = str(click.prompt(words, default="", show_default=False, hide_input=True, err=True)).strip()
     if given and not (given.isascii() and given.isprintable() and " " not in given):
         raise click.UsageError("the token must be one word")
     ours = app.noted_url(settings)
+    if _is_of_one_machine(ours) and not _is_of_one_machine(url):
+        raise Unusable("TOCSIN_PUBLIC_URL", f"must be set first: to {url}, {ours} is its own machine")
     click.echo(f"Here:  the heartbeat {_name(url)!r} is made unless it is there, expected every minute", err=True)
     if given:
         click.echo(f"There: the heartbeat {_name(ours)!r} is made unless it is there, in the token's project", err=True)
@@ -142,6 +146,15 @@ def _checked(url: str) -> str:
     except ValueError:
         pass
     raise click.UsageError("URL must be an address such as https://tocsin.example.com")
+
+
+def _is_of_one_machine(url: str) -> bool:
+    """Whether an address leads everybody to their own machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _name(url: str) -> str:
