@@ -196,13 +196,17 @@ async def test_an_incident_that_lasts_is_kept_although_its_key_is_of_a_wrong_clo
     assert (again.new, again.incident.id) == (False, old)
 
 
-async def test_a_partition_in_use_is_dropped_another_time_and_the_others_now(world: World) -> None:
+async def _old_partitions(world: World) -> None:
     for month in ("20200101", "20200201"):
         first = datetime.strptime(month, "%Y%m%d").replace(tzinfo=UTC)
         bounds = [retention.FINISHED.bound(each) for each in (first, retention.FINISHED.next(first))]
         await world.pool.execute(
             f"CREATE TABLE finished_{month} PARTITION OF finished FOR VALUES FROM ({bounds[0]}) TO ({bounds[1]})"
         )
+
+
+async def test_a_partition_in_use_is_dropped_another_time_and_the_others_now(world: World) -> None:
+    await _old_partitions(world)
     there = "SELECT to_regclass('finished_20200101') IS NOT NULL, to_regclass('finished_20200201') IS NOT NULL"
     async with world.pool.acquire() as reader, reader.transaction():
         await reader.execute("LOCK TABLE finished_20200101 IN ACCESS SHARE MODE")
@@ -210,3 +214,14 @@ async def test_a_partition_in_use_is_dropped_another_time_and_the_others_now(wor
         assert tuple(await world.pool.fetchrow(there)) == (True, False)
     await retention.drop_old(world.pool, raw_days=30, days=400)
     assert tuple(await world.pool.fetchrow(there)) == (False, False)
+
+
+async def test_nobody_waits_for_a_partition_that_a_backup_reads(world: World) -> None:
+    await _old_partitions(world)
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'finished_20200101'::regclass)"
+    async with world.pool.acquire() as reader, reader.transaction():
+        await reader.execute("LOCK TABLE finished_20200101 IN ACCESS SHARE MODE")
+        dropping = asyncio.create_task(retention.drop_old(world.pool, raw_days=30, days=400))
+        while not dropping.done():
+            assert not await world.pool.fetchval(waits)
+        await dropping

@@ -1,7 +1,8 @@
 """How soon deliveries were first tried: counted part by part from what is on record, each delivery once.
 
 A delivery is due when it was created; or, if it was held for its turn, when that came; or when what it had to follow
-was over, or the snooze of its incident. What made it late is no excuse.
+was over, or the snooze of its incident. What made it late is no excuse. One that still waits for another, or is
+snoozed, when its part is counted, is not counted: to note when that was over would cost every delivery something.
 """
 
 from __future__ import annotations

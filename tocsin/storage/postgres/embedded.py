@@ -19,7 +19,7 @@ from urllib.parse import quote
 from tocsin.domain.settings import Unusable
 from tocsin.storage.postgres import binaries
 from tocsin.storage.postgres.children import die_with_parent
-from tocsin.storage.postgres.cluster import DATABASE, USER, check_version, configure, gist, make, trouble
+from tocsin.storage.postgres.data_folder import DATABASE, USER, check_version, configure, gist, make, trouble
 
 SOCKET = ".s.PGSQL.5432"
 MAX_SOCKET_LENGTH = 107

@@ -181,8 +181,11 @@ async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, 
             # An incident is ongoing since then: delete only the resolved ones.
             await _delete(connection, name, ended)
             continue
-        # Rather retry in an hour than have requests queue behind the lock that this waits for.
+        # Rather retry in an hour than have requests queue behind the lock that this waits for. What drops it locks its
+        # parent first: nobody may be kept from that while a backup reads this one.
         with contextlib.suppress(asyncpg.LockNotAvailableError):
+            async with connection.transaction():
+                await connection.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT")
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '500ms'")
                 await connection.execute(f"DROP TABLE {name}")
