@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from tests.receivers import Receiver
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.world import PUBLIC_URL, World, start, world
 from tocsin.domain.deliveries import Delivered, Finish, Retry
 from tocsin.engine.deliver import Deliverer
@@ -225,3 +225,17 @@ async def test_nobody_waits_for_a_partition_that_a_backup_reads(world: World) ->
         while not dropping.done():
             assert not await world.pool.fetchval(waits)
         await dropping
+
+
+async def test_a_partition_that_cannot_be_made_during_a_backup_is_made_afterwards(world: World) -> None:
+    newest = (await world.pool.fetch(retention.PARTITIONS, "finished"))[-2]["relname"]
+    await world.pool.execute(f"DROP TABLE {newest}")
+    there = f"SELECT to_regclass('{newest}') IS NOT NULL"
+    async with world.pool.acquire() as reader, reader.transaction():
+        await reader.execute("LOCK TABLE finished_other IN ACCESS SHARE MODE")
+        async with asyncio.timeout(PATIENCE), world.pool.acquire() as tx, tx.transaction():
+            await retention.ensure_partitions(tx)
+        assert not await world.pool.fetchval(there)
+    async with world.pool.acquire() as tx, tx.transaction():
+        await retention.ensure_partitions(tx)
+    assert await world.pool.fetchval(there)

@@ -55,6 +55,9 @@ INCIDENTS, FINISHED = (
 )
 PARTITIONED = (SAMPLES, CHECKS, PINGS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED)
 
+SOON = "SET LOCAL lock_timeout = '500ms'"
+"""For locks that requests queue behind while they are waited for."""
+
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
 WHERE h.inhparent = $1::text::regclass ORDER BY c.relname
@@ -133,9 +136,13 @@ async def _make(tx: Tx, split: PartitionedTable, start: datetime) -> None:
     bounds = f"FROM ({split.bound(start)}) TO ({split.bound(split.next(start))})"
     try:
         async with tx.transaction():
+            await tx.execute(SOON)
             await tx.execute(f"CREATE TABLE {split.partition(start)} PARTITION OF {split.table} FOR VALUES {bounds}")
     except asyncpg.CheckViolationError:
         # A clock that was wrong for a while left rows for that time in the default partition. They are read from there.
+        return
+    except asyncpg.LockNotAvailableError:
+        # A backup reads the default partition. There is time for another try, each hour.
         return
 
 
@@ -187,7 +194,7 @@ async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, 
             async with connection.transaction():
                 await connection.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT")
             async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = '500ms'")
+                await connection.execute(SOON)
                 await connection.execute(f"DROP TABLE {name}")
 
 
