@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """The list of which each worker is given an equal part, in order, so that each part begins with long files."""
     count = sum(_place(item) < len(LONG) for item in items)
-    files = [[*tests] for _, tests in itertools.groupby(items[:count], key=lambda item: item.path)]
+    files = [[*tests] for _, tests in itertools.groupby(items[:count], key=_dealt_with)]
     hands = [[*itertools.chain(*files[worker::workers])] for worker in range(workers)]
     others = iter(items[count:])
     left = len(items)
@@ -88,6 +88,12 @@ def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
         hand += itertools.islice(others, max(0, left // (workers - worker) - len(hand)))
         left -= len(hand)
     return [*itertools.chain(*hands), *others]
+
+
+def _dealt_with(item: pytest.Item) -> Path:
+    """A file, or files that share what takes long to start: one worker has all of them."""
+    patroni = item.path.with_name("test_patroni.py")
+    return patroni if item.path.name.startswith(patroni.stem) else item.path
 
 
 def _place(item: pytest.Item) -> int:

@@ -15,7 +15,7 @@ IN_CI = os.environ.get("CI") == "true"
 PACKAGES = {
     "sshd": "openssh-server", "ssh-keygen": "openssh-client", "ip": "iproute2", "unshare": "util-linux",
     "ping": "iputils-ping", "dig": "bind9-dnsutils", "node": "nodejs", "pgbouncer": "pgbouncer",
-    "systemd-analyze": "systemd",
+    "systemd-analyze": "systemd", "etcd": "etcd-server", "setpriv": "util-linux",
 }  # fmt: skip
 """Debian's packages of programs that are called otherwise."""
 FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"))

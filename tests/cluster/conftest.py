@@ -1,4 +1,4 @@
-"""What tests of clusters are given: a migrated data folder to copy, and a pair of servers on copies of it."""
+"""What tests of clusters are given: a pair of servers on copies of a migrated data folder; a whole cluster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.cluster import nodes
+from tests.cluster import nodes, patroni
 from tests.cluster.nodes import Node
+from tests.cluster.two_machines import TwoMachines, two_machines
 from tests.cluster.wires import Wire
 
 
@@ -34,3 +35,17 @@ def wires(pair: tuple[Node, Node]) -> Iterator[tuple[Wire, Wire]]:
     yield made
     for wire in made:
         wire.close()
+
+
+@pytest.fixture(scope="package")
+def _machines() -> Iterator[TwoMachines]:
+    with patroni.cluster() as cluster, two_machines(cluster) as machines:
+        yield machines
+
+
+@pytest.fixture
+def machines(_machines: TwoMachines) -> Iterator[TwoMachines]:
+    """Two machines before a cluster of three, shared by all tests: what a test does to them is undone."""
+    yield _machines
+    _machines.cluster.heal()
+    _machines.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ ANSWERED_IN = 2.0
 """Seconds in which each caller has an answer."""
 BUSY = 2.0
 """Seconds that a machine busy with other things may add to such figures: what they were is in the summary."""
+RESOLVED_AFTER = 0.5
+"""Seconds from an incident's opening to its resolve, where everything is resolved."""
+INSISTING_EVERY = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,24 @@ class Call:
 
 
 class Load:
-    """So many openings a second, whatever becomes of them, until `end`."""
+    """So many openings a second, whatever becomes of them, until `end`.
 
-    def __init__(self, client: httpx.AsyncClient, server: str, rate: float = 20.0) -> None:
+    With several clients they take turns, and one whose service cannot be reached is helped out by the next, as by a
+    load balancer. `resolving`: what was accepted is resolved soon after, however often that has to be asked for.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient | Sequence[httpx.AsyncClient], server: str, rate: float = 20.0, *,
+        resolving: bool = False,
+    ) -> None:  # fmt: skip
         self.calls: list[Call] = []
+        self.resolved: set[str] = set()
         self.under_way = 0
-        self._client = client
+        self._clients = [client] if isinstance(client, httpx.AsyncClient) else client
+        self._turns = itertools.count()
         self._server = server
         self._rate = rate
+        self._resolving = resolving
         self._running: set[asyncio.Task[None]] = set()
         self._loop = asyncio.create_task(self._go_on())
 
@@ -53,26 +67,54 @@ class Load:
         number = 0
         while True:
             number += 1
-            task = asyncio.create_task(self._open(f"trouble_{number}"))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._begin(f"trouble_{number}")
             await asyncio.sleep(1 / self._rate)
+
+    def _begin(self, name: str) -> None:
+        task = asyncio.create_task(self._open(name))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _open(self, name: str) -> None:
         began = time.monotonic()
-        incident = {
-            "resource_type": "Server", "resource_uuid": self._server, "incident_type": name, "message": name,
-        }  # fmt: skip
         self.under_way += 1
         try:
-            answer = await self._client.post("/api/v1/incidents", json={"incident": incident}, timeout=15)
+            answer = await self._ask("/api/v1/incidents", name)
             status, after = answer.status_code, answer.headers.get("retry-after")
             message = answer.json().get("message", "")
         except httpx.HTTPError as error:
             status, after, message = 0, None, repr(error)
         finally:
             self.under_way -= 1
-        self.calls.append(Call(name, began, time.monotonic() - began, status, after, message))
+        call = Call(name, began, time.monotonic() - began, status, after, message)
+        self.calls.append(call)
+        if self._resolving and call.good:
+            await asyncio.sleep(RESOLVED_AFTER)
+            await self._resolve(name)
+
+    async def _resolve(self, name: str) -> None:
+        while True:
+            try:
+                if (await self._ask("/api/v1/incidents/resolve", name)).status_code == 200:
+                    self.resolved.add(name)
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(INSISTING_EVERY)
+
+    async def _ask(self, path: str, name: str) -> httpx.Response:
+        incident = {
+            "resource_type": "Server", "resource_uuid": self._server, "incident_type": name, "message": name,
+        }  # fmt: skip
+        first, last = next(self._turns), len(self._clients) - 1
+        for number in range(len(self._clients)):
+            client = self._clients[(first + number) % len(self._clients)]
+            try:
+                return await client.post(path, json={"incident": incident}, timeout=15)
+            except httpx.TransportError:
+                if number == last:
+                    raise
+        raise AssertionError
 
     async def end(self) -> None:
         """Open nothing more, and wait for what is under way."""
@@ -92,6 +134,13 @@ class Load:
 
     def good_since(self, moment: float) -> list[Call]:
         return sorted((call for call in self.calls if call.good and call.began > moment), key=lambda call: call.ended)
+
+    @property
+    def outage(self) -> float:
+        """The longest time, in seconds, in which nothing was accepted."""
+        ends = sorted(call.ended for call in self.calls if call.good)
+        return max((later - sooner for sooner, later in itertools.pairwise(ends)), default=0.0)
+
 
 
 def refused_in_time(calls: Sequence[Call], since: float = 0.0) -> list[Call]:

@@ -26,6 +26,7 @@ SETTINGS = {
     "shared_buffers": "16MB", "max_connections": "60", "wal_level": "replica", "hot_standby": "on",
     "wal_receiver_status_interval": "1s", "wal_retrieve_retry_interval": "200ms", "max_parallel_workers": "0",
     "io_method": "sync", "autovacuum": "off", "wal_keep_size": "64MB", "max_wal_size": "256MB",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, so that one that is killed leaves nothing behind
 }  # fmt: skip
 USER, DATABASE = "tocsin", "tocsin"
 

@@ -1,0 +1,93 @@
+"""Starts programs for its parent, and ends with it: kills whatever came of them then, and removes their folder.
+
+    python -m tests.cluster.keeper FOLDER
+
+PostgreSQL leaves whoever started it (Patroni may end without it), so that no signal at a parent's death reaches it. As
+a subreaper (prctl(2)) this process inherits all such orphans. It reads one JSON object a line (`command`, `log`,
+`environ`, `account`: null or user and group) and answers each with the process id. The end of its input is the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+PAUSE = 0.1
+
+
+def main(folder: Path) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # whoever started us says when it is enough
+    wanted = b""
+    while True:
+        ready, _, _ = select.select([sys.stdin.fileno()], [], [], PAUSE)
+        _reap()
+        if not ready:
+            continue
+        part = os.read(sys.stdin.fileno(), 65_536)
+        if not part:
+            break
+        *lines, wanted = (wanted + part).split(b"\n")
+        for line in lines:
+            print(_start(**json.loads(line)), flush=True)
+    _end_all()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(command: list[str], log: str, environ: dict[str, str], account: list[int] | None) -> int:
+    with open(log, "ab") as file:
+        options = {} if account is None else {"user": account[0], "group": account[1], "extra_groups": []}
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/", env=environ, start_new_session=True,
+            **options,
+        )
+    return started.pid
+
+
+def _reap() -> None:
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def _end_all() -> None:
+    """Whoever is killed leaves orphans, which are ours then."""
+    while True:
+        _reap()
+        ours = _children()
+        if not ours:
+            return
+        for pid in ours:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _children() -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
