@@ -9,12 +9,14 @@ WORKERS ?= 4
 # What Python has compiled is kept, whatever the environment says: a start takes half as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test up bench chaos fuzz screenshots dist lint clean
+.PHONY: help setup demo test up cluster cluster-demo bench chaos fuzz screenshots dist lint clean
 
 help:
 	@echo "make setup   install into .venv"
 	@echo "make demo    see the main job on real input, in under 30 s"
 	@echo "make up      the service on http://127.0.0.1:8000 until Ctrl-C"
+	@echo "make cluster   three PostgreSQLs, two of each of our processes, until Ctrl-C"
+	@echo "make cluster-demo   such a cluster loses its primary: what is lost with it?"
 	@echo "make test    the whole test suite"
 	@echo "make bench   the benchmarks"
 	@echo "make chaos   1,000 kills at random moments (up to an hour)"
@@ -31,6 +33,12 @@ demo: setup
 
 up: setup
 	@exec $(BIN)/tocsin up
+
+cluster: .venv/installed-dev
+	@exec $(BIN)/python -m tests.cluster
+
+cluster-demo: .venv/installed-dev
+	@$(BIN)/python -m tests.cluster.demo $(ARGS)
 
 test: .venv/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)

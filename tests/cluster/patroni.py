@@ -293,9 +293,10 @@ class Cluster:
         answer = httpx.request(method, address, json=body, auth=who, timeout=60, verify=NO_AUTHORITIES)
         answer.raise_for_status()
 
-    def patronictl(self) -> str:
-        """The command that lists the nodes, for somebody who wants to look."""
-        return f"{Path(sys.executable).with_name('patronictl')} -c {self.nodes[0].config} list"
+    def patronictl(self, *words: str) -> str:
+        """The command for somebody who wants to look, or to do something."""
+        program = os.path.relpath(Path(sys.executable).with_name("patronictl"))
+        return " ".join((program, "-c", str(self.nodes[0].config), *words))
 
     def tail(self) -> str:
         return "\n".join(f"--- {node.log}\n{node.log.read_text(errors='replace')[-1500:]}" for node in self.nodes)
@@ -328,7 +329,7 @@ def cluster(say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
     """A cluster that is whole, with an empty database. It ends with this process, whatever becomes of that."""
     program("etcd")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-patroni-", dir=memory))
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-pg", dir=memory))
     folder.chmod(0o755)
     runner = binaries.account(folder / "none")
     if runner.switch:

@@ -33,13 +33,6 @@ async def account_for(stage: Stage, in_flight: int) -> Reckoning:
     return seen
 
 
-async def wrote_again(stage: Stage, lost: float) -> float:
-    """Seconds from the promotion to the first opening that was accepted after it."""
-    promoted = await stage.promoted(lost)
-    await stage.more()
-    return max(0.0, min(call.ended for call in stage.load.good_since(0) if call.ended > promoted) - promoted)
-
-
 async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted(
     machines: TwoMachines, receiver: Receiver, record_property: Say
 ) -> None:
@@ -47,7 +40,7 @@ async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted(
         primary, lost = machines.cluster.primary(), time.monotonic()
         primary.kill_postgres()
         in_flight = IN_FLIGHT + stage.load.under_way
-        again = await wrote_again(stage, lost)
+        again = await stage.writes_again(await stage.promoted(lost))
         seen = await account_for(stage, in_flight)
         assert again <= WRITES_AGAIN_IN + BUSY, seen
         assert machines.cluster.primary() is not primary
@@ -60,7 +53,7 @@ async def test_a_planned_switchover_refuses_nobody_for_long(
     async with machines.under_load(receiver) as stage:
         to, began = machines.cluster.standbys()[0], time.monotonic()
         machines.cluster.switch_over(to)
-        again = await wrote_again(stage, began)
+        again = await stage.writes_again(await stage.promoted(began))
         seen = await account_for(stage, IN_FLIGHT)
         assert seen.outage <= WRITES_AGAIN_IN + BUSY, seen
         assert machines.cluster.primary() is to

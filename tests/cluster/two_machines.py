@@ -29,7 +29,11 @@ class TwoMachines:
     services: tuple[Service, Service]
 
     def start(self) -> None:
-        """Whatever does not run."""
+        """Whatever does not run, all at once."""
+        for service in self.services:
+            for process in (service.api, service.engine):
+                if not process.alive:
+                    process.start()
         for service in self.services:
             service.start()
 
@@ -68,6 +72,11 @@ class Stage:
             lambda: _true(len(self.load.good_since(since)) >= count),
             what=lambda: f"{count} openings; the last calls: {self.load.calls[-3:]}\n{self.machines.cluster.tail()}",
         )
+
+    async def writes_again(self, promoted: float) -> float:
+        """Seconds from the promotion to the first opening that was accepted after it, once there are more of them."""
+        await self.more()
+        return min(call.ended for call in self.load.calls if call.good and call.ended > promoted) - promoted
 
     async def promoted(self, since: float) -> float:
         """When another node became the primary, as `time.monotonic()`; `since` is of the same clock."""
