@@ -1,6 +1,5 @@
-"""Starts programs for its parent, and ends with it: kills whatever came of them then, and removes their folder.
-
-    python -m tests.cluster.keeper FOLDER
+"""A process that starts programs for its parent, and ends with it: kills whatever came of them then, and removes their
+folder. `Keeper` is the parent's side of it.
 
 PostgreSQL leaves whoever started it (Patroni may end without it), so that no signal at a parent's death reaches it. As
 a subreaper (prctl(2)) this process inherits all such orphans. It reads one JSON object a line (`command`, `log`,
@@ -18,10 +17,45 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 PAUSE = 0.1
+
+
+class Keeper:
+    """Starts programs that end with this process, however that ends. `folder` is removed then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.keeper", str(folder)], cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def run(
+        self, command: Sequence[str | Path], log: Path, environ: Mapping[str, str],
+        account: tuple[int, int] | None = None,
+    ) -> int:  # fmt: skip
+        """Start a program, as a user and a group if they are given; its process id."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        wish: dict[str, Any] = {
+            "command": [*map(str, command)], "log": str(log), "environ": dict(environ), "account": account,
+        }  # fmt: skip
+        self._process.stdin.write(json.dumps(wish).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """End all of them, and whatever came of them."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # as the death of this process does
+        self._process.wait(60)
+        self._process.stdout.close()
 
 
 def main(folder: Path) -> None:

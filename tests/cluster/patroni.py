@@ -6,7 +6,6 @@ vanished. `docs/cluster.md` has the same settings for three machines, and their 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -24,6 +23,7 @@ import httpx
 import psutil
 import yaml
 
+from tests.cluster.keeper import Keeper
 from tests.cluster.nodes import DATABASE, SETTINGS, USER
 from tests.cluster.wires import Wire
 from tests.needed import program
@@ -190,14 +190,14 @@ class Node:
 class Cluster:
     """The nodes, in the order in which `url` names them. Made by `cluster`."""
 
-    def __init__(self, folder: Path, keeper: subprocess.Popen[bytes], runner: Account) -> None:
+    def __init__(self, folder: Path, keeper: Keeper, runner: Account) -> None:
         self.folder = folder
         self.password = secrets.token_urlsafe(16)
         self.etcd = free_port()
         self.programs = binaries.programs(runner)
         self._keeper = keeper
         self._runner = runner
-        self._prefix = _reaching(runner)
+        self._prefix = reaching(runner)
         self._start_etcd()
         self.nodes = [Node(self, name) for name in NAMES]
 
@@ -219,16 +219,9 @@ class Cluster:
 
     def run(self, command: list[str], log: Path) -> int:
         """Start a program that ends with this process; its process id."""
-        account = [self._runner.uid, self._runner.gid] if self._runner.switch and not self._prefix else None
-        wish = {
-            "command": [*self._prefix, *command], "log": str(log), "account": account,
-            "environ": {**binaries.ENVIRONMENT, "HOME": str(self.folder)},
-        }  # fmt: skip
-        assert self._keeper.stdin is not None
-        assert self._keeper.stdout is not None
-        self._keeper.stdin.write(json.dumps(wish).encode() + b"\n")
-        self._keeper.stdin.flush()
-        return int(self._keeper.stdout.readline())
+        account = (self._runner.uid, self._runner.gid) if self._runner.switch and not self._prefix else None
+        environ = {**binaries.ENVIRONMENT, "HOME": str(self.folder)}
+        return self._keeper.run([*self._prefix, *command], log, environ, account)
 
     def members(self) -> dict[str, dict[str, Any]]:
         """What Patroni says of each node, as the first one says it that answers; nothing if none does."""
@@ -334,10 +327,7 @@ def cluster(say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
     runner = binaries.account(folder / "none")
     if runner.switch:
         os.chown(folder, runner.uid, runner.gid)
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster.keeper", str(folder)], cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    keeper = Keeper(folder)
     made: Cluster | None = None
     try:
         say("starting etcd")
@@ -348,18 +338,14 @@ def cluster(say: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
         made.wait_until_whole(say)
         yield made
     finally:
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-        keeper.wait(60)
-        assert keeper.stdout is not None
-        keeper.stdout.close()
+        keeper.end()
         for node in made.nodes if made is not None else ():
             for wire in node.wires:
                 wire.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reaching(runner: Account) -> list[str]:
+def reaching(runner: Account) -> list[str]:
     """How root starts a Python of its own folders under another account: it may read there, and nothing else."""
     if not runner.switch:
         return []

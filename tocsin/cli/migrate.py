@@ -14,7 +14,7 @@ PATIENCE = 60.0
 
 
 @click.command()
-@click.option("--first-start", metavar="URL", hidden=True, help="Also create the first account, which signs in here.")
+@click.option("--first-start", metavar="URL", help="Also create the first account, which signs in here.")
 @settings_option
 def command(first_start: str | None, settings: Settings) -> None:
     """Apply pending database migrations. Safe to run on several machines at once."""
