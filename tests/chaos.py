@@ -1,6 +1,6 @@
 """Kills at random moments, under load: what is lost, and what arrives twice?
 
-    python -m tests.chaos --kills 1000 [--seed N] [--turns]
+    python -m tests.chaos --kills 1000 [--seed N] [--turns | --cluster [FAULTS [SEED]]]
 
 An installation delivers incidents to receivers that are in changing moods, while its processes are killed: the engine,
 the API, PostgreSQL, or everything at once. Every incident that was opened must reach every receiver, and so must its
@@ -235,8 +235,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--turns", action="store_true", help="With delayed, silenced and escalating incidents.")
+    parser.add_argument(
+        "--cluster", nargs="*", type=int, metavar="N", help="Of a whole cluster: so many faults (100), and their seed."
+    )
     given = parser.parse_args()
+    if given.cluster is not None:
+        faults, given.seed = (*given.cluster, *(100, given.seed)[len(given.cluster) :])
     print(f"seed {given.seed}", flush=True)
+    if given.cluster is not None:
+        from tests.chaos_cluster import ClusterChaos
+
+        of_cluster = ClusterChaos(given.seed).run(faults)
+        print(of_cluster)
+        return 0 if of_cluster.good else 1
     if given.turns:
         from tests.chaos_turns import TurnsChaos
 

@@ -87,6 +87,12 @@ class Node:
         with suppress(psutil.NoSuchProcess):
             self._postmaster().kill()
 
+    def kill_patroni(self) -> None:
+        """kill -9 of Patroni alone; nobody watches over its PostgreSQL then."""
+        assert self._patroni is not None
+        with suppress(psutil.NoSuchProcess):
+            self._patroni.kill()
+
     def kill(self) -> None:
         """kill -9 of everything on it, as when its power goes."""
         for member in self._family():
@@ -274,12 +280,19 @@ class Cluster:
 
     def change(self, **settings: Any) -> None:
         """Change what Patroni keeps for all nodes; None: what it is otherwise."""
-        self._ask("PATCH", self.primary(), "/config", settings)
+        poll(lambda: self._changed(settings), timeout=STARTING, what=lambda: f"a Patroni that answers:\n{self.tail()}")
 
     def switch_over(self, to: Node) -> None:
         """What `patronictl switchover` does."""
         leader = self.primary()
         self._ask("POST", leader, "/switchover", {"leader": leader.name, "candidate": to.name})
+
+    def _changed(self, settings: dict[str, Any]) -> bool:
+        for node in self.nodes:
+            with suppress(httpx.TransportError):
+                self._ask("PATCH", node, "/config", settings)
+                return True
+        return False
 
     def _ask(self, method: str, node: Node, path: str, body: dict[str, Any]) -> None:
         address, who = f"http://127.0.0.1:{node.rest}{path}", ("patroni", self.password)

@@ -16,9 +16,10 @@ WIDTH = 80
 
 
 class Teller:
-    """Says what happens, each with the seconds since the beginning."""
+    """Says what happens, each with the seconds since the beginning; what our own code logs of it is not shown."""
 
     def __init__(self) -> None:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         self._console = Console()
         self._began = time.monotonic()
 
@@ -32,7 +33,6 @@ class Teller:
 
 def ended(run: Callable[[], int]) -> int:
     """The exit status of a command; one line and 2 where something that it needs is not installed."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
         return run()
     except (pytest.skip.Exception, pytest.fail.Exception) as error:

@@ -50,20 +50,19 @@ class TwoMachines:
             load = Load([one, other], made.server, rate, resolving=True)
             try:
                 await until(lambda: _true(len(load.good_since(0)) >= rate), what="openings")
-                yield Stage(self, load, ledger, one, made.server)
+                yield Stage(self, load, ledger, [one, other])
             finally:
                 await load.end()
 
 
 @dataclass(slots=True)
 class Stage:
-    """A load, and the ledger of what its receiver was told. `client` and `server` are of the load's project."""
+    """A load, and the ledger of what its receiver was told. `clients` of each machine are of the load's project."""
 
     machines: TwoMachines
     load: Load
     ledger: Ledger
-    client: httpx.AsyncClient
-    server: str
+    clients: list[httpx.AsyncClient]
 
     async def more(self, count: int = 20) -> None:
         """Until so many openings that begin from now on are accepted."""
