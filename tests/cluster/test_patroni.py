@@ -1,36 +1,26 @@
-"""A whole cluster under Patroni, two APIs and two engines, 20 openings a second, and what may happen to all of them."""
+"""A whole cluster under Patroni, two APIs and two engines, 20 openings a second, and the primary is lost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from tests.cluster.reckoning import Reckoning, reckon
+from tests.cluster.patroni import TTL
+from tests.cluster.promised import BUSY, WRITES_AGAIN_IN, account_for
 from tests.cluster.two_machines import Stage, TwoMachines
 from tests.receivers import Receiver
+from tests.waiting import until
 
-ANSWERED_IN = 2.0
-"""Seconds in which each caller has an answer."""
-WRITES_AGAIN_IN = 3.0
-"""Seconds after the promotion."""
-BUSY = 3.0
-"""Seconds that a machine busy with other things may add: what they were is in the summary."""
-IN_FLIGHT = 40
-"""Deliveries of a second."""
+LOOKS_EVERY = 2.0
+"""Seconds within which Patroni does what it has to do, once it may."""
 
 Say = Callable[[str, str], None]
 
 
-async def account_for(stage: Stage, in_flight: int) -> Reckoning:
-    """End the load, and see that what was promised was kept."""
-    await stage.load.end()
-    seen = await reckon(stage.load, stage.ledger)
-    assert not seen.lost, seen
-    assert not seen.out_of_order, seen
-    assert not seen.wrong, seen
-    assert seen.repeated <= in_flight, seen
-    assert seen.longest_answer <= ANSWERED_IN + BUSY, seen
-    return seen
+async def replaced(stage: Stage, lost: float) -> tuple[float, float]:
+    """Seconds until another one was promoted, and from then on until something was accepted."""
+    promoted = await stage.promoted(lost)
+    return promoted - lost, await stage.writes_again(promoted)
 
 
 async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted(
@@ -39,12 +29,11 @@ async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted(
     async with machines.under_load(receiver) as stage:
         primary, lost = machines.cluster.primary(), time.monotonic()
         primary.kill_postgres()
-        in_flight = IN_FLIGHT + stage.load.under_way
-        again = await stage.writes_again(await stage.promoted(lost))
-        seen = await account_for(stage, in_flight)
+        waited, again = await replaced(stage, lost)
+        seen = await account_for(stage)
         assert again <= WRITES_AGAIN_IN + BUSY, seen
         assert machines.cluster.primary() is not primary
-    record_property("said", f"{seen}; writes again {again:.1f} s after the promotion")
+    record_property("said", f"{seen}; promoted after {waited:.1f} s, writes again {again:.1f} s later")
 
 
 async def test_a_planned_switchover_refuses_nobody_for_long(
@@ -53,8 +42,51 @@ async def test_a_planned_switchover_refuses_nobody_for_long(
     async with machines.under_load(receiver) as stage:
         to, began = machines.cluster.standbys()[0], time.monotonic()
         machines.cluster.switch_over(to)
-        again = await stage.writes_again(await stage.promoted(began))
-        seen = await account_for(stage, IN_FLIGHT)
+        waited, again = await replaced(stage, began)
+        seen = await account_for(stage)
         assert seen.outage <= WRITES_AGAIN_IN + BUSY, seen
         assert machines.cluster.primary() is to
-    record_property("said", f"{seen}; writes again {again:.1f} s after the promotion")
+    record_property("said", f"{seen}; promoted after {waited:.1f} s, writes again {again:.1f} s later")
+
+
+async def test_a_primary_that_vanishes_though_it_is_first_in_the_address_keeps_nobody_waiting(
+    machines: TwoMachines, receiver: Receiver, record_property: Say
+) -> None:
+    cluster = machines.cluster
+    first = cluster.nodes[0]
+    if cluster.primary() is not first:
+        cluster.switch_over(first)
+        cluster.wait_until_whole()
+    async with machines.under_load(receiver) as stage:
+        lost = time.monotonic()
+        first.vanish()
+        waited, again = await replaced(stage, lost)
+        seen = await account_for(stage)
+        assert waited <= TTL + LOOKS_EVERY + BUSY
+        assert again <= WRITES_AGAIN_IN + BUSY, seen
+    first.come_back()
+    cluster.wait_until_whole()
+    assert cluster.primary() is not first
+    record_property("said", f"{seen}; promoted after {waited:.1f} s, writes again {again:.1f} s later")
+
+
+async def test_a_primary_that_stood_still_writes_nothing_when_it_goes_on(
+    machines: TwoMachines, receiver: Receiver, record_property: Say
+) -> None:
+    async with machines.under_load(receiver) as stage:
+        primary, lost = machines.cluster.primary(), time.monotonic()
+        primary.freeze()
+        waited, again = await replaced(stage, lost)
+        assert waited <= TTL + LOOKS_EVERY + BUSY
+        thawed = time.monotonic()
+        primary.thaw()
+
+        async def follows() -> bool:
+            return machines.cluster.whole()
+
+        await until(follows, what=lambda: f"a whole cluster:\n{machines.cluster.tail()}")
+        assert len(stage.load.good_since(thawed)) >= 20, "nobody noticed"
+        seen = await account_for(stage)
+        assert again <= WRITES_AGAIN_IN + BUSY, seen
+        assert machines.cluster.primary() is not primary
+    record_property("said", f"{seen}; promoted after {waited:.1f} s, writes again {again:.1f} s later")

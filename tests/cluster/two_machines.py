@@ -15,7 +15,7 @@ from tests.cluster import patroni
 from tests.cluster.load import Load
 from tests.cluster.patroni import Cluster
 from tests.promise_scene import PATIENT, scene
-from tests.receivers import Receiver
+from tests.receivers import Receiver, Request
 from tests.service import Service, service_on
 from tests.waiting import until
 from tocsin.storage.postgres.migrate import migrate
@@ -43,25 +43,33 @@ class TwoMachines:
         project = await self.services[0].new_project()
         for service in self.services:
             service.project = project
-        ledger = Ledger()
-        receiver.record = ledger.record
+        ledger, told = Ledger(), dict[tuple[str, str], float]()
+
+        def record(request: Request) -> None:
+            ledger.record(request)
+            told.setdefault((request.json["incident_type"], request.json["incident_status"]), request.monotonic)
+
+        receiver.record = record
         async with self.services[0].client() as one, self.services[1].client() as other:
             made = await scene(one, {"hook": receiver.url()})
             load = Load([one, other], made.server, rate, resolving=True)
             try:
                 await until(lambda: _true(len(load.good_since(0)) >= rate), what="openings")
-                yield Stage(self, load, ledger, [one, other])
+                yield Stage(self, load, ledger, told, [one, other])
             finally:
                 await load.end()
 
 
 @dataclass(slots=True)
 class Stage:
-    """A load, and the ledger of what its receiver was told. `clients` of each machine are of the load's project."""
+    """A load, and the ledger of what its receiver was told; `told`: when first, of each incident, and of its end.
+    `clients` of each machine are of the load's project.
+    """
 
     machines: TwoMachines
     load: Load
     ledger: Ledger
+    told: dict[tuple[str, str], float]
     clients: list[httpx.AsyncClient]
 
     async def more(self, count: int = 20) -> None:
@@ -71,6 +79,11 @@ class Stage:
             lambda: _true(len(self.load.good_since(since)) >= count),
             what=lambda: f"{count} openings; the last calls: {self.load.calls[-3:]}\n{self.machines.cluster.tail()}",
         )
+
+    def longest_delivery(self) -> float:
+        """The longest time, in seconds, from an opening's answer until it was told."""
+        told = {name: at for (name, status), at in list(self.told.items()) if status == "ongoing"}
+        return max(told[call.name] - call.ended for call in self.load.calls if call.good and call.name in told)
 
     async def writes_again(self, promoted: float) -> float:
         """Seconds from the promotion to the first opening that was accepted after it, once there are more of them."""
