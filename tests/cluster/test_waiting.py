@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster.load import BUSY, Load, refused_in_time
+from tests.cluster.load import ANSWERED_IN, BUSY, Load, refused_in_time
 from tests.cluster.nodes import Node
 from tests.cluster.wires import Wire
 from tests.promise_scene import PATIENT, scene
@@ -182,6 +182,34 @@ async def test_reads_and_writes_of_every_kind_are_answered_in_time_though_the_da
         assert all(each[3] for each in refused)
         assert {each[2] for each in answered} <= {200, 201, 202, 503}
     record_property("said", f"the longest took {max(each[1] for each in answered):.2f} s")
+
+
+async def test_who_asks_an_api_that_starts_while_the_database_is_away_is_answered_and_not_kept_waiting(
+    wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
+    service = service_at(wires[0].port, tmp_path)
+    wires[0].vanish()
+    try:
+        service.api.start()
+        async with httpx.AsyncClient(base_url=service.url) as nobody:
+
+            async def answered(path: str, status: int) -> bool:
+                try:
+                    answer = await nobody.get(path, timeout=ANSWERED_IN + BUSY)
+                except httpx.TransportError:
+                    return False  # it has hardly been started
+                return answer.status_code == status
+
+            await until(lambda: answered("/api/v1/servers", 503), what="an answer")
+            refused = await nobody.post("/api/v1/incidents", json={"incident": {}}, timeout=ANSWERED_IN + BUSY)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+            assert "waits for its database" in refused.json()["message"]
+            assert await answered("/health/live", 200)
+            wires[0].come_back()
+            await until(lambda: answered("/api/v1/servers", 401), what="the API")
+            assert await asyncio.to_thread(service.api.stop, ENDS_IN) == 0
+    finally:
+        service.stop()
 
 
 @pytest.mark.parametrize("trouble", ["vanished just now", "vanished a while ago", "waits for its standby"])

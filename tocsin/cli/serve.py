@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tocsin.cli import files, memory
+from tocsin.cli import files, memory, starting
 from tocsin.cli.options import host_option, port_option, settings_option
 from tocsin.cli.sockets import bind, url_of
 from tocsin.settings import Settings
@@ -48,7 +48,11 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
     async def run() -> bool:
         stop = stop_on_signals()
         current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
-        await asyncio.wait({current, stop}, return_when=asyncio.FIRST_COMPLETED)
+        awaited = {current, stop}
+        done, _ = await asyncio.wait(awaited, timeout=starting.AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            async with starting.answering(listening, settings):
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if not current.done():
             current.cancel()
             return True
