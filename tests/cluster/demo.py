@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from tests.cluster import patroni
@@ -40,7 +41,7 @@ def main() -> int:
     given = parser.parse_args()
     say = Teller()
     with closing(Receiver()) as receiver, patroni.cluster(say) as cluster, two_machines(cluster, say) as machines:
-        seen, again = asyncio.run(_show(machines, receiver, say, vanish=given.vanish))
+        seen, again = asyncio.run(show(machines, receiver, say, vanish=given.vanish))
         figures = {name: getattr(seen, name) for name in Reckoning.__slots__} | {"lost": len(seen.lost), "again": again}
         say.plain(FIGURES.format(**figures))
         good = not (seen.lost or seen.out_of_order or seen.wrong)
@@ -51,7 +52,10 @@ def main() -> int:
         return 0 if good else 1
 
 
-async def _show(machines: TwoMachines, receiver: Receiver, say: Teller, *, vanish: bool) -> tuple[Reckoning, float]:
+async def show(
+    machines: TwoMachines, receiver: Receiver, say: Callable[..., None], *, vanish: bool = False
+) -> tuple[Reckoning, float]:
+    """What became of everything, and how many seconds after the promotion something was accepted again."""
     cluster = machines.cluster
     primary = cluster.primary()
     say(f"all of it runs: {primary.name} is the primary, {cluster.standbys()[0].name} confirms each commit")
@@ -84,7 +88,7 @@ async def _show(machines: TwoMachines, receiver: Receiver, say: Teller, *, vanis
         return await reckon(stage.load, stage.ledger), again
 
 
-async def _first_refusal(stage: Stage, lost: float, say: Teller) -> None:
+async def _first_refusal(stage: Stage, lost: float, say: Callable[..., None]) -> None:
     while not (refused := [call for call in stage.load.calls if call.status == 503 and call.began > lost]):
         await asyncio.sleep(0.05)
     say(f"who asks is answered 503 now, after {refused[0].took:.1f} s: {refused[0].message}")

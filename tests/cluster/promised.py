@@ -18,7 +18,11 @@ IN_FLIGHT = 40
 async def account_for(stage: Stage) -> Reckoning:
     """End the load, and see that what was promised was kept."""
     await stage.load.end()
-    seen = await reckon(stage.load, stage.ledger)
+    return kept(await reckon(stage.load, stage.ledger))
+
+
+def kept(seen: Reckoning) -> Reckoning:
+    """What became of everything is what was promised."""
     assert not seen.lost, seen
     assert not seen.out_of_order, seen
     assert not seen.wrong, seen

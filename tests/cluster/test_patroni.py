@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tests.cluster import demo
 from tests.cluster.patroni import TTL
-from tests.cluster.promised import BUSY, WRITES_AGAIN_IN, account_for
+from tests.cluster.promised import BUSY, WRITES_AGAIN_IN, account_for, kept
 from tests.cluster.two_machines import Stage, TwoMachines
 from tests.receivers import Receiver
 from tests.waiting import until
@@ -23,17 +24,18 @@ async def replaced(stage: Stage, lost: float) -> tuple[float, float]:
     return promoted - lost, await stage.writes_again(promoted)
 
 
-async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted(
+async def test_a_primary_that_is_killed_costs_nothing_that_was_accepted_as_the_demo_shows(
     machines: TwoMachines, receiver: Receiver, record_property: Say
 ) -> None:
-    async with machines.under_load(receiver) as stage:
-        primary, lost = machines.cluster.primary(), time.monotonic()
-        primary.kill_postgres()
-        waited, again = await replaced(stage, lost)
-        seen = await account_for(stage)
-        assert again <= WRITES_AGAIN_IN + BUSY, seen
-        assert machines.cluster.primary() is not primary
-    record_property("said", f"{seen}; promoted after {waited:.1f} s, writes again {again:.1f} s later")
+    told: list[str] = []
+    primary = machines.cluster.primary()
+    seen, again = await demo.show(machines, receiver, lambda words, style="": told.append(words))
+    kept(seen)
+    assert again <= WRITES_AGAIN_IN + BUSY, seen
+    assert machines.cluster.primary() is not primary
+    assert f"kill -9 of PostgreSQL on {primary.name}, the primary" in told
+    assert f"{primary.name} is back, as a standby" in told
+    record_property("said", f"{seen}; writes again {again:.1f} s after the promotion")
 
 
 async def test_a_planned_switchover_refuses_nobody_for_long(

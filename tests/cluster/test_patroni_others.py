@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster.__main__ import described
 from tests.cluster.promised import BUSY, account_for
 from tests.cluster.restarts import restarts_of
 from tests.cluster.two_machines import TwoMachines
@@ -28,6 +31,19 @@ def targets() -> Iterator[list[Machine]]:
     yield made
     for each in made:
         each.close()
+
+
+def test_what_make_cluster_says_leads_to_all_of_it(machines: TwoMachines) -> None:
+    said = described(machines.cluster, machines)
+    [listing] = [line for line in said.splitlines() if line.endswith(" list")]
+    listed = subprocess.run(listing.split(), capture_output=True, text=True, check=True).stdout
+    assert [role in listed for role in ("Leader", "Sync Standby", "Replica")] == [True] * 3, listed
+    [health] = [line for line in said.splitlines() if "curl" in line]
+    known = json.loads(subprocess.run(health.split()[1:], capture_output=True, check=True).stdout)["database"]
+    assert known["primary"] == f"127.0.0.1:{machines.cluster.primary().public_port}"
+    assert known["synchronous"] is True
+    [killing] = [line for line in said.splitlines() if "kill -9" in line]
+    assert str(machines.cluster.primary().folder) in killing
 
 
 async def test_what_a_killed_engine_had_in_hand_is_taken_over_by_the_other_one(
