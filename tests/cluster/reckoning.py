@@ -34,8 +34,8 @@ class Reckoning:
     def __str__(self) -> str:
         return (
             f"{self.accepted} accepted, {self.resolved} resolved, {self.delivered} delivered, {len(self.lost)} lost, "
-            f"{self.repeated} repeated, {self.out_of_order} out of order; {self.refused} refused, each within "
-            f"{self.longest_refusal:.1f} s; nothing accepted for {self.outage:.1f} s"
+            f"{self.repeated} repeated, {self.out_of_order} out of order; {self.refused} refused, each call answered "
+            f"within {self.longest_answer:.1f} s; nothing accepted for {self.outage:.1f} s"
         )
 
 
