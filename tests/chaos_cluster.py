@@ -67,6 +67,7 @@ class ClusterChaos:
             "Patroni of the primary is killed": self._kill_patroni,
             "a standby is killed": self._kill_standby,
             "a standby stands still": self._freeze_standby,
+            "etcd stands still": self._freeze_etcd,
             "an engine is killed": self._kill_engine,
             "an API is killed": self._kill_api,
         }
@@ -100,13 +101,14 @@ class ClusterChaos:
         for number in range(1, faults + 1):
             names = [self.chance.choice([*self.faults])]
             if self.chance.random() < 0.2:
-                names.append(self.chance.choice(["an engine is killed", "an API is killed"]))
+                also = {"an engine is killed", "an API is killed"} - {*names}  # one of each is left
+                names.append(self.chance.choice(sorted(also)))
             accepted = sum(call.good for call in stage.load.calls)
             self.say(f"{number}: {', and '.join(names)} ({accepted} accepted, {len(stage.ledger.ids)} delivered)")
             await asyncio.gather(*(self.faults[name]() for name in names))
             done.update(names)
-            await asyncio.to_thread(self.machines.start)
             await asyncio.to_thread(self.cluster.heal)
+            await asyncio.to_thread(self.machines.start)
             await stage.more()
             await asyncio.sleep(self.chance.uniform(0, 2))
         return done
@@ -147,6 +149,10 @@ class ClusterChaos:
     async def _freeze_standby(self) -> None:
         (await self._standby()).freeze()
         await self._while(1, 10)
+
+    async def _freeze_etcd(self) -> None:
+        self.cluster.etcd.freeze()
+        await self._while(1, TTL + 5)
 
     async def _kill_engine(self) -> None:
         await asyncio.to_thread(self.chance.choice(self.machines.services).engine.kill)

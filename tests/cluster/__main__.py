@@ -49,7 +49,7 @@ def described(cluster: Cluster, machines: TwoMachines) -> str:
     roles = {name: each["role"] for name, each in cluster.members().items()}
     nodes = [f"  {each.name:10}  127.0.0.1:{each.public_port}   {roles[each.name]}" for each in cluster.nodes]
     return WORDS.format(
-        first=machines.services[0].url, second=machines.services[1].url, nodes="\n".join(nodes), etcd=cluster.etcd,
+        first=machines.services[0].url, second=machines.services[1].url, nodes="\n".join(nodes), etcd=cluster.etcd.port,
         folder=cluster.folder, list=cluster.patronictl("list"), switchover=cluster.patronictl("switchover", "--force"),
         primary=cluster.primary().folder,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ANSWERED_IN = 2.0
 """Seconds in which each caller has an answer."""
@@ -117,9 +117,12 @@ class Load:
         raise AssertionError
 
     async def end(self) -> None:
-        """Open nothing more, and wait for what is under way."""
+        """Open nothing more, and wait for what is under way, as long as that can make sense."""
         self._loop.cancel()
-        await asyncio.gather(*self._running)
+        if self._running:
+            _, hopeless = await asyncio.wait(self._running, timeout=PATIENCE)
+            for each in hopeless:
+                each.cancel()
 
     async def until_good(self, count: int, *, since: float = 0.0) -> list[Call]:
         """So many openings that began since then and were answered well, in the order of their answers."""

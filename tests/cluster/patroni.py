@@ -23,6 +23,7 @@ import httpx
 import psutil
 import yaml
 
+from tests.cluster.etcd import Etcd
 from tests.cluster.keeper import Keeper
 from tests.cluster.nodes import DATABASE, SETTINGS, USER
 from tests.cluster.wires import Wire
@@ -68,7 +69,7 @@ class Node:
         self.log = cluster.folder / f"{name}.log"
         self.config = cluster.folder / f"{name}.yml"
         self.port, self.rest = free_port(), free_port()
-        self.wires = [Wire(self.port), Wire(self.rest), Wire(cluster.etcd)]
+        self.wires = [Wire(self.port), Wire(self.rest), Wire(cluster.etcd.port)]
         self._cluster = cluster
         self._patroni: psutil.Process | None = None
         cluster.write(self.config, yaml.safe_dump(self._settings()))
@@ -199,12 +200,11 @@ class Cluster:
     def __init__(self, folder: Path, keeper: Keeper, runner: Account) -> None:
         self.folder = folder
         self.password = secrets.token_urlsafe(16)
-        self.etcd = free_port()
         self.programs = binaries.programs(runner)
         self._keeper = keeper
         self._runner = runner
         self._prefix = reaching(runner)
-        self._start_etcd()
+        self.etcd = Etcd(folder, self.run)
         self.nodes = [Node(self, name) for name in NAMES]
 
     @property
@@ -270,6 +270,7 @@ class Cluster:
 
     def heal(self) -> None:
         """Everything that was done to it is undone; back when it is whole."""
+        self.etcd.thaw()
         for node in self.nodes:
             node.come_back()
             node.thaw()
@@ -309,25 +310,6 @@ class Cluster:
 
     def _leading(self) -> str | None:
         return next((name for name, each in self.members().items() if each["role"] == "leader"), None)
-
-    def _start_etcd(self) -> None:
-        peer, log = free_port(), self.folder / "etcd.log"
-        here = f"http://127.0.0.1:{self.etcd}"
-        self.run(
-            [program("etcd"), "--name", "etcd", "--data-dir", str(self.folder / "etcd"),
-             "--listen-client-urls", here, "--advertise-client-urls", here,
-             "--listen-peer-urls", f"http://127.0.0.1:{peer}",
-             "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
-             "--initial-cluster", f"etcd=http://127.0.0.1:{peer}", "--log-level", "warn"],
-            log,
-        )  # fmt: skip
-
-        def healthy() -> bool:
-            with suppress(httpx.HTTPError):
-                return "true" in httpx.get(f"{here}/health", timeout=2, verify=NO_AUTHORITIES).text
-            return False
-
-        poll(healthy, what=lambda: f"etcd to be ready:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -10,7 +11,6 @@ from tests.cluster.patroni import TTL
 from tests.cluster.promised import BUSY, WRITES_AGAIN_IN, account_for, kept
 from tests.cluster.two_machines import Stage, TwoMachines
 from tests.receivers import Receiver
-from tests.waiting import until
 
 LOOKS_EVERY = 2.0
 """Seconds within which Patroni does what it has to do, once it may."""
@@ -82,11 +82,7 @@ async def test_a_primary_that_stood_still_writes_nothing_when_it_goes_on(
         assert waited <= TTL + LOOKS_EVERY + BUSY
         thawed = time.monotonic()
         primary.thaw()
-
-        async def follows() -> bool:
-            return machines.cluster.whole()
-
-        await until(follows, what=lambda: f"a whole cluster:\n{machines.cluster.tail()}")
+        await asyncio.to_thread(machines.cluster.wait_until_whole)
         assert len(stage.load.good_since(thawed)) >= 20, "nobody noticed"
         seen = await account_for(stage)
         assert again <= WRITES_AGAIN_IN + BUSY, seen

@@ -196,7 +196,7 @@ async def test_who_asks_an_api_that_starts_while_the_database_is_away_is_answere
             async def answered(path: str, status: int) -> bool:
                 try:
                     answer = await nobody.get(path, timeout=ANSWERED_IN + BUSY)
-                except httpx.TransportError:
+                except httpx.ConnectError:
                     return False  # it has hardly been started
                 return answer.status_code == status
 

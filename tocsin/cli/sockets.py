@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from collections.abc import Iterator
 from itertools import chain
 
 import click
@@ -14,19 +15,35 @@ PORTS = range(20_000, 32_768)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `click.UsageError` if the address cannot be used."""
-    try:
+    """A socket of that address that does not listen yet: who asks is refused until it does, and not kept waiting.
+
+    Raises `click.UsageError` if the address cannot be used.
+    """
+    with _usable(host, port):
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        return bound
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The same, listening."""
+    listening = bind(host, port)
+    with _usable(host, port):
         listening.listen(BACKLOG)
+    return listening
+
+
+@contextlib.contextmanager
+def _usable(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise click.UsageError(f"cannot listen on {host}:{port} ({reason}); choose --host and --port") from error
-    return listening
 
 
 def url_of(listening: socket.socket) -> str:

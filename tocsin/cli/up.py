@@ -10,7 +10,7 @@ import click
 from tocsin import __version__
 from tocsin.cli import memory
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.cli.sockets import bind
+from tocsin.cli.sockets import listen
 from tocsin.domain.settings import Unusable
 from tocsin.settings import KEY_BYTES, Settings
 
@@ -31,7 +31,7 @@ def command(host: str, port: int, workers: int, settings: Settings) -> None:
     from tocsin.transports import tracing
 
     tracing.require(settings.otlp_endpoint)
-    listening = bind(host, port)
+    listening = listen(host, port)
     if settings.database_url and not settings.secret_keys:
         raise Unusable("TOCSIN_SECRET_KEYS", "is required with TOCSIN_DATABASE_URL; tocsin secrets new prints a key")
     server = None if settings.database_url else Server(settings.data_dir)
