@@ -43,7 +43,7 @@ async def test_a_planned_switchover_refuses_nobody_for_long(
 ) -> None:
     async with machines.under_load(receiver) as stage:
         to, began = machines.cluster.standbys()[0], time.monotonic()
-        machines.cluster.switch_over(to)
+        await asyncio.to_thread(machines.cluster.switch_over, to)
         waited, again = await replaced(stage, began)
         seen = await account_for(stage)
         assert seen.outage <= WRITES_AGAIN_IN + BUSY, seen
