@@ -1,5 +1,5 @@
 -- the requests that opened and resolved an incident, or asked for a delivery, and their places in a trace
--- depends: 0030_inner_loop
+-- depends: 0031_failovers
 
 -- migrate: apply
 
