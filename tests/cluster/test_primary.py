@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 import asyncpg
+import psutil
 import pytest
 
 from tests.cluster.nodes import Node
@@ -72,6 +73,30 @@ async def test_a_primary_that_is_lost_while_it_waits_for_a_standby_is_looked_for
         standby.thaw()
     await _limit(primary, -1)
     await until(lambda: _works(pool), what="a write")
+    pool.terminate()
+
+
+async def test_one_session_that_hangs_while_it_waits_for_a_standby_holds_up_nobody_else(
+    pair: tuple[Node, Node],
+) -> None:
+    primary, standby = pair
+    pool = await _pool(pair, 4)
+    await primary.run("GRANT pg_monitor TO app")
+    assert await _works(pool)
+    standby.freeze()
+    try:
+        with pytest.raises(OutcomeUnknown, match="waits for a standby"):
+            async with database.transaction(pool) as tx:
+                await tx.execute(WRITE)
+        (waiting,) = await primary.run("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        hung = psutil.Process(waiting["pid"])
+        hung.suspend()
+    finally:
+        standby.thaw()
+    try:
+        await until(lambda: _works(pool), timeout=20, what="a write")
+    finally:
+        hung.resume()
     pool.terminate()
 
 

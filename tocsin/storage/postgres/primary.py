@@ -52,10 +52,16 @@ OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 Prepare: TypeAlias = Callable[[Session], Awaitable[None]]
 """What is done with a session before anybody has it."""
 
+# One that hangs while it waits says so for ever: nobody waits where as many standbys as are needed have all that is
+# written. Who may not see that sees none of them.
 STATE_QUERY = """
 SELECT EXISTS (
     SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
     AND query_start < clock_timestamp() - interval '0.8 s'
+) AND coalesce(substring(current_setting('synchronous_standby_names') FROM '([0-9]+) *[(]')::int, 1) > (
+    SELECT count(*) FROM pg_stat_replication
+    WHERE sync_state IN ('sync', 'quorum') AND pg_current_wal_flush_lsn() <=
+        CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN replay_lsn ELSE flush_lsn END
 )
 """
 
