@@ -21,23 +21,21 @@ class Etcd:
     def __init__(self, folder: Path, run: Callable[[list[str], Path], int]) -> None:
         self.port, peers, log = free_port(), free_port(), folder / "etcd.log"
         self._url = f"http://127.0.0.1:{self.port}"
-        self._process = psutil.Process(
-            run(
-                [program("etcd"), "--name", "etcd", "--data-dir", str(folder / "etcd"),
-                 "--listen-client-urls", self._url, "--advertise-client-urls", self._url,
-                 "--listen-peer-urls", f"http://127.0.0.1:{peers}",
-                 "--initial-advertise-peer-urls", f"http://127.0.0.1:{peers}",
-                 "--initial-cluster", f"etcd=http://127.0.0.1:{peers}", "--log-level", "warn"],
-                log,
-            )
+        self._pid = run(
+            [program("etcd"), "--name", "etcd", "--data-dir", str(folder / "etcd"),
+             "--listen-client-urls", self._url, "--advertise-client-urls", self._url,
+             "--listen-peer-urls", f"http://127.0.0.1:{peers}",
+             "--initial-advertise-peer-urls", f"http://127.0.0.1:{peers}",
+             "--initial-cluster", f"etcd=http://127.0.0.1:{peers}", "--log-level", "warn"],
+            log,
         )  # fmt: skip
         poll(self._healthy, what=lambda: f"etcd to be ready:\n{log.read_text(errors='replace')[-2000:]}")
 
     def freeze(self) -> None:
-        self._process.suspend()
+        psutil.Process(self._pid).suspend()
 
     def thaw(self) -> None:
-        self._process.resume()
+        psutil.Process(self._pid).resume()
 
     def _healthy(self) -> bool:
         with suppress(httpx.HTTPError):
