@@ -1,3 +1,3 @@
 """Tocsin monitors servers and websites, and never loses a notification."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

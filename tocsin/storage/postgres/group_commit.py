@@ -99,7 +99,6 @@ class GroupCommit(Generic[Item, Result]):
         return await future
 
     async def _commit_all(self) -> None:
-        ASKING.set(None)  # nor has it waited as long, or gone, as whoever happened to begin this
         own = asyncio.current_task()
         try:
             while (self._alone or self._waiting) and self._worker is own:
