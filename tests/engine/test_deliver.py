@@ -30,6 +30,13 @@ from tocsin.transports.smtp import Mailer
 
 __all__ = ["start", "world"]
 
+REFUSING = """
+CREATE SEQUENCE refusals;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM nextval('refusals'); RAISE insufficient_privilege; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON finished FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
 
 async def test_an_incident_reaches_the_webhook_with_the_seven_fields(
     world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
@@ -112,6 +119,26 @@ async def test_a_failed_delivery_is_tried_again_with_the_same_webhook_id_and_eve
     assert len({request.id for request in receiver.requests}) == 1
     waited = receiver.requests[3].monotonic - receiver.requests[2].monotonic
     assert waited >= 1.0, "Retry-After is never cut short"
+
+
+async def test_a_result_that_the_database_refuses_is_kept_until_it_takes_it(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    hook = await world.attach(receiver.url())
+    receiver.otherwise = Answer(body=b"taken, thank you")
+    await world.pool.execute(REFUSING)
+    await start()
+    await world.open("a")
+    await until(lambda: _refused(world), what="a refused result")
+    await world.pool.execute("DROP TRIGGER refuse ON finished")
+    [delivery] = await world.ended(hook, 1)
+    assert [attempt["outcome"] for attempt in delivery.attempts] == ["delivered"]
+    assert delivery.attempts[0]["response"] == "taken, thank you"
+    assert len(receiver.requests) == 1
+
+
+async def _refused(world: World) -> bool:
+    return bool(await world.pool.fetchval("SELECT is_called FROM refusals"))
 
 
 async def test_only_a_project_that_made_itself_is_asked_for_its_ceiling_and_a_fault_of_ours_is_none_of_the_address(

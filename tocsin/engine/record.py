@@ -23,7 +23,10 @@ log = structlog.get_logger(__name__)
 
 RECORD_PAUSE = 0.01
 """Seconds between two commits of results in a burst: the attempts are over, so the results can wait and be batched."""
-DATABASE_PAUSE = 0.2
+DATABASE_PAUSE, REFUSED_PAUSE = 0.2, 2.0
+"""Seconds until a result is recorded again: after a database that was away, and after one that refused it."""
+OF_TEXTS = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, UnicodeError)
+"""Errors of texts that cannot be stored. Any other says nothing about the result, which is still what happened."""
 UNSTORABLE = "The response could not be stored"
 
 
@@ -54,11 +57,8 @@ class Recorder:
         self._commit = GroupCommit[FinishedAttempt, Recorded](pool, _record, begin=False, pause=RECORD_PAUSE)
 
     async def record(self, finished: FinishedAttempt) -> Recorded:
-        """Record an attempt, however long the database is unavailable; if need be without its texts.
-
-        Raises the database's error if even that cannot be stored.
-        """
-        complete, sure = True, True
+        """Record an attempt, however long the database is unavailable or refuses it; if need be without its texts."""
+        complete, sure, said = True, True, False
         while True:
             try:
                 recorded = await self._commit(finished)
@@ -66,13 +66,15 @@ class Recorder:
             except UNAVAILABLE as error:
                 sure = sure and not isinstance(error, OutcomeUnknown)
                 await asyncio.sleep(DATABASE_PAUSE)
-            except Exception:
-                known = ids.public(ids.DELIVERY, finished.result.id)
-                log.exception("The result of an attempt could not be recorded", delivery=known)
-                if not complete:
-                    raise
-                complete, finished = False, replace(finished, result=_without_text(finished.result))
-
+            except (asyncpg.PostgresError, UnicodeError) as error:
+                if not said:
+                    known = ids.public(ids.DELIVERY, finished.result.id)
+                    log.exception("The result of an attempt could not be recorded", delivery=known)
+                said = True
+                if complete and isinstance(error, OF_TEXTS):
+                    complete, finished = False, replace(finished, result=_without_text(finished.result))
+                else:
+                    await asyncio.sleep(REFUSED_PAUSE)
 
     async def _look(self, result: AttemptResult) -> Recorded:
         """What became of a result that may have been recorded before, when nothing said so: so it is not again."""

@@ -21,7 +21,7 @@ import structlog
 from tocsin.domain.database_hosts import Host, hosts_of
 from tocsin.storage.postgres import connecting, pooler
 from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
-from tocsin.storage.postgres.session import LOST, Session
+from tocsin.storage.postgres.session import LET_IN_NOBODY, Session
 from tocsin.storage.postgres.unclaimed import Unclaimed
 
 log = structlog.get_logger(__name__)
@@ -131,7 +131,8 @@ class Primary:
 
     async def connect(self, *_: Any, **options: Any) -> Session:
         """A session, as soon as there is a primary: the caller says how long that may take. One that is not there by
-        then is for the next who asks. Raises the driver's errors for anything but a database that is away.
+        then is for the next who asks. Raises the driver's errors for anything but a database that is away, or lets
+        nobody in.
         """
         options.pop("loop", None)
         options.pop("connection_class", None)
@@ -154,7 +155,9 @@ class Primary:
                     session = await connecting.connect(
                         self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
                     )
-            except LOST as error:
+            except LET_IN_NOBODY as error:
+                if isinstance(error, asyncpg.InsufficientResourcesError):
+                    raise
                 if isinstance(error, OSError) and error.errno in OURS:
                     raise
                 self._lose(error)
@@ -216,10 +219,8 @@ class Primary:
                     self.url, host, one_of_several=several, newest=self._newest if several else None,
                     server_settings={"application_name": "tocsin, looking for the primary"},
                 )  # fmt: skip
-            except LOST as error:
-                self._note(host, error)
-            except asyncpg.PostgresError as error:
-                if not several:
+            except LET_IN_NOBODY as error:
+                if not several and isinstance(error, asyncpg.InsufficientResourcesError):
                     return 0  # it answers: who asks for a session is told the same
                 self._note(host, error)
             else:

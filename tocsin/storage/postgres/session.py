@@ -29,6 +29,11 @@ LOST: tuple[type[BaseException], ...] = (
 )
 """Errors of a session that ended, or is of no use any more."""
 
+LET_IN_NOBODY = (*LOST, asyncpg.PostgresError)
+"""Errors of a session that is not there yet. Whatever a server answers then, be it that the password is wrong or that
+the database is being renamed, it is away for everybody; unless it says that it is full, of sessions that are ours too.
+"""
+
 
 class OutcomeUnknown(ConnectionError):
     """It was sent, and nothing said whether it was done. Never to be repeated without looking."""
