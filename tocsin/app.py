@@ -92,6 +92,26 @@ async def open_service(settings: Settings, public_url: str) -> AsyncIterator[Ser
         pool.terminate()
 
 
+async def wait_until_usable(settings: Settings) -> None:
+    """Wait for the database and its migrations. Raises `Refused`, or `Unusable` if its secrets are sealed with other
+    keys than ours.
+    """
+    from tocsin.storage.accounts import rotation
+    from tocsin.storage.postgres import connecting, database, migrate
+    from tocsin.storage.postgres.secrets import Vault
+
+    await migrate.wait_until_current(dsn(settings))
+    while True:
+        connection = await migrate.reach(dsn(settings), float("inf"))
+        try:
+            async with asyncio.timeout(connecting.SOCKET_TIMEOUT):
+                return await rotation.require_fitting(connection, Vault(settings.secret_keys))
+        except database.UNAVAILABLE:
+            await asyncio.sleep(migrate.PAUSE)
+        finally:
+            connection.terminate()
+
+
 async def run_engine(settings: Settings, stop: asyncio.Event) -> None:
     """An engine, until `stop` is set; it returns what is in flight to the queue first. Raises `Unusable`."""
     from tocsin.engine import run

@@ -24,11 +24,11 @@ from tocsin.domain.settings import Unusable
 from tocsin.engine import connectivity
 from tocsin.engine.monitor_checks import USER_AGENT
 from tocsin.settings import Settings, load
-from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts import rotation
 from tocsin.storage.delivery import engines, inner_loop
 from tocsin.storage.monitoring import probes
 from tocsin.storage.postgres import connecting, database, migrate, replication
-from tocsin.storage.postgres.secrets import Unopenable, Vault
+from tocsin.storage.postgres.secrets import Vault
 from tocsin.transports import icmp, sms
 from tocsin.transports.apprise.catalog import Catalog
 from tocsin.transports.apprise.workers import Workers
@@ -40,7 +40,6 @@ from tocsin.transports.smtp_session import session
 CLOCK_WARN, CLOCK_FAIL = 2.0, 30.0
 """Seconds by which this machine's clock may differ from the database's."""
 
-A_SEALED_TOKEN = "SELECT id, token_sealed FROM projects ORDER BY id LIMIT 1"  # noqa: S105
 PROBES = """
 SELECT count(*) AS probes, array_agg(name ORDER BY name) FILTER (
     WHERE seen_at IS NULL OR seen_at < now() - make_interval(secs => $1)
@@ -152,12 +151,11 @@ async def _standbys(connection: asyncpg.Connection, dsn: str) -> list[Finding]:
 
 
 async def _sealed(connection: asyncpg.Connection, settings: Settings) -> Finding:
-    row = await connection.fetchrow(A_SEALED_TOKEN)
-    if row is None or not settings.secret_keys:
-        return Finding("ok", "stored secrets", "none to test the keys with")
+    if not settings.secret_keys:
+        return Finding("ok", "stored secrets", "there are no keys to try them with")
     try:
-        Vault(settings.secret_keys).open(row["id"], row["id"], accounts.TOKEN_FIELD, row["token_sealed"])
-    except Unopenable as error:
+        await rotation.require_fitting(connection, Vault(settings.secret_keys))
+    except Unusable as error:
         return Finding("fail", "stored secrets", str(error))
     return Finding("ok", "stored secrets", "the keys decrypt them")
 

@@ -22,7 +22,6 @@ def command(settings: Settings) -> None:
     from tocsin import app
     from tocsin.cli import logs
     from tocsin.cli.serve import stop_on_signals
-    from tocsin.storage.postgres import migrate
     from tocsin.transports import tracing
 
     app.require_keys(settings)
@@ -32,7 +31,7 @@ def command(settings: Settings) -> None:
     async def run() -> None:
         stopping, stop = stop_on_signals(), asyncio.Event()
         stopping.add_done_callback(lambda _: stop.set())
-        current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
+        current = asyncio.ensure_future(app.wait_until_usable(settings))
         await asyncio.wait({current, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not current.done():
             current.cancel()

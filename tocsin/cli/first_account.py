@@ -12,7 +12,7 @@ from tocsin.actions import people, projects
 from tocsin.actions.base import system
 from tocsin.domain import ids
 from tocsin.settings import Settings
-from tocsin.storage.accounts import accounts
+from tocsin.storage.accounts import accounts, rotation
 from tocsin.storage.postgres import connecting, database
 from tocsin.storage.postgres.secrets import Vault
 
@@ -43,6 +43,7 @@ async def make(settings: Settings, dsn: str, url: str) -> None:
         if await connection.fetchval(accounts.ANYBODY):
             return
         vault = Vault(settings.secret_keys)
+        await rotation.require_fitting(connection, vault)
         async with connection.transaction():
             await connection.execute(ONE_AT_A_TIME)
             made = await projects.create_first(connection, system(), vault, PROJECT)

@@ -16,6 +16,7 @@ from tocsin import app
 from tocsin.cli import logs
 from tocsin.domain import ids
 from tocsin.settings import Settings
+from tocsin.storage.accounts import rotation
 from tocsin.storage.postgres import connecting, database, migrate
 from tocsin.storage.postgres.secrets import Vault
 from tocsin.storage.postgres.session import OutcomeUnknown
@@ -38,14 +39,18 @@ def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Cal
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the installation's database, whoever started it. Raises `click.ClickException`."""
+async def connected(settings: Settings, vault: Vault | None = None) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the installation's database, whoever started it. Raises `click.ClickException`, and `Unusable`
+    for a `vault` of another installation.
+    """
     try:
         connection = await connecting.connect(app.dsn(settings))
     except (*database.UNAVAILABLE, asyncpg.PostgresError, ValueError) as error:
         raise click.ClickException(unreachable(settings, error)) from error
     try:
         await database.prepare(connection)
+        if vault is not None:
+            await rotation.require_fitting(connection, vault)
         yield connection
     except OutcomeUnknown as error:
         raise click.ClickException(f"Nobody knows whether this was done: {error}. Look before you repeat it") from error

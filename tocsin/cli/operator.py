@@ -24,7 +24,7 @@ def operator() -> None:
 async def link(settings: Settings) -> None:
     """Print a link that sets up the operator's account or resets its password. Valid once, for one hour."""
     vault = installation.vault(settings)
-    async with connected(settings) as tx, tx.transaction():
+    async with connected(settings, vault) as tx, tx.transaction():
         made = await people.operator_link(tx, as_operator(), vault, app.noted_url(settings))
     if made is None:
         raise click.ClickException("There is no operator yet; tocsin up creates one when it starts for the first time")

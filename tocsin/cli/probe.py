@@ -109,7 +109,7 @@ async def add(name: str, only: str | None, project: str | None, settings: Settin
     owner = INSTALLATION if project is None else installation.project_id(project)
     only_project = None if only is None else installation.project_id(only)
     try:
-        async with connected(settings) as tx, tx.transaction():
+        async with connected(settings, vault) as tx, tx.transaction():
             made = await actions.create(tx, operator(owner), vault, name, only_project)
     except asyncpg.ForeignKeyViolationError:
         raise click.ClickException(installation.no_project(only or project or "")) from None

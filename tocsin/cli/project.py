@@ -54,7 +54,7 @@ async def create(name: str, plan: str | None, owner: str | None, as_json: bool, 
     With --owner, the project's notifications also go to that address, once the link in a verification email was opened.
     """
     vault = installation.vault(settings)
-    async with connected(settings) as tx:
+    async with connected(settings, vault) as tx:
         async with tx.transaction():
             made = await actions.create_for(tx, operator(), vault, name, plan or settings.default_plan, owner)
         user = await accounts.user_by_email(tx, owner) if owner else None

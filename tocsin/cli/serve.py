@@ -36,7 +36,6 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
 
     from tocsin import app
     from tocsin.cli import logs
-    from tocsin.storage.postgres import migrate
     from tocsin.transports import tracing
 
     app.require_keys(settings)
@@ -47,7 +46,7 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
 
     async def run() -> bool:
         stop = stop_on_signals()
-        current = asyncio.ensure_future(migrate.wait_until_current(app.dsn(settings)))
+        current = asyncio.ensure_future(app.wait_until_usable(settings))
         awaited = {current, stop}
         done, _ = await asyncio.wait(awaited, timeout=starting.AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
         if not done:

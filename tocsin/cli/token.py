@@ -35,7 +35,7 @@ async def rotate(uuid: str, as_json: bool, settings: Settings) -> None:
     project_id = installation.project_id(uuid)
     vault = installation.vault(settings)
     try:
-        async with connected(settings) as tx, tx.transaction():
+        async with connected(settings, vault) as tx, tx.transaction():
             made = await tokens.rotate(tx, operator(project_id), vault)
     except Refused:
         raise click.ClickException(installation.no_project(uuid)) from None

@@ -91,7 +91,7 @@ async def _do(url: str, ours: str, token: str, project: str | None, settings: Se
 async def _here(settings: Settings, project: str | None, name: str) -> str:
     """The key of the heartbeat of that name here."""
     vault = installation.vault(settings)
-    async with connected(settings) as tx, tx.transaction():
+    async with connected(settings, vault) as tx, tx.transaction():
         owner = await probes.operators_project(tx) if project is None else installation.project_id(project)
         if owner is None:
             raise click.ClickException("There is no project of an operator: name one with --project")

@@ -16,6 +16,8 @@ INTEGRATION = UUID("00000000-0000-7000-8000-000000000003")
 NAME = "Tocsin's inner loop"
 INTEGRATION_TYPE = "Tocsin::InnerLoop"
 INCIDENT_TYPE = "inner_loop"
+SETTING = "secret"
+"""A secret setting of its integration that is of no use, but to be decrypted before each delivery, as anybody's are."""
 
 KEPT = timedelta(minutes=5)
 """For how long its incidents and deliveries stay on record."""

@@ -18,6 +18,7 @@ class InnerLoop(IntegrationType):
     type = inner_loop.INTEGRATION_TYPE
     label = "Inner loop"
     inner = True
+    secret_settings = frozenset({inner_loop.SETTING})
 
     def parse(self, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> dict[str, Any]:
         raise invalid_field("type", "is the service's own")

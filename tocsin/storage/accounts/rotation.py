@@ -13,12 +13,13 @@ from uuid import UUID
 
 import asyncpg
 
-from tocsin.domain import heartbeats
+from tocsin.domain import heartbeats, inner_loop
+from tocsin.domain.settings import Unusable
 from tocsin.domain.sources import base as sources
 from tocsin.storage.accounts.accounts import TOKEN_FIELD
 from tocsin.storage.channels.integrations import SEALED_FIELD
 from tocsin.storage.postgres.database import key
-from tocsin.storage.postgres.secrets import Unopenable, Vault
+from tocsin.storage.postgres.secrets import HEADER_BYTES, Unopenable, Vault
 
 BATCH = 200
 
@@ -72,6 +73,12 @@ WHERE datname = current_database() AND application_name ~ '^tocsin (api|engine),
 GROUP BY 1 ORDER BY 1
 """
 
+# The inner loop's was sealed by whichever engine came first.
+BY_KEY = f"""
+SELECT DISTINCT ON (sealed_by) id, token_sealed, substring(token_sealed FROM 1 FOR {HEADER_BYTES}) AS sealed_by
+FROM projects WHERE id <> '{inner_loop.PROJECT}' ORDER BY sealed_by, id
+"""
+
 LATEST_SIGN_IN = "SELECT max(expires_at) FROM user_tokens"
 
 FIRST = UUID(int=0)
@@ -123,6 +130,21 @@ async def try_all(connection: asyncpg.Connection, vault: Vault) -> tuple[int, Ma
                 except Unopenable as error:
                     failed[f"{place.table} {after}"] = str(error)
     return opened, failed
+
+
+async def require_fitting(connection: asyncpg.Connection, vault: Vault) -> None:
+    """Raises `Unusable` for keys that open nothing here, although something is there: whoever has other keys than the
+    installation can deliver nothing, and would seal what nobody else can open.
+    """
+    problem = None
+    for row in await connection.fetch(BY_KEY):
+        try:
+            vault.open(key(row["id"]), key(row["id"]), TOKEN_FIELD, row["token_sealed"])
+            return
+        except Unopenable as error:
+            problem = error
+    if problem is not None:
+        raise Unusable("TOCSIN_SECRET_KEYS", f"is of another installation than this database; {problem}")
 
 
 async def behind(connection: asyncpg.Connection, vault: Vault) -> list[str]:

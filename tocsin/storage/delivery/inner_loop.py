@@ -21,7 +21,10 @@ from tocsin.storage.postgres.secrets import Vault, new_token
 MESSAGE = "Nothing is wrong: this shows that incidents are opened, delivered and resolved."
 RESOLVED_BY = "the inner loop"
 
-PREPARED = "SELECT EXISTS (SELECT FROM attachments WHERE resource_id = $1 AND integration_id = $2)"
+PREPARED = """
+SELECT EXISTS (SELECT FROM attachments a JOIN integrations i ON i.id = a.integration_id
+               WHERE a.resource_id = $1 AND i.id = $2 AND i.sealed IS NOT NULL)
+"""
 PROJECT = """
 INSERT INTO projects (id, name, plan, token_hash, token_sealed) VALUES ($1, $2, 'free', $3, $4) ON CONFLICT DO NOTHING
 """
@@ -30,8 +33,10 @@ INSERT INTO servers (id, project_id, motherboard_id, hostname, agent_version, al
 ON CONFLICT DO NOTHING
 """
 INTEGRATION = """
-INSERT INTO integrations (id, project_id, type, settings, for_people, repeatable)
-VALUES ($1, $2, $3, '{}', false, true) ON CONFLICT DO NOTHING
+INSERT INTO integrations (id, project_id, type, settings, sealed, for_people, repeatable)
+VALUES ($1, $2, $3, $4, $5, false, true)
+ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed, version = integrations.version + 1
+WHERE integrations.sealed IS NULL
 """
 ATTACHMENT = "INSERT INTO attachments (resource_id, integration_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
@@ -160,5 +165,7 @@ async def _prepare(tx: Tx, vault: Vault) -> None:
     sealed = vault.seal(inner.PROJECT, inner.PROJECT, "api_token", token.encode())
     await tx.execute(PROJECT, inner.PROJECT, inner.NAME, vault.token_hash(token), sealed)
     await tx.execute(RESOURCE, inner.SERVER, inner.PROJECT, inner.NAME)
-    await tx.execute(INTEGRATION, inner.INTEGRATION, inner.PROJECT, inner.INTEGRATION_TYPE)
+    secret = {inner.SETTING: new_token("")}
+    shown, envelope = vault.split(inner.PROJECT, inner.INTEGRATION, "settings", secret, secret)
+    await tx.execute(INTEGRATION, inner.INTEGRATION, inner.PROJECT, inner.INTEGRATION_TYPE, shown, envelope)
     await tx.execute(ATTACHMENT, inner.SERVER, inner.INTEGRATION)
