@@ -64,8 +64,8 @@ async def run(
 
     async def every_hour() -> None:
         await _while_any(pool, lambda tx: on_call_gaps.warn(tx, BATCH))
-        async with pool.acquire() as tx, tx.transaction():
-            await retention.ensure_partitions(tx)
+        async with pool.acquire() as connection:
+            await retention.ensure_partitions(connection)
         await _while_any(pool, lambda tx: silences.extend(tx, BATCH))
         async with pool.acquire() as tx, tx.transaction():
             await alerts.forget_old(tx)

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tocsin.storage import audit
 from tocsin.storage.postgres import migrate, retention
 
 BEFORE_ACCOUNTS = "0010"
+TABLES = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
 
 
 @pytest.fixture
@@ -163,3 +165,24 @@ async def test_a_step_and_a_process_that_wait_for_each_other_do_not_stop_the_upg
         await reader.close()
         await writer.close()
     assert await run(old, "SELECT name FROM users") == ["Ann"]
+
+
+async def test_nobody_waits_while_a_migration_waits_for_a_backup(old: str) -> None:
+    backup, reader = await asyncpg.connect(old), await asyncpg.connect(old)
+    try:
+        async with backup.transaction():
+            tables = [row["relname"] for row in await backup.fetch(TABLES)]
+            await backup.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
+            migrating = asyncio.create_task(migrate.migrate(old))
+            began, longest = time.monotonic(), 0.0
+            while time.monotonic() < began + 4:
+                at = time.monotonic()
+                for table in tables:
+                    await reader.fetchval(f"SELECT count(*) FROM {table}")
+                longest = max(longest, time.monotonic() - at)
+            assert not migrating.done()
+            assert longest < 2.0
+        assert (await migrating)[-1] == migrate.known()[-1]
+    finally:
+        await backup.close()
+        await reader.close()

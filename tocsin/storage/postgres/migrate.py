@@ -37,6 +37,9 @@ SETTINGS = {"application_name": "tocsin migrate", **SESSION_SETTINGS}
 SILENT = 2.0
 """Seconds of waiting before it is logged."""
 
+# Behind a step that waits for a table, everybody waits who uses that: so it waits in between, with nothing in hand.
+NOT_LONG = "SET lock_timeout = '500ms'"
+LOCK_PAUSE = 2.0
 TAKE_LOCK = "SELECT pg_try_advisory_lock($1)"
 GIVE_LOCK = "SELECT pg_advisory_unlock($1)"
 TAKE_LOCK_TOGETHER = "SELECT pg_try_advisory_lock_shared($1)"
@@ -73,13 +76,13 @@ async def _migrate(connection: Session) -> list[str]:
     async with asyncio.timeout(connecting.HOST_TIMEOUT):
         await connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
     await _lock(connection, TAKE_LOCK)
+    await connection.execute(NOT_LONG)
     pending = await _pending(connection)
     if pending:
         if len(pending) < len(known()):
             log.warning("The database is of an older version; migrating it", steps=", ".join(pending))
         await apply(connection, pending)
-    async with connection.transaction():
-        await retention.ensure_partitions(connection)
+    await retention.ensure_partitions(connection)
     await connection.fetchval(GIVE_LOCK, LOCK)
     return pending
 
@@ -216,14 +219,21 @@ async def apply(connection: asyncpg.Connection, names: Collection[str]) -> None:
         if each.applied or each.id not in names:
             continue
         log.debug("Applying %s", each.id)
-        for left in reversed(range(TRIES)):
+        left, logged = TRIES, False
+        while True:
             try:
                 async with runner.transaction(connection, each.load()):
                     await each.apply(connection)
                     await sql.migration_applied(connection, each.id, each.hash, schema_name="public")
                 break
+            except asyncpg.LockNotAvailableError:
+                if not logged:
+                    log.warning("Waiting for tables that others use, such as a backup", step=each.id)
+                logged = True
+                await asyncio.sleep(LOCK_PAUSE)
             except (BadMigrationError, asyncpg.PostgresError, *UNAVAILABLE) as error:
                 if isinstance(error, asyncpg.DeadlockDetectedError):
+                    left -= 1
                     if left:
                         continue
                 elif isinstance(error, UNAVAILABLE):

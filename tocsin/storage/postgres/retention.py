@@ -7,6 +7,7 @@ begins with the time). Each step is small and in a transaction of its own, so th
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -22,6 +23,10 @@ HOURLY_DAYS = 366
 AHEAD = timedelta(days=45)
 """How far ahead partitions are created: longer than a clock or an idle installation is likely to jump."""
 BATCH = 5_000
+NOT_LONG = "SET LOCAL lock_timeout = '300ms'"
+"""For locks that nothing passes, not even what only reads: behind whoever waits for one, everybody waits. A backup has
+all tables for as long as it takes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,6 @@ INCIDENTS, FINISHED = (
     PartitionedTable("finished", "month", keyed=True),
 )
 PARTITIONED = (SAMPLES, CHECKS, PINGS, SAMPLES_HOURLY, CHECKS_HOURLY, INCIDENTS, FINISHED)
-
-SOON = "SET LOCAL lock_timeout = '500ms'"
-"""For locks that requests queue behind while they are waited for."""
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
@@ -120,29 +122,37 @@ def first_key(moment: datetime) -> UUID:
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
-async def ensure_partitions(tx: Tx) -> None:
-    """Create the partitions that the coming weeks need, and those of the recent past."""
-    now = await tx.fetchval("SELECT now()")
+async def ensure_partitions(connection: asyncpg.Connection) -> None:
+    """Create the partitions that the coming weeks need, and those of the recent past.
+
+    Each table is a transaction of its own, so that none is kept while another is waited for. Those of a table that
+    somebody else has are left for the next time: what would be in them is in its default partition until then.
+    """
+    now = await connection.fetchval("SELECT now()")
     for split in PARTITIONED:
-        there = {row["relname"] for row in await tx.fetch(PARTITIONS, split.table)}
-        start = split.start_of(now - timedelta(days=8))
-        while start < now + AHEAD:
-            if split.partition(start) not in there:
-                await _make(tx, split, start)
-            start = split.next(start)
+        there = {row["relname"] for row in await connection.fetch(PARTITIONS, split.table)}
+        if missing := [start for start in _needed(split, now) if split.partition(start) not in there]:
+            with contextlib.suppress(asyncpg.LockNotAvailableError):
+                async with connection.transaction():
+                    await connection.execute(NOT_LONG)
+                    for start in missing:
+                        await _make(connection, split, start)
+
+
+def _needed(split: PartitionedTable, now: datetime) -> Iterator[datetime]:
+    start = split.start_of(now - timedelta(days=8))
+    while start < now + AHEAD:
+        yield start
+        start = split.next(start)
 
 
 async def _make(tx: Tx, split: PartitionedTable, start: datetime) -> None:
     bounds = f"FROM ({split.bound(start)}) TO ({split.bound(split.next(start))})"
     try:
         async with tx.transaction():
-            await tx.execute(SOON)
             await tx.execute(f"CREATE TABLE {split.partition(start)} PARTITION OF {split.table} FOR VALUES {bounds}")
     except asyncpg.CheckViolationError:
         # A clock that was wrong for a while left rows for that time in the default partition. They are read from there.
-        return
-    except asyncpg.LockNotAvailableError:
-        # A backup reads the default partition. There is time for another try, each hour.
         return
 
 
@@ -194,7 +204,7 @@ async def _drop_before(connection: asyncpg.Connection, split: PartitionedTable, 
             async with connection.transaction():
                 await connection.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT")
             async with connection.transaction():
-                await connection.execute(SOON)
+                await connection.execute(NOT_LONG)
                 await connection.execute(f"DROP TABLE {name}")
 
 
