@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -18,6 +20,7 @@ import platformdirs
 from tocsin.cli import unit
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
+HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]*")
 
 
 @click.command("install-service")
@@ -40,23 +43,28 @@ def command(
         own = f"set TOCSIN_DATA_DIR in ~/.config/{Path(unit.SETTINGS).name}"
         where = own if of_a_user else f"its data is in {unit.STATE}, and it can write nowhere else"
         raise click.UsageError(f"--data-dir is not for a service: {where}")
+    if host is not None and not HOST.fullmatch(host):
+        raise click.UsageError(f"--host must be an address or a name to listen on, not {host!r}")
     if (host or port) and part not in ("up", "serve"):
         raise click.UsageError(f"{part} listens nowhere: --host and --port are for up and serve")
     words = [sys.executable, "-P", "-m", "tocsin", part]
     words += ["--host", host] if host else []
     words += ["--port", str(port)] if port else []
-    text = unit.text(part, words, of_a_user=of_a_user)
+    try:
+        text = unit.text(part, words, of_a_user=of_a_user)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     file = (platformdirs.user_config_path("systemd") / "user" if of_a_user else SYSTEM_UNITS) / unit.name(part)
     steps = _steps(part, of_a_user=of_a_user)
-    click.echo(f"write {file}:\n\n{text}")
+    click.echo(f"{_change(file, text)}\n\n{text}")
     for step in steps:
         click.echo(f"run   {shlex.join(step)}")
+    try:
+        _require(of_a_user)
+    except click.ClickException as error:
+        raise click.ClickException(f"{'without --dry-run, this is refused: ' * dry_run}{error.message}") from None
     if dry_run:
         return
-    if not of_a_user:
-        _require_system()
-    if shutil.which("systemctl") is None:
-        raise click.ClickException("this system has no systemd (systemctl is missing); start `tocsin up` another way")
     if not yes:
         click.confirm("Do this?", abort=True, err=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +74,25 @@ def command(
             raise click.ClickException(f"{shlex.join(step)} failed; {file} is there, nothing after that was done")
     scope = ["--user"] if of_a_user else []
     click.echo(f"Running. See: {shlex.join(['systemctl', *scope, 'status', unit.name(part)])}")
+
+
+def _change(file: Path, text: str) -> str:
+    """What becomes of the file that is to have that text, and how it differs from what is there."""
+    if file.is_symlink():
+        raise click.ClickException(
+            f"{file} is a link to {file.readlink()}, as of a unit that is masked or kept elsewhere; remove it first"
+        )
+    try:
+        there = file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return f"write {file}:"
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read ({error.strerror})") from None
+    if there == text:
+        return f"keep  {file}, which is there already:"
+    changed = [each for each in difflib.ndiff(there.splitlines(), text.splitlines()) if each[0] in "+-"]
+    lines = "\n".join(f"      {each}" for each in changed)
+    return f"replace {file}, which is there and differs (use systemctl edit for changes of your own):\n{lines}"
 
 
 def _steps(part: unit.Part, *, of_a_user: bool) -> list[list[str]]:
@@ -83,6 +110,13 @@ def _exists(account: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _require(of_a_user: bool) -> None:
+    if not of_a_user:
+        _require_system()
+    if shutil.which("systemctl") is None:
+        raise click.ClickException("this system has no systemd (systemctl is missing); start `tocsin up` another way")
 
 
 def _require_system() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +11,11 @@ Part = Literal["up", "serve", "engine", "probe"]
 ACCOUNT = "tocsin"
 STATE = "/var/lib/tocsin"
 SETTINGS = "/etc/tocsin.env"
+
+PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+"""A word that needs no quotes."""
+NO_PROGRAM, NO_WORD = re.compile(r"[\"'\\]"), re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""What systemd takes in no program's name, and what it takes in no word, however those are quoted."""
 
 WORDS: dict[Part, str] = {
     "up": "Tocsin: monitoring that never loses a notification",
@@ -86,11 +91,11 @@ AmbientCapabilities=
 
 
 def text(part: Part, command: Sequence[str], *, of_a_user: bool) -> str:
-    """The unit file of that part, for the system or for one user."""
+    """The unit file of that part, for the system or for one user. Raises `ValueError` as `command_line`."""
     return UNIT.format(
         words=WORDS[part],
         kind=NOTIFY if part == "up" else "Type=exec",
-        command=" ".join(map(_quoted, command)),
+        command=command_line(command),
         memory=MEMORY[part],
         where=OF_A_USER if of_a_user else OF_THE_SYSTEM,
         hardening="" if of_a_user else SANDBOX,
@@ -102,6 +107,19 @@ def name(part: Part) -> str:
     return "tocsin.service" if part == "up" else f"tocsin-{part}.service"
 
 
+def command_line(words: Sequence[str]) -> str:
+    """`ExecStart`, as systemd reads it (systemd.service(5), "Command lines"; systemd.syntax(7), "Quoting"). Raises
+    `ValueError` for words that it does not take.
+    """
+    program, *rest = words
+    for word in words:
+        if NO_WORD.search(word) or NO_PROGRAM.search(program):
+            raise ValueError(f"systemd takes no {'program' if word == program else 'word'} {word!r}, quoted or not")
+    return " ".join([_quoted(program), *(_quoted(word).replace("$", "$$") for word in rest)])
+
+
 def _quoted(word: str) -> str:
-    """A word of `ExecStart`, where % and $ have a meaning of their own."""
-    return shlex.quote(word).replace("%", "%%").replace("$", "$$")
+    if not PLAIN.fullmatch(word):
+        escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+        word = f'"{escaped}"'
+    return word.replace("%", "%%")
