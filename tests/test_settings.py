@@ -17,6 +17,8 @@ from tocsin.domain.settings import Unusable
         ("SLACK_AUTHORIZE_URL", "ftp://example.com"), ("SMS_COUNTRIES", "XX"), ("SMS_COUNTRIES", "AT,UK"),
         ("RETENTION_RAW", "401"), ("CONNECTIVITY", "https://example.com"), ("CONNECTIVITY", "tcp://192.0.2.1,x"),
         ("CONNECTIVITY", "tcp://192.0.2.1:443,tcp://192.0.2.1:443"), ("CONNECTIVITY", "ftp://192.0.2.1,https://a.example"),
+        ("HEARTBEAT_URL", "http://u:Geheim@example.com/ping"), ("RDAP_BOOTSTRAP", "https://u:Geheim@example.com"),
+        ("SLACK_API_URL", "ftp://u:Geheim@example.com"), ("PUBLIC_URL", "https://u:Geheim@exa mple.com"),
         ("CONNECTIVITY", ",".join(f"https://{number}.example.com" for number in range(4))),
     ],
 )  # fmt: skip
@@ -26,6 +28,7 @@ def test_a_setting_that_cannot_be_meant_is_refused_by_its_name(tmp_path: Path, n
     said = str(refused.value)
     assert said.startswith(f"TOCSIN_{name}: ")
     assert "\n" not in said
+    assert "Geheim" not in said
 
 
 def test_a_file_of_keys_without_one_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import platformdirs
 from dotenv import dotenv_values
 
-from tocsin.domain import database_hosts, hosts, urls
+from tocsin.domain import database_hosts, hosts
 from tocsin.domain.helo import is_helo_name
 from tocsin.domain.punctuality import Objective, objective
 from tocsin.domain.settings import (
@@ -26,6 +26,8 @@ from tocsin.domain.settings import (
     between,
     choice,
     days,
+    heartbeat_url,
+    http_url,
     networks,
     schedule,
     seconds,
@@ -202,19 +204,17 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
         sms=_sms(text),
         sms_countries=_countries(text("SMS_COUNTRIES")),
         slack=_slack(text),
-        telegram_api_url=_api_url("TELEGRAM_API_URL", text("TELEGRAM_API_URL", "https://api.telegram.org")).rstrip("/"),
+        telegram_api_url=http_url("TELEGRAM_API_URL", text("TELEGRAM_API_URL", "https://api.telegram.org")).rstrip("/"),
         ssh_cooldown=between("SSH_COOLDOWN", text("SSH_COOLDOWN", "900"), 0, 30 * DAY),
         ssh_daily_limit=between("SSH_DAILY_LIMIT", text("SSH_DAILY_LIMIT", "3"), 0, 1000),
         retention_raw=retention_raw,
         retention=retention,
         reveal_secrets=switch("REVEAL_SECRETS", text("REVEAL_SECRETS", "false")),
         connectivity=targets("CONNECTIVITY", text("CONNECTIVITY")),
-        heartbeat_url=_secret_url(
-            "TOCSIN_HEARTBEAT_URL", text("HEARTBEAT_URL"), "https://tocsin.example.com/ping/…"
-        ),
+        heartbeat_url=heartbeat_url(text("HEARTBEAT_URL")),
         heartbeat_every=seconds("HEARTBEAT_EVERY", text("HEARTBEAT_EVERY", "30")),
         slo=objective(text("SLO", "99% 5s 30m")),
-        rdap_bootstrap=_api_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
+        rdap_bootstrap=http_url("RDAP_BOOTSTRAP", text("RDAP_BOOTSTRAP", "https://data.iana.org/rdap/dns.json")),
         log_level=choice("LOG_LEVEL", text("LOG_LEVEL", "debug" if debugging(environ) else "info"), *LOG_LEVELS),
         otlp_endpoint=_secret_url(OTLP_ENDPOINT, values.get(OTLP_ENDPOINT, "").strip(), "http://127.0.0.1:4318"),
         limits=_limits(text),
@@ -244,7 +244,7 @@ def _dotenv(path: Path) -> dict[str, str]:
 def _secret_url(name: str, value: str, example: str) -> str | None:
     """An address, or what it names, that may be a secret, and is not quoted therefore."""
     try:
-        return _api_url("", value) if value else None
+        return http_url("", value, login=True) if value else None
     except Unusable:
         raise Unusable(name, f"must be an address such as {example}") from None
 
@@ -252,7 +252,7 @@ def _secret_url(name: str, value: str, example: str) -> str | None:
 def _public_url(value: str) -> str | None:
     if not value:
         return None
-    _api_url("PUBLIC_URL", value)
+    http_url("PUBLIC_URL", value)
     if "?" in value or "#" in value:
         raise Unusable("TOCSIN_PUBLIC_URL", f"is {value!r}, but must be an address such as https://tocsin.example.com")
     return value.rstrip("/")
@@ -297,7 +297,7 @@ def _limits(text: Text) -> Limits:
 
 
 def _sms(text: Text) -> Twilio | Literal["outbox"] | None:
-    url = _api_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
+    url = http_url("TWILIO_API_URL", text("TWILIO_API_URL", "https://api.twilio.com"))
     match text("SMS_PROVIDER"):
         case "":
             return None
@@ -325,8 +325,8 @@ def _countries(value: str) -> tuple[str, ...]:
 
 def _slack(text: Text) -> Slack | None:
     needed = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET", "SLACK_SIGNING_SECRET")
-    api_url = _api_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/"
-    authorize_url = _api_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize"))
+    api_url = http_url("SLACK_API_URL", text("SLACK_API_URL", "https://slack.com/api/")).rstrip("/") + "/"
+    authorize_url = http_url("SLACK_AUTHORIZE_URL", text("SLACK_AUTHORIZE_URL", "https://slack.com/oauth/v2/authorize"))
     if not any(map(text, needed)):
         return None
     _all_or_none(text, needed, "another of Slack's settings is set")
@@ -338,16 +338,6 @@ def _all_or_none(text: Text, needed: Sequence[str], because: str) -> None:
     for name in needed:
         if not text(name):
             raise Unusable(f"TOCSIN_{name}", f"is needed, because {because}")
-
-
-def _api_url(name: str, value: str) -> str:
-    try:
-        url = urls.read(value)
-    except ValueError as error:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, which cannot be used: {error}") from None
-    if url.scheme not in urls.PORTS:
-        raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be an address that starts with https://")
-    return value
 
 
 def _is_here(host: str) -> bool:

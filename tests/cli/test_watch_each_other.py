@@ -16,7 +16,8 @@ from tests.processes import NO_AUTHORITIES, tocsin
 from tests.receivers import Answer, Receiver
 from tests.service import Service
 from tests.waiting import until
-from tocsin.domain import ids
+from tocsin.domain import ids, inner_loop, installations
+from tocsin.domain.heartbeats import slug_of
 from tocsin.storage.accounts import accounts, operator
 from tocsin.storage.postgres.secrets import Vault
 
@@ -56,7 +57,7 @@ async def test_both_halves_are_made_once_and_the_other_sees_that_this_one_works(
     assert (there["name"], there["ping_url"]) == ("Tocsin at here.example.com", theirs)
     assert (there["period"], there["grace"], there["status"]) == (60, 60, "new")
     assert ours.startswith(f"{OURS}/ping/")
-    assert await pool.fetchval("SELECT name FROM heartbeats") == f"Tocsin at {service.url.removeprefix('http://')}"
+    assert await pool.fetchval("SELECT name FROM heartbeats") == f"Tocsin at {service.url}"
     again = await tocsin(*command, environ=here)
     assert (again.code, again.out) == (0, ran.out), "it finds what is there"
     assert len(await heartbeats(client)) == await pool.fetchval("SELECT count(*) FROM heartbeats") == 1
@@ -85,21 +86,66 @@ async def test_without_a_token_it_makes_its_own_half_and_says_how_to_make_the_ot
     assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 1
 
 
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("https://status.example.com", "https://status-example.com", "http://status.example.com"),
+        ("https://ü.example", "https://💥.example"),
+        (f"https://{'a' * 60}.{'b' * 60}.example.com", f"https://{'a' * 60}.{'b' * 60}.example.org"),
+        ("https://example.com/one", "https://example.com/one/two", "https://example.com:8443/one"),
+    ],
+)
+def test_two_installations_never_share_a_heartbeat(addresses: tuple[str, ...]) -> None:
+    known = [installations.at(each) for each in addresses]
+    assert len({each.slug for each in known}) == len({each.name for each in known}) == len(addresses)
+    assert all(slug_of(each.slug) == each.slug for each in known), "each is a slug"
+
+
+def test_one_installation_has_one_heartbeat_however_its_address_is_written() -> None:
+    one = installations.at("https://tocsin.example.com")
+    assert installations.at("HTTPS://Tocsin.Example.com:443/") == one
+    assert installations.at("https://tocsin.example.com/") == one
+
+
 async def test_what_cannot_be_done_is_one_line_and_makes_nothing(
     here: dict[str, str], pool: asyncpg.Pool, service: Service, receiver: Receiver
 ) -> None:
     receiver.otherwise = Answer(body=b"<html>")
-    nobody = ids.public(ids.PROJECT, ids.new())
+    nobody, hidden = ids.public(ids.PROJECT, ids.new()), ids.public(ids.PROJECT, inner_loop.PROJECT)
     for arguments, why in (
         ((service.url, "--token", "tcp_wrong"), "does not accept this token"),
         ((receiver.url(""), "--token", "x"), "does not answer as a Tocsin does"),
         (("http://127.0.0.1:1", "--token", "x"), "cannot be reached"),
         (("ftp://example.com",), "must be an address"),
-        ((OURS, "--project", nobody), "There is no project"),
+        (("https://there.example.org", "--project", nobody), "There is no project"),
+        (("https://there.example.org", "--project", hidden), "There is no project"),
+        ((f"{OURS.upper()}:443/",), "is this installation"),
+        (("https://there.example.org/?x=1",), "must be an address"),
+        (("https://there.example.org/#f",), "must be an address"),
     ):
         ran = await tocsin("watch-each-other", *arguments, environ=here)
         assert ran.code in (1, 2), arguments
         assert why in ran.err.splitlines()[-1], ran.err
+    assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0
+
+
+@pytest.mark.parametrize(
+    "ping_url",
+    [
+        b'"https://there.example.org/\\u001b[2J"', b'"https://there.example.org/\\nTOCSIN_SMTP_URL=smtp://evil.example"',
+        b'"file:///etc/passwd"', b'{"a": 1}', b'"https://u:p@there.example.org/ping/x"', b'""', b"null",
+        b'"https://there.example.org/$(reboot)"', b'"https://there.example.org/\\udc80"', b"[" * 200_000,
+    ],
+    ids=lambda ping_url: ping_url[:40].decode(),
+)  # fmt: skip
+async def test_nothing_that_the_other_one_says_is_printed_but_an_address(
+    here: dict[str, str], pool: asyncpg.Pool, receiver: Receiver, ping_url: bytes
+) -> None:
+    slug = installations.at(OURS).slug.encode()
+    receiver.otherwise = Answer(body=b'{"data": [{"slug": "%b", "ping_url": %b}]}' % (slug, ping_url))
+    ran = await tocsin("watch-each-other", receiver.url(""), environ={**here, "TOCSIN_OTHER_TOKEN": "tcp_x"})
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.splitlines()[-1].endswith("does not answer as a Tocsin does"), ran.err
     assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0
 
 

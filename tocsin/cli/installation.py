@@ -14,7 +14,7 @@ import click
 
 from tocsin import app
 from tocsin.cli import logs
-from tocsin.domain import ids
+from tocsin.domain import ids, inner_loop
 from tocsin.settings import Settings
 from tocsin.storage.accounts import rotation
 from tocsin.storage.postgres import connecting, database, migrate
@@ -79,9 +79,9 @@ def vault(settings: Settings) -> Vault:
 
 
 def project_id(uuid: str) -> UUID:
-    """The key behind a project's public identifier. Raises `click.ClickException`."""
+    """The key behind the public identifier of somebody's project. Raises `click.ClickException`."""
     found = ids.parse(ids.PROJECT, uuid)
-    if found is None:
+    if found is None or found == inner_loop.PROJECT:
         raise click.ClickException(no_project(uuid))
     return found
 

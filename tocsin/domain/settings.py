@@ -88,6 +88,31 @@ def targets(name: str, value: str) -> tuple[str, ...]:
     return found
 
 
+def http_url(name: str, value: str, *, login: bool = False) -> str:
+    """An address to call, with a `login` only where that is sent. One with an @ is not quoted in what is wrong with it:
+    a password may be before that.
+    """
+    shown = "what is given" if "@" in value else repr(value)
+    try:
+        url = urls.read(value)
+    except ValueError as error:
+        raise Unusable(f"TOCSIN_{name}", f"is {shown}, which cannot be used: {error}") from None
+    if url.has_login and not login:
+        raise Unusable(f"TOCSIN_{name}", "has a user name or a password in it, which would not be sent")
+    if url.scheme not in urls.PORTS:
+        raise Unusable(f"TOCSIN_{name}", f"is {shown}, but must be an address that starts with https://")
+    return value
+
+
+def heartbeat_url(value: str) -> str | None:
+    """An address that is called while all works, if there is one. It is secret, and in no message."""
+    try:
+        return http_url("HEARTBEAT_URL", value) if value else None
+    except Unusable:
+        form = "must be an address such as https://tocsin.example.com/ping/…, without user name and password"
+        raise Unusable("TOCSIN_HEARTBEAT_URL", form) from None
+
+
 def address(name: str, value: str) -> str:
     if value.count("@") != 1 or not value.isprintable() or any(character in ' <>,;:()"\\' for character in value):
         raise Unusable(f"TOCSIN_{name}", f"is {value!r}, but must be one bare mail address")
