@@ -15,6 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.needed import program
 from tests.processes import clean_environ
 from tests.waiting import poll
 from tocsin.domain.errors import Refused
@@ -29,6 +30,31 @@ from tocsin.storage.postgres import embedded
 server = embedded.start(pathlib.Path(sys.argv[1]))
 print(server.pid, flush=True)
 time.sleep(600)
+"""
+
+FILLS_UP = """
+import asyncio, pathlib, subprocess, sys
+import asyncpg
+from tocsin.domain.errors import Refused
+from tocsin.storage.postgres import embedded
+
+def mount(options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=755,{options}", "disk", sys.argv[1]], check=True)
+
+async def name():
+    connection = await asyncpg.connect(server.dsn)
+    print(await connection.fetchval("SELECT current_database()"))
+    await connection.close()
+
+mount("size=45M")  # room for what initdb makes, and not for one more database
+try:
+    embedded.start(pathlib.Path(sys.argv[1]) / "data").stop()
+except Refused as refused:
+    print("Refused")
+mount("remount,size=500M")
+server = embedded.start(pathlib.Path(sys.argv[1]) / "data")
+asyncio.run(name())
+server.stop()
 """
 
 MIGRATE = """
@@ -149,6 +175,16 @@ def test_a_first_start_that_was_interrupted_is_begun_anew(tmp_path: Path) -> Non
     assert ask(server.dsn, "SELECT 1") == 1
     server.stop()
     assert not half.exists()
+
+
+@as_root
+def test_a_first_start_on_a_disk_that_fills_up_works_once_there_is_room(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    done = subprocess.run(
+        [program("unshare"), "-m", sys.executable, "-c", FILLS_UP, str(tmp_path)],
+        capture_output=True, text=True, env=clean_environ(), timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["Refused", "tocsin"], done.stderr
 
 
 def test_a_folder_of_an_older_postgresql_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def make(cluster: Path, runner: binaries.Account, programs: Path) -> None:
             "--builtin-locale", "C.UTF-8", "--no-instructions", "--no-sync",
         )
         creation = f"CREATE DATABASE {DATABASE} STRATEGY file_copy\n"
-        _run(cluster, runner, folder, programs / "postgres", "--single", "-F", "-D", place, "postgres", stdin=creation)
+        _run(
+            cluster, runner, folder, programs / "postgres", "--single", "-F", "-D", place, "-c", "exit_on_error=on",
+            "postgres", stdin=creation,
+        )  # without that setting, it ends well whatever became of its statements
         _run(cluster, runner, folder, programs / "initdb", "--sync-only", "-D", place)  # all of it, once
     finally:
         os.close(folder)
