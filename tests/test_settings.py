@@ -19,6 +19,10 @@ from tocsin.domain.settings import Unusable
         ("CONNECTIVITY", "tcp://192.0.2.1:443,tcp://192.0.2.1:443"), ("CONNECTIVITY", "ftp://192.0.2.1,https://a.example"),
         ("HEARTBEAT_URL", "http://u:Geheim@example.com/ping"), ("RDAP_BOOTSTRAP", "https://u:Geheim@example.com"),
         ("SLACK_API_URL", "ftp://u:Geheim@example.com"), ("PUBLIC_URL", "https://u:Geheim@exa mple.com"),
+        ("DATABASE_URL", "postgresql:Geheim"), ("DATABASE_URL", "postgresql:/Geheim"),
+        ("DATABASE_URL", "postgresql://tocsin@127.0.0.1/tocsin?sslrootcert=/nope"),
+        ("DATABASE_URL", f"postgresql://tocsin@{'a' * 64}.example.com/tocsin"),
+        ("DATABASE_URL", "postgresql://tocsin@a..example.com/tocsin"),
         ("CONNECTIVITY", ",".join(f"https://{number}.example.com" for number in range(4))),
     ],
 )  # fmt: skip

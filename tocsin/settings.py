@@ -188,7 +188,7 @@ def load(data_dir: str | Path | None = None, environ: Mapping[str, str] = os.env
     return Settings(
         env=env,  # type: ignore[arg-type]
         data_dir=folder,
-        database_url=database_hosts.checked(text("DATABASE_URL")),
+        database_url=_with_its_files(database_hosts.checked(text("DATABASE_URL"))),
         public_url=_public_url(text("PUBLIC_URL")),
         found_url=values.get("TOCSIN_FOUND_URL"),
         secret_keys=_secret_keys(text("SECRET_KEYS"), folder / "secret_keys"),
@@ -247,6 +247,14 @@ def _secret_url(name: str, value: str, example: str) -> str | None:
         return http_url("", value, login=True) if value else None
     except Unusable:
         raise Unusable(name, f"must be an address such as {example}") from None
+
+
+def _with_its_files(database_url: str | None) -> str | None:
+    for option, (file, *_) in parse_qs(urlsplit(database_url or "").query).items():
+        if option in ("sslrootcert", "sslcert", "sslkey", "sslcrl") and not os.access(file, os.R_OK):
+            problem = f"names the file {file!r} as its {option}, which is not there or cannot be read"
+            raise Unusable("TOCSIN_DATABASE_URL", problem)
+    return database_url
 
 
 def _public_url(value: str) -> str | None:

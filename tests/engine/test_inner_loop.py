@@ -162,6 +162,22 @@ async def test_health_and_metrics_say_when_an_incident_last_went_through_and_nob
     assert ran.code == 0, ran
 
 
+async def test_doctor_goes_by_what_the_engines_call_and_not_by_its_own_settings(
+    service_with: Callable[..., Service], receiver: Receiver, pool: asyncpg.Pool
+) -> None:
+    service = service_with(TOCSIN_HEARTBEAT_EVERY=str(EVERY))
+
+    async def worked() -> bool:
+        return (await inner_loop.state(pool)).worked_at is not None
+
+    await until(worked, what="a round")
+    ran = await tocsin("doctor", environ={**service.environ, "TOCSIN_HEARTBEAT_URL": receiver.url(PATH)})
+    line = next(line for line in ran.out.splitlines() if "inner loop" in line)
+    assert line.startswith("warn")
+    assert "no engine calls TOCSIN_HEARTBEAT_URL" in line or "and not since" in line
+    assert receiver.requests == []
+
+
 # ------------------------------------------------------------------------------------------------- one round, by hand
 
 

@@ -73,7 +73,7 @@ def _complete_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _database(settings: Settings) -> Iterator[None]:
     """The embedded database runs in here: if the service does not, it is started for the backup alone."""
-    from tocsin.cli.installation import connected
+    from tocsin.cli.installation import Unreachable, connected
     from tocsin.storage.postgres import embedded
 
     async def look() -> None:
@@ -83,8 +83,8 @@ def _database(settings: Settings) -> Iterator[None]:
     try:
         interrupts.run(look())
         server = None
-    except click.ClickException:
-        if settings.database_url or not (settings.data_dir / "postgres" / "PG_VERSION").exists():
+    except Unreachable as error:
+        if not error.not_running or not (settings.data_dir / "postgres" / "PG_VERSION").exists():
             raise
         server = embedded.start(settings.data_dir)
     try:

@@ -182,6 +182,9 @@ async def _inner_loop(connection: asyncpg.Connection, settings: Settings) -> Fin
         return Finding("warn", "inner loop", f"{words}, and not since; it is tried {rhythm}")
     if settings.heartbeat_url is None:
         return Finding("ok", "inner loop", f"{words}; set TOCSIN_HEARTBEAT_URL to have others see that it stops")
+    if loop.called_ago is None or loop.called_ago > late:
+        words = f"{words}; no engine calls TOCSIN_HEARTBEAT_URL, which is set here: restart them with it"
+        return Finding("warn", "inner loop", words)
     if loop.call_problem is not None:
         return Finding("warn", "inner loop", f"{words}; TOCSIN_HEARTBEAT_URL cannot be called: {loop.call_problem}")
     return Finding("ok", "inner loop", f"{words}; TOCSIN_HEARTBEAT_URL is called")

@@ -38,6 +38,14 @@ def asynchronous(command: Callable[Arguments, Coroutine[Any, Any, None]]) -> Cal
     return run
 
 
+class Unreachable(click.ClickException):
+    """The database cannot be reached. `not_running`: it is the embedded one, and can be started."""
+
+    def __init__(self, message: str, not_running: bool) -> None:
+        super().__init__(message)
+        self.not_running = not_running
+
+
 @asynccontextmanager
 async def connected(settings: Settings, vault: Vault | None = None) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the installation's database, whoever started it. Raises `click.ClickException`, and `Unusable`
@@ -46,7 +54,7 @@ async def connected(settings: Settings, vault: Vault | None = None) -> AsyncIter
     try:
         connection = await connecting.connect(app.dsn(settings))
     except (*database.UNAVAILABLE, asyncpg.PostgresError, ValueError) as error:
-        raise click.ClickException(unreachable(settings, error)) from error
+        raise Unreachable(unreachable(settings, error), not_running(settings, error)) from error
     try:
         await database.prepare(connection)
         if vault is not None:
@@ -67,9 +75,16 @@ async def connected(settings: Settings, vault: Vault | None = None) -> AsyncIter
 
 def unreachable(settings: Settings, error: BaseException) -> str:
     """Why the database cannot be reached, and what to do, in one line."""
-    if settings.database_url is None:
+    if not_running(settings, error):
         return f"The database in {settings.data_dir} is not running; start it with: tocsin up"
+    if settings.database_url is None:
+        return f"The database in {settings.data_dir} runs, but cannot be used: it {migrate.said(error)}"
     return f"The database of TOCSIN_DATABASE_URL cannot be reached: {migrate.said(error)}"
+
+
+def not_running(settings: Settings, error: BaseException) -> bool:
+    """Whether it is the embedded database, and nobody listens there. One that hangs runs."""
+    return settings.database_url is None and isinstance(error, FileNotFoundError | ConnectionRefusedError)
 
 
 def vault(settings: Settings) -> Vault:

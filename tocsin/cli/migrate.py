@@ -39,9 +39,9 @@ def command(first_start: str | None, settings: Settings) -> None:
         applied = asyncio.run(run())
     except Refused as refused:
         if refused.code == migrate.UNREACHABLE and settings.database_url is None and not first_start:
-            raise click.ClickException(
-                f"the database in {settings.data_dir} is not running; tocsin up starts it and applies migrations"
-            ) from refused
+            from tocsin.cli.installation import unreachable
+
+            raise click.ClickException(unreachable(settings, refused.__cause__ or refused)) from refused
         raise
     if not first_start:
         click.echo(f"Applied: {', '.join(applied)}" if applied else "No pending migrations")

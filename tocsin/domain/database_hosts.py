@@ -97,9 +97,14 @@ def checked(value: str) -> str | None:
         url = urlsplit(value)
     except ValueError:
         raise Unusable(name, "cannot be read; the form is postgresql://user@host/tocsin") from None
-    if url.scheme not in ("postgresql", "postgres"):
+    if url.scheme not in ("postgresql", "postgres") or value[len(url.scheme) :][:3] != "://":
         raise Unusable(name, "must start with postgresql://, such as postgresql://user@host/tocsin")
     if "%" in url.netloc.partition("[")[2]:  # elsewhere a host may be the escaped path of a socket
         raise Unusable(name, "names a zone (%…) of an address, which cannot be used")
-    hosts_of(value)
+    for host in hosts_of(value):
+        try:
+            host.name.startswith("/") or host.name.encode("idna")
+        except UnicodeError:
+            problem = "names a host that is no valid name: each part between dots has 1 to 63 characters"
+            raise Unusable(name, problem) from None
     return value

@@ -71,8 +71,9 @@ RETURNING true
 CALLED = "UPDATE inner_loop SET call_problem = $1 WHERE only_row AND call_problem IS DISTINCT FROM $1"
 
 STATE = """
-SELECT worked_at, took, call_problem, extract(epoch FROM now() - worked_at)::float8 AS ago FROM inner_loop
-WHERE only_row
+SELECT worked_at, extract(epoch FROM now() - worked_at)::float8 AS ago, took, call_problem,
+       extract(epoch FROM now() - called_at)::float8 AS called_ago
+FROM inner_loop WHERE only_row
 """
 
 TRIED_FOR = """
@@ -85,13 +86,14 @@ FROM inner_loop WHERE only_row
 class State:
     """When the loop last went through, how many seconds ago, and how many seconds it took; None before it did.
 
-    `call_problem` is why the call that says so was not taken.
+    `call_problem` is why the call that says so was not taken, and `called_ago` how many seconds ago that was made.
     """
 
     worked_at: datetime | None = None
     ago: float | None = None
     took: float | None = None
     call_problem: str | None = None
+    called_ago: float | None = None
 
 
 async def advance(tx: Tx, vault: Vault, every: float, *, public_url: str) -> None:
@@ -120,7 +122,7 @@ async def called(tx: Tx, problem: str | None) -> None:
 
 async def state(tx: Tx) -> State:
     row = await tx.fetchrow(STATE)
-    return State() if row is None else State(row["worked_at"], row["ago"], row["took"], row["call_problem"])
+    return State() if row is None else State(**row)
 
 
 async def tried_for(tx: Tx) -> float | None:
