@@ -12,7 +12,9 @@ from tests.postgres import Postgres
 from tests.promise_scene import PATIENT, scene
 from tests.receivers import Answer, Receiver
 from tests.service import service_on, started
-from tests.waiting import until
+from tests.ssh_scene import scene as ssh_scene
+from tests.sshd import Machine, Relay
+from tests.waiting import poll, until
 
 IN_FLIGHT = 8
 AWAY = 4.0
@@ -52,6 +54,27 @@ async def test_a_database_that_lets_nobody_in_is_one_that_is_away(
         assert [attempt["outcome"] for attempt in each["attempts"]] == ["delivered"]
     for process in (service.api, service.engine):
         assert "Traceback" not in process.said()
+
+
+async def test_a_restart_that_cannot_be_put_on_record_is_not_made_until_it_can(
+    postgres: Postgres, database: str, tmp_path: Path, relay: Relay, target: Machine
+) -> None:
+    name = urlsplit(database).path[1:]
+    limits = {"TOCSIN_SSH_COOLDOWN": "0", "TOCSIN_SSH_DAILY_LIMIT": "1000"}
+    async with started(service_on(database, tmp_path, **limits)) as service, service.client() as client:
+        here = await ssh_scene(client, relay.port)
+        relay.hold()
+        before = await here.open()
+        await asyncio.to_thread(poll, lambda: relay.connected == 1, what="a connection that nobody answers")
+        await postgres.run(LET.format(name, "false"), END_ALL.format(name))
+        relay.let_go()
+        await asyncio.to_thread(poll, lambda: "Database unavailable" in service.engine.said(), what="a refused login")
+        await asyncio.sleep(1)
+        assert target.reboots == 0
+        await postgres.run(LET.format(name, "true"))
+        done = await here.ended(before)
+        assert (done["status"], target.reboots) == ("delivered", 1)
+    assert "Traceback" not in service.engine.said()
 
 
 async def _any(what: object) -> bool:
