@@ -18,7 +18,7 @@ COMMANDS = (
     ("engine",),
     ("serve", "--port", "{port}"),
     ("up", "--port", "{port}"),
-    ("watch-each-other", "https://there.example.org", "--project", "{project}"),
+    ("watch-each-other", "http://127.0.0.1:1", "--project", "{project}"),
     ("project", "create", "Another"),
     ("token", "rotate", "{project}"),
     ("probe", "add", "office"),
