@@ -78,6 +78,6 @@ def redirects(to: Callable[[str], str | None], asked: list[str]) -> Talk:
     return talk
 
 
-async def look(url: str, context: CheckContext = WIRES, *, timeout: float = 5.0, **fields: Any) -> Result:
+async def look(url: str, context: CheckContext = WIRES, *, timeout: float = 20.0, **fields: Any) -> Result:
     kind = base.of(None, url)
     return await run_check(kind.validate(Target(url, kind.check_type, timeout, fields)), context)

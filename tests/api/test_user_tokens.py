@@ -59,7 +59,7 @@ async def test_a_users_token_works_wherever_a_projects_token_does(
     token = await token_of(pool, vault, project, role)
     wrong = []
     for method, path in calls:
-        if method != "GET" and role == "reader":
+        if (method != "GET" and role == "reader") or path == "/api/v1/usage":  # which is the operator's
             continue
         theirs = await app_client.request(method, path, json=None if method == "GET" else {}, headers=bearer(token))
         projects = await app_client.request(method, path, json=None if method == "GET" else {})

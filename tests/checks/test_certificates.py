@@ -101,7 +101,7 @@ async def test_one_that_has_ended_is_a_tls_error_for_those_who_verify_and_found_
 )
 def test_the_faster_loop_of_the_engine_finds_the_same(told: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def within() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(50):
             await told()
 
     uvloop.run(within())
