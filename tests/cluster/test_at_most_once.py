@@ -219,12 +219,23 @@ async def test_a_restart_that_no_standby_confirms_is_not_made_though_others_do_n
     await primary.run("SELECT pg_reload_conf()")
     target.behave("password", then="stay")
     service = service_at(tmp_path, mailbox, primary.port)
-    service.engine.environ["TOCSIN_RETRY_SCHEDULE"] = "0.2"
+    service.engine.environ["TOCSIN_RETRY_SCHEDULE"] = "2"
+
+    async def counted_between_two_attempts() -> list[bool] | None:
+        rows = await primary.run(
+            """SELECT r.sent_at IS NOT NULL AS sent FROM restarts r JOIN outstanding o ON o.id = r.delivery_id
+               WHERE o.status = 'pending' AND o.attempt = 1"""
+        )
+        return [row["sent"] for row in rows] or None
+
     async with started(service), service.client() as client:
         [stage] = await scenes(client, [target])
         assert (await stage.restart())["status"] == "delivered"
         standby.freeze()
-        end = await stage.restart("ram_gone")
+        uuid = await stage.open("ram_gone")
+        counted = await until(counted_between_two_attempts, what="the time between two attempts")
+        assert counted == [False], "it was not made, and takes no other's turn while it waits for the next attempt"
+        end = await stage.ended(uuid)
         assert (end["status"], len(end["attempts"]), target.reboots) == ("dead", 2, 1)
         assert end["reason"].startswith(failovers.UNCONFIRMED)
         told = await mailbox.arrivals(1, to=PEOPLE)

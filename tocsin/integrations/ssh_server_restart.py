@@ -227,10 +227,12 @@ class SshServerRestartIntegration(IntegrationType):
             await restarts.pin(tx, job.integration_id, receipt["host_key"], settings["ip"], settings["port"])
         if "offered_host_key" in receipt:
             await restarts.note_offered(tx, job.integration_id, receipt["offered_host_key"])
-        if job.event not in ONGOING_EVENTS or isinstance(then, Retry) or then.status == "suppressed":
+        if job.event not in ONGOING_EVENTS:
             return
-        if UNSAFE in receipt:
+        if UNSAFE in receipt or isinstance(then, Retry):  # what was sent is never retried
             await restarts.withdraw(tx, job.id)
+        if isinstance(then, Retry) or then.status == "suppressed":
+            return
         watched = await restarts.watch(tx, job.id) if receipt.get("restarting", True) else None
         if then.status == "dead" and (watched or receipt.keys() & {"offered_host_key", "restarting", UNSAFE}):
             end = f"was {then.reason}" if UNSAFE in receipt else f"failed, and is not retried: {then.reason}"
