@@ -27,7 +27,7 @@ CODE_TRIES = 100
 """Wrong codes that may be sent to a bot before those that it waits for are void."""
 LEASE_SECONDS = 30
 DEAD_AFTER = 3
-"""Seconds after its last sign of life in which an engine counts as dead."""
+"""Seconds after its last sign of life in which an engine counts as dead. One that is later than now is none."""
 TOKENS = 5
 """Integrations of one bot whose tokens are tried: one of them may have been revoked."""
 
@@ -47,7 +47,8 @@ WHERE bot_id IN (
     SELECT bot_id FROM telegram_bots b
     WHERE bot_id <> ALL($2::text[])
       AND (due_at <= now() OR engine IS NOT NULL AND NOT EXISTS (
-          SELECT FROM engines e WHERE e.number = b.engine AND e.seen_at > now() - interval '{DEAD_AFTER} s'))
+          SELECT FROM engines e WHERE e.number = b.engine
+            AND e.seen_at BETWEEN now() - interval '{DEAD_AFTER} s' AND now() + interval '{DEAD_AFTER} s'))
     ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING bot_id, next_update
 """

@@ -16,18 +16,21 @@ ALIVE = 10.0
 
 REGISTER = "INSERT INTO engines (machine, since) VALUES ($1, now() - make_interval(secs => $2)) RETURNING number"
 
+# Who lives rewrites its time each second: one ahead of now is of a former primary whose clock was, and says nothing.
 # Locks do not outlive their server, nor do they travel to a standby: after it began, or was promoted, engines have some
 # seconds to come back. A promoted standby began long before that.
 DEAD = f"""
 SELECT number FROM engines
-WHERE seen_at < now() - interval '3 s' AND pg_postmaster_start_time() < now() - interval '5 s'
+WHERE seen_at NOT BETWEEN now() - interval '3 s' AND now() + interval '3 s'
+  AND pg_postmaster_start_time() < now() - interval '5 s'
   AND EXISTS (SELECT FROM timeline t WHERE t.number = {TIMELINE_NUMBER} AND t.since < now() - interval '10 s')
   AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCKS} AND objid = engines.number
                   AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 LIVING = """
-SELECT number, machine, since FROM engines WHERE seen_at > now() - make_interval(secs => $1) ORDER BY number
+SELECT number, machine, since FROM engines
+WHERE seen_at BETWEEN now() - make_interval(secs => $1) AND now() + make_interval(secs => $1) ORDER BY number
 """
 
 

@@ -175,8 +175,13 @@ class QueueEntry(msgspec.Struct, frozen=True, gc=False):
     origin: str | None = None
 
 
-ENGINE = "SELECT number FROM engines WHERE accepting AND seen_at > now() - interval '3 s' ORDER BY random() LIMIT 1"
-"""A running engine that accepts hand-offs."""
+# A later time than now is of a former primary's clock, and no sign of life: one that lives rewrites it each second.
+ENGINE = """
+SELECT number FROM engines
+WHERE accepting AND seen_at BETWEEN now() - interval '3 s' AND clock_timestamp() + interval '3 s'
+ORDER BY random() LIMIT 1
+"""
+"""SQL: a running engine that accepts hand-offs."""
 
 PUT = f"""
 WITH engine AS (
