@@ -37,6 +37,10 @@ BEGIN PERFORM nextval('refusals'); RAISE insufficient_privilege; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON finished FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 
+WAITING = """FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+    AND query LIKE 'SELECT details FROM incidents%'"""
+"""SQL: the sessions that wait to read what else an incident's reporter says."""
+
 
 async def test_an_incident_reaches_the_webhook_with_the_seven_fields(
     world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
@@ -261,6 +265,18 @@ async def test_stopping_hands_back_what_waits_and_nothing_stays_leased(
     assert await world.pool.fetchval("SELECT count(*) FROM engines") == 0
 
 
+async def test_deliveries_of_a_dead_engine_go_on_though_nobody_can_tell_whether_another_server_took_over(
+    world: World, start: Callable[[], Awaitable[None]], receiver: Receiver
+) -> None:
+    await world.pool.execute("DELETE FROM timeline")
+    await world.attach(receiver.url())
+    await world.open("a")
+    lost = "UPDATE outstanding SET status = 'sending', engine = 999, attempt = 1, leased_until = now()"
+    await world.pool.execute(lost)
+    await start()
+    await receiver.arrivals(1)
+
+
 @pytest.mark.parametrize("split", [retention.SAMPLES, retention.FINISHED], ids=lambda split: split.table)
 async def test_partitions_meet_without_a_gap(split: retention.PartitionedTable) -> None:
     start = split.start_of(datetime(2026, 11, 23, 10, tzinfo=UTC))
@@ -288,13 +304,19 @@ async def test_a_database_that_is_of_no_use_is_no_failure_of_who_would_be_told_t
         rows = await world.pool.fetch("SELECT attempts FROM outstanding")
         return [each["outcome"] for row in rows for each in row["attempts"]] or None
 
+    async def asking_for_the_details() -> bool:
+        return bool(await world.pool.fetchval(f"SELECT EXISTS (SELECT {WAITING})"))
+
     await world.open("before")
     deliverer.accept(await claimed())
     await world.ended(hook, 1)  # its settings are known from now on
     await world.open("meanwhile")
-    async with pool.acquire():  # the only session
-        deliverer.accept(await claimed())
-        await asyncio.sleep(storage.WAIT + 0.5)
+    jobs = await claimed()
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE incidents")
+        deliverer.accept(jobs)
+        assert await until(asking_for_the_details, what="the attempt to ask for the details")
+        await other.execute(f"SELECT pg_terminate_backend(pid) {WAITING}")
     assert await until(attempts, what="the attempt's record") == ["interrupted"]
     assert await world.pool.fetchval("SELECT failures FROM outstanding") == 0
     await deliverer.drain(1)

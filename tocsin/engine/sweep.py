@@ -17,7 +17,7 @@ from tocsin.storage.delivery import acknowledgements, counters, drills, health, 
 from tocsin.storage.monitoring import alerts
 from tocsin.storage.notifying import on_call_gaps, silences, summaries
 from tocsin.storage.postgres import retention
-from tocsin.storage.postgres.database import Tx
+from tocsin.storage.postgres.database import UNAVAILABLE, Tx
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ async def run(
     """Until `stop`: run what is due every second, minute and hour."""
 
     async def every_second() -> None:
-        await failovers.notice(pool)
+        await _notice_a_failover(pool)
         await deliverer.flush_health()
         await _while_any(pool, recover)
         await _while_any(pool, lambda tx: incidents.remind(tx, BATCH))
@@ -84,6 +84,16 @@ async def run(
                 await stop.wait()
         except TimeoutError:
             pass
+
+
+async def _notice_a_failover(pool: asyncpg.Pool) -> None:
+    """As `failovers.notice`; where that fails, all else goes on, and what must not happen twice waits."""
+    try:
+        await failovers.notice(pool)
+    except UNAVAILABLE:
+        raise
+    except Exception:
+        log.exception("Whether another database server took over could not be found out")
 
 
 async def rearm(tx: Tx) -> int:
