@@ -210,7 +210,7 @@ async def test_engines_that_live_have_time_to_come_back_after_a_promotion(pair: 
     await standby.promote()
     assert await dead(standby) == [], "nobody has noticed yet"
     begin = "UPDATE timeline SET number = number + 1, since = now() - interval '{} s'"
-    await standby.run(begin.format(9))
+    await standby.run(begin.format(1))
     assert await dead(standby) == []
     await standby.run("UPDATE timeline SET since = now() - interval '10 s'")
     assert await dead(standby) == [number]

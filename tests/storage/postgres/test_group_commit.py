@@ -178,10 +178,10 @@ async def test_those_who_wait_for_their_own_turn_after_a_failure_of_all_are_told
         tried.append(list(items))
         if len(items) > 1:
             raise ValueError("one of them")
-        await tx.execute("SELECT pg_sleep(0.7)")
+        await tx.execute("SELECT pg_sleep(0.4)")
         return [item * 10 for item in items]
 
-    group = GroupCommit(pool, slowly, patience=1.0)
+    group = GroupCommit(pool, slowly, patience=1.5)
     results = await asyncio.gather(*map(group, range(6)), return_exceptions=True)
     sent = [number for items in tried[1:] for number in items]
     assert all(isinstance(results[number], NotSent) for number in range(6) if number not in sent), results
