@@ -195,6 +195,25 @@ async def test_without_a_synchronous_standby_no_restart_is_made_and_people_are_t
         assert (end["status"], target.reboots) == ("delivered", 1), "a server that is alone, as its operator means it"
 
 
+async def test_a_restart_that_is_not_made_for_the_databases_sake_is_no_failure_of_its_machine(
+    asynchronous: tuple[Node, Node], tmp_path: Path, target: Machine, mailbox: Mailbox
+) -> None:
+    async with (
+        started(service_at(tmp_path, mailbox, asynchronous[0].port)) as service, service.client() as client,
+    ):  # fmt: skip
+        stage = await scene(client, target.port)
+        assert (await stage.restart())["reason"] == failovers.ASYNCHRONOUS
+        nowhere = {"type": "Integrations::WebhookIntegration", "settings": {"webhook_url": "http://127.0.0.1:9/"}}
+        made = (await client.post("/api/v1/integrations", json={"integration": nowhere})).json()["uuid"]
+        assert (await client.post(f"/api/v1/integrations/{made}/test")).status_code == 202
+
+        async def failing() -> list[str] | None:
+            rows = await asynchronous[0].run("SELECT type FROM integrations WHERE failing_since IS NOT NULL")
+            return [row["type"] for row in rows] or None
+
+        assert await until(failing, what="failures to be counted") == [nowhere["type"]]
+
+
 @pytest.mark.parametrize(
     ("default", "then"),
     [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply", "remote_apply")],

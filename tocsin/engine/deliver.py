@@ -34,8 +34,8 @@ from tocsin.domain.deliveries import (
     next_step,
 )
 from tocsin.engine import trail
-from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination
-from tocsin.engine.permits import PermittedAttempt
+from tocsin.engine.destinations import DEFAULT_ROOM, FIRST_CAP, Destination, at_fault
+from tocsin.engine.permits import PermittedAttempt, database_unavailable
 from tocsin.engine.record import FinishedAttempt, Recorder
 from tocsin.integrations.base import Transports, every
 from tocsin.storage.accounts import links
@@ -276,7 +276,7 @@ class Deliverer:
         try:
             to = await self._sendable(job)
         except UNAVAILABLE as error:
-            return _unavailable(error)
+            return database_unavailable(error)
         except asyncpg.PostgresError as error:
             return _refused(job, error)
         except Exception as error:
@@ -302,7 +302,7 @@ class Deliverer:
                     async with self._pool.acquire() as tx:
                         found = await details.of_incident(tx, job.project_id, job.content.incident_id)
                 except UNAVAILABLE as error:
-                    return _unavailable(error)
+                    return database_unavailable(error)
                 notification = replace(notification, details=found)
             if kind.needs_permit(to):
                 running.permitted = PermittedAttempt(self._pool, kind, job, to.settings)
@@ -340,7 +340,8 @@ class Deliverer:
                 what = Attempt(
                     started_at, duration, "failed", outcome.status_code, outcome.response or None, outcome.error
                 )
-                self._failed[job.integration_id] += 1
+                if at_fault(outcome):
+                    self._failed[job.integration_id] += 1
             case Suppressed(reason):
                 what = Attempt(started_at, duration, "suppressed", error=reason)
             case Interrupted(error):
@@ -394,7 +395,3 @@ def _refused(job: Job, error: asyncpg.PostgresError) -> Interrupted:
     """The fault is the service's own, never the destination's."""
     log.error("Database error during an attempt", delivery=ids.public(ids.DELIVERY, job.id), exc_info=error)
     return Interrupted(f"Interrupted: database error ({type(error).__name__})", REFUSED_PAUSE)
-
-
-def _unavailable(error: BaseException) -> Interrupted:
-    return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from tocsin.domain.deliveries import Delivered, Failed, Outcome
+from tocsin.integrations.base import UNSAFE
 from tocsin.storage.delivery.queue import Job
 
 FIRST_CAP, MIN_CAP, MAX_CAP = 8, 2, 64
@@ -44,5 +45,10 @@ class Destination:
         match outcome:
             case Delivered():
                 self.cap, self.failures = min(MAX_CAP, self.cap + 1), 0
-            case Failed():
+            case Failed() if at_fault(outcome):
                 self.cap, self.failures = MIN_CAP, self.failures + 1
+
+
+def at_fault(outcome: Failed) -> bool:
+    """Whether it says something about the destination. Not where nothing was sent for fear of sending it twice."""
+    return UNSAFE not in (outcome.receipt or {})

@@ -22,7 +22,7 @@ from tocsin.storage.delivery.queue import Job
 from tocsin.storage.postgres import replication
 from tocsin.storage.postgres.database import UNAVAILABLE, Pool, Tx
 
-CONFIRMED_WITHIN, STOPPED_WITHIN = 2.0, 1.0
+PASSED_WITHIN, STOPPED_WITHIN = 2.0, 1.0
 """Seconds for the point of no return to be committed, and to be confirmed by a standby where there should be one; and
 for ending the wait for that.
 """
@@ -56,7 +56,7 @@ class PermittedAttempt:
                 if (refused := await self._unsafe(tx)) is not None:
                     return refused
         except UNAVAILABLE as error:
-            return _database_unavailable(error)
+            return database_unavailable(error)
 
         async def pass_point_of_no_return() -> Outcome | None:
             return await self._pass_point_of_no_return(granted)
@@ -66,7 +66,7 @@ class PermittedAttempt:
     async def _pass_point_of_no_return(self, known: Mapping[str, Any]) -> Outcome | None:
         backend: int | None = None
         try:
-            async with asyncio.timeout(CONFIRMED_WITHIN), self.pool.acquire() as tx:
+            async with asyncio.timeout(PASSED_WITHIN), self.pool.acquire() as tx:
                 async with tx.transaction():
                     if (unsafe := await self._unsafe(tx)) is not None:
                         return unsafe
@@ -80,13 +80,13 @@ class PermittedAttempt:
                     return _unconfirmed()
         except TimeoutError as error:
             if not self._waits or backend is None:
-                return _database_unavailable(error)
+                return database_unavailable(error)
             await self._stop_waiting(backend)
             return _unconfirmed()
         except _LeaseLost:  # what was prepared is undone with the transaction
             return Interrupted("Interrupted: the attempt took too long to start")
         except UNAVAILABLE as error:  # it may be committed, but nothing was sent: retry
-            return _database_unavailable(error)
+            return database_unavailable(error)
         self.past_no_return = True
         return None
 
@@ -132,5 +132,6 @@ def _unconfirmed() -> Failed:
     return Failed(failovers.UNCONFIRMED, "twice", receipt={UNSAFE: True})
 
 
-def _database_unavailable(error: BaseException) -> Interrupted:
+def database_unavailable(error: BaseException) -> Interrupted:
+    """It is the service's own trouble: the next attempt is at once."""
     return Interrupted(f"Interrupted: the database was unavailable ({type(error).__name__})")
