@@ -50,7 +50,7 @@ CONFIRMED = f"""
 SELECT {WANTED} AND (NOT {SHOWN} OR EXISTS (
     SELECT FROM pg_stat_replication WHERE {SYNCHRONOUS} AND flush_lsn >= $1::text::pg_lsn))
 """
-CONFIRMED_WITHIN, LOOK = 1.0, 0.05
+CONFIRMED_WITHIN, LOOK_EVERY = 1.0, 0.05
 """Seconds for which a standby is seen to lag behind what has just been committed, at most; and between two looks."""
 
 
@@ -125,10 +125,10 @@ async def stop_waiting(session: Tx, backend: int) -> None:
 async def confirmed(session: Tx) -> bool:
     """Whether a synchronous standby has what this session has just committed."""
     flushed = await session.fetchval(FLUSHED)
-    for _ in range(round(CONFIRMED_WITHIN / LOOK)):
+    for _ in range(round(CONFIRMED_WITHIN / LOOK_EVERY)):
         if await session.fetchval(CONFIRMED, flushed):
             return True
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(LOOK_EVERY)
     return False
 
 
