@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tests.cluster import patroni
 from tests.cluster.patroni import TTL, Cluster, Node
+from tests.cluster.promised import ANSWERED_IN, BUSY, IN_FLIGHT
 from tests.cluster.reckoning import Reckoning, reckon
 from tests.cluster.restarts import Restarts, restarts_of
 from tests.cluster.telling import Teller
@@ -42,7 +43,12 @@ class Result:
 
     @property
     def good(self) -> bool:
-        return not (self.seen.lost or self.seen.out_of_order or self.seen.wrong or self.twice)
+        return (
+            not (self.seen.lost or self.seen.out_of_order or self.seen.wrong or self.twice)
+            and self.made <= self.ordered
+            and self.seen.repeated <= IN_FLIGHT * self.faults.total()
+            and self.seen.longest_answer <= ANSWERED_IN + BUSY
+        )
 
     def __str__(self) -> str:
         return (
@@ -86,7 +92,10 @@ class ClusterChaos:
                     done = await self._make(faults, stage)
                     await asyncio.gather(*(each.end() for each in restarts))
                     await stage.load.end()
-                    return done, await reckon(stage.load, stage.ledger), restarts
+                    seen = await reckon(stage.load, stage.ledger)
+                    for each in restarts:
+                        each.settle()
+                    return done, seen, restarts
 
             done, seen, restarts = asyncio.run(work())
             return Result(

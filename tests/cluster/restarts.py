@@ -31,6 +31,7 @@ class Restarts:
         self._clients = itertools.cycle(clients)
         self._scene = where
         self._ending = False
+        self._seen = target.reboots
         self._loop = asyncio.create_task(self._go_on())
 
     async def end(self) -> None:
@@ -38,12 +39,15 @@ class Restarts:
         self._ending = True
         await self._loop
 
+    def settle(self) -> None:
+        """Look once more, long after the last one has ended: nothing may have come since."""
+        self._look("after the last one", 0)
+
     async def _go_on(self) -> None:
         while not self._ending:
             await self._one()
 
     async def _one(self) -> None:
-        before = self.target.reboots
         opened = await self._insist("POST", "/api/v1/incidents", {"incident": alarm(self._scene.server, "downtime")})
         self.ordered += 1
         ended = None
@@ -54,8 +58,14 @@ class Restarts:
             await asyncio.sleep(INSISTING_EVERY)
         self.ends[ended] += 1
         await self._insist("POST", "/api/v1/incidents/resolve", {"incident": alarm(self._scene.server, "downtime")})
-        if self.target.reboots > before + 1:
-            self.twice.append(f"{opened['uuid']}: {self.target.reboots - before} times")
+        self._look(opened["uuid"], 1)
+
+    def _look(self, what: str, most: int) -> None:
+        """Count all since the last look: what comes late is in the next one's."""
+        reboots = self.target.reboots
+        if reboots - self._seen > most:
+            self.twice.append(f"{what}: {reboots - self._seen} times")
+        self._seen = reboots
 
     async def _insist(self, method: str, path: str, body: Any = None) -> Any:
         """Ask until it is granted, now here, now there."""

@@ -110,6 +110,8 @@ async def test_no_restart_that_crosses_a_change_of_primaries_is_made_twice(
             await asyncio.to_thread(cluster.wait_until_whole)
         await asyncio.gather(*(each.end() for each in restarts))
         seen = await account_for(stage)
+    for each in restarts:
+        each.settle()
     ordered, made = sum(each.ordered for each in restarts), sum(target.reboots for target in targets)
     assert not [words for each in restarts for words in each.twice]
     assert 0 < made <= ordered
