@@ -158,7 +158,7 @@ async def test_a_machine_that_does_not_answer_is_said(client: httpx.AsyncClient,
         tried = await here.tried(await here.open())
     finally:
         relay.close()
-    said = f"Timed out: 127.0.0.1:{relay.port} was not ready for a command within 7 seconds"
+    said = f"Timed out: 127.0.0.1:{relay.port} was not ready for a command within 6 seconds"
     assert tried["attempts"][0]["error"] == said
 
 

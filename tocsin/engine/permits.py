@@ -79,10 +79,9 @@ class PermittedAttempt:
                 if self._waits and not await replication.confirmed(tx):
                     return _unconfirmed()
         except TimeoutError as error:
-            if not self._waits or backend is None:
-                return database_unavailable(error)
-            await self._stop_waiting(backend)
-            return _unconfirmed()
+            if backend is not None:  # the commit may wait, though nothing said beforehand that it would
+                await self._stop_waiting(backend)
+            return _unconfirmed() if self._waits and backend is not None else database_unavailable(error)
         except _LeaseLost:  # what was prepared is undone with the transaction
             return Interrupted("Interrupted: the attempt took too long to start")
         except UNAVAILABLE as error:  # it may be committed, but nothing was sent: retry

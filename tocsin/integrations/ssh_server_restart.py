@@ -44,8 +44,8 @@ from tocsin.transports.ssh import (
     place,
 )
 
-READY_WITHIN = 7.0
-"""Seconds for all that comes before the point of no return, so that the command has the rest of the attempt."""
+READY_WITHIN = 6.0
+"""Seconds for all before the point of no return, which takes up to 3 s; the command has the rest of the attempt."""
 ENDED_WITHIN = ATTEMPT_TIMEOUT - 0.5
 
 NOTHING_TO_DO = "nothing to do"
