@@ -13,6 +13,7 @@ import contextlib
 import errno
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -22,7 +23,7 @@ from tocsin.domain.database_hosts import Host, hosts_of
 from tocsin.storage.postgres import connecting, pooler
 from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
 from tocsin.storage.postgres.session import LET_IN_NOBODY, Session
-from tocsin.storage.postgres.unclaimed import Unclaimed
+from tocsin.storage.postgres.unclaimed import Unclaimed, failure
 
 log = structlog.get_logger(__name__)
 
@@ -155,6 +156,9 @@ class Primary:
                     session = await connecting.connect(
                         self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
                     )
+                took = loop.time() - began
+                async with asyncio.timeout(max(connecting.HOST_TIMEOUT, SLOWER * took)):
+                    await self._prepare(session, prepare, options)
             except LET_IN_NOBODY as error:
                 if isinstance(error, asyncpg.InsufficientResourcesError):
                     raise
@@ -165,21 +169,23 @@ class Primary:
                     await asyncio.sleep(PAUSE)
                 tried = True
                 continue
-            took = loop.time() - began
-            try:
-                self._pooled = await pooler.stands_before(session) if self._pooled is None else self._pooled
-                if self._pooled:
-                    await pooler.apply(session, options.get("server_settings", {}))
-                if prepare is not None:
-                    await prepare(session)
-            except BaseException:
-                session.terminate()
-                raise
             self._sessions.add(session)
             self._gain(session.host)
             self._usual = min(self._usual or took, took)
             return session
         raise NotPrimary("is not needed any more")
+
+    async def _prepare(self, session: Session, prepare: Prepare | None, options: dict[str, Any]) -> None:
+        """Make it ready for use, or end it."""
+        try:
+            self._pooled = await pooler.stands_before(session) if self._pooled is None else self._pooled
+            if self._pooled:
+                await pooler.apply(session, options.get("server_settings", {}))
+            if prepare is not None:
+                await prepare(session)
+        except BaseException:
+            session.terminate()
+            raise
 
     def close(self) -> None:
         """End all sessions, and let nobody have another one."""
@@ -191,7 +197,7 @@ class Primary:
     async def _found(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()
         if self._search is None or self._search.done():
-            self._search = asyncio.create_task(self._look_for_it())
+            self._search = asyncio.create_task(self._look_for_it(), context=Context())
         await asyncio.shield(self._search)
 
     async def _look_for_it(self) -> None:
@@ -259,8 +265,8 @@ class Primary:
     def took(self, lent: Any) -> None:
         """A session of a pool is in use from now on."""
         self._in_use[lent] = 0
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+        if self._timer is None:  # it watches over all of them: nothing that it says is of this one's request
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick, context=Context())
 
     def gave_back(self, lent: Any, error: BaseException | None) -> None:
         """It is in use no longer; `error` is how that ended."""
@@ -307,6 +313,7 @@ class Primary:
         """Ask the server whether it lives. If it does not, nobody keeps a session with it."""
         heard = self._heard
         looking = asyncio.create_task(self._waits(host))
+        looking.add_done_callback(failure)
         try:
             for _ in range(max(SILENT, round(SLOWER * self._usual / TICK))):
                 done, _ = await asyncio.wait({looking}, timeout=TICK)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from tocsin.storage.postgres.connecting import NotPrimary
@@ -25,15 +26,15 @@ class Unclaimed:
         self._left: dict[str, list[Making]] = {}
 
     async def claim(self, what_for: str, make: Callable[[], Coroutine[Any, Any, Session]]) -> Session:
-        """One that was begun for somebody else, or one that `make` makes. Raises what it raises."""
-        making = self._begun(what_for) or asyncio.create_task(make())
+        """One that was begun for somebody else, or one that `make` makes, in its own context. Raises what it raises."""
+        making = self._begun(what_for) or asyncio.create_task(make(), context=Context())
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
             if making.cancelled():
                 raise NotPrimary("is not needed any more") from None
             self._left.setdefault(what_for, []).append(making)
-            making.add_done_callback(_know)
+            making.add_done_callback(failure)
             making.get_loop().call_later(KEPT, self._forget, what_for, making)
             raise
 
@@ -47,7 +48,7 @@ class Unclaimed:
         left = self._left.get(what_for, [])
         while left:
             making = left.pop(0)
-            if not making.done() or (_know(making) is None and not making.result().is_closed()):
+            if not making.done() or (failure(making) is None and not making.result().is_closed()):
                 return making
         return None
 
@@ -58,10 +59,10 @@ class Unclaimed:
         left.remove(making)
         if not making.done():
             making.cancel()
-        elif _know(making) is None:
+        elif failure(making) is None:
             making.result().terminate()
 
 
-def _know(making: Making) -> BaseException | None:
-    """Why there is no session, if there is none. Asyncio complains about errors that nobody asked for."""
-    return asyncio.CancelledError() if making.cancelled() else making.exception()
+def failure(task: asyncio.Task[Any]) -> BaseException | None:
+    """Why a task that is done came to nothing, if it did. Asyncio complains about errors that nobody asked for."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
