@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 from litestar import get, post
+from structlog.testing import capture_logs
 
 from tests.service import running
 from tocsin.api import errors, server
@@ -80,7 +81,14 @@ async def test_a_surprise_is_500_and_its_words_stay_inside(
     assert b"hunter2" not in said.content
     logged = capsys.readouterr().out
     assert logged.count("RuntimeError") == 2
+    assert ("/boom" in logged, "/hot" in logged, "/unknown" in logged) == (True, True, False)
     assert "hunter2" not in logged
+
+
+async def test_an_error_at_an_address_that_leads_nowhere_is_logged_without_the_address() -> None:
+    with capture_logs() as said:
+        assert errors.refused_request({"method": "GET", "path": "/\x1b[31m?secret"}, ValueError()).status == 500
+    assert [each["path"] for each in said] == ["/unknown"]
 
 
 async def test_a_full_disk_is_503_with_the_reason(pool: asyncpg.Pool, settings: Any, vault: Any) -> None:

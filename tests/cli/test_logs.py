@@ -25,6 +25,7 @@ log = structlog.get_logger()
 requests.ORIGIN.set("a-name 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 log.debug("all of it")
 log.info("two\nlines", value="in\na\x1b[31mvalue")
+log.warning("told", by="\x1b[31mwithout\x07a_blank\x9b1m")
 try:
     raise ValueError("of\ntwo lines")
 except ValueError:
@@ -72,14 +73,14 @@ def on_a_terminal(level: str) -> list[str]:
 
 def test_every_event_is_one_line_of_json_its_traceback_included() -> None:
     said = on_a_pipe("info")
-    assert [each["event"] for each in said][:3] == ["two\nlines", "it failed", "so did this\nit"]
-    assert [each["level"] for each in said] == ["info", "error", "error", "warning", "error", "error"]
-    for each in (said[1], said[2]):
+    assert [each["event"] for each in said][:4] == ["two\nlines", "told", "it failed", "so did this\nit"]
+    assert [each["level"] for each in said] == ["info", "warning", "error", "error", "warning", "error", "error"]
+    for each in (said[2], said[3]):
         assert each["exception"].startswith("Traceback")
         assert each["exception"].endswith("ValueError: of\ntwo lines")
-    assert "a warning" in said[3]["event"]
-    assert "ZeroDivisionError" in said[4]["exception"]
-    assert "KeyError" in said[5]["exception"]
+    assert "a warning" in said[4]["event"]
+    assert "ZeroDivisionError" in said[5]["exception"]
+    assert "KeyError" in said[6]["exception"]
     assert {each["process"] for each in said} == {"test"}
     assert {each.get("request_id") for each in said} == {"a-name", None}  # None: of the thread
     assert {each.get("trace_id") for each in said} == {"0af7651916cd43dd8448eb211c80319c", None}
@@ -88,12 +89,13 @@ def test_every_event_is_one_line_of_json_its_traceback_included() -> None:
 def test_on_a_terminal_it_is_one_line_of_text_without_control_characters_of_others() -> None:
     said = on_a_terminal("info")
     assert len(said) == len(on_a_pipe("info"))
+    assert not [each for each in said if "\x1b[31mwithout" in each or "\x07" in each or "\x9b" in each]
+    assert "[31mwithout" in said[1]
     assert "two lines" in said[0]
     assert "[31mvalue" in said[0]
-    assert "\x1b[31mvalue" not in said[0]
-    assert "ValueError: of" in said[1]
-    assert "<module>" in said[1]
-    assert all("a-name" in each for each in said[:4])
+    assert "ValueError: of" in said[2]
+    assert "<module>" in said[2]
+    assert all("a-name" in each for each in said[:5])
 
 
 @pytest.mark.parametrize(

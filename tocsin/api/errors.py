@@ -16,6 +16,7 @@ from litestar.params import QueryParameter
 from litestar.types import Scope, Send
 from litestar.typing import FieldDefinition
 
+from tocsin.api.trail import UNKNOWN
 from tocsin.api.validation_messages import body_needed, choices, problem
 from tocsin.domain.errors import Detail, Refused, invalid, too_large
 from tocsin.storage.postgres.database import UNAVAILABLE
@@ -103,7 +104,7 @@ def body(refusal: Refused) -> object:
 def _record(scope: Scope, error: BaseException) -> None:
     """Log an unexpected error by its type and place, without its text: a database's may quote what a caller sent."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    path = scope.get("path_template") or scope["path"]
+    path = scope.get("path_template") or UNKNOWN
     log.error("request failed", method=scope.get("method"), path=path, error=type(error).__name__, at=places[-6:])
 
 

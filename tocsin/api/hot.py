@@ -89,7 +89,7 @@ class HotRoute:
         self._handle = handler.opt["hot"]
         self.header: bytes | None = handler.opt.get("hot_header")
         self._read = body.reader(handler.parsed_data_field.annotation)
-        self._scope = cast(HTTPScope, {"method": method, "path": path})
+        self._scope = cast(HTTPScope, {"method": method, "path_template": path})
         self.path = path
 
     async def answer(self, service: Service, request: HotRequest) -> Answer:
@@ -112,7 +112,7 @@ class SecretRoute:
         self._handle = handle
         self._only = only
         self.path = f"{below.decode()}{{secret}}"
-        self._scope = cast(HTTPScope, {"method": "POST", "path": self.path})
+        self._scope = cast(HTTPScope, {"method": "POST", "path_template": self.path})
         self.methods: set[bytes] = set()
 
     def takes(self, method: bytes, url: bytes) -> bool:

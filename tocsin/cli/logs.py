@@ -45,7 +45,7 @@ def set_up(process: str, level: str) -> None:
         rendering = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             _in_one_line,
-            structlog.dev.ConsoleRenderer(pad_event_to=0),
+            structlog.dev.ConsoleRenderer(pad_event_to=0, repr_native_str=True),  # else it quotes few of them
         ]
     else:
         rendering = [
