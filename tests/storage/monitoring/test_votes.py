@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.sites import VAULT
 from tests.storage.delivery.test_plans import scanned
-from tocsin.domain import ids
+from tocsin.domain import ids, requests
 from tocsin.domain.monitors import Finding, MonitorConfig, Result, Target
 from tocsin.storage.monitoring import due_checks, monitors, places, votes
 from tocsin.storage.monitoring.votes import Ballot, Became
@@ -108,6 +108,16 @@ async def test_a_strict_majority_opens_an_incident_and_a_strict_majority_ends_it
     assert [each[2] for each in await seen.incidents()] == [False], "two of three are good again"
     why = await seen.pool.fetchval("SELECT resolved_by FROM incidents")
     assert why == "From 2 of 3 places (wien, graz): checks were good again"
+
+
+async def test_what_several_places_saw_is_of_no_request_though_each_reported_by_one(scene: Callable[..., Any]) -> None:
+    seen = await scene("wien", "graz", confirmations=1)
+    for place, result in (("wien", BAD), ("graz", BAD), ("wien", GOOD), ("graz", GOOD)):
+        requests.ORIGIN.set(f"of-{place}")
+        await seen.see(place, result)
+    [row] = await seen.pool.fetch("SELECT origin, resolve_origin, closed_at FROM incidents")
+    assert row["closed_at"] is not None
+    assert (row["origin"], row["resolve_origin"]) == (None, None)
 
 
 async def test_half_of_the_places_change_nothing_in_either_direction(scene: Callable[..., Any]) -> None:

@@ -26,9 +26,9 @@ async def ongoing(
     return found
 
 
-def opening(project_id: UUID, monitor_id: UUID, found: Finding, origin: str | None = None) -> OpenRequest:
+def opening(project_id: UUID, monitor_id: UUID, found: Finding) -> OpenRequest:
     """What opens an incident of it, or raises the one that there is."""
     return OpenRequest(
         project_id, NETWORK_MONITOR.type, monitor_id, found.type, truncated_message(found.message),
-        severity=found.severity, dedup_key=found.fingerprint, details=found.details, origin=origin,
+        severity=found.severity, dedup_key=found.fingerprint, details=found.details, origin=None,
     )  # fmt: skip

@@ -35,7 +35,6 @@ class Judged:
     recoveries: int
     why: str | None = None
     found_elsewhere: Set[tuple[str, str]] = frozenset()
-    origin: str | None = None
 
     @property
     def resolved_by(self) -> str:
@@ -44,7 +43,9 @@ class Judged:
 
 
 async def follow(tx: Tx, known: Sequence[Judged], followed: families.Followed, *, public_url: str) -> None:
-    """Open and resolve what follows, of monitors whose families were looked after (`families.follow`)."""
+    """Open and resolve what follows, of monitors whose families were looked after (`families.follow`): of no request,
+    though a probe reports by requests, for several places have their part in it.
+    """
     requests, closings = [], []
     for each in known:
         found, ongoing = each.result, followed.ongoing[each.monitor_id].keys()
@@ -52,10 +53,10 @@ async def follow(tx: Tx, known: Sequence[Judged], followed: families.Followed, *
             case Open(problem, severity):
                 message = truncated_message(found.message or "")
                 what = (each.project_id, NETWORK_MONITOR.type, each.monitor_id, problem, message)
-                requests.append(OpenRequest(*what, found.evidence, severity, origin=each.origin))
+                requests.append(OpenRequest(*what, found.evidence, severity, origin=None))
             case Resolve(problems):
                 closings += [
-                    ResolveRequest(each.project_id, each.monitor_id, type_, each.resolved_by, origin=each.origin)
+                    ResolveRequest(each.project_id, each.monitor_id, type_, each.resolved_by, origin=None)
                     for type_ in problems
                 ]
     await flapping.changed(tx, {each.resource_id for each in closings}, went_down=False)
@@ -104,11 +105,11 @@ async def _findings(tx: Tx, known: Sequence[Judged]) -> tuple[list[OpenRequest],
     ended: list[ResolveRequest] = []
     for each in looked:
         worse, gone = domain.judge_findings(each.result.findings or (), ongoing[each.monitor_id])
-        opened += [findings.opening(each.project_id, each.monitor_id, found, each.origin) for found in worse]
+        opened += [findings.opening(each.project_id, each.monitor_id, found) for found in worse]
         for type_, fingerprint in gone:
             if (type_, fingerprint) not in each.found_elsewhere:
                 ended.append(ResolveRequest(
                     each.project_id, each.monitor_id, type_, "A check did not find it any more", dedup_key=fingerprint,
-                    origin=each.origin,
+                    origin=None,
                 ))  # fmt: skip
     return opened, ended

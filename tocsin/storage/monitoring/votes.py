@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 
 from tocsin.domain import places as domain
-from tocsin.domain import requests
 from tocsin.domain.dependencies import REACHABILITY, read
 from tocsin.domain.monitors import Result
 from tocsin.domain.places import HERE, Down, Rules, Up, Vote
@@ -101,7 +100,6 @@ class Ballot:
     at: datetime
     result: Result
     next_at: datetime | None = None
-    origin: str | None = field(default_factory=requests.current)
 
 
 @dataclass(slots=True)
@@ -215,7 +213,7 @@ class _Monitor:
         )  # fmt: skip
         return verdicts.Judged(
             key(self.row["id"]), key(self.row["project_id"]), result, found.in_a_row if found else 0,
-            self.row["confirmations"], self.row["recoveries"], why, elsewhere, self.counted[-1].origin,
+            self.row["confirmations"], self.row["recoveries"], why, elsewhere,
         )  # fmt: skip
 
 
