@@ -119,4 +119,4 @@ def _client(front: object, address: str = "127.0.0.1") -> httpx.AsyncClient:
     transport = httpx.ASGITransport(  # type: ignore[arg-type]
         app=front, raise_app_exceptions=False, client=(address, 1)
     )  # fmt: skip
-    return httpx.AsyncClient(base_url="http://tocsin.test", transport=transport)
+    return httpx.AsyncClient(base_url="http://localhost:8000", transport=transport)

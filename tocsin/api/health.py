@@ -78,9 +78,10 @@ async def ready(request: Request[Any, Any, Any], service: Service) -> Health:
     """Check whether database and engine both work
 
     503 with the reason otherwise. Where the database and the engines are, and what its standbys are called, is only
-    said to who asks on the machine itself.
+    said to who asks on the machine itself, by a name of it such as localhost; to nobody if TOCSIN_PUBLIC_URL says that
+    there are callers from elsewhere: then `tocsin doctor` says it.
     """
-    names = clients.is_local(request.scope)
+    names = clients.is_local(request.scope, service.settings.public_url)
     primary: Primary = service.pool.primary
     try:
         async with asyncio.timeout(PATIENCE), service.pool.acquire() as tx:

@@ -77,11 +77,9 @@ async def _families(tx: Tx, objective: Objective | None) -> list[Metric]:
     ongoing = GaugeMetricFamily("tocsin_incidents_ongoing", "Ongoing incidents", value=incidents)
     living = await engines.living(tx)
     running = GaugeMetricFamily("tocsin_engines", "Running engines", value=len(living))
-    since = GaugeMetricFamily(
-        "tocsin_engine_start_timestamp_seconds", "Since when each engine runs", labels=["engine", "machine"]
-    )
+    since = GaugeMetricFamily("tocsin_engine_start_timestamp_seconds", "Since when each engine runs", labels=["engine"])
     for each in living:
-        since.add_metric([str(each.number), each.machine], each.since.timestamp())
+        since.add_metric([str(each.number)], each.since.timestamp())
     loop = await inner_loop.state(tx)
     worked = GaugeMetricFamily(
         "tocsin_inner_loop_last_success_timestamp_seconds", "When an incident last went through from end to end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -44,10 +45,26 @@ def network(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Networ
     return str(found) if found.version == 4 else str(ip_network((int(found), ONE_CUSTOMER), strict=False))
 
 
-def is_local(scope: Mapping[str, Any]) -> bool:
-    """Whether an ASGI request was made on this machine, by somebody who passes on nobody else's."""
-    found = _address((scope.get("client") or ("",))[0])
-    return found is not None and found.is_loopback and not any(name in PASSED_ON for name, _ in scope["headers"])
+def is_local(scope: Mapping[str, Any], public_url: str | None) -> bool:
+    """Whether an ASGI request was made on this machine, as far as can be told: from loopback, to a name of loopback, by
+    somebody who passes on nobody else's.
+
+    A proxy on this machine need not say that it is one: nginx sends none of `PASSED_ON` by itself, and has the Host
+    replaced. So nobody is local where `public_url`, as set by the operator, says that others come from elsewhere.
+    """
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return (
+        (public_url is None or _is_loopback(urlsplit(public_url).netloc))
+        and _is_loopback((scope.get("client") or ("",))[0])
+        and len(hosts) == 1 and _is_loopback(hosts[0])
+        and not any(name in PASSED_ON for name, _ in scope["headers"])
+    )  # fmt: skip
+
+
+def _is_loopback(place: str) -> bool:
+    """Whether an address or name, with or without a port, leads to this machine itself."""
+    found = _address(place)
+    return place.partition(":")[0].lower() == "localhost" if found is None else found.is_loopback
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
