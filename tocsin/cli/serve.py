@@ -13,7 +13,7 @@ import click
 
 from tocsin.cli import files, memory, starting
 from tocsin.cli.options import host_option, port_option, settings_option
-from tocsin.cli.sockets import bind, url_of
+from tocsin.cli.sockets import bind, url_of, usable
 from tocsin.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def command(host: str, port: int, fd: int | None, settings: Settings) -> None:
         awaited = {current, stop}
         done, _ = await asyncio.wait(awaited, timeout=starting.AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            async with starting.answering(listening, settings):
-                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            async with starting.answering(listening, settings) as serving:
+                await asyncio.wait({*awaited, serving}, return_when=asyncio.FIRST_COMPLETED)
         if not current.done():
             current.cancel()
-            return True
+            return stop.done()
         current.result()
         return await _answer(application, settings, listening, stop)
 
@@ -95,7 +95,8 @@ async def _answer(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
+            with usable(*listening.getsockname()[:2]):
+                await super().startup(sockets)
             memory.freeze_gc()
             if self.started:
                 click.echo(f"ready {url_of(listening)}")

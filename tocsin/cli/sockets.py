@@ -19,7 +19,7 @@ def bind(host: str, port: int) -> socket.socket:
 
     Raises `click.UsageError` if the address cannot be used.
     """
-    with _usable(host, port):
+    with usable(host, port):
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -32,13 +32,14 @@ def bind(host: str, port: int) -> socket.socket:
 def listen(host: str, port: int) -> socket.socket:
     """The same, listening."""
     listening = bind(host, port)
-    with _usable(host, port):
+    with usable(host, port):
         listening.listen(BACKLOG)
     return listening
 
 
 @contextlib.contextmanager
-def _usable(host: str, port: int) -> Iterator[None]:
+def usable(host: str, port: int) -> Iterator[None]:
+    """Raises `click.UsageError` if the address cannot be used: several may bind it, but only one may listen."""
     try:
         yield
     except OSError as error:

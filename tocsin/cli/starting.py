@@ -18,13 +18,16 @@ LIVES = b'{"status":"ok"}'
 
 
 @asynccontextmanager
-async def answering(listening: socket.socket, settings: Settings) -> AsyncIterator[None]:
-    """Everybody is answered in here that the process lives, and no more."""
+async def answering(listening: socket.socket, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """Everybody is answered in here that the process lives, and no more; the task ends if that does.
+
+    Raises `click.UsageError` if another process listens there already.
+    """
     import uvicorn
 
     from tocsin.api.connection import Connection
     from tocsin.api.connection_limits import ConnectionLimiter
-    from tocsin.cli import files
+    from tocsin.cli import files, sockets
 
     class Bounded(Connection):
         limiter = ConnectionLimiter(settings.limits, files.allow_many(), settings.trusted_proxies)
@@ -40,10 +43,12 @@ async def answering(listening: socket.socket, settings: Settings) -> AsyncIterat
             _answer, http=Bounded, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=1, **options
         )
     )
+    with sockets.usable(*listening.getsockname()[:2]):
+        listening.listen(sockets.BACKLOG)
     with listening.dup() as shared:  # the server closes what it listens on
         serving = asyncio.create_task(server.serve(sockets=[shared]))
         try:
-            yield
+            yield serving
         finally:
             server.should_exit = True
             await serving
