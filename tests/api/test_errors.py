@@ -17,7 +17,7 @@ from litestar import get, post
 from structlog.testing import capture_logs
 
 from tests.service import running
-from tocsin.api import errors, server
+from tocsin.api import errors, pings, server
 from tocsin.api.hot import HotRequest, hot_routes
 from tocsin.api.service import Service
 from tocsin.cli.sockets import free_port
@@ -180,3 +180,9 @@ def test_only_who_may_have_changed_something_is_told_that_nobody_knows(method: s
     assert refusal.status == 503
     assert words in refusal.message
     assert "Retry-After" in refusal.headers
+
+
+def test_who_pings_by_a_method_that_only_reads_elsewhere_is_told_that_nobody_knows() -> None:
+    scope: Any = {"type": "http", "method": "GET", "path": "/ping/a-key", "route_handler": pings.routes[0]}
+    refusal = errors.refused(OutcomeUnknown("the session was lost in the middle of a commit"), scope)
+    assert "Nobody knows whether this was done" in refusal.message

@@ -28,7 +28,9 @@ log = structlog.get_logger()
 LEFT = "client disconnected prematurely"
 """The framework's text, in an exception without its own type, for a client that disconnected while sending."""
 READS = ("GET", "HEAD")
-"""Methods that change nothing, whatever became of their transaction."""
+"""Methods that change nothing, whatever became of their transaction; but for pings, and what else has its secret in its
+path.
+"""
 RETRY_AFTER = 2
 """Seconds after which a caller may retry while the database is unavailable."""
 
@@ -52,7 +54,7 @@ def refused(error: BaseException, scope: Scope | None = None) -> Refused:
             return _unavailable("The disk of the database is full")
         case asyncpg.TransactionRollbackError():
             return _unavailable("Somebody else changed the same at this moment")
-        case OutcomeUnknown() if scope is None or scope.get("method") not in READS:
+        case OutcomeUnknown() if not _only_reads(scope):
             return _unknown(error)
         case WaitsForStandby():
             return _unavailable(f"The database {WAITS}")
@@ -106,6 +108,13 @@ def _record(scope: Scope, error: BaseException) -> None:
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     path = scope.get("path_template") or UNKNOWN
     log.error("request failed", method=scope.get("method"), path=path, error=type(error).__name__, at=places[-6:])
+
+
+def _only_reads(scope: Scope | None) -> bool:
+    if scope is None or scope.get("method") not in READS:
+        return False
+    handler = scope.get("route_handler")
+    return not (isinstance(handler, BaseRouteHandler) and "hot_below" in handler.opt)
 
 
 def _unavailable(message: str) -> Refused:
