@@ -133,9 +133,14 @@ async def test_what_arrived_at_once_is_said_for_those_only_who_want_to_know_ever
 ) -> None:
     async with service.client() as client:
         server = await new_server(client)
-        await new_webhook(client, receiver.url(), server)
+        hook = await new_webhook(client, receiver.url(), server)
         answer = await opened(client, alarm(server))
-        await receiver.arrivals(1)
+
+        async def delivered() -> bool:
+            found = (await client.get(f"/api/v1/integrations/{hook}/deliveries")).json()["data"]
+            return [each["status"] for each in found] == ["delivered"]
+
+        await until(delivered, what="the delivery to be on record")
     said = service.api.said() + service.engine.said()
     assert answer.headers[HEADER] not in said
     assert '"level": "debug"' not in said
