@@ -22,7 +22,7 @@ import structlog
 from tocsin.domain.database_hosts import Host, hosts_of
 from tocsin.storage.postgres import connecting, pooler
 from tocsin.storage.postgres.connecting import Newest, NoPrimary, NotPrimary, reason
-from tocsin.storage.postgres.session import LET_IN_NOBODY, Session
+from tocsin.storage.postgres.session import LET_IN_NOBODY, LOST, Session
 from tocsin.storage.postgres.unclaimed import Unclaimed, failure
 
 log = structlog.get_logger(__name__)
@@ -150,17 +150,17 @@ class Primary:
             if self.lost_at is not None:
                 await self._found()
                 patience = connecting.HOST_TIMEOUT
-            began = loop.time()
+            began, let_in = loop.time(), False
             try:
                 async with asyncio.timeout(patience if several else None):
                     session = await connecting.connect(
                         self.url, hosts=self.hosts, first=self._good, newest=self._newest, **options
                     )
-                took = loop.time() - began
+                took, let_in = loop.time() - began, True
                 async with asyncio.timeout(max(connecting.HOST_TIMEOUT, SLOWER * took)):
                     await self._prepare(session, prepare, options)
             except LET_IN_NOBODY as error:
-                if isinstance(error, asyncpg.InsufficientResourcesError):
+                if isinstance(error, asyncpg.InsufficientResourcesError) or (let_in and not isinstance(error, LOST)):
                     raise
                 if isinstance(error, OSError) and error.errno in OURS:
                     raise
