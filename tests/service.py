@@ -39,7 +39,7 @@ _numbers = itertools.count(1)
 
 
 async def new_project(pool: asyncpg.Pool, vault: Vault, plan: str = "paid", owner_email: str | None = None) -> Any:
-    async with pool.acquire() as tx, tx.transaction():
+    async with pool.acquire(timeout=PATIENCE) as tx, tx.transaction():
         return await accounts.create_project(tx, vault, f"Project {next(_numbers)}", plan, owner_email)
 
 

@@ -36,7 +36,11 @@ def _at(now: datetime, seconds: int) -> str:
 
 
 async def send(client: httpx.AsyncClient, path: str, body: object, status: int = 200) -> Any:
+    """What it is answered. As every sender does, one that is told so tries again in a moment."""
     answer = await client.post(path, json=body)
+    while answer.status_code == 503 != status:
+        await asyncio.sleep(0.5)
+        answer = await client.post(path, json=body)
     assert answer.status_code == status, answer.text
     return answer.json()
 
