@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -88,12 +86,11 @@ async def _answer(
     application: Front, settings: Settings, listening: socket.socket, stop: asyncio.Future[None]
 ) -> bool:
     """Serve until `stop`; returns False if the application could not start."""
-    import uvicorn
-
     from tocsin.api import hot, probe
+    from tocsin.cli import http_server
     from tocsin.web import live
 
-    class Server(uvicorn.Server):
+    class Server(http_server.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             with usable(*listening.getsockname()[:2]):
                 await super().startup(sockets)
@@ -101,21 +98,14 @@ async def _answer(
             if self.started:
                 click.echo(f"ready {url_of(listening)}")
 
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # ours are set already
-
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "ws": "none"}
     server = Server(
-        uvicorn.Config(
+        http_server.config(
             application,
             http=hot.protocol(
                 application.app, settings.limits, files.allow_many(), settings.trusted_proxies
             ),
             lifespan="on",
-            proxy_headers=False,  # domain/clients.py reads them, as far as they are trusted
             timeout_graceful_shutdown=FINISH,
-            **options,
         )
     )
     stop.add_done_callback(lambda _: live.close())

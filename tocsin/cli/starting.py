@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tocsin.domain.errors import Refused
@@ -23,26 +23,14 @@ async def answering(listening: socket.socket, settings: Settings) -> AsyncIterat
 
     Raises `click.UsageError` if another process listens there already.
     """
-    import uvicorn
-
     from tocsin.api.connection import Connection
     from tocsin.api.connection_limits import ConnectionLimiter
-    from tocsin.cli import files, sockets
+    from tocsin.cli import files, http_server, sockets
 
     class Bounded(Connection):
         limiter = ConnectionLimiter(settings.limits, files.allow_many(), settings.trusted_proxies)
 
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # ours are set already
-
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "ws": "none"}
-    server = Server(
-        uvicorn.Config(
-            _answer, http=Bounded, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=1, **options
-        )
-    )
+    server = http_server.Server(http_server.config(_answer, http=Bounded, lifespan="off", timeout_graceful_shutdown=1))
     with sockets.usable(*listening.getsockname()[:2]):
         listening.listen(sockets.BACKLOG)
     with listening.dup() as shared:  # the server closes what it listens on
