@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import NamedTuple
 
 _FORM = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -27,3 +28,8 @@ def read(traceparent: str) -> Position | None:
         return None
     position = Position(int(found[2], 16), int(found[3], 16), bool(int(found[4], 16) & 1))
     return position if position.trace_id and position.span_id else None
+
+
+def nanoseconds(at: datetime) -> int:
+    """A moment as traces count time: since 1970, exact to the microsecond that is known of it."""
+    return round(at.timestamp() * 1_000_000) * 1_000

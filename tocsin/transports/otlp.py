@@ -20,7 +20,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.util.types import Attributes
 
 from tocsin import __version__
-from tocsin.domain.traces import Position
+from tocsin.domain.traces import Position, nanoseconds
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Tracer:
         try:
             return self._tracer.start_span(
                 name, context=_below(parent), kind=KINDS[kind], attributes=attributes,
-                start_time=None if at is None else round(at.timestamp() * 1_000_000) * 1_000,
+                start_time=None if at is None else nanoseconds(at),
             )  # fmt: skip
         finally:
             self._ids.next = None

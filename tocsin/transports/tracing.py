@@ -117,8 +117,4 @@ def note(
     noted = tracer.begin(name, kind, attributes, parent, own=own, at=began)
     if failed is not None:
         tracer.failed(noted, failed)
-    noted.end(_nanoseconds(ended))
-
-
-def _nanoseconds(at: datetime) -> int:
-    return round(at.timestamp() * 1_000_000) * 1_000
+    noted.end(traces.nanoseconds(ended))
