@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from tests.cluster.load import ANSWERED_IN
 from tests.cluster.reckoning import Reckoning, reckon
 from tests.cluster.two_machines import Stage
 
-ANSWERED_IN = 2.0
-"""Seconds in which each caller has an answer."""
 WRITES_AGAIN_IN = 3.0
 """Seconds after the promotion."""
 BUSY = 3.0

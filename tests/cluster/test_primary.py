@@ -45,15 +45,19 @@ async def _works(pool: database.Pool) -> bool:
     return True
 
 
+async def _waits_in_vain(pool: database.Pool) -> None:
+    with pytest.raises(OutcomeUnknown, match="waits for a standby"):
+        async with database.transaction(pool) as tx:
+            await tx.execute(WRITE)
+
+
 async def test_a_primary_that_is_lost_while_it_waits_for_a_standby_is_looked_for(pair: tuple[Node, Node]) -> None:
     primary, standby = pair
     pool = await _pool(pair, 4)
     assert await _works(pool)
     standby.freeze()
     try:
-        with pytest.raises(OutcomeUnknown, match="waits for a standby"):
-            async with database.transaction(pool) as tx:
-                await tx.execute(WRITE)
+        await _waits_in_vain(pool)
         await _limit(primary, 0)
 
         async def looked_for() -> bool:
@@ -85,9 +89,7 @@ async def test_one_session_that_hangs_while_it_waits_for_a_standby_holds_up_nobo
     assert await _works(pool)
     standby.freeze()
     try:
-        with pytest.raises(OutcomeUnknown, match="waits for a standby"):
-            async with database.transaction(pool) as tx:
-                await tx.execute(WRITE)
+        await _waits_in_vain(pool)
         (waiting,) = await primary.run("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
         hung = psutil.Process(waiting["pid"])
         hung.suspend()
